@@ -1,0 +1,32 @@
+"""Local language models as scikit-learn text classifiers, by prompting or instruction tuning.
+
+The public names are resolved on first use: importing this package imports nothing heavy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from instructclf.classifiers import InstructionTunedClassifier, PromptClassifier
+    from instructclf.prompts import PromptTemplate
+
+__all__ = ["InstructionTunedClassifier", "PromptClassifier", "PromptTemplate", "__version__"]
+
+__version__ = "0.1.0"
+
+_ROOMS = {
+    "InstructionTunedClassifier": "instructclf.classifiers",
+    "PromptClassifier": "instructclf.classifiers",
+    "PromptTemplate": "instructclf.prompts",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _ROOMS:
+        return getattr(import_module(_ROOMS[name]), name)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

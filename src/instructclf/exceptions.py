@@ -1,0 +1,97 @@
+"""Errors and warnings that this package raises on its own account.
+
+::
+
+    Exception
+    └── InstructClfError
+        ├── InvalidTextsError        (ValueError, TypeError)  an entry of X is not a text
+        ├── InvalidLabelsError       (ValueError)             y, classes, definitions or label words do not fit
+        ├── InvalidShotsError        (ValueError)             shots cannot be drawn from the rows given
+        ├── InvalidTemplateError     (ValueError)             a prompt template is unknown or malformed
+        ├── ModelLoadingError        (OSError, ValueError)    a model or its tokenizer cannot be loaded
+        ├── PromptTooLongError       (ValueError)             the prompt leaves no room for a text
+        ├── ScoringError             (RuntimeError)           scores could not be computed
+        ├── DataFormatError          (ValueError)             a data file does not have the expected columns
+        └── MissingExtraError        (ImportError)            an optional dependency is not installed
+    UserWarning
+    └── InstructClfWarning
+        ├── TruncationWarning        texts were cut to fit the context
+        ├── FailedRunWarning         a tuning run did not learn and was restarted
+        └── MissingClassWarning      a defined label has no row in the data given to ``fit``
+
+Parameter values outside their domain raise scikit-learn's ``InvalidParameterError`` and unfitted use
+raises its ``NotFittedError``, because that is what people who catch errors of estimators expect.
+"""
+
+__all__ = [
+    "DataFormatError",
+    "FailedRunWarning",
+    "InstructClfError",
+    "InstructClfWarning",
+    "InvalidLabelsError",
+    "InvalidShotsError",
+    "InvalidTemplateError",
+    "InvalidTextsError",
+    "MissingClassWarning",
+    "MissingExtraError",
+    "ModelLoadingError",
+    "PromptTooLongError",
+    "ScoringError",
+    "TruncationWarning",
+]
+
+
+class InstructClfError(Exception):
+    """Base of every error raised by this package."""
+
+
+class InvalidTextsError(InstructClfError, ValueError, TypeError):
+    """The texts given are not a sequence of strings."""
+
+
+class InvalidLabelsError(InstructClfError, ValueError):
+    """Labels, label definitions or label words do not fit together."""
+
+
+class InvalidShotsError(InstructClfError, ValueError):
+    """The number of shots asked for cannot be drawn from the rows given."""
+
+
+class InvalidTemplateError(InstructClfError, ValueError):
+    """A prompt template is unknown or malformed."""
+
+
+class ModelLoadingError(InstructClfError, OSError, ValueError):
+    """A model or its tokenizer cannot be loaded."""
+
+
+class PromptTooLongError(InstructClfError, ValueError):
+    """Instruction, definitions and demonstrations leave no room for a text."""
+
+
+class ScoringError(InstructClfError, RuntimeError):
+    """Label log-likelihoods could not be computed."""
+
+
+class DataFormatError(InstructClfError, ValueError):
+    """A data file does not have the expected format or columns."""
+
+
+class MissingExtraError(InstructClfError, ImportError):
+    """An optional dependency is needed and not installed."""
+
+
+class InstructClfWarning(UserWarning):
+    """Base of every warning raised by this package."""
+
+
+class TruncationWarning(InstructClfWarning):
+    """Texts were cut in their middle to fit the model's context."""
+
+
+class FailedRunWarning(InstructClfWarning):
+    """A tuning run ended no better than guessing and was restarted with another seed."""
+
+
+class MissingClassWarning(InstructClfWarning):
+    """A label that is defined has no row in the data given to ``fit``."""

@@ -1,0 +1,44 @@
+"""Template, instruction, demonstrations → prompt of each text: everything but the text is fixed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from instructclf.prompts.neutralising import neutralise
+from instructclf.prompts.template import PromptTemplate
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a fitted classifier says to the model, waiting for a text.
+
+    Parameters
+    ----------
+    template : PromptTemplate
+        The fixed text.
+    instruction : str
+        Task, labels and definitions.
+    demonstrations : tuple of (str, str), default=()
+        Solved examples, pairs of a text and its label words.
+    control_strings : tuple of str, default=()
+        Special tokens of the tokenizer, which no text may contain.
+    """
+
+    template: PromptTemplate
+    instruction: str
+    demonstrations: tuple[tuple[str, str], ...] = ()
+    control_strings: tuple[str, ...] = ()
+
+    def render(self, text: str, response: str = "") -> str:
+        """Return what the model reads for a text, up to and including the response given."""
+        solved = [(self._as_data(x), y) for x, y in self.demonstrations]
+        return self.template.render(
+            self._as_data(self.instruction), self._as_data(text), solved, response=response
+        )
+
+    def with_demonstrations(self, demonstrations: tuple[tuple[str, str], ...]) -> Prompt:
+        """Return this prompt with other solved examples."""
+        return replace(self, demonstrations=demonstrations)
+
+    def _as_data(self, text: str) -> str:
+        return neutralise(text, self.template.markers, self.control_strings)

@@ -1,0 +1,141 @@
+"""Template: fixed text around an instruction, an input and a response.
+
+Substitution is concatenation: the template is split once at its three placeholders, so braces in
+an instruction, a definition or a text can never be mistaken for a placeholder.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from instructclf.exceptions import InvalidTemplateError
+
+_PLACEHOLDER = re.compile(r"\{(instruction|input|response)\}")
+
+
+@dataclass(frozen=True)
+class PromptTemplate:
+    r"""Fixed text around an instruction, an input and the response to it.
+
+    Parameters
+    ----------
+    text : str
+        The template, with ``{instruction}``, ``{input}`` and ``{response}`` each exactly once and
+        in this order, ending with ``{response}``. Any other brace is literal text.
+    text_without_input : str or None, default=None
+        The template for an instruction that has no input, with ``{instruction}`` and
+        ``{response}``. Needed only to render without an input.
+    demonstration_cue : str or None, default=None
+        What stands between the input and the response of a solved example. ``None`` takes the
+        text between ``{input}`` and ``{response}``.
+    demonstration_separator : str or None, default=None
+        What stands between the response of a solved example and the input after it. ``None``
+        takes the text between ``{instruction}`` and ``{input}``.
+
+    Raises
+    ------
+    InvalidTemplateError
+        If a placeholder is missing, repeated or out of order, or if text follows ``{response}``.
+
+    Examples
+    --------
+    >>> template = PromptTemplate("{instruction}\n\nReview: {input}\nVerdict: {response}")
+    >>> print(template.render("Good or bad?", "I {heart} it.", [("Meh.", "bad")]))
+    Good or bad?
+    <BLANKLINE>
+    Review: Meh.
+    Verdict: bad
+    <BLANKLINE>
+    Review: I {heart} it.
+    Verdict: 
+    """
+
+    text: str
+    text_without_input: str | None = None
+    demonstration_cue: str | None = None
+    demonstration_separator: str | None = None
+
+    def __post_init__(self) -> None:
+        _split(self.text, ("instruction", "input", "response"))
+        if self.text_without_input is not None:
+            _split(self.text_without_input, ("instruction", "response"))
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """Every fixed line of the template that borders on a placeholder, stripped."""
+        head, before_input, cue = self._segments
+        between = (self.demonstration_cue or "", self.demonstration_separator or "")
+        blocks = (head.rpartition("\n\n")[2], before_input, cue, *between)
+        lines = (line.strip() for block in blocks for line in block.splitlines())
+        return tuple(dict.fromkeys(line for line in lines if line))
+
+    def render(
+        self,
+        instruction: str,
+        text: str | None = None,
+        demonstrations: Sequence[tuple[str, str]] = (),
+        *,
+        response: str = "",
+    ) -> str:
+        """Put an instruction, solved examples and an input into the template.
+
+        Parameters
+        ----------
+        instruction : str
+            The task.
+        text : str or None, default=None
+            The input. ``None`` renders the template without an input; an empty text is an input.
+        demonstrations : sequence of (str, str), default=()
+            Solved examples, pairs of an input and its response, in the order of the prompt.
+        response : str, default=""
+            The response. Empty, the prompt ends with the cue, where a model goes on.
+
+        Returns
+        -------
+        str
+            The prompt.
+
+        Raises
+        ------
+        InvalidTemplateError
+            If there is no input and the template has no form without one.
+        """
+        if text is None:
+            return self._render_without_input(instruction, response)
+        head, before_input, cue = self._segments
+        solved_cue = cue if self.demonstration_cue is None else self.demonstration_cue
+        separator = self.demonstration_separator
+        separator = before_input if separator is None else separator
+        solved = [part for x, y in demonstrations for part in (x, solved_cue, y, separator)]
+        return "".join([head, instruction, before_input, *solved, text, cue, response])
+
+    @property
+    def _segments(self) -> list[str]:
+        return _split(self.text, ("instruction", "input", "response"))
+
+    def _render_without_input(self, instruction: str, response: str) -> str:
+        if self.text_without_input is None:
+            msg = "This template has no form without an input: pass text_without_input to it."
+            raise InvalidTemplateError(msg)
+        head, cue = _split(self.text_without_input, ("instruction", "response"))
+        return "".join([head, instruction, cue, response])
+
+
+def _split(text: str, names: tuple[str, ...]) -> list[str]:
+    """Return the fixed text before each placeholder, checked against the order of ``names``."""
+    found = tuple(_PLACEHOLDER.findall(text))
+    if found != names:
+        expected = ", ".join(f"{{{name}}}" for name in names)
+        got = ", ".join(f"{{{name}}}" for name in found) or "none"
+        msg = (
+            f"A prompt template needs the placeholders {expected}, each once and in this order. "
+            f"Got {got} in {text!r}."
+        )
+        raise InvalidTemplateError(msg)
+    *segments, tail = _PLACEHOLDER.split(text)[::2]
+    if tail:
+        msg = f"A prompt template ends with {{response}}. Got {tail!r} after it; remove that text."
+        raise InvalidTemplateError(msg)
+    return segments
