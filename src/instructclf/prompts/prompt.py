@@ -31,14 +31,15 @@ class Prompt:
 
     def render(self, text: str, response: str = "") -> str:
         """Return what the model reads for a text, up to and including the response given."""
-        solved = [(self._as_data(x), y) for x, y in self.demonstrations]
+        solved = [(self.as_data(x), y) for x, y in self.demonstrations]
         return self.template.render(
-            self._as_data(self.instruction), self._as_data(text), solved, response=response
+            self.as_data(self.instruction), self.as_data(text), solved, response=response
         )
 
     def with_demonstrations(self, demonstrations: tuple[tuple[str, str], ...]) -> Prompt:
         """Return this prompt with other solved examples."""
         return replace(self, demonstrations=demonstrations)
 
-    def _as_data(self, text: str) -> str:
+    def as_data(self, text: str) -> str:
+        """Return a text with everything broken up that could be read as template or control."""
         return neutralise(text, self.template.markers, self.control_strings)

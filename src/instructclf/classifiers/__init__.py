@@ -1,0 +1,6 @@
+"""The two estimators: a local language model as a scikit-learn text classifier."""
+
+from instructclf.classifiers.instruction_tuning import InstructionTunedClassifier
+from instructclf.classifiers.prompting import PromptClassifier
+
+__all__ = ["InstructionTunedClassifier", "PromptClassifier"]

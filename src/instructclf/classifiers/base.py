@@ -1,0 +1,363 @@
+"""What the two estimators share: the scaffold of ``fit``, and every way to read the scores.
+
+A subclass supplies one thing, ``_make_scorer``, which turns the fitted prompt into something that
+scores labels. Everything public is derived from the matrix of label log-likelihoods.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from abc import ABCMeta, abstractmethod
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from instructclf.classifiers.calibration import (
+    Calibration,
+    fit_calibration,
+    no_calibration,
+)
+from instructclf.classifiers.validation import (
+    check_label_words,
+    check_labels,
+    check_same_length,
+    check_texts,
+)
+from instructclf.engine.chat import chat_template
+from instructclf.engine.encoding import PromptEncoder, fit_demonstrations
+from instructclf.engine.loading import BaseModel
+from instructclf.engine.progress import Progress
+from instructclf.engine.registry import get_base_model
+from instructclf.engine.scoring import LabelScorer
+from instructclf.engine.tokenising import control_strings
+from instructclf.exceptions import InvalidLabelsError, PromptTooLongError
+from instructclf.prompts import CHAT, Prompt, PromptTemplate, get_template, write_instruction
+from instructclf.sampling import ShotSampler, get_sampler
+
+_N_CALIBRATION_ROWS = 64
+"""Rows of a class, at most."""
+
+
+class PromptedClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
+    """Base of classifiers that score label words after a prompt.
+
+    It is responsible for
+
+    - checking what comes in, choosing shots, writing the prompt and calibrating scores in ``fit``;
+    - deriving every prediction from ``label_log_likelihood``.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "model": [str, tuple],
+        "label_definitions": [dict, None],
+        "verbalizer": [dict, None],
+        "instruction": [str, None],
+        "template": [str, PromptTemplate],
+        "n_shots": [Interval(Integral, 0, None, closed="left"), None],
+        "sampler": [str, ShotSampler],
+        "calibration": [StrOptions({"auto"}), None],
+        "max_length": [Interval(Integral, 1, None, closed="left"), None],
+        "max_batch_tokens": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+            None,
+        ],
+        "device": [str, None],
+        "dtype": [str, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose", Interval(Real, 0, None, closed="left")],
+    }
+
+    model: str | tuple[Any, Any]
+    label_definitions: dict[Any, str] | None
+    verbalizer: dict[Any, str] | None
+    instruction: str | None
+    template: str | PromptTemplate
+    n_shots: int | None
+    sampler: str | ShotSampler
+    calibration: str | None
+    max_length: int | None
+    max_batch_tokens: int | str | None
+    device: str | None
+    dtype: str | None
+    random_state: int | np.random.RandomState | None
+    verbose: int | bool
+
+    # What a subclass decides ----------------------------------------------------------------------
+
+    @abstractmethod
+    def _fit_scorer(
+        self,
+        base: BaseModel,
+        shots: list[str],
+        codes: NDArray[np.intp],
+        rng: np.random.RandomState,
+    ) -> LabelScorer:
+        """Learn from the shots what this estimator learns, and return what scores with it."""
+
+    @abstractmethod
+    def _rebuild_scorer(self, base: BaseModel) -> LabelScorer:
+        """Return what scores, from fitted attributes alone."""
+
+    @abstractmethod
+    def _leave_one_out_scores(self, scorer: LabelScorer) -> NDArray[np.float64] | None:
+        """Score each shot as if it had not been one, or return ``None`` where that is too dear."""
+
+    # fit ------------------------------------------------------------------------------------------
+
+    def _fit(self, X: Any, y: Any) -> Self:
+        """Take the steps that both estimators take."""
+        self._validate_params()
+        template = None if self.template == CHAT else get_template(self.template)
+        sampler = get_sampler(self.sampler)
+        texts, codes = self._check_rows(X, y)
+        self.label_words_ = check_label_words(self.classes_, self.verbalizer)
+        rng = check_random_state(self.random_state)
+        self.shots_ = self._choose_shots(texts, codes, sampler, rng)
+        base = get_base_model(self.model, device=self.device, dtype=self.dtype)
+        self.max_length_ = self._resolve_max_length(base)
+        self.prompt_ = self._write_prompt(
+            base, template if template is not None else chat_template(base.tokenizer)
+        )
+        shots = [texts[i] for i in self.shots_]
+        self._scorer = self._fit_scorer(base, shots, codes[self.shots_], rng)
+        self.calibration_ = self._calibrate(texts, codes, rng)
+        return self
+
+    def _check_rows(self, X: Any, y: Any) -> tuple[list[str], NDArray[np.intp]]:
+        """Check labels before texts, as scikit-learn does, and set the classes."""
+        self.classes_, codes = check_labels(y, self.label_definitions)
+        texts = check_texts(X)
+        check_same_length(texts, codes)
+        return texts, codes
+
+    def _choose_shots(
+        self,
+        texts: list[str],
+        codes: NDArray[np.intp],
+        sampler: ShotSampler,
+        rng: np.random.RandomState,
+    ) -> NDArray[np.intp]:
+        if self.n_shots is None:
+            return np.arange(len(texts), dtype=np.intp)
+        if self.n_shots == 0:
+            return np.empty(0, dtype=np.intp)
+        seed = int(rng.randint(np.iinfo(np.int32).max))
+        return sampler.select(texts, codes, self.n_shots, random_state=seed)
+
+    def _resolve_max_length(self, base: BaseModel) -> int | None:
+        context = base.context_length
+        if self.max_length is None:
+            return context
+        if context is not None and self.max_length > context:
+            msg = (
+                f"max_length={self.max_length} is more than the {context} tokens that the model "
+                f"{base.name!r} was made for. Set max_length to {context} or less, or to None."
+            )
+            raise PromptTooLongError(msg)
+        return self.max_length
+
+    def _write_prompt(self, base: BaseModel, template: PromptTemplate) -> Prompt:
+        definitions = None
+        if self.label_definitions is not None:
+            definitions = [self.label_definitions[label] for label in self.classes_.tolist()]
+        instruction = write_instruction(self.instruction, self.label_words_, definitions)
+        prompt = Prompt(template, instruction, (), control_strings(base.tokenizer))
+        for words in self.label_words_:
+            if prompt.as_data(words) != words:
+                msg = (
+                    f"The label words {words!r} contain a marker of the template or a special token "
+                    "of the model. Give other words in 'verbalizer'."
+                )
+                raise InvalidLabelsError(msg)
+        return prompt
+
+    def _add_demonstrations(
+        self, base: BaseModel, shots: Sequence[str], codes: NDArray[np.intp]
+    ) -> None:
+        """Put solved examples into the prompt, cut where the context is too short for them."""
+        solved = zip(shots, (self.label_words_[code] for code in codes), strict=True)
+        self.prompt_ = fit_demonstrations(
+            base.tokenizer,
+            self.prompt_.with_demonstrations(tuple(solved)),
+            self.label_words_,
+            max_length=self.max_length_,
+            texts=shots,
+        )
+
+    def _make_scorer(self, base: BaseModel, model: Any) -> LabelScorer:
+        """Return what scores labels after the fitted prompt, with this view of the base model."""
+        budget = self.max_batch_tokens
+        return LabelScorer(
+            model,
+            self._make_encoder(base),
+            max_batch_tokens=budget if isinstance(budget, int) else None,
+        )
+
+    def _make_encoder(self, base: BaseModel) -> PromptEncoder:
+        return PromptEncoder(base.tokenizer, self.prompt_, self.label_words_, self.max_length_)
+
+    # Calibration ----------------------------------------------------------------------------------
+
+    def _calibrate(
+        self, texts: list[str], codes: NDArray[np.intp], rng: np.random.RandomState
+    ) -> Calibration:
+        n_classes = len(self.classes_)
+        if self.calibration is None:
+            return no_calibration(n_classes)
+        rows = self._held_out_rows(codes, rng)
+        if len(rows):
+            scores = self._scorer.score([texts[i] for i in rows])
+            return fit_calibration(scores, codes[rows])
+        scores = self._leave_one_out_scores(self._scorer)
+        if scores is None:
+            return no_calibration(n_classes)
+        return fit_calibration(scores, codes[self.shots_])
+
+    def _held_out_rows(
+        self, codes: NDArray[np.intp], rng: np.random.RandomState
+    ) -> NDArray[np.intp]:
+        """Return rows that are no shots, as many of each class: none if a class has too few."""
+        rest = np.setdiff1d(np.arange(len(codes)), self.shots_)
+        groups = [rng.permutation(rest[codes[rest] == code]) for code in np.unique(codes)]
+        n_each = min(len(group) for group in groups)
+        if n_each < 2:  # a spread within classes takes two rows
+            return np.empty(0, dtype=np.intp)
+        return np.concatenate([group[: min(n_each, _N_CALIBRATION_ROWS)] for group in groups])
+
+    # Reading the scores ---------------------------------------------------------------------------
+
+    def label_log_likelihood(self, X: Any) -> NDArray[np.float64]:
+        """Return how likely the model is to answer with each label's words, before calibration.
+
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,)
+            The texts.
+
+        Returns
+        -------
+        ndarray of shape (n_texts, n_classes)
+            ``log p(label words | prompt)``, columns in the order of ``classes_``. The sum over a
+            label's tokens of the log-softmax over the whole vocabulary.
+        """
+        check_is_fitted(self)
+        texts = check_texts(X)
+        with Progress("Scoring", len(dict.fromkeys(texts)), verbose=self.verbose) as progress:
+            return self._get_scorer().score(texts, progress)
+
+    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the logarithm of each label's probability.
+
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,)
+            The texts.
+
+        Returns
+        -------
+        ndarray of shape (n_texts, n_classes)
+            Log-probabilities, columns in the order of ``classes_``.
+        """
+        scores = self.label_log_likelihood(X)
+        return self.calibration_.log_probabilities(scores)
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the probability of each label.
+
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,)
+            The texts.
+
+        Returns
+        -------
+        ndarray of shape (n_texts, n_classes)
+            Probabilities, columns in the order of ``classes_``. Rows sum to 1.
+        """
+        return np.exp(self.predict_log_proba(X))
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the most probable label of each text.
+
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,)
+            The texts.
+
+        Returns
+        -------
+        ndarray of shape (n_texts,)
+            Labels, as they are in ``classes_``.
+        """
+        positions = self.predict_log_proba(X).argmax(axis=1)
+        return self.classes_[positions]
+
+    def get_prompt(self, text: str, label: Any = None) -> str:
+        """Return what the model reads for a text.
+
+        Parameters
+        ----------
+        text : str
+            The text.
+        label : label or None, default=None
+            With a label, the prompt ends with that label's words, which is what is scored.
+
+        Returns
+        -------
+        str
+            The prompt, with the text cut if the context is too short for it.
+        """
+        check_is_fitted(self)
+        (checked,) = check_texts([text])
+        words = "" if label is None else self._words_of(label)
+        return self.prompt_.render(self._get_scorer().encoder.shorten(checked), words)
+
+    def _words_of(self, label: Any) -> str:
+        for known, words in zip(self.classes_.tolist(), self.label_words_, strict=True):
+            if known == label:
+                return words
+        msg = f"There is no label {label!r}. The classes are {self.classes_.tolist()!r}."
+        raise InvalidLabelsError(msg)
+
+    # Being a scikit-learn estimator -----------------------------------------------------------------
+
+    def _get_scorer(self) -> LabelScorer:
+        """Return the scorer of ``fit``, or build it again after unpickling."""
+        if getattr(self, "_scorer", None) is None:
+            base = get_base_model(self.model, device=self.device, dtype=self.dtype)
+            self._scorer = self._rebuild_scorer(base)
+        return self._scorer
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        return tags
+
+    def __sklearn_clone__(self) -> Self:
+        # scikit-learn copies parameters deeply, and a model given as an object must stay shared.
+        bare = copy.copy(self)
+        bare.model = ""
+        clone = super(PromptedClassifier, bare).__sklearn_clone__()
+        clone.model = self.model
+        return clone
+
+    def __getstate__(self) -> dict[str, Any]:
+        if not isinstance(self.model, str):
+            msg = (
+                f"A {type(self).__name__} whose 'model' is a pair of objects cannot be pickled: its "
+                "base weights would go along. Save the model to a folder and give its path instead."
+            )
+            raise pickle.PicklingError(msg)
+        state = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_scorer"}

@@ -1,0 +1,120 @@
+"""Labelled log-likelihoods → the bias and temperature that make them probabilities.
+
+The bias of a label is its mean log-likelihood over labelled texts, each class counted alike (Bhatt
+and Ivanova, "RBCorr", 2026). Estimated at ``fit``, it depends on no test row, and a text's answer on
+no neighbour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+N_ROWS_FOR_TEMPERATURE = 32
+"""Fewer labelled rows than this cannot tell a temperature from noise."""
+_TEMPERATURES = np.geomspace(0.5, 10.0, 241)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How log-likelihoods become probabilities: ``softmax((S - bias) / temperature)``.
+
+    Parameters
+    ----------
+    bias : ndarray of shape (n_classes,)
+        What is taken from each label's log-likelihood. Its mean is 0.
+    temperature : float
+        What the differences are divided by.
+    n_rows : int
+        How many labelled rows it was estimated from. 0 where nothing is changed.
+    """
+
+    bias: NDArray[np.float64]
+    temperature: float
+    n_rows: int
+
+    def log_probabilities(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return log-probabilities of the labels.
+
+        Parameters
+        ----------
+        scores : ndarray of shape (n_texts, n_classes)
+            Label log-likelihoods.
+
+        Returns
+        -------
+        ndarray of shape (n_texts, n_classes)
+            Log-probabilities, whose exponentials sum to 1 in each row.
+        """
+        return _log_softmax((scores - self.bias) / self.temperature)
+
+
+def no_calibration(n_classes: int) -> Calibration:
+    """Return the calibration that only normalises."""
+    return Calibration(np.zeros(n_classes), 1.0, 0)
+
+
+def fit_calibration(scores: NDArray[np.float64], codes: NDArray[np.intp]) -> Calibration:
+    """Estimate bias and temperature from labelled rows.
+
+    The bias is shrunk towards 0 by ``max(0, 1 - (K - 1) s² / ‖b‖²)``, where s² is the mean squared
+    standard error of its K components: what noise alone would give is taken off. The temperature
+    is the likeliest one, from 32 rows on.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_rows, n_classes)
+        Label log-likelihoods of rows that were no shots in their own prompt.
+    codes : ndarray of shape (n_rows,)
+        The position of each row's label.
+
+    Returns
+    -------
+    Calibration
+        The estimate.
+    """
+    n_rows, n_classes = scores.shape
+    present = np.unique(codes)
+    if n_rows <= len(present) or len(present) < n_classes:
+        # Nothing tells bias from noise, or some label's rows are missing, which would be bias.
+        return no_calibration(n_classes)
+    relative = scores - scores.mean(axis=1, keepdims=True)
+    means = np.array([relative[codes == code].mean(axis=0) for code in present])
+    bias = _shrink(means.mean(axis=0), _squared_error(relative, means, codes, present))
+    temperature = 1.0
+    if n_rows >= N_ROWS_FOR_TEMPERATURE:
+        temperature = _fit_temperature(scores - bias, codes)
+    return Calibration(bias, temperature, n_rows)
+
+
+def _squared_error(
+    relative: NDArray[np.float64],
+    means: NDArray[np.float64],
+    codes: NDArray[np.intp],
+    present: NDArray[np.intp],
+) -> float:
+    """Return the bias components' mean squared standard error, from the spread within classes."""
+    residuals = relative - means[np.searchsorted(present, codes)]
+    variance = (residuals**2).sum(axis=0) / (len(codes) - len(present))
+    counts = np.array([(codes == code).sum() for code in present])
+    return float((variance * (1.0 / counts).sum() / len(present) ** 2).mean())
+
+
+def _shrink(bias: NDArray[np.float64], squared_error: float) -> NDArray[np.float64]:
+    squared_length = float(bias @ bias)
+    if squared_length == 0:
+        return bias
+    return bias * max(0.0, 1.0 - (len(bias) - 1) * squared_error / squared_length)
+
+
+def _fit_temperature(scores: NDArray[np.float64], codes: NDArray[np.intp]) -> float:
+    rows = np.arange(len(codes))
+    losses = [-_log_softmax(scores / t)[rows, codes].mean() for t in _TEMPERATURES]
+    return float(_TEMPERATURES[int(np.argmin(losses))])
+
+
+def _log_softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    shifted = values - values.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

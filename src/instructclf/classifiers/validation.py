@@ -1,0 +1,302 @@
+"""What a caller gives → lists of texts, class codes and label words, or an error that says why not."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+
+from instructclf.exceptions import InvalidLabelsError, InvalidTextsError, MissingClassWarning
+
+
+def check_texts(X: Any) -> list[str]:
+    """Return texts as a list of strings.
+
+    Parameters
+    ----------
+    X : array-like of str of shape (n_texts,) or (n_texts, 1)
+        A list, tuple, array, Series or column of texts, or a frame with one column.
+
+    Returns
+    -------
+    list of str
+        The texts.
+
+    Raises
+    ------
+    InvalidTextsError
+        If this is no sequence, is empty, has more than one column, or holds anything but strings.
+    """
+    texts = _as_list(X)
+    if not texts:
+        msg = (
+            "Found array with 0 sample(s) (shape=(0,)) while a minimum of 1 is required. Give at "
+            "least one text."
+        )
+        raise InvalidTextsError(msg)
+    for position, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InvalidTextsError(_wrong_text(position, text))
+    return [str(text) for text in texts]
+
+
+def check_labels(
+    y: Any, label_definitions: Mapping[Any, str] | None
+) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Return the classes and the code of each label.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_texts,)
+        The labels.
+    label_definitions : mapping or None
+        What each label means. Given, its labels are the classes.
+
+    Returns
+    -------
+    classes : ndarray of shape (n_classes,)
+        The different labels, sorted.
+    codes : ndarray of shape (n_texts,)
+        The position of each label in ``classes``.
+
+    Raises
+    ------
+    InvalidLabelsError
+        If ``y`` is missing or no classification target, has one class only, or has a label that is
+        not defined.
+
+    Warns
+    -----
+    MissingClassWarning
+        If a label is defined and does not occur in ``y``.
+    """
+    if y is None:
+        msg = (
+            "This estimator requires y to be passed, but the target y is None. Give one label for "
+            "each text."
+        )
+        raise InvalidLabelsError(msg)
+    labels = column_or_1d(_as_array(y), warn=True)
+    _check_no_missing(labels)
+    check_classification_targets(labels)
+    found = np.unique(labels)
+    if label_definitions is None:
+        classes = found
+    else:
+        classes = defined_classes(label_definitions)
+        _check_defined(found, classes)
+    if len(classes) < 2:
+        msg = (
+            f"Classifier can't train when only one class is present: every label is "
+            f"{classes[0]!r}. Give rows of two labels or more, or name all labels in "
+            "label_definitions."
+        )
+        raise InvalidLabelsError(msg)
+    return classes, np.searchsorted(classes, labels)
+
+
+def defined_classes(label_definitions: Mapping[Any, str]) -> NDArray[Any]:
+    """Return the labels that are defined, sorted.
+
+    Parameters
+    ----------
+    label_definitions : mapping
+        What each label means.
+
+    Returns
+    -------
+    ndarray of shape (n_classes,)
+        The labels.
+
+    Raises
+    ------
+    InvalidLabelsError
+        If a definition is no text, or labels of different types are mixed.
+    """
+    for label, definition in label_definitions.items():
+        if not isinstance(definition, str) or not definition.strip():
+            msg = f"The definition of label {label!r} must be a sentence. Got {definition!r}."
+            raise InvalidLabelsError(msg)
+    try:
+        return np.array(sorted(label_definitions))
+    except TypeError:
+        names = list(label_definitions)
+        msg = f"The labels in label_definitions must be of one type. Got {names!r}."
+        raise InvalidLabelsError(msg) from None
+
+
+def check_same_length(texts: Sequence[str], codes: NDArray[np.intp]) -> None:
+    """Raise if there is not one label for each text."""
+    if len(texts) != len(codes):
+        msg = (
+            f"Found input variables with inconsistent numbers of samples: {len(texts)} texts in X "
+            f"and {len(codes)} labels in y. Give one label for each text."
+        )
+        raise InvalidLabelsError(msg)
+
+
+def check_label_words(
+    classes: NDArray[Any], verbalizer: Mapping[Any, str] | None
+) -> tuple[str, ...]:
+    """Return the words that the model answers with, in the order of the classes.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,)
+        The labels.
+    verbalizer : mapping or None
+        The words of each label. ``None`` takes ``str(label)``.
+
+    Returns
+    -------
+    tuple of str
+        The words.
+
+    Raises
+    ------
+    InvalidLabelsError
+        If a label has no words, words are no text or empty, or two labels have the same words.
+    """
+    labels = classes.tolist()
+    if verbalizer is not None:
+        _check_names(labels, verbalizer)
+    words = [str(label) if verbalizer is None else verbalizer[label] for label in labels]
+    for label, own in zip(labels, words, strict=True):
+        if not isinstance(own, str) or not own.strip():
+            msg = (
+                f"The words of label {label!r} must be a text that is not empty. Got {own!r}. Name "
+                "them in 'verbalizer'."
+            )
+            raise InvalidLabelsError(msg)
+    seen: dict[str, Hashable] = {}
+    for label, own in zip(labels, words, strict=True):
+        if own.strip() in seen:
+            msg = (
+                f"The labels {seen[own.strip()]!r} and {label!r} have the same words, {own!r}. Give "
+                "them different ones in 'verbalizer'."
+            )
+            raise InvalidLabelsError(msg)
+        seen[own.strip()] = label
+    return tuple(own.strip() for own in words)
+
+
+def _as_list(X: Any) -> list[Any]:
+    if isinstance(X, str | bytes):
+        msg = f"X must be a sequence of texts. Got a single {type(X).__name__}: wrap it, as in [X]."
+        raise InvalidTextsError(msg)
+    if hasattr(X, "toarray") and hasattr(X, "nnz"):
+        msg = (
+            f"X must be a sequence of texts. Got a sparse matrix of shape {X.shape}: give the texts "
+            "themselves, not their vectors."
+        )
+        raise InvalidTextsError(msg)
+    if hasattr(X, "columns"):
+        return _only_column(X)
+    if hasattr(X, "to_pylist"):  # pyarrow would give scalars of its own
+        return X.to_pylist()
+    if isinstance(X, np.ndarray):
+        return _flat(X)
+    if isinstance(X, Mapping | Set) or not isinstance(X, Iterable) or not hasattr(X, "__len__"):
+        msg = f"X must be a sequence of texts. Got {type(X).__name__}: give a list of str."
+        raise InvalidTextsError(msg)
+    return list(X)
+
+
+def _only_column(frame: Any) -> list[Any]:
+    names = [str(name) for name in getattr(frame, "column_names", frame.columns)]
+    if len(names) != 1:
+        msg = (
+            f"X must be one column of texts. Got a frame with {len(names)} columns: select one of "
+            f"{names!r}."
+        )
+        raise InvalidTextsError(msg)
+    if hasattr(frame, "column_names"):
+        return frame.column(0).to_pylist()
+    return _flat(frame.to_numpy())
+
+
+def _flat(array: NDArray[Any]) -> list[Any]:
+    if array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1):
+        return array.ravel().tolist()
+    msg = (
+        f"X must be one-dimensional, or have one column. Got an array of shape {array.shape}: give "
+        "one text for each row."
+    )
+    raise InvalidTextsError(msg)
+
+
+def _wrong_text(position: int, text: Any) -> str:
+    if text is None or text != text:  # noqa: PLR0124  (NaN is the value that differs from itself)
+        remedy = "a missing value: drop the row, or fill in a text"
+    elif isinstance(text, bytes):
+        remedy = "bytes: decode them first"
+    elif isinstance(text, Sequence | np.ndarray):
+        remedy = "a sequence: give one text for each row, such as its parts joined"
+    else:
+        remedy = "not a text: convert it with str() if that is meant"
+    return f"Text {position} is {text!r} ({type(text).__name__}), expected a str. It is {remedy}."
+
+
+def _as_array(y: Any) -> NDArray[Any]:
+    if hasattr(y, "to_pylist"):
+        y = y.to_pylist()
+    if isinstance(y, Mapping | Set | str | bytes):
+        msg = f"y must be a sequence of labels. Got {type(y).__name__}: give a list."
+        raise InvalidLabelsError(msg)
+    array = np.asarray(y)
+    if array.ndim == 0:
+        msg = f"y must be a sequence of labels. Got {y!r}: give a list."
+        raise InvalidLabelsError(msg)
+    if array.dtype == object and array.ndim == 1:
+        # Strings in an object array sort and compare as strings, and other types as their own.
+        kinds = {type(label) for label in array.tolist() if label is not None}
+        if kinds and all(issubclass(kind, str) for kind in kinds) and None not in array.tolist():
+            return array.astype(str)
+    return array
+
+
+def _check_no_missing(labels: NDArray[Any]) -> None:
+    for position, label in enumerate(labels.tolist()):
+        if label is None or label != label:  # noqa: PLR0124  (NaN differs from itself)
+            msg = (
+                f"Label {position} is {label!r}: Input y contains NaN or None. Drop the rows "
+                "without a label."
+            )
+            raise InvalidLabelsError(msg)
+        if isinstance(label, float) and np.isinf(label):
+            msg = f"Label {position} is {label!r}: Input y contains infinity. Give labels."
+            raise InvalidLabelsError(msg)
+
+
+def _check_defined(found: NDArray[Any], classes: NDArray[Any]) -> None:
+    undefined = sorted(set(found.tolist()) - set(classes.tolist()), key=str)
+    if undefined:
+        msg = (
+            f"label_definitions says nothing about {undefined!r}, which occur in y. It defines "
+            f"{classes.tolist()!r}: add the missing ones."
+        )
+        raise InvalidLabelsError(msg)
+    absent = sorted(set(classes.tolist()) - set(found.tolist()), key=str)
+    if absent:
+        warnings.warn(
+            f"label_definitions names {absent!r}, of which y has no row. They stay classes, known "
+            "by their definition alone; remove them if that is not meant.",
+            MissingClassWarning,
+            stacklevel=4,
+        )
+
+
+def _check_names(labels: list[Any], verbalizer: Mapping[Any, str]) -> None:
+    missing = [label for label in labels if label not in verbalizer]
+    unknown = [label for label in verbalizer if label not in labels]
+    if missing or unknown:
+        msg = (
+            f"The 'verbalizer' must have words for exactly the classes {labels!r}. "
+            f"Missing: {missing!r}; unknown: {unknown!r}."
+        )
+        raise InvalidLabelsError(msg)

@@ -1,0 +1,36 @@
+"""Optional packages → modules: imported when they are needed, or an error that says the remedy."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from instructclf.exceptions import MissingExtraError
+
+
+def import_data_extra(module: str, *, needed_for: str) -> Any:
+    """Import a module that the ``data`` extra brings.
+
+    Parameters
+    ----------
+    module : str
+        The module's full name.
+    needed_for : str
+        What it is needed for, as the beginning of a sentence.
+
+    Returns
+    -------
+    module
+        The module.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        msg = f'{needed_for} needs {package}. Install it with pip install "instructclf[data]".'
+        raise MissingExtraError(msg) from error

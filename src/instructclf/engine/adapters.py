@@ -1,0 +1,109 @@
+"""View → view with a LoRA adapter. The only module that imports peft.
+
+Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (ICLR 2022),
+h = W0 x + (alpha / rank) B A x, with B = 0 at the start, so that an untrained adapter changes nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_initialisation = threading.Lock()
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """What a LoRA adapter looks like.
+
+    Parameters
+    ----------
+    rank : int
+        The rank of each update.
+    alpha : float
+        Updates are scaled by ``alpha / rank``.
+    dropout : float
+        The share of inputs that an update does not see while it is trained.
+    target_modules : str or tuple of str
+        The layers that get an update: ``"all-linear"``, a pattern, or names.
+    """
+
+    rank: int
+    alpha: float
+    dropout: float
+    target_modules: str | tuple[str, ...]
+
+
+class Adapter:
+    """A LoRA adapter on a view of a base model.
+
+    Parameters
+    ----------
+    view : torch.nn.Module
+        A view that is the adapter's own. Its layers are wrapped in place.
+    settings : LoraSettings
+        What the adapter looks like.
+    seed : int, default=0
+        Decides the initial weights.
+    """
+
+    def __init__(self, view: Any, settings: LoraSettings, seed: int = 0) -> None:
+        from peft import LoraConfig, get_peft_model
+
+        targets = settings.target_modules
+        config = LoraConfig(
+            r=settings.rank,
+            lora_alpha=settings.alpha,  # pyright: ignore[reportArgumentType]  # scaling may be a fraction
+            lora_dropout=settings.dropout,
+            target_modules=targets if isinstance(targets, str) else list(targets),
+            task_type="CAUSAL_LM",
+        )
+        with _seeded(view, seed), warnings.catch_warnings():
+            # GPT-2's Conv1D layers store weights transposed; peft notices, sets it right and warns.
+            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
+            # peft 0.21 reads a property that transformers 5.23 has renamed.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*deprecated")
+            self._wrapped = get_peft_model(view, config)
+        self.model = view
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """The weights to train, in float32 whatever the base model's type."""
+        return [p for p in self._wrapped.parameters() if p.requires_grad]
+
+    def state(self) -> dict[str, Tensor]:
+        """Return a copy of the adapter's weights, on the CPU."""
+        from peft import get_peft_model_state_dict
+
+        weights = get_peft_model_state_dict(self._wrapped)
+        return {name: weight.detach().cpu().clone() for name, weight in weights.items()}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Put in weights that ``state`` returned."""
+        from peft import set_peft_model_state_dict
+
+        set_peft_model_state_dict(self._wrapped, state)
+
+    def set_dropout(self, *, active: bool) -> None:
+        """Switch the adapter's own dropout on or off. The base model never drops anything."""
+        for module in self._wrapped.modules():
+            dropout = getattr(module, "lora_dropout", None)
+            if isinstance(dropout, nn.Module):
+                dropout.train(active)
+
+
+@contextmanager
+def _seeded(view: Any, seed: int) -> Iterator[None]:
+    """Seed the global generators, which initialisation reads, for this thread alone."""
+    device = view.get_input_embeddings().weight.device
+    devices = [device] if device.type == "cuda" else []
+    with _initialisation, torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,86 @@
+"""Names → torch devices and data types, with what suits the machine where nothing is named."""
+
+from __future__ import annotations
+
+import torch
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+def resolve_device(device: str | None) -> torch.device:
+    """Return the device of this name; by default CUDA, else Apple's GPU, else the CPU.
+
+    Parameters
+    ----------
+    device : str or None
+        A torch device name, or ``None`` or ``"auto"`` for the best one there is.
+
+    Returns
+    -------
+    torch.device
+        The device.
+
+    Raises
+    ------
+    ValueError
+        If torch does not know the name, or the device is not on this machine.
+    """
+    if device is None or device == "auto":
+        return _best_device()
+    try:
+        resolved = torch.device(device)
+    except RuntimeError:
+        msg = f"The 'device' parameter must name a torch device, 'auto' or None. Got {device!r}."
+        raise ValueError(msg) from None
+    if resolved.type == "cuda" and not torch.cuda.is_available():
+        msg = f"device={device!r} was asked for and torch sees no CUDA device. Use device='cpu'."
+        raise ValueError(msg)
+    return resolved
+
+
+def resolve_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
+    """Return the data type of this name; by default bfloat16 on CUDA and float32 on the CPU.
+
+    On the CPU half precision is not the default: float16 takes a scalar path on many processors,
+    and bfloat16 moves log-likelihoods by up to some tenths. CUDA devices without bfloat16 take
+    float16.
+
+    Parameters
+    ----------
+    dtype : str or None
+        A name in ``DTYPES``, or ``None`` or ``"auto"`` for what suits the device.
+    device : torch.device
+        Where the model runs.
+
+    Returns
+    -------
+    torch.dtype
+        The data type.
+
+    Raises
+    ------
+    ValueError
+        If there is no such data type.
+    """
+    if dtype is None or dtype == "auto":
+        return _best_dtype(device)
+    if dtype not in DTYPES:
+        msg = f"The 'dtype' parameter must be one of {DTYPES}, 'auto' or None. Got {dtype!r}."
+        raise ValueError(msg)
+    return getattr(torch, dtype)
+
+
+def _best_device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def _best_dtype(device: torch.device) -> torch.dtype:
+    if device.type == "cpu":
+        return torch.float32
+    if device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.bfloat16
+    return torch.float16

@@ -1,0 +1,281 @@
+"""Prompts → token ids, with the labels' ids as they are after that very prompt.
+
+A prompt and its label are tokenised as one string, and what stands after the longest beginning that
+all labels leave untouched is the label's: a token that spans the join belongs to the label.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from instructclf.engine.tokenising import WholeStringTokeniser, common_prefix_length
+from instructclf.engine.tries import LabelTrie, build_trie
+from instructclf.engine.truncation import cut_to_fit, share_room
+from instructclf.exceptions import PromptTooLongError, TruncationWarning
+from instructclf.prompts import Prompt
+
+# Texts that begin and end in every way that changes how tokenizers join what stands around them.
+_PROBES = ("", "a", " b ", "\nc\n", "1", "Why?", '"', "\té.", "#", "文")
+_LEAST_ROOM = 8
+"""Tokens. With less than this for a text, or for a demonstration, nothing could be read from it."""
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedPrompt:
+    """The prompt of one text, ready to score.
+
+    Parameters
+    ----------
+    ids : list of int
+        The prompt's tokens, without those that a label changes.
+    trie : LabelTrie
+        What comes after them.
+    was_cut : bool, default=False
+        Whether the text had to be cut to fit.
+    """
+
+    ids: list[int]
+    trie: LabelTrie
+    was_cut: bool = False
+
+
+@dataclass(frozen=True)
+class _Join:
+    """How the labels' tokens follow on a prompt, wherever its last tokens are ``cue``."""
+
+    n_dropped: int
+    continuations: tuple[tuple[int, ...], ...]
+    cue: tuple[int, ...]
+
+    def holds_for(self, ids: list[int]) -> bool:
+        return len(self.cue) > self.n_dropped and tuple(ids[-len(self.cue) :]) == self.cue
+
+
+class PromptEncoder:
+    """Encode the prompts of one fitted classifier.
+
+    Parameters
+    ----------
+    tokenizer : object
+        A transformers tokenizer.
+    prompt : Prompt
+        What stands around each text.
+    label_words : sequence of str
+        The words the model answers with, one entry a class.
+    max_length : int or None
+        How many tokens prompt and label may take together. ``None`` for no limit.
+
+    Raises
+    ------
+    InvalidLabelsError
+        If two labels have the same tokens.
+    PromptTooLongError
+        If the prompt leaves no room for a text.
+    """
+
+    def __init__(
+        self, tokenizer: Any, prompt: Prompt, label_words: Sequence[str], max_length: int | None
+    ) -> None:
+        self.prompt = prompt
+        self.label_words = tuple(label_words)
+        self.max_length = max_length
+        self.end_token: int | None = tokenizer.eos_token_id
+        self._tokenise = WholeStringTokeniser(tokenizer, prompt.render(""))
+        self._tries: dict[tuple[tuple[int, ...], ...], LabelTrie] = {}
+        self._check_room()
+
+    @cached_property
+    def prefix_ids(self) -> list[int]:
+        """The tokens that the prompts of all texts begin with."""
+        ids = self._probe_ids
+        n_shared = min(common_prefix_length(ids), min(map(len, ids)) - self._n_dropped - 1)
+        return ids[0][: max(n_shared, 0)]
+
+    @property
+    def trie(self) -> LabelTrie:
+        """The labels' tokens after an ordinary prompt."""
+        return self._trie(self._joins[0].continuations)
+
+    def encode(self, texts: Sequence[str]) -> list[EncodedPrompt]:
+        """Return the prompt of each text as token ids, cut to the room there is.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            The texts.
+
+        Returns
+        -------
+        list of EncodedPrompt
+            One entry a text.
+        """
+        prompts = [self.prompt.render(text) for text in texts]
+        all_ids = self._tokenise(prompts)
+        shortened = {
+            position: self.shorten(texts[position])
+            for position, ids in enumerate(all_ids)
+            if self.max_length is not None and len(ids) > self._room_for_prompt
+        }
+        if shortened:
+            cut_ids = self._tokenise([self.prompt.render(text) for text in shortened.values()])
+            for position, ids in zip(shortened, cut_ids, strict=True):
+                all_ids[position] = ids
+        return [
+            self._join(ids, shortened.get(position, text), was_cut=position in shortened)
+            for position, (ids, text) in enumerate(zip(all_ids, texts, strict=True))
+        ]
+
+    def encode_variant(self, prompt: Prompt, text: str) -> EncodedPrompt:
+        """Return another prompt with the same labels as token ids, as it is."""
+        (ids,) = self._tokenise([prompt.render(text)])
+        return self._join(ids, text, was_cut=False)
+
+    def shorten(self, text: str) -> str:
+        """Return a text as it stands in its prompt: cut in its middle if it is too long."""
+        if self.max_length is None:
+            return text
+        return cut_to_fit(text, self._room_for_prompt - self._n_frame_tokens, self.count_tokens)
+
+    def count_tokens(self, text: str) -> int:
+        """Return how many tokens a text adds to the prompt."""
+        (ids,) = self._tokenise([self.prompt.render(text)])
+        return len(ids) - self._n_frame_tokens
+
+    # How labels follow on prompts -----------------------------------------------------------------
+
+    @cached_property
+    def _probe_ids(self) -> list[list[int]]:
+        return self._tokenise([self.prompt.render(probe) for probe in _PROBES])
+
+    @cached_property
+    def _joins(self) -> tuple[_Join, ...]:
+        """The different ways in which labels join on prompts: one, for ordinary templates."""
+        ids = self._probe_ids
+        n_cue = common_prefix_length([sequence[::-1] for sequence in ids])
+        joins = (self._observe_join(own, text, n_cue) for own, text in zip(ids, _PROBES, strict=True))
+        return tuple(dict.fromkeys(joins))
+
+    @property
+    def _n_dropped(self) -> int:
+        return max(join.n_dropped for join in self._joins)
+
+    def _observe_join(self, ids: list[int], text: str, n_cue: int) -> _Join:
+        """Tokenise a prompt with each label, and see where the labels begin."""
+        answered = self._tokenise([self.prompt.render(text, words) for words in self.label_words])
+        n_kept = min(common_prefix_length([ids, whole]) for whole in answered)
+        continuations = tuple(tuple(whole[n_kept:]) for whole in answered)
+        return _Join(len(ids) - n_kept, continuations, tuple(ids[len(ids) - n_cue :]))
+
+    def _join(self, ids: list[int], text: str, *, was_cut: bool) -> EncodedPrompt:
+        join = self._joins[0]
+        if len(self._joins) > 1 or not join.holds_for(ids):
+            join = self._observe_join(ids, text, n_cue=0)
+        kept = ids[: len(ids) - join.n_dropped]
+        return EncodedPrompt(kept, self._trie(join.continuations), was_cut)
+
+    def _trie(self, continuations: tuple[tuple[int, ...], ...]) -> LabelTrie:
+        """Return one trie for equal continuations, so that rows can be told to share it."""
+        if continuations not in self._tries:
+            self._tries[continuations] = build_trie(continuations, self.end_token)
+        return self._tries[continuations]
+
+    # Room -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def _n_frame_tokens(self) -> int:
+        return len(self._probe_ids[_PROBES.index("")])
+
+    @cached_property
+    def _room_for_prompt(self) -> int:
+        longest = max(len(c) for join in self._joins for c in join.continuations)
+        return (self.max_length or 0) - longest - 1  # one more for an end token
+
+    def _check_room(self) -> None:
+        if self.max_length is None:
+            return
+        room = self._room_for_prompt - self._n_frame_tokens
+        if room < _LEAST_ROOM:
+            n_shots = len(self.prompt.demonstrations)
+            msg = (
+                f"Instruction, definitions and {n_shots} demonstrations take "
+                f"{self._n_frame_tokens} tokens, which leaves {max(room, 0)} of "
+                f"max_length={self.max_length} for a text. Use fewer shots, shorter definitions, or "
+                "a model with a longer context."
+            )
+            raise PromptTooLongError(msg)
+
+
+def fit_demonstrations(
+    tokenizer: Any,
+    prompt: Prompt,
+    label_words: Sequence[str],
+    *,
+    max_length: int | None,
+    texts: Sequence[str],
+) -> Prompt:
+    """Cut demonstrations so that prompt and texts fit the context together.
+
+    Room is left for a text as long as the longest one given, up to a quarter of the context. What
+    remains is shared: short demonstrations stay whole, and long ones are cut to one common length.
+
+    Parameters
+    ----------
+    tokenizer : object
+        A transformers tokenizer.
+    prompt : Prompt
+        The prompt with whole demonstrations.
+    label_words : sequence of str
+        The words the model answers with.
+    max_length : int or None
+        How many tokens prompt and label may take together. ``None`` for no limit.
+    texts : sequence of str
+        Texts like those to come.
+
+    Returns
+    -------
+    Prompt
+        The prompt, unchanged if it fits.
+
+    Raises
+    ------
+    PromptTooLongError
+        If demonstrations would have to be cut to less than a few tokens.
+
+    Warns
+    -----
+    TruncationWarning
+        If demonstrations were cut.
+    """
+    if max_length is None or not prompt.demonstrations:
+        return prompt
+    bare = PromptEncoder(tokenizer, prompt.with_demonstrations(()), label_words, max_length)
+    emptied = tuple(("", words) for _, words in prompt.demonstrations)
+    frame = PromptEncoder(tokenizer, prompt.with_demonstrations(emptied), label_words, None)
+    lengths = [bare.count_tokens(text) for text, _ in prompt.demonstrations]
+    reserve = min(max(map(bare.count_tokens, texts), default=0), max_length // 4)
+    longest_label = max(len(c) for join in bare._joins for c in join.continuations)  # noqa: SLF001
+    room = max_length - longest_label - 1 - frame._n_frame_tokens - reserve  # noqa: SLF001
+    limit = share_room(lengths, max(room, 0))
+    if limit >= max(lengths):
+        return prompt
+    if limit < _LEAST_ROOM:
+        msg = (
+            f"{len(lengths)} demonstrations do not fit into max_length={max_length} tokens beside a "
+            f"text of {reserve} tokens: each would be cut to {limit}. Use fewer shots, or a model "
+            "with a longer context."
+        )
+        raise PromptTooLongError(msg)
+    n_cut = sum(length > limit for length in lengths)
+    warnings.warn(
+        f"{n_cut} of {len(lengths)} demonstrations were cut in their middle to {limit} tokens, so "
+        f"that a text of {reserve} tokens fits into max_length={max_length} beside them.",
+        TruncationWarning,
+        stacklevel=2,
+    )
+    return prompt.with_demonstrations(
+        tuple((cut_to_fit(x, limit, bare.count_tokens), words) for x, words in prompt.demonstrations)
+    )

@@ -1,0 +1,89 @@
+"""Model inputs → label log-likelihoods of one batch: the one place where logits become numbers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from instructclf.engine.encoding import EncodedPrompt
+from instructclf.engine.layouts import Layout, LayoutFunction
+from instructclf.engine.prefixes import PrefixCache
+
+
+def label_log_likelihoods(
+    model: Any,
+    batch: Sequence[EncodedPrompt],
+    layout: LayoutFunction,
+    prefix: PrefixCache | None = None,
+) -> Tensor:
+    """Return ``log p(label | prompt)``, from a full-vocabulary log-softmax in float32.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A causal language model.
+    batch : sequence of EncodedPrompt
+        Prompts, each beginning with the prefix if there is one. All have the same labels.
+    layout : callable
+        ``tree_layout`` or ``row_layout``.
+    prefix : PrefixCache or None, default=None
+        The keys and values of the tokens that all prompts begin with.
+
+    Returns
+    -------
+    Tensor of shape (n_texts, n_labels)
+        The log-likelihood of each label, summed over its tokens in float64 where the device has it.
+    """
+    n_prefix = 0 if prefix is None else prefix.length
+    weight = model.get_input_embeddings().weight
+    inputs = layout(batch, n_prefix=n_prefix, dtype=weight.dtype, device=weight.device)
+    logits = _node_logits(model, inputs, prefix)
+    return _sum_edges(logits, batch)
+
+
+def _node_logits(model: Any, inputs: Layout, prefix: PrefixCache | None) -> Tensor:
+    """Return logits of shape (n_texts, n_nodes, n_vocabulary), computed at few columns only."""
+    kept, columns = torch.unique(inputs.columns, return_inverse=True)
+    options: dict[str, Any] = {"use_cache": prefix is not None}
+    if prefix is not None:
+        options["past_key_values"] = prefix.for_rows(inputs.input_ids.shape[0])
+    if inputs.mask is not None:
+        options["attention_mask"] = inputs.mask
+    elif prefix is None:
+        # Some architectures count positions from the mask, and packed-sequence detection looks at
+        # position_ids alone where there is none.
+        options["attention_mask"] = torch.ones_like(inputs.input_ids)
+    if _accepts(model, "position_ids"):
+        options["position_ids"] = inputs.position_ids
+    if _accepts(model, "logits_to_keep"):
+        logits = model(input_ids=inputs.input_ids, logits_to_keep=kept, **options).logits
+    else:
+        logits = model(input_ids=inputs.input_ids, **options).logits[:, kept]
+    return logits[inputs.rows, columns]
+
+
+def _accepts(model: Any, name: str) -> bool:
+    """Say whether the model's forward names this parameter: ``**kwargs`` would swallow it."""
+    return name in inspect.signature(type(model).forward).parameters
+
+
+def _sum_edges(logits: Tensor, batch: Sequence[EncodedPrompt]) -> Tensor:
+    """Sum the log-probabilities along each label's path, of all texts at once."""
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    edges = [
+        (text, label, node, token)
+        for text, prompt in enumerate(batch)
+        for label, node, token in prompt.trie.edges
+    ]
+    text, label, node, token = torch.tensor(edges, device=logits.device).unbind(dim=1)
+    normaliser = wide.logsumexp(dim=-1)
+    # Apple's GPUs have no float64; elsewhere it keeps long labels from gathering rounding errors.
+    sum_dtype = torch.float32 if wide.device.type == "mps" else torch.float64
+    log_probabilities = (wide[text, node, token] - normaliser[text, node]).to(sum_dtype)
+    n_labels = batch[0].trie.n_labels
+    sums = log_probabilities.new_zeros(len(batch) * n_labels)
+    return sums.index_add(0, text * n_labels + label, log_probabilities).view(-1, n_labels)

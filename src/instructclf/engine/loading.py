@@ -1,0 +1,193 @@
+"""Name → base model and tokenizer. The only module that imports transformers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from instructclf import bundled
+from instructclf.exceptions import ModelLoadingError
+
+_logger = logging.getLogger(__name__)
+
+BUNDLED = "bundled"
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+
+
+@dataclass(frozen=True, eq=False)
+class BaseModel:
+    """A causal language model with its tokenizer. Many classifiers read it and none changes it.
+
+    Parameters
+    ----------
+    name : str
+        Where it came from.
+    model : torch.nn.Module
+        The causal language model, in evaluation mode.
+    tokenizer : object
+        Its transformers tokenizer.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Any
+
+    @property
+    def device(self) -> torch.device:
+        """Where the embedding weights lie."""
+        return self.model.get_input_embeddings().weight.device
+
+    @property
+    def config(self) -> Any:
+        """The configuration of the text model."""
+        return self.model.config.get_text_config()
+
+    @property
+    def context_length(self) -> int | None:
+        """How many tokens the model was made for, ``None`` where nothing says so."""
+        lengths = (
+            getattr(self.config, "max_position_embeddings", None),
+            self.tokenizer.model_max_length,
+        )
+        known = [int(length) for length in lengths if length is not None and 0 < length < 10**9]
+        return min(known, default=None)
+
+
+def load_base_model(name: str, *, device: torch.device, dtype: torch.dtype) -> BaseModel:
+    """Load a model and its tokenizer from a folder, the hub, or the package itself.
+
+    Only safetensors weights are read, and no code that comes with a model is run.
+
+    Parameters
+    ----------
+    name : str
+        ``"bundled"``, a folder, or a hub id.
+    device : torch.device
+        Where to put the weights.
+    dtype : torch.dtype
+        What to convert the weights to.
+
+    Returns
+    -------
+    BaseModel
+        The model, frozen and in evaluation mode.
+
+    Raises
+    ------
+    ModelLoadingError
+        If there is no such model, it has no tokenizer or no safetensors weights, or it is no
+        decoder-only language model.
+    """
+    _logger.info("Loading base model %r (%s, %s)", name, dtype, device)
+    source = str(bundled.model_path()) if name == BUNDLED else name
+    _check_source(source)
+    model = _load_model(source, dtype).to(device)
+    return BaseModel(name, model.requires_grad_(requires_grad=False).eval(), _load_tokenizer(source))
+
+
+def adopt_base_model(pair: tuple[Any, Any]) -> BaseModel:
+    """Take a loaded model and its tokenizer as they are.
+
+    Parameters
+    ----------
+    pair : tuple of (model, tokenizer)
+        A transformers causal language model and its tokenizer.
+
+    Returns
+    -------
+    BaseModel
+        The same objects.
+
+    Raises
+    ------
+    ModelLoadingError
+        If the pair is not a causal language model and a tokenizer.
+    """
+    model, tokenizer = pair
+    if not callable(getattr(model, "get_output_embeddings", None)) or not callable(tokenizer):
+        msg = (
+            "A 'model' given as a pair must be (model, tokenizer), a transformers causal language "
+            f"model and its tokenizer. Got ({type(model).__name__}, {type(tokenizer).__name__})."
+        )
+        raise ModelLoadingError(msg)
+    _check_decoder_only(model.config, type(model).__name__)
+    return BaseModel(type(model).__name__, model, tokenizer)
+
+
+def _check_source(source: str) -> None:
+    """Say what is wrong with a folder before transformers goes looking for it on the hub."""
+    folder = Path(source).expanduser()
+    if folder.is_file():
+        msg = f"The 'model' {source!r} is a file. Give the folder that holds it, with config.json."
+        raise ModelLoadingError(msg)
+    if not folder.is_dir():
+        return
+    if not (folder / "config.json").is_file():
+        msg = f"The model folder {source!r} has no config.json. Save a model there first."
+        raise ModelLoadingError(msg)
+    if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        msg = (
+            f"The model folder {source!r} has no tokenizer (none of {', '.join(_TOKENIZER_FILES)}). "
+            "Save the tokenizer there with tokenizer.save_pretrained(folder)."
+        )
+        raise ModelLoadingError(msg)
+
+
+def _load_model(source: str, dtype: torch.dtype) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(source)
+        _check_decoder_only(config, source)
+        with _without_progress_bar():
+            return AutoModelForCausalLM.from_pretrained(
+                source, config=config, dtype=dtype, use_safetensors=True
+            )
+    except ModelLoadingError:
+        raise
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        msg = (
+            f"The model {source!r} could not be loaded: it must be 'bundled', a folder with a "
+            "decoder-only language model in safetensors, or the id of one on the hub. "
+            f"transformers said: {error}"
+        )
+        raise ModelLoadingError(msg) from error
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """Keep transformers from drawing a bar for each file of weights."""
+    from transformers.utils import logging as transformers_logging
+
+    was_enabled = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            transformers_logging.enable_progress_bar()
+
+
+def _load_tokenizer(source: str) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
+        msg = f"The tokenizer of {source!r} could not be loaded. transformers said: {error}"
+        raise ModelLoadingError(msg) from error
+
+
+def _check_decoder_only(config: Any, source: str) -> None:
+    if getattr(config, "is_encoder_decoder", False):
+        msg = (
+            f"The model {source!r} ({config.model_type}) is an encoder-decoder. Labels are scored as "
+            "the continuation of a prompt, which takes a decoder-only (causal) language model."
+        )
+        raise ModelLoadingError(msg)

@@ -1,0 +1,79 @@
+"""One base model per process: estimators hold a name, and the registry holds the weights.
+
+The last few models are kept alive, and any model that a fitted classifier still reads is found
+again for as long as it lives, so clones, folds and candidates of a search share one load.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+from instructclf.engine.devices import resolve_device, resolve_dtype
+from instructclf.engine.loading import BaseModel, adopt_base_model, load_base_model
+
+N_KEPT_ALIVE = 2
+
+_Key = tuple[str, str, str]
+_lock = threading.Lock()
+_locks: dict[_Key, threading.Lock] = {}
+_known: WeakValueDictionary[_Key, BaseModel] = WeakValueDictionary()
+_recent: OrderedDict[_Key, BaseModel] = OrderedDict()
+
+
+def get_base_model(
+    model: str | tuple[Any, Any], *, device: str | None = None, dtype: str | None = None
+) -> BaseModel:
+    """Return the base model of this name, loaded at most once per process.
+
+    Parameters
+    ----------
+    model : str or tuple of (model, tokenizer)
+        ``"bundled"``, a folder or a hub id; or loaded objects, which are taken as they are, on
+        their device and in their data type.
+    device : str or None, default=None
+        Where a model that is loaded goes. ``None`` takes CUDA where there is one.
+    dtype : str or None, default=None
+        What weights that are loaded are converted to. ``None`` takes what suits the device.
+
+    Returns
+    -------
+    BaseModel
+        The shared model, which is only ever read.
+    """
+    if not isinstance(model, str):
+        return adopt_base_model(model)
+    place = resolve_device(device)
+    precision = resolve_dtype(dtype, place)
+    key = (_identity(model), str(place), str(precision))
+    with _lock:
+        lock = _locks.setdefault(key, threading.Lock())
+    with lock:  # two threads that ask for the same model load it once
+        base = _known.get(key)
+        if base is None:
+            base = load_base_model(model, device=place, dtype=precision)
+        _remember(key, base)
+    return base
+
+
+def clear_base_models() -> None:
+    """Forget the models kept alive. Their memory is freed once no fitted classifier reads them."""
+    with _lock:
+        _recent.clear()
+
+
+def _identity(name: str) -> str:
+    folder = Path(name).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else name
+
+
+def _remember(key: _Key, base: BaseModel) -> None:
+    with _lock:
+        _known[key] = base
+        _recent[key] = base
+        _recent.move_to_end(key)
+        while len(_recent) > N_KEPT_ALIVE:
+            _recent.popitem(last=False)

@@ -1,0 +1,181 @@
+"""Texts → label log-likelihoods, for one fitted classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from instructclf.engine.batching import default_budget, token_batches
+from instructclf.engine.encoding import EncodedPrompt, PromptEncoder
+from instructclf.engine.forward import label_log_likelihoods
+from instructclf.engine.prefixes import PrefixCache
+from instructclf.engine.progress import Progress
+from instructclf.engine.strategies import PLAIN, Strategy, choose_strategy
+from instructclf.engine.truncation import warn_of_cuts
+from instructclf.exceptions import ScoringError
+
+_LARGE_CHUNK = 4096
+"""Texts encoded at a time, so that memory does not grow with the number of texts."""
+
+
+class LabelScorer:
+    """Score the labels after the prompts of one fitted classifier.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A view of the base model, with an adapter or without.
+    encoder : PromptEncoder
+        Turns texts into prompts.
+    max_batch_tokens : int or None, default=None
+        How many tokens go through the model at once, padding included. ``None`` takes what suits
+        the device. It decides speed and memory, not scores.
+    """
+
+    def __init__(
+        self, model: Any, encoder: PromptEncoder, *, max_batch_tokens: int | None = None
+    ) -> None:
+        self.model = model
+        self.encoder = encoder
+        self._budget = max_batch_tokens or default_budget(model.get_input_embeddings().weight.device)
+
+    def score(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
+        """Return ``log p(label | prompt)`` of each text and label.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            The texts. Equal ones go through the model once.
+        progress : Progress or None, default=None
+            Told about each text that is done.
+
+        Returns
+        -------
+        ndarray of shape (n_texts, n_labels)
+            Log-likelihoods.
+
+        Raises
+        ------
+        ScoringError
+            If a log-likelihood is not a number.
+
+        Warns
+        -----
+        TruncationWarning
+            If texts had to be cut: how many, and which.
+        """
+        different = list(dict.fromkeys(texts))
+        scores = np.empty((len(different), len(self.encoder.label_words)), dtype=np.float64)
+        cut: set[str] = set()
+        with torch.inference_mode():
+            for start in range(0, len(different), _LARGE_CHUNK):
+                chunk = different[start : start + _LARGE_CHUNK]
+                encoded = self.encoder.encode(chunk)
+                cut |= {text for text, own in zip(chunk, encoded, strict=True) if own.was_cut}
+                for positions, values in self._score_encoded(encoded):
+                    scores[start + np.array(positions)] = values
+                    if progress is not None:
+                        progress.advance(len(positions))
+        warn_of_cuts([i for i, text in enumerate(texts) if text in cut], self.encoder.max_length)
+        _check_finite(scores, different)
+        row = {text: position for position, text in enumerate(different)}
+        return scores[[row[text] for text in texts]]
+
+    def score_demonstrations(self) -> NDArray[np.float64]:
+        """Score each demonstration after a prompt that holds all the others.
+
+        Returns
+        -------
+        ndarray of shape (n_demonstrations, n_labels)
+            Log-likelihoods.
+        """
+        prompt = self.encoder.prompt
+        solved = prompt.demonstrations
+        encoded = [
+            self.encoder.encode_variant(
+                prompt.with_demonstrations(solved[:left_out] + solved[left_out + 1 :]), text
+            )
+            for left_out, (text, _) in enumerate(solved)
+        ]
+        scores = np.empty((len(encoded), len(self.encoder.label_words)), dtype=np.float64)
+        with torch.inference_mode():
+            for positions, values in self._score_plain(encoded, list(range(len(encoded)))):
+                scores[positions] = values
+        return scores
+
+    def _score_encoded(
+        self, encoded: Sequence[EncodedPrompt]
+    ) -> Iterable[tuple[list[int], NDArray[np.float64]]]:
+        """Yield positions and their scores, batch after batch."""
+        sharing, odd = self._sort_by_strategy(encoded)
+        if sharing:
+            prefix = self._prefix if self._strategy.shares_prefix else None
+            yield from self._score_group(encoded, sharing, self._strategy, prefix)
+        yield from self._score_plain(encoded, odd)
+
+    def _score_plain(
+        self, encoded: Sequence[EncodedPrompt], positions: list[int]
+    ) -> Iterable[tuple[list[int], NDArray[np.float64]]]:
+        return self._score_group(encoded, positions, PLAIN, None)
+
+    def _score_group(
+        self,
+        encoded: Sequence[EncodedPrompt],
+        positions: list[int],
+        strategy: Strategy,
+        prefix: PrefixCache | None,
+    ) -> Iterable[tuple[list[int], NDArray[np.float64]]]:
+        n_prefix = 0 if prefix is None else prefix.length
+        lengths = [self._cost(encoded[i], strategy, n_prefix) for i in positions]
+        for members in token_batches(lengths, self._budget):
+            batch = [positions[member] for member in members]
+            values = label_log_likelihoods(
+                self.model, [encoded[i] for i in batch], strategy.layout, prefix
+            )
+            yield batch, values.cpu().double().numpy()
+
+    def _sort_by_strategy(self, encoded: Sequence[EncodedPrompt]) -> tuple[list[int], list[int]]:
+        """Tell prompts that begin with the shared prefix from the odd ones that do not."""
+        shared = self.encoder.prefix_ids if self._strategy.shares_prefix else []
+        sharing, plain = [], []
+        for position, prompt in enumerate(encoded):
+            begins = len(prompt.ids) > len(shared) and prompt.ids[: len(shared)] == shared
+            (sharing if begins else plain).append(position)
+        return sharing, plain
+
+    @staticmethod
+    def _cost(prompt: EncodedPrompt, strategy: Strategy, n_prefix: int) -> int:
+        """Return how many tokens a prompt sends through the model."""
+        own = len(prompt.ids) - n_prefix
+        if strategy is PLAIN:
+            return own * len(prompt.trie.paths)
+        return own + len(prompt.trie.tokens) - 1
+
+    @cached_property
+    def _strategy(self) -> Strategy:
+        with torch.inference_mode():
+            (probe,) = self.encoder.encode(["An ordinary text, neither long nor short."])
+            n_prefix = len(self.encoder.prefix_ids)
+            config = self.model.config.get_text_config()
+            return choose_strategy(self.model, probe, n_prefix=n_prefix, config=config)
+
+    @cached_property
+    def _prefix(self) -> PrefixCache:
+        with torch.inference_mode():
+            return PrefixCache(self.model, self.encoder.prefix_ids)
+
+
+def _check_finite(scores: NDArray[np.float64], texts: Sequence[str]) -> None:
+    if np.isfinite(scores).all():
+        return
+    row = int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0])
+    msg = (
+        f"The model returned a log-likelihood of {scores[row].min()} for the text {texts[row][:60]!r}. "
+        "Half precision may have overflowed: try dtype='float32' or dtype='bfloat16'."
+    )
+    raise ScoringError(msg)

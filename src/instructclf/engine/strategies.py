@@ -1,0 +1,130 @@
+"""Which shortcuts are exact for this model: found out by trying them, not from a list of names.
+
+Some architectures swallow keyword arguments they do not know and return wrong scores without an
+error, so each shortcut is compared with plain full prompts before it is used.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from instructclf.engine.encoding import EncodedPrompt
+from instructclf.engine.forward import label_log_likelihoods
+from instructclf.engine.layouts import LayoutFunction, row_layout, tree_layout
+from instructclf.engine.prefixes import PrefixCache
+from instructclf.exceptions import ScoringError
+
+_logger = logging.getLogger(__name__)
+
+_N_PREFIX, _N_OWN = 40, 10
+"""Tokens of a probe: enough to tell a wrong mask or position from a right one."""
+_LENGTH_LIMITS = (
+    "sliding_window",
+    "attention_chunk_size",
+    "original_max_position_embeddings",
+    "attention_window_size",
+    "window_size",
+)
+"""Configuration entries at which attention or positions change, so that short probes prove nothing."""
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How prompts go through a model.
+
+    Parameters
+    ----------
+    layout : callable
+        ``tree_layout`` or ``row_layout``.
+    shares_prefix : bool
+        Whether the tokens that all prompts begin with go through only once.
+    """
+
+    layout: LayoutFunction
+    shares_prefix: bool
+
+
+PLAIN = Strategy(row_layout, shares_prefix=False)
+"""Full prompts, plain causal attention: what every other strategy must equal."""
+
+
+def choose_strategy(
+    model: Any, probe: EncodedPrompt, *, n_prefix: int, config: Any
+) -> Strategy:
+    """Return the fastest strategy that gives this model's plain scores.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A causal language model.
+    probe : EncodedPrompt
+        An ordinary prompt with the labels' trie.
+    n_prefix : int
+        How many first tokens all prompts share. 0 asks for strategies without a shared prefix.
+    config : object
+        The model's configuration.
+
+    Returns
+    -------
+    Strategy
+        ``PLAIN`` if nothing else is exact.
+    """
+    short = _shortened(probe, n_prefix, config)
+    n_shared = min(n_prefix, len(short.ids) - 1)
+    with torch.inference_mode():
+        expected = label_log_likelihoods(model, [short, short], PLAIN.layout)
+        for strategy in _candidates(n_prefix, has_tree=len(probe.trie.tokens) > 1):
+            if _is_exact(model, strategy, short, n_shared, expected):
+                return strategy
+    return PLAIN
+
+
+def _candidates(n_prefix: int, *, has_tree: bool) -> Iterator[Strategy]:
+    layouts: Sequence[LayoutFunction] = (tree_layout, row_layout) if has_tree else (row_layout,)
+    if n_prefix:
+        yield from (Strategy(layout, shares_prefix=True) for layout in layouts)
+    if has_tree:
+        yield Strategy(tree_layout, shares_prefix=False)
+
+
+def _is_exact(
+    model: Any, strategy: Strategy, probe: EncodedPrompt, n_shared: int, expected: torch.Tensor
+) -> bool:
+    """Try a strategy. An architecture that cannot take its inputs fails in any way it likes."""
+    try:
+        prefix = PrefixCache(model, probe.ids[:n_shared]) if strategy.shares_prefix else None
+        scores = label_log_likelihoods(model, [probe, probe], strategy.layout, prefix)
+    except (ScoringError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+        _logger.debug("%s cannot be used here: %s", strategy, error)
+        return False
+    difference = (scores - expected).abs().max().item()
+    _logger.debug("%s differs from plain prompts by %.2g", strategy, difference)
+    return difference <= _tolerance(model.get_input_embeddings().weight.dtype)
+
+
+def _tolerance(dtype: torch.dtype) -> float:
+    """Return how far log-likelihoods may lie apart: rounding, and never a wrong mask."""
+    return 1e-3 if dtype in {torch.float32, torch.float64} else 0.3
+
+
+def _shortened(probe: EncodedPrompt, n_prefix: int, config: Any) -> EncodedPrompt:
+    """Cut a probe to a few tokens, unless the model treats long prompts in another way."""
+    if any(limit <= len(probe.ids) for limit in _length_limits(config)):
+        return probe
+    first, last = probe.ids[: min(n_prefix, _N_PREFIX)], probe.ids[n_prefix:][-_N_OWN:]
+    return EncodedPrompt([*first, *last], probe.trie)
+
+
+def _length_limits(config: Any) -> Iterator[int]:
+    entries = config.to_dict()
+    ropes = entries.get("rope_parameters") or entries.get("rope_scaling") or {}
+    for source in (entries, ropes if isinstance(ropes, dict) else {}):
+        for name in _LENGTH_LIMITS:
+            limit = source.get(name)
+            if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0:
+                yield limit

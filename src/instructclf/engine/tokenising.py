@@ -1,0 +1,84 @@
+"""Whole strings → token ids, the same for prompts alone and prompts with a label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+
+class WholeStringTokeniser:
+    """Tokenise rendered prompts, special tokens included where they belong.
+
+    The tokens that a tokenizer puts before a text (a beginning-of-sequence token) are put before
+    each prompt, unless the prompt has its own. What it puts after a text is left out: the model is
+    to go on from there.
+
+    Parameters
+    ----------
+    tokenizer : object
+        A transformers tokenizer.
+    frame : str
+        The prompt without any text of a user. Only if it contains special tokens, as chat
+        templates do, are these read as such.
+    """
+
+    def __init__(self, tokenizer: Any, frame: str) -> None:
+        self.tokenizer = tokenizer
+        self.reads_special_tokens = any(token in frame for token in control_strings(tokenizer))
+        bos = tokenizer.bos_token
+        self._has_own_start = bool(bos) and frame.startswith(bos)
+
+    def __call__(self, strings: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each string."""
+        if not strings:
+            return []
+        start = [] if self._has_own_start else self._start
+        return [start + ids for ids in self._encode(list(strings), special_tokens=False)]
+
+    @cached_property
+    def _start(self) -> list[int]:
+        """What the tokenizer puts before a text."""
+        (plain,) = self._encode(["a"], special_tokens=False)
+        (framed,) = self._encode(["a"], special_tokens=True)
+        for start in range(len(framed) - len(plain) + 1):
+            if framed[start : start + len(plain)] == plain:
+                return framed[:start]
+        return []
+
+    def _encode(self, strings: list[str], *, special_tokens: bool) -> list[list[int]]:
+        encoded = self.tokenizer(
+            strings,
+            add_special_tokens=special_tokens,
+            split_special_tokens=not self.reads_special_tokens,
+            return_attention_mask=False,
+            verbose=False,
+        )
+        return encoded["input_ids"]
+
+
+def control_strings(tokenizer: Any) -> tuple[str, ...]:
+    """Return every special token of a tokenizer, as text.
+
+    Parameters
+    ----------
+    tokenizer : object
+        A transformers tokenizer.
+
+    Returns
+    -------
+    tuple of str
+        The special tokens, longest first, so that one inside another is found second.
+    """
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    found = {str(token) for token in tokenizer.all_special_tokens}
+    found |= {str(token) for token in added if token.special}
+    return tuple(sorted((token for token in found if token.strip()), key=lambda t: (-len(t), t)))
+
+
+def common_prefix_length(sequences: Sequence[Sequence[int]]) -> int:
+    """Return how many first items all the sequences share."""
+    for position, items in enumerate(zip(*sequences, strict=False)):
+        if len(set(items)) > 1:
+            return position
+    return min(map(len, sequences))

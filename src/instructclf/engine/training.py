@@ -1,0 +1,332 @@
+"""Encoded prompts and their labels → adapter weights.
+
+Training reads the same log-likelihoods as prediction, from the same prompts, encoded by the same
+function; it only follows their gradient.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from instructclf.engine.adapters import Adapter, LoraSettings
+from instructclf.engine.batching import default_budget, token_batches
+from instructclf.engine.encoding import EncodedPrompt, PromptEncoder
+from instructclf.engine.forward import label_log_likelihoods
+from instructclf.engine.loading import BaseModel
+from instructclf.engine.progress import Progress
+from instructclf.engine.strategies import Strategy, choose_strategy
+from instructclf.engine.tries import LabelTrie, with_response_end
+from instructclf.engine.truncation import warn_of_cuts
+from instructclf.engine.views import shared_view
+from instructclf.exceptions import FailedRunWarning, ScoringError
+
+_MAX_GRADIENT_NORM = 1.0
+_FAILED_LOSS = 0.9
+"""A run whose label loss ends above this share of log(n_labels) is no better than guessing."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How an adapter is trained.
+
+    Parameters
+    ----------
+    learning_rate : float
+        The highest learning rate of AdamW.
+    max_epochs : int
+        The most passes over the rows. The learning rate falls to 0 over all of them.
+    batch_size : int
+        Rows of one optimiser step.
+    warmup_ratio : float
+        The share of all steps in which the learning rate rises.
+    tol : float
+        The least fall of the training loss that counts as an improvement.
+    n_iter_no_change : int
+        After how many epochs without an improvement training stops.
+    target_loss : float
+        The label loss at which training stops.
+    max_batch_tokens : int or None
+        How many tokens go through the model at once. It decides speed and memory only.
+    """
+
+    learning_rate: float
+    max_epochs: int
+    batch_size: int
+    warmup_ratio: float
+    tol: float
+    n_iter_no_change: int
+    target_loss: float
+    max_batch_tokens: int | None
+
+
+@dataclass
+class TrainingRecord:
+    """What happened in a run.
+
+    Parameters
+    ----------
+    loss_curve : list of float
+        The mean training loss of each epoch.
+    label_loss_curve : list of float
+        The part of it that tells the labels apart.
+    stopped_by : str
+        ``"max_epochs"``, ``"n_iter_no_change"`` or ``"target_loss"``.
+    """
+
+    loss_curve: list[float] = field(default_factory=list)
+    label_loss_curve: list[float] = field(default_factory=list)
+    stopped_by: str = "max_epochs"
+
+
+@dataclass(frozen=True, eq=False)
+class _Example:
+    """A prompt whose trie also holds the end of its label's response."""
+
+    prompt: EncodedPrompt
+    label: int
+    n_response_tokens: int
+
+
+def tune_adapter(
+    base: BaseModel,
+    encoder: PromptEncoder,
+    texts: Sequence[str],
+    labels: NDArray[np.intp],
+    *,
+    lora: LoraSettings,
+    settings: TrainingSettings,
+    seeds: tuple[int, int],
+    verbose: int | bool = 0,
+) -> tuple[Adapter, TrainingRecord]:
+    """Train a LoRA adapter on texts and their labels. The base model stays as it is.
+
+    Parameters
+    ----------
+    base : BaseModel
+        The model.
+    encoder : PromptEncoder
+        Turns texts into prompts.
+    texts : sequence of str
+        The texts.
+    labels : ndarray of shape (n_texts,)
+        The position of each text's label.
+    lora : LoraSettings
+        What the adapter looks like.
+    settings : TrainingSettings
+        How it is trained.
+    seeds : tuple of (int, int)
+        Initial weights and order of the rows follow from the first; from the second if that run
+        fails.
+    verbose : int or bool, default=0
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    adapter : Adapter
+        The trained adapter on a view of its own.
+    record : TrainingRecord
+        What happened.
+
+    Raises
+    ------
+    ScoringError
+        If the loss is not finite.
+
+    Warns
+    -----
+    FailedRunWarning
+        If the first run learned nothing and was restarted.
+    """
+    examples = _examples(encoder, texts, labels)
+    guessing = math.log(len(encoder.label_words))
+    attempts: list[tuple[Adapter, TrainingRecord]] = []
+    for seed in seeds:
+        adapter = Adapter(shared_view(base.model), lora, seed)
+        run = _Run(adapter, examples, settings, config=base.config, seed=seed)
+        attempts.append((adapter, run.train(verbose=verbose)))
+        final = attempts[-1][1].label_loss_curve[-1]
+        if final < _FAILED_LOSS * guessing:
+            return attempts[-1]
+        if seed == seeds[0]:
+            warnings.warn(
+                f"Tuning ended with a label loss of {final:.3f}, where guessing gives "
+                f"{guessing:.3f}. It starts once more with another seed. If that fails too, try "
+                "more rows, more epochs or another learning_rate.",
+                FailedRunWarning,
+                stacklevel=2,
+            )
+    return min(attempts, key=lambda attempt: attempt[1].label_loss_curve[-1])
+
+
+def response_losses(scores: Tensor, examples: Sequence[_Example]) -> tuple[Tensor, Tensor]:
+    """Return what tuning minimises for each text, in its two parts.
+
+    Parameters
+    ----------
+    scores : Tensor of shape (n_texts, n_labels + 1)
+        Log-likelihoods of the labels, then of the end of each text's own response.
+    examples : sequence of example
+        The texts' labels, and how many tokens their responses have.
+
+    Returns
+    -------
+    language_loss, label_loss : Tensor of shape (n_texts,)
+        The mean negative log-likelihood of the response's tokens, its end included; and the
+        negative log-probability of the label among the labels.
+    """
+    device = scores.device
+    own = torch.tensor([example.label for example in examples], device=device).unsqueeze(1)
+    n_tokens = torch.tensor([example.n_response_tokens for example in examples], device=device)
+    labels, ends = scores[:, :-1], scores[:, -1]
+    language_loss = -(labels.gather(1, own).squeeze(1) + ends) / n_tokens
+    label_loss = -labels.log_softmax(dim=1).gather(1, own).squeeze(1)
+    return language_loss, label_loss
+
+
+class _Run:
+    """One training run: an adapter, its optimiser, and the rows."""
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        examples: Sequence[_Example],
+        settings: TrainingSettings,
+        *,
+        config: Any,
+        seed: int,
+    ) -> None:
+        self._adapter = adapter
+        self._examples = examples
+        self._settings = settings
+        self._rng = np.random.RandomState(seed)
+        weight = adapter.model.get_input_embeddings().weight
+        self._budget = settings.max_batch_tokens or default_budget(weight.device)
+        self._strategy: Strategy = choose_strategy(
+            adapter.model, examples[0].prompt, n_prefix=0, config=config
+        )
+        self._optimiser = torch.optim.AdamW(
+            adapter.parameters, lr=settings.learning_rate, weight_decay=0.0
+        )
+        steps = math.ceil(len(examples) / settings.batch_size) * settings.max_epochs
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(
+            self._optimiser, _linear_schedule(steps, settings.warmup_ratio)
+        )
+        # Gradients of a float16 model vanish below 6e-8 unless the loss is scaled up.
+        self._scaler = torch.amp.GradScaler(
+            weight.device.type, enabled=weight.dtype == torch.float16
+        )
+
+    def train(self, *, verbose: int | bool) -> TrainingRecord:
+        record = TrainingRecord()
+        self._adapter.set_dropout(active=True)
+        with Progress("Tuning", self._settings.max_epochs, verbose=verbose) as progress:
+            for _ in range(self._settings.max_epochs):
+                loss, label_loss = self._epoch()
+                record.loss_curve.append(loss)
+                record.label_loss_curve.append(label_loss)
+                progress.advance(note=f"loss {loss:.3f}")
+                reason = self._reason_to_stop(record)
+                if reason:
+                    record.stopped_by = reason
+                    break
+        self._adapter.set_dropout(active=False)
+        return record
+
+    def _epoch(self) -> tuple[float, float]:
+        """Take one pass over the rows in random order. Return the two mean losses."""
+        order = self._rng.permutation(len(self._examples))
+        sums = np.zeros(2)
+        for start in range(0, len(order), self._settings.batch_size):
+            batch = [self._examples[i] for i in order[start : start + self._settings.batch_size]]
+            sums += self._step(batch)
+        loss, label_loss = sums / len(order)
+        return float(loss), float(label_loss)
+
+    def _step(self, batch: Sequence[_Example]) -> NDArray[np.float64]:
+        """Take one optimiser step. Return the sums of both losses over the batch."""
+        sums = np.zeros(2)
+        for part in self._micro_batches(batch):
+            prompts = [example.prompt for example in part]
+            scores = label_log_likelihoods(self._adapter.model, prompts, self._strategy.layout)
+            language_loss, label_loss = response_losses(scores, part)
+            loss = (language_loss + label_loss).sum()
+            self._check_finite(loss)
+            self._scaler.scale(loss / len(batch)).backward()
+            sums += [loss.item(), label_loss.sum().item()]
+        self._scaler.unscale_(self._optimiser)
+        torch.nn.utils.clip_grad_norm_(self._adapter.parameters, _MAX_GRADIENT_NORM)
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
+        self._schedule.step()
+        self._optimiser.zero_grad(set_to_none=True)
+        return sums
+
+    def _micro_batches(self, batch: Sequence[_Example]) -> Iterator[list[_Example]]:
+        """Split a batch by length: sums of gradients stay the same, and padding goes."""
+        lengths = [len(e.prompt.ids) + len(e.prompt.trie.tokens) - 1 for e in batch]
+        for members in token_batches(lengths, self._budget):
+            yield [batch[member] for member in members]
+
+    def _check_finite(self, loss: Tensor) -> None:
+        if torch.isfinite(loss):
+            return
+        rate = self._schedule.get_last_lr()[0]
+        msg = (
+            f"The training loss became {loss.item()} at step {self._schedule.last_epoch} with a "
+            f"learning rate of {rate:.2g}. Use a lower learning_rate, or dtype='float32'."
+        )
+        raise ScoringError(msg)
+
+    def _reason_to_stop(self, record: TrainingRecord) -> str | None:
+        if record.label_loss_curve[-1] <= self._settings.target_loss:
+            return "target_loss"
+        patience = self._settings.n_iter_no_change
+        if len(record.loss_curve) <= patience:
+            return None
+        before = min(record.loss_curve[:-patience])
+        improved = min(record.loss_curve[-patience:]) < before - self._settings.tol
+        return None if improved else "n_iter_no_change"
+
+
+def _examples(
+    encoder: PromptEncoder, texts: Sequence[str], labels: NDArray[np.intp]
+) -> list[_Example]:
+    encoded = encoder.encode(texts)
+    warn_of_cuts([i for i, prompt in enumerate(encoded) if prompt.was_cut], encoder.max_length)
+    grown: dict[tuple[int, int], LabelTrie] = {}
+    examples = []
+    for prompt, label in zip(encoded, labels.tolist(), strict=True):
+        key = (id(prompt.trie), label)
+        if key not in grown:
+            grown[key] = _with_end(prompt.trie, label, encoder.end_token)
+        trie = grown[key]
+        n_tokens = sum(edge[0] in {label, trie.n_labels - 1} for edge in trie.edges)
+        examples.append(_Example(EncodedPrompt(prompt.ids, trie), label, n_tokens))
+    return examples
+
+
+def _with_end(trie: LabelTrie, label: int, end_token: int | None) -> LabelTrie:
+    if end_token is None:  # a model without one is not taught where a response ends
+        return LabelTrie(trie.tokens, trie.parents, trie.edges, trie.n_labels + 1)
+    return with_response_end(trie, label, end_token)
+
+
+def _linear_schedule(n_steps: int, warmup_ratio: float) -> Any:
+    """Return the factor of the learning rate at each step: up to 1, then down to 0."""
+    n_warmup = math.ceil(n_steps * warmup_ratio)
+
+    def factor(step: int) -> float:
+        if step < n_warmup:
+            return (step + 1) / n_warmup
+        return max(0.0, (n_steps - step) / max(1, n_steps - n_warmup))
+
+    return factor

@@ -1,0 +1,160 @@
+"""Label token sequences → trie: beginnings that labels share are scored once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instructclf.exceptions import InvalidLabelsError, ScoringError
+
+
+@dataclass(frozen=True, eq=False)
+class LabelTrie:
+    """The labels' token sequences, as a tree whose root is the end of the prompt.
+
+    Only inner nodes exist: a label's last token is read off its parent's distribution and never
+    goes through the model, so labels of one token need no node but the root.
+
+    Parameters
+    ----------
+    tokens : tuple of int
+        The token of each node. That of node 0, the root, means nothing.
+    parents : tuple of int
+        The parent of each node, always before it. The root is its own parent.
+    edges : tuple of (int, int, int)
+        ``(label, node, token)``: the log-likelihood of ``label`` includes that of ``token`` after
+        ``node``.
+    n_labels : int
+        How many labels there are.
+    """
+
+    tokens: tuple[int, ...]
+    parents: tuple[int, ...]
+    edges: tuple[tuple[int, int, int], ...]
+    n_labels: int
+
+    @cached_property
+    def depths(self) -> tuple[int, ...]:
+        """How many tokens after the prompt each node stands."""
+        depths = [0]
+        for parent in self.parents[1:]:
+            depths.append(depths[parent] + 1)
+        return tuple(depths)
+
+    @cached_property
+    def ancestry(self) -> NDArray[np.bool_]:
+        """Array of shape (n_nodes, n_nodes), true where the column is the row or above it."""
+        above = np.eye(len(self.tokens), dtype=np.bool_)
+        for node, parent in enumerate(self.parents):
+            above[node] |= above[parent]
+        return above
+
+    @cached_property
+    def paths(self) -> tuple[tuple[int, ...], ...]:
+        """The nodes from below the root to each inner node that has no inner node below it."""
+        has_child = set(self.parents[1:])
+        ends = [node for node in range(len(self.tokens)) if node not in has_child] or [0]
+        return tuple(self._path(end) for end in ends)
+
+    def _path(self, node: int) -> tuple[int, ...]:
+        path: list[int] = []
+        while node:
+            path.append(node)
+            node = self.parents[node]
+        return tuple(reversed(path))
+
+
+def build_trie(sequences: Sequence[Sequence[int]], end_token: int | None) -> LabelTrie:
+    """Build the trie of the labels' token sequences.
+
+    A label that is the beginning of another one gets the end token, since without it the longer
+    one could never be the more likely of the two. No other label gets it.
+
+    Parameters
+    ----------
+    sequences : sequence of sequence of int
+        The tokens of each label after the prompt, at least one each.
+    end_token : int or None
+        The token that ends a response.
+
+    Returns
+    -------
+    LabelTrie
+        The trie.
+
+    Raises
+    ------
+    InvalidLabelsError
+        If two labels have the same tokens.
+    ScoringError
+        If an end token is needed and there is none.
+    """
+    if len({tuple(sequence) for sequence in sequences}) < len(sequences):
+        msg = "Two labels are the same to the tokenizer: give them different words in 'verbalizer'."
+        raise InvalidLabelsError(msg)
+    return _grow([_ended(sequence, sequences, end_token) for sequence in sequences])
+
+
+def with_response_end(trie: LabelTrie, label: int, end_token: int) -> LabelTrie:
+    """Add one more sequence to a trie: the end token after a label, which tuning learns too.
+
+    Parameters
+    ----------
+    trie : LabelTrie
+        The labels' trie.
+    label : int
+        Whose end is added.
+    end_token : int
+        The token that ends a response.
+
+    Returns
+    -------
+    LabelTrie
+        A trie with one label more, the last one, whose only edge is the end token. It has none if
+        the label ends with that token already.
+    """
+    *_, (_, node, token) = (edge for edge in trie.edges if edge[0] == label)
+    end = trie.n_labels
+    if token == end_token:
+        return LabelTrie(trie.tokens, trie.parents, trie.edges, end + 1)
+    # A label without an end token is the beginning of no other, so its last token is no node yet.
+    leaf = len(trie.tokens)
+    edges = (*trie.edges, (end, leaf, end_token))
+    return LabelTrie((*trie.tokens, token), (*trie.parents, node), edges, end + 1)
+
+
+def _ended(
+    sequence: Sequence[int], sequences: Sequence[Sequence[int]], end_token: int | None
+) -> tuple[int, ...]:
+    own = tuple(sequence)
+    is_beginning = any(
+        len(other) > len(own) and tuple(other[: len(own)]) == own for other in sequences
+    )
+    if not is_beginning:
+        return own
+    if end_token is None:
+        msg = (
+            "One label is the beginning of another, and this tokenizer has no end token that tells "
+            "them apart. Set tokenizer.eos_token, or change the words in 'verbalizer'."
+        )
+        raise ScoringError(msg)
+    return (*own, end_token)
+
+
+def _grow(sequences: Sequence[Sequence[int]]) -> LabelTrie:
+    nodes: dict[tuple[int, ...], int] = {(): 0}
+    tokens, parents = [-1], [0]
+    edges: list[tuple[int, int, int]] = []
+    for label, sequence in enumerate(sequences):
+        for step, token in enumerate(sequence):
+            path = tuple(sequence[:step])
+            if path not in nodes:
+                nodes[path] = len(tokens)
+                tokens.append(sequence[step - 1])
+                parents.append(nodes[path[:-1]])
+            edges.append((label, nodes[path], token))
+    return LabelTrie(tuple(tokens), tuple(parents), tuple(edges), len(sequences))

@@ -1,0 +1,95 @@
+"""Texts too long → texts cut in their middle. Never the instruction, the cue or a label."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+
+from instructclf.exceptions import TruncationWarning
+
+ELLIPSIS = " [...] "
+
+Measure = Callable[[str], int]
+"""How many tokens something takes."""
+
+
+def cut_middle(text: str, n_kept: int) -> str:
+    """Keep the first and the last characters of a text.
+
+    Parameters
+    ----------
+    text : str
+        The text.
+    n_kept : int
+        How many characters to keep, half of them at each end.
+
+    Returns
+    -------
+    str
+        The text itself if it is short enough, else its two ends around an ellipsis.
+    """
+    if len(text) <= n_kept:
+        return text
+    n_last = n_kept // 2
+    return f"{text[: n_kept - n_last]}{ELLIPSIS}{text[len(text) - n_last :]}"
+
+
+def cut_to_fit(text: str, room: int, measure: Measure) -> str:
+    """Cut the middle of a text until it takes no more than the tokens there are for it.
+
+    Parameters
+    ----------
+    text : str
+        The text.
+    room : int
+        How many tokens it may take, 0 or more.
+    measure : callable
+        ``measure(text)`` counts the tokens of a text where it stands.
+
+    Returns
+    -------
+    str
+        The text, cut where it had to be. Empty if not even a few characters fit.
+    """
+    cut, n_kept, taken = text, len(text), measure(text)
+    while taken > room and n_kept > 0:
+        n_kept = min(n_kept - 1, int(n_kept * room / taken))
+        cut = cut_middle(text, n_kept) if n_kept else ""
+        taken = measure(cut)
+    return cut
+
+
+def share_room(lengths: Sequence[int], room: int) -> int:
+    """Return the largest length to which all may be cut so that together they fit.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        The length of each text, in tokens.
+    room : int
+        How many tokens there are for all of them.
+
+    Returns
+    -------
+    int
+        The common limit: shorter texts stay whole, and longer ones share what those leave.
+    """
+    left = room
+    for n_left, length in zip(range(len(lengths), 0, -1), sorted(lengths), strict=True):
+        if length * n_left > left:
+            return left // n_left
+        left -= length
+    return max(lengths, default=0)
+
+
+def warn_of_cuts(positions: Sequence[int], max_length: int | None) -> None:
+    """Say how many texts were cut, and which, in one warning."""
+    if not positions:
+        return
+    named = ", ".join(map(str, positions[:5])) + (", ..." if len(positions) > 5 else "")
+    warnings.warn(
+        f"{len(positions)} of the texts are longer than max_length={max_length} tokens allows and "
+        f"were cut in their middle (positions {named}).",
+        TruncationWarning,
+        stacklevel=3,
+    )

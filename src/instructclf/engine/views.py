@@ -1,0 +1,36 @@
+"""Base model → a view of it: a module tree of its own over the same weights.
+
+Adapters, attention functions and train/eval flags set on a view reach neither the base model nor
+another view, and a view costs milliseconds and no weights.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from torch import nn
+
+
+def shared_view(model: Any) -> Any:
+    """Copy the module tree and configuration of a model, and share its tensors.
+
+    Each parameter becomes a new, frozen ``Parameter`` over the same storage, so that flags such as
+    ``requires_grad`` belong to the view. Tied parameters stay tied.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The base model.
+
+    Returns
+    -------
+    torch.nn.Module
+        The view, in evaluation mode.
+    """
+    memo: dict[int, Any] = {
+        id(parameter): nn.Parameter(parameter.detach(), requires_grad=False)
+        for parameter in model.parameters()
+    }
+    memo |= {id(buffer): buffer for buffer in model.buffers()}
+    return copy.deepcopy(model, memo).eval()

@@ -1,0 +1,68 @@
+"""Names and scores → the rows of a table, as Markdown and as aligned text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from instructclf.evaluation.seeds import SeedScores
+
+HEADER = ("approach", "shots", "accuracy ± sd", "fit seconds", "texts per second")
+
+
+def write_cells(scores: Mapping[str, SeedScores]) -> list[tuple[str, ...]]:
+    """Return the cells of each row, in the order of the ``HEADER``."""
+    return [
+        (
+            approach,
+            _write_shots(of),
+            f"{of.mean:.3f}" + ("" if math.isnan(of.std) else f" ± {of.std:.3f}"),
+            _write_number(float(of.fit_seconds.mean())),
+            _write_number(of.texts_per_second),
+        )
+        for approach, of in scores.items()
+    ]
+
+
+def write_caption(scores: Mapping[str, SeedScores]) -> str:
+    """Say what the figures are averages over."""
+    n_test = max(of.n_test for of in scores.values())
+    counts = sorted({of.n_seeds for of in scores.values() if of.n_seeds > 1})
+    if not counts:
+        return f"{n_test:,} test texts, one seed."
+    n_seeds = " or ".join(str(count) for count in counts)
+    alone = "; one seed where none is given" if any(s.n_seeds == 1 for s in scores.values()) else ""
+    return f"{n_test:,} test texts; ± standard deviation over {n_seeds} seeds{alone}."
+
+
+def write_markdown(cells: Sequence[tuple[str, ...]]) -> str:
+    """Return a Markdown table whose source lines up too."""
+    escaped = [tuple(cell.replace("|", "\\|") for cell in row) for row in cells]
+    header, *body = _align([HEADER, *escaped])
+    rule = ["-" * len(header[0]), *("-" * (len(name) - 1) + ":" for name in header[1:])]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *body))
+
+
+def write_text(cells: Sequence[tuple[str, ...]]) -> str:
+    """Return a table whose columns line up in a terminal."""
+    header, *body = _align([HEADER, *cells])
+    rule = ["-" * len(name) for name in header]
+    return "\n".join("  ".join(row).rstrip() for row in (header, rule, *body))
+
+
+def _align(rows: Sequence[tuple[str, ...]]) -> list[list[str]]:
+    """Pad cells to the width of their column: the first to the left, figures to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
+
+
+def _write_shots(scores: SeedScores) -> str:
+    n_rows = len(scores.shots[0])
+    return f"all {n_rows:,}" if scores.n_shots is None else f"{n_rows:,}"
+
+
+def _write_number(value: float) -> str:
+    """Return three significant digits, and whole numbers from there on."""
+    if value >= 99.95:  # rounds to 100
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"

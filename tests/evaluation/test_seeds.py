@@ -1,0 +1,252 @@
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import VotingClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
+from sklearn.utils._param_validation import InvalidParameterError
+
+from instructclf.evaluation import SeedScores, evaluate_seeds
+from instructclf.exceptions import InvalidLabelsError, InvalidShotsError, InvalidTextsError
+from instructclf.sampling import BalancedSampler
+
+TRAIN = (
+    [f"good {i}" for i in range(20)] + [f"bad {i}" for i in range(20)],
+    ["p"] * 20 + ["n"] * 20,
+)
+TEST = (["good", "bad", "good bad", "other"], ["p", "n", "p", "n"])
+
+
+class Recording(ClassifierMixin, BaseEstimator):
+    """Answers with its first class, and keeps what it was fitted on for everyone to see."""
+
+    seen: ClassVar = []
+
+    def __init__(self, random_state=None, n_shots=16):
+        self.random_state = random_state
+        self.n_shots = n_shots
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        self.seen.append((self.random_state, X, y))
+        return self
+
+    def predict(self, X):
+        return np.repeat(self.classes_[0], len(X))
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Return what the recording classifier was fitted on."""
+    monkeypatch.setattr(Recording, "seen", [])
+    return Recording.seen
+
+
+def test_scores_are_the_accuracies_of_a_plain_loop():
+    classifier = make_pipeline(TfidfVectorizer(), LinearSVC(random_state=0))
+    scores = evaluate_seeds(classifier, *TRAIN, *TEST, n_shots=4, n_seeds=3)
+    for score, shots in zip(scores.scores, scores.shots, strict=True):
+        fitted = classifier.fit([TRAIN[0][i] for i in shots], [TRAIN[1][i] for i in shots])
+        assert score == fitted.score(*TEST)
+    assert scores.mean == pytest.approx(scores.scores.mean())
+    assert scores.std == pytest.approx(scores.scores.std(ddof=1))
+
+
+def test_every_estimator_sees_the_same_rows(seen):
+    kwargs = {"n_shots": 6, "n_seeds": 3, "random_state": 5}
+    first = evaluate_seeds(Recording(), *TRAIN, *TEST, **kwargs)
+    second = evaluate_seeds(make_pipeline(TfidfVectorizer(), LinearSVC()), *TRAIN, *TEST, **kwargs)
+    assert_array_equal(first.shots, second.shots)
+    for (_, texts, labels), shots in zip(seen, first.shots, strict=True):
+        assert texts == [TRAIN[0][i] for i in shots]
+        assert_array_equal(labels, [TRAIN[1][i] for i in shots])
+
+
+def test_each_seed_has_its_own_rows_and_its_own_random_state(seen):
+    scores = evaluate_seeds(Recording(), *TRAIN, *TEST, n_shots=6, n_seeds=4)
+    assert len({tuple(shots) for shots in scores.shots}) == 4
+    assert len({random_state for random_state, _, _ in seen}) == 4
+
+
+def test_fewer_seeds_are_the_first_of_more(seen):
+    few = evaluate_seeds(Recording(), *TRAIN, *TEST, n_shots=6, n_seeds=2)
+    more = evaluate_seeds(Recording(), *TRAIN, *TEST, n_shots=6, n_seeds=4)
+    assert_array_equal(few.shots, more.shots[:2])
+    assert [random_state for random_state, _, _ in seen[:2]] == [s for s, _, _ in seen[2:4]]
+
+
+def test_fewer_shots_are_the_first_of_more():
+    few = evaluate_seeds(DummyClassifier(), *TRAIN, *TEST, n_shots=4, n_seeds=3)
+    more = evaluate_seeds(DummyClassifier(), *TRAIN, *TEST, n_shots=8, n_seeds=3)
+    assert_array_equal(few.shots, [shots[:4] for shots in more.shots])
+
+
+def test_another_random_state_draws_other_rows():
+    one = evaluate_seeds(DummyClassifier(), *TRAIN, *TEST, n_shots=6, random_state=0)
+    two = evaluate_seeds(DummyClassifier(), *TRAIN, *TEST, n_shots=6, random_state=1)
+    none = evaluate_seeds(DummyClassifier(), *TRAIN, *TEST, n_shots=6, random_state=None)
+    assert len({np.array(scores.shots).tobytes() for scores in (one, two, none)}) == 3
+
+
+def test_nested_random_states_are_set_and_differ_from_each_other(seen):
+    voters = [("one", Recording()), ("two", Recording())]
+    evaluate_seeds(VotingClassifier(voters), *TRAIN, *TEST, n_shots=4, n_seeds=2)
+    random_states = [random_state for random_state, _, _ in seen]
+    assert len(set(random_states)) == 4
+    assert all(isinstance(random_state, int) for random_state in random_states)
+
+
+def test_the_estimator_given_is_not_touched():
+    classifier = make_pipeline(TfidfVectorizer(), LinearSVC(random_state=7))
+    evaluate_seeds(classifier, *TRAIN, *TEST, n_shots=4)
+    assert classifier[-1].random_state == 7
+    assert not hasattr(classifier[-1], "coef_")
+
+
+def test_without_a_number_of_shots_all_rows_are_used(seen):
+    scores = evaluate_seeds(Recording(), *TRAIN, *TEST, n_seeds=2)
+    assert scores.n_shots is None
+    assert_array_equal(scores.shots, [np.arange(40)] * 2)
+    assert all(texts == TRAIN[0] for _, texts, _ in seen)
+
+
+def test_with_zero_shots_the_rows_only_name_the_labels(seen):
+    scores = evaluate_seeds(Recording(n_shots=0), *TRAIN, *TEST, n_shots=0, n_seeds=1)
+    assert [len(shots) for shots in scores.shots] == [0]
+    assert seen[0][2].tolist() == ["n", "p"]
+
+
+def test_one_seed_has_no_standard_deviation():
+    assert np.isnan(evaluate_seeds(DummyClassifier(), *TRAIN, *TEST, n_seeds=1).std)
+
+
+def test_seconds_are_measured_for_every_seed():
+    scores = evaluate_seeds(DummyClassifier(), *TRAIN, *TEST, n_seeds=3)
+    assert scores.fit_seconds.shape == scores.predict_seconds.shape == (3,)
+    assert (scores.fit_seconds > 0).all()
+    assert (scores.predict_seconds > 0).all()
+    assert scores.n_test == 4
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [([1.0, 3.0], 50.0), ([0.0, 0.0], np.inf)])
+def test_speed_is_over_all_seeds(seconds, expected):
+    scores = SeedScores(np.ones(2), np.ones(2), np.array(seconds), 100, [], None)
+    assert scores.texts_per_second == expected
+
+
+def test_sampler_may_be_an_object():
+    scores = evaluate_seeds(DummyClassifier(), *TRAIN, *TEST, n_shots=4, sampler=BalancedSampler())
+    named = evaluate_seeds(DummyClassifier(), *TRAIN, *TEST, n_shots=4, sampler="balanced")
+    assert_array_equal(scores.shots, named.shots)
+
+
+def test_arrays_and_series_are_texts_and_labels():
+    pandas = pytest.importorskip("pandas")
+    expected = evaluate_seeds(DummyClassifier(), *TRAIN, *TEST, n_shots=4)
+    for kind in (pandas.Series, lambda values: np.array(values, dtype=object), tuple):
+        given = [kind(values) for values in (*TRAIN, *TEST)]
+        scores = evaluate_seeds(DummyClassifier(), *given, n_shots=4)
+        assert_array_equal(scores.shots, expected.shots)
+
+
+def test_progress_is_shown_on_standard_error_when_asked_for(capsys):
+    evaluate_seeds(DummyClassifier(), *TRAIN, *TEST, n_shots=4, n_seeds=2, verbose=1)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "2/2" in err
+    assert "accuracy 0.500" in err
+
+
+def test_without_verbose_nothing_is_shown(capsys):
+    evaluate_seeds(DummyClassifier(), *TRAIN, *TEST, n_shots=4)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("n_shots", -1, r"'n_shots' parameter of evaluate_seeds must be an int .* Got -1 instead"),
+        ("n_shots", 4.0, r"'n_shots' parameter of evaluate_seeds must be an int .* Got 4.0"),
+        ("n_seeds", 0, r"'n_seeds' parameter of evaluate_seeds must be an int .* Got 0 instead"),
+        ("random_state", -3, r"'random_state' parameter of evaluate_seeds .* Got -3 instead"),
+        ("verbose", "yes", r"'verbose' parameter of evaluate_seeds .* Got 'yes' instead"),
+        ("n_shots", 0, r"can be 0 only for an estimator that learns from no row, such as"),
+    ],
+)
+def test_parameters_outside_their_domain_are_refused(name, value, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        evaluate_seeds(DummyClassifier(), *TRAIN, *TEST, **{name: value})
+
+
+def test_an_estimator_that_cannot_predict_is_refused():
+    message = "must be an object implementing 'fit' and 'predict'. Got TfidfVectorizer"
+    with pytest.raises(InvalidParameterError, match=message):
+        evaluate_seeds(TfidfVectorizer(), *TRAIN, *TEST)
+
+
+def test_zero_shots_are_refused_without_parameters_to_see():
+    class Bare:
+        def fit(self, X, y): ...
+
+        def predict(self, X): ...
+
+    with pytest.raises(InvalidParameterError, match=r"'n_shots' parameter .* can be 0 only for"):
+        evaluate_seeds(Bare(), *TRAIN, *TEST, n_shots=0)
+
+
+def test_unknown_sampler_is_refused():
+    with pytest.raises(
+        InvalidShotsError, match=r"'sampler' parameter must be one of .* Got 'best'"
+    ):
+        evaluate_seeds(DummyClassifier(), *TRAIN, *TEST, n_shots=4, sampler="best")
+
+
+@pytest.mark.parametrize(
+    ("n_shots", "message"), [(1, "fewer than the 2 labels"), (41, "more than")]
+)
+def test_shots_that_cannot_be_drawn_are_refused(n_shots, message):
+    with pytest.raises(InvalidShotsError, match=message):
+        evaluate_seeds(DummyClassifier(), *TRAIN, *TEST, n_shots=n_shots)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ("good", "X_test must be a sequence of str, such as a list. Got 'good' instead"),
+        (b"good", "X_test must be a sequence of str, such as a list. Got b'good' instead"),
+        (None, "X_test must be a sequence of str, such as a list. Got None instead"),
+        (np.array([["a"], ["b"]]), r"X_test must be one-dimensional, .* Got shape \(2, 1\)"),
+        ([], "X_test is empty. Give at least one text"),
+        (["a", "b", None, "d"], "Text 2 of X_test is a NoneType, expected a str"),
+        (["a", 1.5, "c", "d"], "Text 1 of X_test is a float, expected a str"),
+    ],
+)
+def test_what_is_no_sequence_of_texts_is_refused(texts, message):
+    with pytest.raises(InvalidTextsError, match=message):
+        evaluate_seeds(DummyClassifier(), *TRAIN, texts, TEST[1])
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([["p"], ["n"], ["p"], ["n"]], r"y_test must be one-dimensional, .* Got shape \(4, 1\)"),
+        (["p", "n"], "X_test has 4 texts and y_test has 2 labels"),
+        (["p", "n", None, "n"], "Label 2 of y_test is missing: None"),
+        ([1.0, float("nan"), 1.0, 0.0], "Label 1 of y_test is missing: nan"),
+        ([1, 0, 1, 0], "no label in common: 0, 1 and 'n', 'p'. Give both the same labels"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(labels, message):
+    with pytest.raises(InvalidLabelsError, match=message):
+        evaluate_seeds(DummyClassifier(), *TRAIN, TEST[0], labels)
+
+
+def test_only_some_of_many_foreign_labels_are_named():
+    texts = [str(i) for i in range(9)]
+    with pytest.raises(InvalidLabelsError, match=r"common: 0, 1, 2, 3, 4, … and 'n', 'p'\."):
+        evaluate_seeds(DummyClassifier(), *TRAIN, texts, list(range(9)))

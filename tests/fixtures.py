@@ -1,0 +1,92 @@
+"""Tokenizers and models small enough to make in a test: a few thousand random weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from instructclf.prompts import TEMPLATES, write_instruction
+
+START, END, PAD = "<s>", "</s>", "<pad>"
+CONTEXT = 2048
+
+ARCHITECTURES = {
+    "llama": {},
+    "qwen3": {"head_dim": 8},
+    "mistral": {"sliding_window": 16},
+    "gemma": {"head_dim": 8},
+    "gpt2": {"n_embd": 32, "n_head": 4, "n_layer": 2, "n_positions": CONTEXT},
+    "gpt_neox": {},
+    "olmo": {},
+}
+"""The families that the engine is held against, with what makes each of them itself."""
+
+
+def make_tokenizer(*, adds_start: bool = True, end: str | None = END) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE on a few prompts, so that merges reach across a prompt's end."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        special_tokens=[START, END, PAD],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    instruction = write_instruction(None, ["negative", "positive"])
+    answers = ["negative", "positive", "very positive", "Verdict: positive"]
+    sentences = [TEMPLATES["alpaca"].render(instruction, "I like it", response=a) for a in answers]
+    tokenizer.train_from_iterator(sentences * 3, trainer)
+    if adds_start:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{START} $A", special_tokens=[(START, 0)]
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=START, eos_token=end, pad_token=PAD
+    )
+
+
+def make_model(architecture: str = "llama", *, dtype: torch.dtype = torch.float32, **changes):
+    """Make a two-layer causal language model with random weights, the same ones every time."""
+    options = {
+        "vocab_size": 600,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": CONTEXT,
+        "initializer_range": 0.2,  # large, so that log-likelihoods differ
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "pad_token_id": 2,
+        **ARCHITECTURES.get(architecture, {}),
+        **changes,
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = AutoConfig.for_model(architecture, **options)
+        return AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer that puts a start token before a text."""
+    return make_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def model():
+    """A random Llama, which nothing may change."""
+    return make_model()
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory, model, tokenizer):
+    """The random Llama and its tokenizer, saved as one would save a model of one's own."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)

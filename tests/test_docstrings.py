@@ -1,0 +1,57 @@
+"""Docstrings of public objects, as numpydoc sees them at run time."""
+
+import importlib
+import inspect
+
+import pytest
+from numpydoc.validate import validate
+
+# The names at the top are those of these rooms.
+PUBLIC = (
+    "instructclf.classifiers",
+    "instructclf.datasets",
+    "instructclf.evaluation",
+    "instructclf.exceptions",
+    "instructclf.prompts",
+    "instructclf.sampling",
+)
+NOT_CHECKED = {
+    "ES01",  # an extended summary, where there is more to say
+    "SA01",  # "See Also", where there is something else to see
+    "EX01",  # examples, where one shows more than the words
+    "GL08",  # missing docstrings are found by ruff, which knows the exceptions
+    "RT02",  # named return values: scikit-learn writes "labels : ndarray of shape ..."
+}
+
+
+def is_own(thing):
+    return getattr(thing, "__module__", "").startswith("instructclf")
+
+
+def public_members(cls):
+    """Yield the names of public methods and properties that a class of ours defines."""
+    for name, member in inspect.getmembers_static(cls):
+        function = member.fget if isinstance(member, property) else member
+        function = getattr(function, "__func__", getattr(function, "func", function))
+        if not name.startswith("_") and inspect.isfunction(function) and is_own(function):
+            yield name
+
+
+def public_objects():
+    """Yield the paths of public classes, functions, methods and properties."""
+    for room in PUBLIC:
+        module = importlib.import_module(room)
+        for name in getattr(module, "__all__", ()):
+            thing = getattr(module, name)
+            if not is_own(thing) or not (inspect.isclass(thing) or inspect.isfunction(thing)):
+                continue
+            if not getattr(thing, "_is_protocol", False):  # a protocol has no constructor
+                yield f"{room}.{name}"
+            if inspect.isclass(thing):
+                yield from (f"{room}.{name}.{member}" for member in public_members(thing))
+
+
+@pytest.mark.parametrize("path", sorted(set(public_objects())))
+def test_docstring_is_complete(path):
+    found = validate(path)["errors"]
+    assert [error for error in found if error[0] not in NOT_CHECKED] == []
