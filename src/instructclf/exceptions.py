@@ -4,23 +4,23 @@
 
     Exception
     └── InstructClfError
-        ├── InvalidTextsError        (ValueError, TypeError)  an entry of X is not a text
-        ├── InvalidLabelsError       (ValueError)             y, classes, definitions or label words do not fit
-        ├── InvalidShotsError        (ValueError)             shots cannot be drawn from the rows given
-        ├── InvalidTemplateError     (ValueError)             a prompt template is unknown or malformed
-        ├── ModelLoadingError        (OSError, ValueError)    a model or its tokenizer cannot be loaded
-        ├── PromptTooLongError       (ValueError)             the prompt leaves no room for a text
-        ├── ScoringError             (RuntimeError)           scores could not be computed
-        ├── DataFormatError          (ValueError)             a data file does not have the expected columns
-        └── MissingExtraError        (ImportError)            an optional dependency is not installed
+        ├── InvalidTextsError (ValueError, TypeError)  an entry of X is no text
+        ├── InvalidLabelsError (ValueError)    y, classes, definitions or words do not fit
+        ├── InvalidShotsError (ValueError)     shots cannot be drawn from the rows
+        ├── InvalidTemplateError (ValueError)  a template is unknown or malformed
+        ├── ModelLoadingError (OSError, ValueError)  a model or tokenizer cannot be loaded
+        ├── PromptTooLongError (ValueError)    the prompt leaves no room for a text
+        ├── ScoringError (RuntimeError)        scores could not be computed
+        ├── DataFormatError (ValueError)       a data file is not as expected
+        └── MissingExtraError (ImportError)    an optional dependency is missing
     UserWarning
     └── InstructClfWarning
-        ├── TruncationWarning        texts were cut to fit the context
-        ├── FailedRunWarning         a tuning run did not learn and was restarted
-        └── MissingClassWarning      a defined label has no row in the data given to ``fit``
+        ├── TruncationWarning    texts were cut to fit the context
+        ├── FailedRunWarning     a tuning run learned nothing and was restarted
+        └── MissingClassWarning  a defined label has no row in the data of ``fit``
 
-Parameter values outside their domain raise scikit-learn's ``InvalidParameterError`` and unfitted use
-raises its ``NotFittedError``, because that is what people who catch errors of estimators expect.
+Parameter values outside their domain raise scikit-learn's ``InvalidParameterError`` and unfitted
+use raises its ``NotFittedError``, as people who catch errors of estimators expect.
 """
 
 __all__ = [

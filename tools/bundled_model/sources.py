@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import re
@@ -68,10 +69,8 @@ def clean(text: str) -> str:
     text = text.replace("\\n", "\n").replace('\\"', '"').replace('""', '"')
     text = re.sub(r"<br\s*/?>", "\n", text)
     if "Ã" in text:
-        try:
+        with contextlib.suppress(UnicodeError):
             text = text.encode("latin-1").decode("utf-8")
-        except UnicodeError:
-            pass
     text = re.sub(r"^Title:\s*(.*?)\s*\nText:\s*", r"\1: ", text)
     text = re.sub(r"^Text:\s*", "", text)
     text = re.sub(r"[ \t]+", " ", text)

@@ -6,16 +6,14 @@ scores labels. Everything public is derived from the matrix of label log-likelih
 
 from __future__ import annotations
 
-import copy
-import pickle
 from abc import ABCMeta, abstractmethod
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
+from numpy.typing import NDArray
+from sklearn.base import ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
@@ -25,14 +23,17 @@ from instructclf.classifiers.calibration import (
     fit_calibration,
     no_calibration,
 )
+from instructclf.classifiers.sharing import SharedModelEstimator
 from instructclf.classifiers.validation import (
     check_label_words,
     check_labels,
     check_same_length,
     check_texts,
+    defined_classes,
 )
 from instructclf.engine.chat import chat_template
-from instructclf.engine.encoding import PromptEncoder, fit_demonstrations
+from instructclf.engine.demonstrations import fit_demonstrations
+from instructclf.engine.encoding import PromptEncoder
 from instructclf.engine.loading import BaseModel
 from instructclf.engine.progress import Progress
 from instructclf.engine.registry import get_base_model
@@ -46,7 +47,7 @@ _N_CALIBRATION_ROWS = 64
 """Rows of a class, at most."""
 
 
-class PromptedClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
+class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMeta):
     """Base of classifiers that score label words after a prompt.
 
     It is responsible for
@@ -91,7 +92,7 @@ class PromptedClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     random_state: int | np.random.RandomState | None
     verbose: int | bool
 
-    # What a subclass decides ----------------------------------------------------------------------
+    # What a subclass decides
 
     @abstractmethod
     def _fit_scorer(
@@ -111,7 +112,7 @@ class PromptedClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     def _leave_one_out_scores(self, scorer: LabelScorer) -> NDArray[np.float64] | None:
         """Score each shot as if it had not been one, or return ``None`` where that is too dear."""
 
-    # fit ------------------------------------------------------------------------------------------
+    # fit
 
     def _fit(self, X: Any, y: Any) -> Self:
         """Take the steps that both estimators take."""
@@ -134,6 +135,9 @@ class PromptedClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _check_rows(self, X: Any, y: Any) -> tuple[list[str], NDArray[np.intp]]:
         """Check labels before texts, as scikit-learn does, and set the classes."""
+        if X is None and y is None and self.n_shots == 0 and self.label_definitions:
+            self.classes_ = defined_classes(self.label_definitions)
+            return [], np.empty(0, dtype=np.intp)
         self.classes_, codes = check_labels(y, self.label_definitions)
         texts = check_texts(X)
         check_same_length(texts, codes)
@@ -174,8 +178,8 @@ class PromptedClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         for words in self.label_words_:
             if prompt.as_data(words) != words:
                 msg = (
-                    f"The label words {words!r} contain a marker of the template or a special token "
-                    "of the model. Give other words in 'verbalizer'."
+                    f"The label words {words!r} contain a marker of the template or a special "
+                    "token of the model. Give other words in 'verbalizer'."
                 )
                 raise InvalidLabelsError(msg)
         return prompt
@@ -205,7 +209,7 @@ class PromptedClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     def _make_encoder(self, base: BaseModel) -> PromptEncoder:
         return PromptEncoder(base.tokenizer, self.prompt_, self.label_words_, self.max_length_)
 
-    # Calibration ----------------------------------------------------------------------------------
+    # Calibration
 
     def _calibrate(
         self, texts: list[str], codes: NDArray[np.intp], rng: np.random.RandomState
@@ -228,12 +232,19 @@ class PromptedClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         """Return rows that are no shots, as many of each class: none if a class has too few."""
         rest = np.setdiff1d(np.arange(len(codes)), self.shots_)
         groups = [rng.permutation(rest[codes[rest] == code]) for code in np.unique(codes)]
-        n_each = min(len(group) for group in groups)
+        n_each = min(map(len, groups), default=0)
         if n_each < 2:  # a spread within classes takes two rows
             return np.empty(0, dtype=np.intp)
         return np.concatenate([group[: min(n_each, _N_CALIBRATION_ROWS)] for group in groups])
 
-    # Reading the scores ---------------------------------------------------------------------------
+    # Reading the scores
+
+    def _get_scorer(self) -> LabelScorer:
+        """Return the scorer of ``fit``, or build it again after unpickling."""
+        if getattr(self, "_scorer", None) is None:
+            base = get_base_model(self.model, device=self.device, dtype=self.dtype)
+            self._scorer = self._rebuild_scorer(base)
+        return self._scorer
 
     def label_log_likelihood(self, X: Any) -> NDArray[np.float64]:
         """Return how likely the model is to answer with each label's words, before calibration.
@@ -327,37 +338,3 @@ class PromptedClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
                 return words
         msg = f"There is no label {label!r}. The classes are {self.classes_.tolist()!r}."
         raise InvalidLabelsError(msg)
-
-    # Being a scikit-learn estimator -----------------------------------------------------------------
-
-    def _get_scorer(self) -> LabelScorer:
-        """Return the scorer of ``fit``, or build it again after unpickling."""
-        if getattr(self, "_scorer", None) is None:
-            base = get_base_model(self.model, device=self.device, dtype=self.dtype)
-            self._scorer = self._rebuild_scorer(base)
-        return self._scorer
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string = True
-        tags.input_tags.one_d_array = True
-        tags.input_tags.two_d_array = False
-        return tags
-
-    def __sklearn_clone__(self) -> Self:
-        # scikit-learn copies parameters deeply, and a model given as an object must stay shared.
-        bare = copy.copy(self)
-        bare.model = ""
-        clone = super(PromptedClassifier, bare).__sklearn_clone__()
-        clone.model = self.model
-        return clone
-
-    def __getstate__(self) -> dict[str, Any]:
-        if not isinstance(self.model, str):
-            msg = (
-                f"A {type(self).__name__} whose 'model' is a pair of objects cannot be pickled: its "
-                "base weights would go along. Save the model to a folder and give its path instead."
-            )
-            raise pickle.PicklingError(msg)
-        state = super().__getstate__()
-        return {name: value for name, value in state.items() if name != "_scorer"}

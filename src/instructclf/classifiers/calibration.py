@@ -1,8 +1,8 @@
 """Labelled log-likelihoods → the bias and temperature that make them probabilities.
 
 The bias of a label is its mean log-likelihood over labelled texts, each class counted alike (Bhatt
-and Ivanova, "RBCorr", 2026). Estimated at ``fit``, it depends on no test row, and a text's answer on
-no neighbour.
+and Ivanova, "RBCorr", 2026). Estimated at ``fit``, it depends on no test row, and a text's answer
+on no neighbour.
 """
 
 from __future__ import annotations

@@ -20,7 +20,119 @@ from instructclf.sampling import ShotSampler
 
 
 class InstructionTunedClassifier(PromptedClassifier):
-    """Fine-tune a LoRA adapter of a language model to answer an instruction with the label."""
+    """Tune a language model with LoRA to answer an instruction with the label.
+
+    ``fit`` trains a small adapter on the rows; the base model stays as it is, shared with every
+    other classifier. The prompt holds the instruction and the definitions but no shots, so
+    predicting is faster than by prompting with them. Labels are scored by likelihood, never
+    generated, so no answer can be anything but a label.
+
+    Parameters
+    ----------
+    model : str or tuple of (model, tokenizer), default="bundled"
+        ``"bundled"`` for the small model that ships, a folder, or a hub id. Loaded once per
+        process, whatever the number of classifiers. A pair of transformers objects is used as it
+        is, on its device, and shared by clones; such a classifier cannot be pickled.
+    label_definitions : dict or None, default=None
+        What each label means, ``{label: one sentence}``, stated in the prompt. Given, its keys are
+        the classes, so that a label that a fold lacks is still known.
+    verbalizer : dict or None, default=None
+        The words that the model answers with, ``{label: words}``. ``None`` takes ``str(label)``.
+    instruction : str or None, default=None
+        The task in your words. The labels to choose from are stated after it in any case. ``None``
+        asks to classify the input.
+    template : str or PromptTemplate, default="alpaca"
+        What stands around instruction, demonstrations and input: ``"alpaca"``,
+        ``"alpaca_legacy"``, ``"alpaca_short"``, ``"chat"`` for the tokenizer's own, or a template.
+    n_shots : int or None, default=None
+        How many rows the adapter is trained on. ``None`` takes all rows.
+    sampler : str or object with a ``select`` method, default="balanced"
+        How the shots are chosen among the rows.
+    calibration : {"auto"} or None, default="auto"
+        ``"auto"`` takes from each label's log-likelihood its class-balanced mean over labelled
+        rows, shrunk by what noise would give, and fits a temperature from 32 rows on. It uses
+        rows that are no shots; where there are none, it only normalises.
+        ``None`` only normalises.
+    lora_rank : int, default=16
+        The rank of each update, and so the size of the adapter.
+    lora_alpha : float or None, default=None
+        Updates are scaled by ``lora_alpha / lora_rank``. ``None`` takes twice the rank.
+    lora_dropout : float, default=0.0
+        The share of inputs that an update does not see during training.
+    target_modules : str or list of str, default="all-linear"
+        The layers that get an update: all linear ones but the output, or names as PEFT takes them.
+    learning_rate : float, default=2e-4
+        The highest learning rate of AdamW. It rises and falls linearly.
+    max_epochs : int, default=20
+        The most passes over the rows.
+    train_batch_size : int, default=8
+        Rows of one optimiser step.
+    warmup_ratio : float, default=0.1
+        The share of all steps in which the learning rate rises.
+    tol : float, default=1e-3
+        The least fall of the training loss that counts as an improvement.
+    n_iter_no_change : int, default=3
+        After how many epochs without an improvement training stops.
+    target_loss : float, default=0.05
+        Training stops when the mean negative log-probability of the right label is as low as this.
+    max_length : int or None, default=None
+        The most tokens of a prompt with its label. Longer texts are cut in their middle, with a
+        warning. ``None`` takes the model's context.
+    max_batch_tokens : int, "auto" or None, default="auto"
+        The most tokens that go through the model at once, padding included. More takes more
+        memory; it does not change scores. ``"auto"`` or ``None`` takes what suits the device.
+    device : str or None, default=None
+        Where the model runs, such as ``"cpu"`` or ``"cuda:1"``. ``None`` takes CUDA where there is
+        one.
+    dtype : str or None, default=None
+        The precision of the weights, such as ``"float32"`` or ``"bfloat16"``. ``None`` takes
+        bfloat16 on CUDA, else float16, and float32 on the CPU. Half precision is faster and moves
+        log-likelihoods by up to some tenths.
+    random_state : int, RandomState instance or None, default=None
+        Decides which shots are drawn, the initial adapter and the order of rows in training.
+    verbose : int or bool, default=0
+        Whether to show a progress bar on standard error.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels, sorted.
+    label_words_ : tuple of str
+        The words the model answers with, in the order of ``classes_``.
+    shots_ : ndarray of shape (n_shots,)
+        Which rows of ``X`` became shots, in the order of their use.
+    prompt_ : Prompt
+        Template, instruction and demonstrations.
+    max_length_ : int or None
+        The most tokens of a prompt with its label.
+    calibration_ : Calibration
+        The bias and temperature that make log-likelihoods probabilities.
+    adapter_ : dict of str to Tensor
+        The adapter's weights.
+    loss_curve_ : list of float
+        The mean training loss of each epoch: the negative log-likelihood of a response's tokens
+        plus the negative log-probability of the label among the labels.
+    n_iter_ : int
+        The number of epochs.
+    stopped_by_ : {"max_epochs", "n_iter_no_change", "target_loss"}
+        Why training ended.
+
+    See Also
+    --------
+    PromptClassifier : Shows the shots in the prompt instead, and trains nothing.
+
+    References
+    ----------
+    .. [1] Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022.
+    .. [2] Taori et al., "Stanford Alpaca: An Instruction-following LLaMA model", 2023.
+
+    Examples
+    --------
+    >>> from instructclf import InstructionTunedClassifier
+    >>> classifier = InstructionTunedClassifier(lora_rank=8, max_epochs=1, random_state=0)
+    >>> classifier.get_params()["lora_rank"]
+    8
+    """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **PromptedClassifier._parameter_constraints,
@@ -94,7 +206,43 @@ class InstructionTunedClassifier(PromptedClassifier):
         self.verbose = verbose
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Train the adapter on the shots."""
+        """Train the adapter and calibrate.
+
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,)
+            The texts.
+        y : array-like of shape (n_texts,)
+            Their labels.
+
+        Returns
+        -------
+        InstructionTunedClassifier
+            The fitted classifier.
+
+        Raises
+        ------
+        InvalidTextsError
+            If ``X`` is no sequence of strings.
+        InvalidLabelsError
+            If labels are missing, of one class only, or do not fit ``label_definitions`` or
+            ``verbalizer``.
+        InvalidShotsError
+            If there are fewer rows than shots, or fewer shots than labels.
+        InvalidTemplateError
+            If there is no such template.
+        ModelLoadingError
+            If the model or its tokenizer cannot be loaded.
+        PromptTooLongError
+            If instruction and definitions leave no room for a text.
+        ScoringError
+            If the training loss is not finite.
+
+        Warns
+        -----
+        FailedRunWarning
+            If training learned nothing and was started again with another seed.
+        """
         return self._fit(X, y)
 
     def _fit_scorer(

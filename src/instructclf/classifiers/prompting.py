@@ -19,7 +19,82 @@ class PromptClassifier(PromptedClassifier):
     """Classify texts by what a language model finds the likeliest answer to a prompt.
 
     ``fit`` chooses shots among the labelled rows and writes them, solved, into the prompt. Nothing
-    is trained. The prompt is computed once and reused, so that each text costs its own tokens only.
+    is trained. The tokens that all prompts begin with are computed once, so that a text costs its
+    own tokens only. Labels are scored by likelihood, never generated, so no answer can be
+    anything but a label.
+
+    Parameters
+    ----------
+    model : str or tuple of (model, tokenizer), default="bundled"
+        ``"bundled"`` for the small model that ships, a folder, or a hub id. Loaded once per
+        process, whatever the number of classifiers. A pair of transformers objects is used as it
+        is, on its device, and shared by clones; such a classifier cannot be pickled.
+    label_definitions : dict or None, default=None
+        What each label means, ``{label: one sentence}``, stated in the prompt. Given, its keys are
+        the classes, so that a label that a fold lacks is still known.
+    verbalizer : dict or None, default=None
+        The words that the model answers with, ``{label: words}``. ``None`` takes ``str(label)``.
+    instruction : str or None, default=None
+        The task in your words. The labels to choose from are stated after it in any case. ``None``
+        asks to classify the input.
+    template : str or PromptTemplate, default="alpaca"
+        What stands around instruction, demonstrations and input: ``"alpaca"``,
+        ``"alpaca_legacy"``, ``"alpaca_short"``, ``"chat"`` for the tokenizer's own, or a template.
+    n_shots : int or None, default=16
+        How many rows are shown solved in the prompt. ``0`` asks without any; ``None`` shows all
+        rows. More shots cost time once per ``fit``, and context.
+    sampler : str or object with a ``select`` method, default="balanced"
+        How the shots are chosen among the rows.
+    calibration : {"auto"} or None, default="auto"
+        ``"auto"`` takes from each label's log-likelihood its class-balanced mean over labelled
+        rows, shrunk by what noise would give, and fits a temperature from 32 rows on. It uses
+        rows that are no shots, else each shot after a prompt of the others.
+        ``None`` only normalises.
+    max_length : int or None, default=None
+        The most tokens of a prompt with its label. Longer texts are cut in their middle, with a
+        warning. ``None`` takes the model's context.
+    max_batch_tokens : int, "auto" or None, default="auto"
+        The most tokens that go through the model at once, padding included. More takes more
+        memory; it does not change scores. ``"auto"`` or ``None`` takes what suits the device.
+    device : str or None, default=None
+        Where the model runs, such as ``"cpu"`` or ``"cuda:1"``. ``None`` takes CUDA where there is
+        one.
+    dtype : str or None, default=None
+        The precision of the weights, such as ``"float32"`` or ``"bfloat16"``. ``None`` takes
+        bfloat16 on CUDA, else float16, and float32 on the CPU. Half precision is faster and moves
+        log-likelihoods by up to some tenths.
+    random_state : int, RandomState instance or None, default=None
+        Decides which shots are drawn, and their order.
+    verbose : int or bool, default=0
+        Whether to show a progress bar on standard error.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels, sorted.
+    label_words_ : tuple of str
+        The words the model answers with, in the order of ``classes_``.
+    shots_ : ndarray of shape (n_shots,)
+        Which rows of ``X`` became shots, in the order of their use.
+    prompt_ : Prompt
+        Template, instruction and demonstrations.
+    max_length_ : int or None
+        The most tokens of a prompt with its label.
+    calibration_ : Calibration
+        The bias and temperature that make log-likelihoods probabilities.
+
+    See Also
+    --------
+    InstructionTunedClassifier : Trains an adapter on the shots instead, and predicts faster.
+
+    Examples
+    --------
+    >>> from instructclf import PromptClassifier
+    >>> classifier = PromptClassifier(n_shots=4, random_state=0)
+    >>> texts = ["Works well.", "Broke at once.", "Lovely.", "A waste.", "Superb.", "Useless."]
+    >>> labels = ["positive", "negative"] * 3
+    >>> classifier.fit(texts, labels).predict_proba(["Splendid, I would buy it again."]).shape
+    (1, 2)
     """
 
     def __init__(
@@ -55,8 +130,38 @@ class PromptClassifier(PromptedClassifier):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any = None) -> Self:
-        """Choose the shots and write the prompt."""
+    def fit(self, X: Any = None, y: Any = None) -> Self:
+        """Choose the shots, write the prompt and calibrate.
+
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,), default=None
+            The texts. May be left out with ``n_shots=0`` and ``label_definitions``, where nothing
+            is learned from rows.
+        y : array-like of shape (n_texts,), default=None
+            Their labels.
+
+        Returns
+        -------
+        PromptClassifier
+            The fitted classifier.
+
+        Raises
+        ------
+        InvalidTextsError
+            If ``X`` is no sequence of strings.
+        InvalidLabelsError
+            If labels are missing, of one class only, or do not fit ``label_definitions`` or
+            ``verbalizer``.
+        InvalidShotsError
+            If there are fewer rows than shots, or fewer shots than labels.
+        InvalidTemplateError
+            If there is no such template.
+        ModelLoadingError
+            If the model or its tokenizer cannot be loaded.
+        PromptTooLongError
+            If instruction, definitions and shots leave no room for a text.
+        """
         return self._fit(X, y)
 
     def _fit_scorer(

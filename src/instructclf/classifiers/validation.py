@@ -1,4 +1,4 @@
-"""What a caller gives → lists of texts, class codes and label words, or an error that says why not."""
+"""What a caller gives → texts, class codes and label words, or an error that says why not."""
 
 from __future__ import annotations
 
@@ -177,8 +177,8 @@ def check_label_words(
     for label, own in zip(labels, words, strict=True):
         if own.strip() in seen:
             msg = (
-                f"The labels {seen[own.strip()]!r} and {label!r} have the same words, {own!r}. Give "
-                "them different ones in 'verbalizer'."
+                f"The labels {seen[own.strip()]!r} and {label!r} have the same words, {own!r}. "
+                "Give them different ones in 'verbalizer'."
             )
             raise InvalidLabelsError(msg)
         seen[own.strip()] = label
@@ -187,12 +187,12 @@ def check_label_words(
 
 def _as_list(X: Any) -> list[Any]:
     if isinstance(X, str | bytes):
-        msg = f"X must be a sequence of texts. Got a single {type(X).__name__}: wrap it, as in [X]."
+        msg = f"X must be a sequence of texts. Got one {type(X).__name__}: wrap it, as in [X]."
         raise InvalidTextsError(msg)
     if hasattr(X, "toarray") and hasattr(X, "nnz"):
         msg = (
-            f"X must be a sequence of texts. Got a sparse matrix of shape {X.shape}: give the texts "
-            "themselves, not their vectors."
+            f"X must be a sequence of texts. Got a sparse matrix of shape {X.shape}: give the "
+            "texts themselves, not their vectors."
         )
         raise InvalidTextsError(msg)
     if hasattr(X, "columns"):

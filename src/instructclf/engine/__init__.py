@@ -1,7 +1,8 @@
 """Prompts → tokens → log-likelihoods: the only place that knows torch.
 
-The rooms, bottom up: ``devices``, ``loading``, ``registry`` and ``views`` hold base models and share
-them; ``tries``, ``tokenising``, ``truncation`` and ``encoding`` turn prompts into token ids;
-``batching``, ``prefixes``, ``layouts`` and ``strategies`` decide what goes through the model
-together; ``scoring`` reads label log-likelihoods; ``adapters`` and ``training`` change weights.
+The rooms, bottom up: ``devices``, ``loading``, ``registry`` and ``views`` hold base models and
+share them; ``tries``, ``tokenising``, ``truncation``, ``encoding``, ``demonstrations`` and ``chat``
+turn prompts into token ids; ``batching``, ``prefixes``, ``layouts`` and ``strategies`` decide what
+goes through the model together; ``forward`` and ``scoring`` read label log-likelihoods;
+``adapters`` and ``training`` change weights.
 """

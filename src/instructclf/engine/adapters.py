@@ -1,7 +1,8 @@
 """View → view with a LoRA adapter. The only module that imports peft.
 
 Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (ICLR 2022),
-h = W0 x + (alpha / rank) B A x, with B = 0 at the start, so that an untrained adapter changes nothing.
+h = W0 x + (alpha / rank) B A x, with B = 0 at the start, so that an untrained adapter changes
+nothing.
 """
 
 from __future__ import annotations

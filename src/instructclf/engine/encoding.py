@@ -6,7 +6,6 @@ all labels leave untouched is the label's: a token that spans the join belongs t
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,13 +13,13 @@ from typing import Any
 
 from instructclf.engine.tokenising import WholeStringTokeniser, common_prefix_length
 from instructclf.engine.tries import LabelTrie, build_trie
-from instructclf.engine.truncation import cut_to_fit, share_room
-from instructclf.exceptions import PromptTooLongError, TruncationWarning
+from instructclf.engine.truncation import cut_to_fit
+from instructclf.exceptions import PromptTooLongError
 from instructclf.prompts import Prompt
 
 # Texts that begin and end in every way that changes how tokenizers join what stands around them.
 _PROBES = ("", "a", " b ", "\nc\n", "1", "Why?", '"', "\té.", "#", "文")
-_LEAST_ROOM = 8
+LEAST_ROOM = 8
 """Tokens. With less than this for a text, or for a demonstration, nothing could be read from it."""
 
 
@@ -138,14 +137,14 @@ class PromptEncoder:
         """Return a text as it stands in its prompt: cut in its middle if it is too long."""
         if self.max_length is None:
             return text
-        return cut_to_fit(text, self._room_for_prompt - self._n_frame_tokens, self.count_tokens)
+        return cut_to_fit(text, self._room_for_prompt - self.n_frame_tokens, self.count_tokens)
 
     def count_tokens(self, text: str) -> int:
         """Return how many tokens a text adds to the prompt."""
         (ids,) = self._tokenise([self.prompt.render(text)])
-        return len(ids) - self._n_frame_tokens
+        return len(ids) - self.n_frame_tokens
 
-    # How labels follow on prompts -----------------------------------------------------------------
+    # How labels follow on prompts
 
     @cached_property
     def _probe_ids(self) -> list[list[int]]:
@@ -156,7 +155,9 @@ class PromptEncoder:
         """The different ways in which labels join on prompts: one, for ordinary templates."""
         ids = self._probe_ids
         n_cue = common_prefix_length([sequence[::-1] for sequence in ids])
-        joins = (self._observe_join(own, text, n_cue) for own, text in zip(ids, _PROBES, strict=True))
+        joins = (
+            self._observe_join(own, text, n_cue) for own, text in zip(ids, _PROBES, strict=True)
+        )
         return tuple(dict.fromkeys(joins))
 
     @property
@@ -183,99 +184,32 @@ class PromptEncoder:
             self._tries[continuations] = build_trie(continuations, self.end_token)
         return self._tries[continuations]
 
-    # Room -----------------------------------------------------------------------------------------
+    # Room
 
     @cached_property
-    def _n_frame_tokens(self) -> int:
+    def n_frame_tokens(self) -> int:
+        """How many tokens the prompt takes without a text."""
         return len(self._probe_ids[_PROBES.index("")])
 
     @cached_property
+    def n_label_tokens(self) -> int:
+        """How many tokens the longest label takes, with an end token."""
+        return 1 + max(len(c) for join in self._joins for c in join.continuations)
+
+    @cached_property
     def _room_for_prompt(self) -> int:
-        longest = max(len(c) for join in self._joins for c in join.continuations)
-        return (self.max_length or 0) - longest - 1  # one more for an end token
+        return (self.max_length or 0) - self.n_label_tokens
 
     def _check_room(self) -> None:
         if self.max_length is None:
             return
-        room = self._room_for_prompt - self._n_frame_tokens
-        if room < _LEAST_ROOM:
+        room = self._room_for_prompt - self.n_frame_tokens
+        if room < LEAST_ROOM:
             n_shots = len(self.prompt.demonstrations)
             msg = (
                 f"Instruction, definitions and {n_shots} demonstrations take "
-                f"{self._n_frame_tokens} tokens, which leaves {max(room, 0)} of "
-                f"max_length={self.max_length} for a text. Use fewer shots, shorter definitions, or "
-                "a model with a longer context."
+                f"{self.n_frame_tokens} tokens, which leaves {max(room, 0)} of "
+                f"max_length={self.max_length} for a text. Use fewer shots, shorter definitions, "
+                "or a model with a longer context."
             )
             raise PromptTooLongError(msg)
-
-
-def fit_demonstrations(
-    tokenizer: Any,
-    prompt: Prompt,
-    label_words: Sequence[str],
-    *,
-    max_length: int | None,
-    texts: Sequence[str],
-) -> Prompt:
-    """Cut demonstrations so that prompt and texts fit the context together.
-
-    Room is left for a text as long as the longest one given, up to a quarter of the context. What
-    remains is shared: short demonstrations stay whole, and long ones are cut to one common length.
-
-    Parameters
-    ----------
-    tokenizer : object
-        A transformers tokenizer.
-    prompt : Prompt
-        The prompt with whole demonstrations.
-    label_words : sequence of str
-        The words the model answers with.
-    max_length : int or None
-        How many tokens prompt and label may take together. ``None`` for no limit.
-    texts : sequence of str
-        Texts like those to come.
-
-    Returns
-    -------
-    Prompt
-        The prompt, unchanged if it fits.
-
-    Raises
-    ------
-    PromptTooLongError
-        If demonstrations would have to be cut to less than a few tokens.
-
-    Warns
-    -----
-    TruncationWarning
-        If demonstrations were cut.
-    """
-    if max_length is None or not prompt.demonstrations:
-        return prompt
-    bare = PromptEncoder(tokenizer, prompt.with_demonstrations(()), label_words, max_length)
-    emptied = tuple(("", words) for _, words in prompt.demonstrations)
-    frame = PromptEncoder(tokenizer, prompt.with_demonstrations(emptied), label_words, None)
-    lengths = [bare.count_tokens(text) for text, _ in prompt.demonstrations]
-    reserve = min(max(map(bare.count_tokens, texts), default=0), max_length // 4)
-    longest_label = max(len(c) for join in bare._joins for c in join.continuations)  # noqa: SLF001
-    room = max_length - longest_label - 1 - frame._n_frame_tokens - reserve  # noqa: SLF001
-    limit = share_room(lengths, max(room, 0))
-    if limit >= max(lengths):
-        return prompt
-    if limit < _LEAST_ROOM:
-        msg = (
-            f"{len(lengths)} demonstrations do not fit into max_length={max_length} tokens beside a "
-            f"text of {reserve} tokens: each would be cut to {limit}. Use fewer shots, or a model "
-            "with a longer context."
-        )
-        raise PromptTooLongError(msg)
-    n_cut = sum(length > limit for length in lengths)
-    warnings.warn(
-        f"{n_cut} of {len(lengths)} demonstrations were cut in their middle to {limit} tokens, so "
-        f"that a text of {reserve} tokens fits into max_length={max_length} beside them.",
-        TruncationWarning,
-        stacklevel=2,
-    )
-    return prompt.with_demonstrations(
-        tuple((cut_to_fit(x, limit, bare.count_tokens), words) for x, words in prompt.demonstrations)
-    )

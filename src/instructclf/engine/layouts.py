@@ -2,8 +2,8 @@
 
 Two layouts hold the same information. In ``tree_layout`` the inner trie nodes of a text follow its
 tokens as columns, and a mask lets each see the text and its own ancestors: one row a text. In
-``row_layout`` each path of inner nodes is a row after a copy of the text, with no mask at all, which
-every architecture understands. With labels of one token the two are the same.
+``row_layout`` each path of inner nodes is a row after a copy of the text, with no mask at all,
+which every architecture understands. With labels of one token the two are the same.
 
 In both, rows are padded on the right, where causal attention never looks.
 """
@@ -74,9 +74,7 @@ def row_layout(
         own = prompt.ids[n_prefix:]
         nodes = {0: (len(sequences), len(own) - 1)}
         for path in prompt.trie.paths:
-            nodes |= {
-                node: (len(sequences), len(own) + step) for step, node in enumerate(path)
-            }
+            nodes |= {node: (len(sequences), len(own) + step) for step, node in enumerate(path)}
             sequences.append([*own, *(prompt.trie.tokens[node] for node in path)])
         places.append([nodes[node] for node in range(len(prompt.trie.tokens))])
     input_ids = _pad(sequences)

@@ -88,7 +88,9 @@ def load_base_model(name: str, *, device: torch.device, dtype: torch.dtype) -> B
     source = str(bundled.model_path()) if name == BUNDLED else name
     _check_source(source)
     model = _load_model(source, dtype).to(device)
-    return BaseModel(name, model.requires_grad_(requires_grad=False).eval(), _load_tokenizer(source))
+    return BaseModel(
+        name, model.requires_grad_(requires_grad=False).eval(), _load_tokenizer(source)
+    )
 
 
 def adopt_base_model(pair: tuple[Any, Any]) -> BaseModel:
@@ -133,7 +135,7 @@ def _check_source(source: str) -> None:
         raise ModelLoadingError(msg)
     if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
         msg = (
-            f"The model folder {source!r} has no tokenizer (none of {', '.join(_TOKENIZER_FILES)}). "
+            f"The model folder {source!r} has no tokenizer: none of {', '.join(_TOKENIZER_FILES)}. "
             "Save the tokenizer there with tokenizer.save_pretrained(folder)."
         )
         raise ModelLoadingError(msg)
@@ -187,7 +189,7 @@ def _load_tokenizer(source: str) -> Any:
 def _check_decoder_only(config: Any, source: str) -> None:
     if getattr(config, "is_encoder_decoder", False):
         msg = (
-            f"The model {source!r} ({config.model_type}) is an encoder-decoder. Labels are scored as "
-            "the continuation of a prompt, which takes a decoder-only (causal) language model."
+            f"The model {source!r} ({config.model_type}) is an encoder-decoder. Labels are scored "
+            "as the continuation of a prompt, which takes a decoder-only (causal) language model."
         )
         raise ModelLoadingError(msg)

@@ -33,12 +33,10 @@ class PrefixCache:
     def __init__(self, model: Any, ids: list[int]) -> None:
         self.length = len(ids)
         device = model.get_input_embeddings().weight.device
-        cache = None
+        cache: Any = None
         for start in range(0, len(ids), _CHUNK):
             chunk = torch.tensor([ids[start : start + _CHUNK]], device=device)
-            output = model(
-                input_ids=chunk, past_key_values=cache, use_cache=True, logits_to_keep=1
-            )
+            output = model(input_ids=chunk, past_key_values=cache, use_cache=True, logits_to_keep=1)
             cache = output.past_key_values
         self._cache = cache
         _check_keys_and_values(cache)
@@ -65,5 +63,7 @@ def _check_keys_and_values(cache: Any) -> None:
         held = {name for name, value in vars(layer).items() if isinstance(value, torch.Tensor)}
         if {name for name in held if not name.startswith("_")} != {"keys", "values"}:
             kind = type(layer).__name__
-            msg = f"A prefix cannot be shared through {kind}, which holds other than keys and values."
+            msg = (
+                f"A prefix cannot be shared through {kind}, which holds other than keys and values."
+            )
             raise ScoringError(msg)

@@ -42,7 +42,9 @@ class LabelScorer:
     ) -> None:
         self.model = model
         self.encoder = encoder
-        self._budget = max_batch_tokens or default_budget(model.get_input_embeddings().weight.device)
+        self._budget = max_batch_tokens or default_budget(
+            model.get_input_embeddings().weight.device
+        )
 
     def score(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
         """Return ``log p(label | prompt)`` of each text and label.
@@ -175,7 +177,8 @@ def _check_finite(scores: NDArray[np.float64], texts: Sequence[str]) -> None:
         return
     row = int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0])
     msg = (
-        f"The model returned a log-likelihood of {scores[row].min()} for the text {texts[row][:60]!r}. "
+        f"The model returned a log-likelihood of {scores[row].min()} for the text "
+        f"{texts[row][:60]!r}. "
         "Half precision may have overflowed: try dtype='float32' or dtype='bfloat16'."
     )
     raise ScoringError(msg)

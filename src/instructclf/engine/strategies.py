@@ -30,7 +30,7 @@ _LENGTH_LIMITS = (
     "attention_window_size",
     "window_size",
 )
-"""Configuration entries at which attention or positions change, so that short probes prove nothing."""
+"""Configuration entries at which attention or positions change: shorter probes prove nothing."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,7 @@ PLAIN = Strategy(row_layout, shares_prefix=False)
 """Full prompts, plain causal attention: what every other strategy must equal."""
 
 
-def choose_strategy(
-    model: Any, probe: EncodedPrompt, *, n_prefix: int, config: Any
-) -> Strategy:
+def choose_strategy(model: Any, probe: EncodedPrompt, *, n_prefix: int, config: Any) -> Strategy:
     """Return the fastest strategy that gives this model's plain scores.
 
     Parameters

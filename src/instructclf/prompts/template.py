@@ -49,7 +49,7 @@ class PromptTemplate:
     Verdict: bad
     <BLANKLINE>
     Review: I {heart} it.
-    Verdict: 
+    Verdict:
     """
 
     text: str

@@ -1,0 +1,39 @@
+"""An estimator that shares a model: cloned without copying it, pickled without its weights."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any, Self
+
+from sklearn.base import BaseEstimator
+
+
+class SharedModelEstimator(BaseEstimator):
+    """Base of estimators over texts that hold a base model's name, or share the model itself."""
+
+    model: str | tuple[Any, Any]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        return tags
+
+    def __sklearn_clone__(self) -> Self:
+        # scikit-learn copies parameters deeply, and a model given as an object must stay shared.
+        bare = type(self).__new__(type(self))
+        vars(bare).update(vars(self) | {"model": ""})
+        clone: Any = super(SharedModelEstimator, bare).__sklearn_clone__()
+        clone.model = self.model
+        return clone
+
+    def __getstate__(self) -> dict[str, Any]:
+        if not isinstance(self.model, str):
+            msg = (
+                f"A {type(self).__name__} whose 'model' is a pair of objects cannot be pickled: "
+                "its base weights would go along. Save the model to a folder and give its path."
+            )
+            raise pickle.PicklingError(msg)
+        state: Any = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_scorer"}

@@ -1,0 +1,168 @@
+"""A lean Llama for training on a CPU, with weights that convert to ``LlamaForCausalLM``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+EPSILON = 1e-5
+THETA = 10_000.0
+HEAD = 64
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of the model.
+
+    Parameters
+    ----------
+    vocabulary, width, layers, hidden, context : int
+        Tokens, channels, blocks, channels inside a feed-forward block, longest sequence.
+    """
+
+    vocabulary: int = 8192
+    width: int = 256
+    layers: int = 7
+    hidden: int = 704
+    context: int = 4096
+
+
+class _Saved(Protocol):
+    """What autograd hands to both passes."""
+
+    saved_tensors: tuple[torch.Tensor, ...]
+    save_for_backward: Callable[..., None]
+
+
+class _RMSNorm(torch.autograd.Function):
+    """Root-mean-square normalisation with a short backward pass."""
+
+    @staticmethod
+    def forward(ctx: _Saved, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        square = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).square()
+        scale = torch.rsqrt(square / x.shape[-1] + EPSILON).to(x.dtype)
+        normal = x * scale
+        ctx.save_for_backward(normal, scale, weight)
+        return normal * weight
+
+    @staticmethod
+    def backward(ctx: _Saved, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        normal, scale, weight = ctx.saved_tensors
+        inner = grad * weight
+        mean = (inner * normal).mean(-1, keepdim=True)
+        return (inner - normal * mean) * scale, (grad * normal).sum((0, 1))
+
+
+class Block(nn.Module):
+    """Attention and a gated feed-forward layer.
+
+    Parameters
+    ----------
+    shape : Shape
+        The sizes.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        width, hidden = shape.width, shape.hidden
+        self.query_key_value = nn.Linear(width, 3 * width, bias=False)
+        self.output = nn.Linear(width, width, bias=False)
+        self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+        self.norms = nn.Parameter(torch.ones(2, width))
+
+    def forward(self, x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
+        """Map ``(batch, length, width)`` to the same."""
+        batch, length, width = x.shape
+        heads = width // HEAD
+        mixed = self.query_key_value(_RMSNorm.apply(x, self.norms[0]))
+        mixed = mixed.view(batch, length, 3 * heads, HEAD)
+        turned, value = mixed[:, :, : 2 * heads], mixed[:, :, 2 * heads :]
+        turned = turned * cosine + torch.roll(turned, HEAD // 2, -1) * sine
+        query, key = turned.chunk(2, 2)
+        read = functional.scaled_dot_product_attention(
+            query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), is_causal=True
+        )
+        x = x + self.output(read.transpose(1, 2).reshape(batch, length, width))
+        gate, up = self.gate_up(_RMSNorm.apply(x, self.norms[1])).chunk(2, -1)
+        return x + self.down(functional.silu(gate) * up)
+
+
+class Decoder(nn.Module):
+    """Token ids to final hidden states; the embedding is the output layer.
+
+    The probe reads the sentiment of a review off every token of it. It is there for training only:
+    it makes the sentiment known early, long before the last token, and is not exported.
+
+    Parameters
+    ----------
+    shape : Shape
+        The sizes.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(shape.vocabulary, shape.width)
+        self.blocks = nn.ModuleList([Block(shape) for _ in range(shape.layers)])
+        self.norm = nn.Parameter(torch.ones(shape.width))
+        self.probe = nn.Parameter(torch.zeros(shape.width))
+        angle = THETA ** (-torch.arange(0, HEAD, 2) / HEAD)
+        turn = torch.outer(torch.arange(float(shape.context)), angle)[:, None]
+        self.register_buffer("cosine", torch.cat([turn.cos(), turn.cos()], -1), persistent=False)
+        self.register_buffer("sine", torch.cat([-turn.sin(), turn.sin()], -1), persistent=False)
+        for name, weight in self.named_parameters():
+            if weight.ndim == 2 and "norm" not in name:
+                out = name.endswith(("output.weight", "down.weight"))
+                nn.init.normal_(weight, std=0.02 if "embedding" in name else 0.04)
+                weight.data *= 0.2 if out else 1.0
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Map ``(batch, length)`` ids to ``(batch, length, width)`` states."""
+        length = ids.shape[1]
+        cosine, sine = self.cosine[:length], self.sine[:length]
+        x = self.embedding(ids)
+        for block in self.blocks:
+            x = block(x, cosine, sine)
+        return _RMSNorm.apply(x, self.norm)
+
+
+def to_llama(state: Mapping[str, torch.Tensor], shape: Shape) -> dict[str, torch.Tensor]:
+    """Rename and split the weights for ``LlamaForCausalLM``.
+
+    Parameters
+    ----------
+    state : mapping of str to torch.Tensor
+        The weights of a `Decoder`.
+    shape : Shape
+        The sizes.
+
+    Returns
+    -------
+    dict
+        The weights by the names that ``LlamaForCausalLM`` gives them.
+    """
+    found = {
+        "model.embed_tokens.weight": state["embedding.weight"],
+        "model.norm.weight": state["norm"],
+    }
+    for i in range(shape.layers):
+        ours, theirs = f"blocks.{i}", f"model.layers.{i}"
+        parts = state[f"{ours}.query_key_value.weight"].chunk(3)
+        for name, part in zip("qkv", parts, strict=True):
+            found[f"{theirs}.self_attn.{name}_proj.weight"] = part.contiguous()
+        gate, up = state[f"{ours}.gate_up.weight"].chunk(2)
+        found[f"{theirs}.self_attn.o_proj.weight"] = state[f"{ours}.output.weight"]
+        found[f"{theirs}.mlp.gate_proj.weight"] = gate.contiguous()
+        found[f"{theirs}.mlp.up_proj.weight"] = up.contiguous()
+        found[f"{theirs}.mlp.down_proj.weight"] = state[f"{ours}.down.weight"]
+        before, after = state[f"{ours}.norms"]
+        found[f"{theirs}.input_layernorm.weight"] = before.contiguous()
+        found[f"{theirs}.post_attention_layernorm.weight"] = after.contiguous()
+    return found

@@ -1,0 +1,206 @@
+"""Labelled texts as token ids: reviews cut, dressed and pseudo-labelled, intents, articles."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sources import HELD_OUT, LEVELS, POLARITY, read_labelled
+from teacher import Teacher
+from windows import cut_window, dress, target_words
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import PreTrainedTokenizerFast
+
+LOG = logging.getLogger(__name__)
+POLAR, LEVEL, INTENT, TOPIC = "polarity", "level", "intent", "topic"
+REVIEWS = ("imdb", "yelp5", "mr", "sst5")
+PRODUCTS, FILMS = "fdu_unlabelled_tokenised", "imdb_unsup"
+CUTS = {"imdb": 2, "yelp5": 4, "mr": 1, "sst5": 1, PRODUCTS: 4, FILMS: 1}
+SURE = {PRODUCTS: 0.82, FILMS: 0.9}
+DOUBT = 0.2
+Pair = tuple[str, int]
+
+
+@dataclass
+class Units:
+    """Texts as ids and, for every kind of task, the texts of each class.
+
+    Parameters
+    ----------
+    ids : numpy.ndarray
+        All ids in one row.
+    starts : numpy.ndarray
+        Where each text starts, and the end.
+    pools : dict
+        For each kind, an array of texts for each class.
+    names : dict
+        For each kind, the names of the classes.
+    """
+
+    ids: np.ndarray
+    starts: np.ndarray
+    pools: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    names: dict[str, list[str]] = field(default_factory=dict)
+
+    def text(self, index: int) -> list[int]:
+        """Return the ids of a text."""
+        return self.ids[self.starts[index] : self.starts[index + 1]].tolist()
+
+
+def split_held_out(rows: list, seed: int = 0) -> tuple[list, list]:
+    """Put the same rows of a labelled set aside whenever asked.
+
+    Parameters
+    ----------
+    rows : list
+        The rows.
+    seed : int, default=0
+        The seed of the shuffle.
+
+    Returns
+    -------
+    tuple of list
+        Rows to train on and rows held out.
+    """
+    order = np.random.default_rng(seed).permutation(len(rows))
+    return [rows[i] for i in order[HELD_OUT:]], [rows[i] for i in order[:HELD_OUT]]
+
+
+def read_polar(data: Path, name: str) -> list[Pair]:
+    """Return the rows of a review set with a clear sentiment, as 0 and 1."""
+    rows = read_labelled(data, name)
+    return [(text, POLARITY[label]) for text, label in rows if label in POLARITY]
+
+
+def fit_teacher(reviews: dict[str, list[Pair]], products: list[str], seed: int = 0) -> Teacher:
+    """Train the teacher on whole reviews and windows of them.
+
+    Parameters
+    ----------
+    reviews : dict
+        Labelled reviews by set.
+    products : list of str
+        Unlabelled product reviews.
+    seed : int, default=0
+        The seed.
+
+    Returns
+    -------
+    Teacher
+        The teacher.
+    """
+    rng = np.random.default_rng(seed)
+    pairs = [pair for rows in reviews.values() for pair in rows]
+    for name in ("imdb", "yelp5"):
+        pairs += [(cut_window(x, target_words(rng), rng), y) for x, y in reviews[name]]
+    teacher = Teacher()
+    teacher.fit([x for x, _ in pairs], [y for _, y in pairs], products)
+    return teacher
+
+
+def cut_reviews(
+    reviews: dict[str, list[Pair]], texts: dict[str, list[str]], teacher: Teacher, seed: int = 0
+) -> list[Pair]:
+    """Cut and dress reviews, keeping what the teacher does not contradict or is sure of.
+
+    Parameters
+    ----------
+    reviews : dict
+        Labelled reviews by set.
+    texts : dict
+        Unlabelled texts by source.
+    teacher : Teacher
+        The teacher.
+    seed : int, default=0
+        The seed.
+
+    Returns
+    -------
+    list of (str, int)
+        Reviews with their sentiment.
+    """
+    rng = np.random.default_rng(seed + 1)
+    found: list[Pair] = []
+    sources = {**reviews, **{name: [(x, -1) for x in texts[name]] for name in SURE}}
+    for name, rows in sources.items():
+        cuts = [
+            (cut_window(x, target_words(rng), rng), y) for x, y in rows for _ in range(CUTS[name])
+        ]
+        cuts = list(dict.fromkeys(cuts)) if name in SURE else cuts
+        positive = teacher.positive([x for x, _ in cuts])
+        sure = SURE.get(name)
+        before = len(found)
+        for (text, label), chance in zip(cuts, positive, strict=True):
+            answer = label if sure is None else int(chance > 0.5)
+            agreed = chance if answer else 1 - chance
+            if agreed > (DOUBT if sure is None else sure) and len(text) > 8:
+                found.append((dress(text, rng), answer))
+        LOG.info("%s: %d of %d windows kept", name, len(found) - before, len(cuts))
+    return found
+
+
+def build_units(
+    data: Path, texts: dict[str, list[str]], tokenizer: PreTrainedTokenizerFast, keep: object
+) -> Units:
+    """Assemble every labelled text.
+
+    Parameters
+    ----------
+    data : pathlib.Path
+        The folder of the raw data.
+    texts : dict
+        Unlabelled texts by source.
+    tokenizer : transformers.PreTrainedTokenizerFast
+        The tokenizer.
+    keep : callable
+        Takes a list of texts, returns which may be used.
+
+    Returns
+    -------
+    Units
+        The texts.
+    """
+    reviews = {}
+    for name in REVIEWS:
+        rows = split_held_out(read_polar(data, name))[0]
+        reviews[name] = _filter(rows, keep)
+    teacher = fit_teacher(reviews, texts[PRODUCTS])
+    rng = np.random.default_rng(5)
+    groups: dict[str, list[tuple[str, object]]] = {POLAR: cut_reviews(reviews, texts, teacher)}
+    groups[LEVEL] = []
+    for name in ("sst5", "yelp5"):
+        held = {text for text, _ in split_held_out(read_polar(data, name))[1]}
+        rows = [row for row in read_labelled(data, name) if row[0] not in held]
+        rows = _filter(rows, keep)
+        groups[LEVEL] += [(dress(" ".join(x.split(" ")[:200]), rng), y) for x, y in rows]
+    for kind, name in ((INTENT, "clinc150"), (TOPIC, "dbpedia14")):
+        rows = split_held_out(read_labelled(data, name))[0]
+        groups[kind] = [(" ".join(x.split(" ")[:120]), y) for x, y in _filter(rows, keep)]
+    return _encode(groups, tokenizer)
+
+
+def _filter(rows: list, keep: object) -> list:
+    kept = keep([text for text, _ in rows])
+    return [row for row, good in zip(rows, kept, strict=True) if good]
+
+
+def _encode(groups: dict, tokenizer: PreTrainedTokenizerFast) -> Units:
+    texts = [text for rows in groups.values() for text, _ in rows]
+    coded = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    starts = np.concatenate([[0], np.cumsum([len(ids) for ids in coded])])
+    units = Units(np.concatenate([np.array(ids, np.uint16) for ids in coded]), starts)
+    first = 0
+    for kind, rows in groups.items():
+        labels = [label for _, label in rows]
+        names = list(LEVELS) if kind == LEVEL else sorted(set(labels))
+        codes = np.array([names.index(label) for label in labels])
+        units.pools[kind] = [np.flatnonzero(codes == i) + first for i in range(len(names))]
+        units.names[kind] = names
+        first += len(rows)
+        LOG.info("%s: %d texts of %d classes", kind, len(rows), len(names))
+    return units
