@@ -123,7 +123,7 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
         self.label_words_ = check_label_words(self.classes_, self.verbalizer)
         rng = check_random_state(self.random_state)
         self.shots_ = self._choose_shots(texts, codes, sampler, rng)
-        base = get_base_model(self.model, device=self.device, dtype=self.dtype)
+        base = self._get_base()
         self.max_length_ = self._resolve_max_length(base)
         self.prompt_ = self._write_prompt(
             base, template if template is not None else chat_template(base.tokenizer)
@@ -242,9 +242,13 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
     def _get_scorer(self) -> LabelScorer:
         """Return the scorer of ``fit``, or build it again after unpickling."""
         if getattr(self, "_scorer", None) is None:
-            base = get_base_model(self.model, device=self.device, dtype=self.dtype)
-            self._scorer = self._rebuild_scorer(base)
+            self._scorer = self._rebuild_scorer(self._get_base())
         return self._scorer
+
+    def _get_base(self) -> BaseModel:
+        """Return the base model, and hold it, so that the registry finds it while this lives."""
+        self._base = get_base_model(self.model, device=self.device, dtype=self.dtype)
+        return self._base
 
     def label_log_likelihood(self, X: Any) -> NDArray[np.float64]:
         """Return how likely the model is to answer with each label's words, before calibration.
@@ -309,8 +313,7 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
         ndarray of shape (n_texts,)
             Labels, as they are in ``classes_``.
         """
-        positions = self.predict_log_proba(X).argmax(axis=1)
-        return self.classes_[positions]
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
     def get_prompt(self, text: str, label: Any = None) -> str:
         """Return what the model reads for a text.

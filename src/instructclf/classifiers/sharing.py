@@ -36,4 +36,4 @@ class SharedModelEstimator(BaseEstimator):
             )
             raise pickle.PicklingError(msg)
         state: Any = super().__getstate__()
-        return {name: value for name, value in state.items() if name != "_scorer"}
+        return {name: value for name, value in state.items() if name not in {"_base", "_scorer"}}
