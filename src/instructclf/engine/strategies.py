@@ -71,15 +71,33 @@ def choose_strategy(model: Any, probe: EncodedPrompt, *, n_prefix: int, config: 
     -------
     Strategy
         ``PLAIN`` if nothing else is exact.
+
+    Raises
+    ------
+    ScoringError
+        If what comes after a token changes its scores, as in a model that is not causal.
     """
-    short = _shortened(probe, n_prefix, config)
-    n_shared = min(n_prefix, len(short.ids) - 1)
+    probes, n_shared = _ragged_probes(probe, n_prefix, config)
     with torch.inference_mode():
-        expected = label_log_likelihoods(model, [short, short], PLAIN.layout)
+        alone = [label_log_likelihoods(model, [own], PLAIN.layout) for own in probes]
+        expected = torch.cat(alone)
+        _check_causal(model, probes, expected)
         for strategy in _candidates(n_prefix, has_tree=len(probe.trie.tokens) > 1):
-            if _is_exact(model, strategy, short, n_shared, expected):
+            if _is_exact(model, strategy, probes, n_shared, expected):
                 return strategy
     return PLAIN
+
+
+def _check_causal(model: Any, probes: Sequence[EncodedPrompt], expected: torch.Tensor) -> None:
+    together = label_log_likelihoods(model, probes, PLAIN.layout)
+    difference = (together - expected).abs().max().item()
+    if difference > _tolerance(model.get_input_embeddings().weight.dtype):
+        msg = (
+            f"Scores of {type(model).__name__} change by {difference:.2g} with the tokens that "
+            "come after them, so it is no causal language model. Use a decoder, or set what makes this "
+            "one a decoder in its configuration (such as is_decoder=True)."
+        )
+        raise ScoringError(msg)
 
 
 def _candidates(n_prefix: int, *, has_tree: bool) -> Iterator[Strategy]:
@@ -91,12 +109,16 @@ def _candidates(n_prefix: int, *, has_tree: bool) -> Iterator[Strategy]:
 
 
 def _is_exact(
-    model: Any, strategy: Strategy, probe: EncodedPrompt, n_shared: int, expected: torch.Tensor
+    model: Any,
+    strategy: Strategy,
+    probes: Sequence[EncodedPrompt],
+    n_shared: int,
+    expected: torch.Tensor,
 ) -> bool:
     """Try a strategy. An architecture that cannot take its inputs fails in any way it likes."""
     try:
-        prefix = PrefixCache(model, probe.ids[:n_shared]) if strategy.shares_prefix else None
-        scores = label_log_likelihoods(model, [probe, probe], strategy.layout, prefix)
+        prefix = PrefixCache(model, probes[0].ids[:n_shared]) if strategy.shares_prefix else None
+        scores = label_log_likelihoods(model, probes, strategy.layout, prefix)
     except (ScoringError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         _logger.debug("%s cannot be used here: %s", strategy, error)
         return False
@@ -110,12 +132,18 @@ def _tolerance(dtype: torch.dtype) -> float:
     return 1e-3 if dtype in {torch.float32, torch.float64} else 0.3
 
 
-def _shortened(probe: EncodedPrompt, n_prefix: int, config: Any) -> EncodedPrompt:
-    """Cut a probe to a few tokens, unless the model treats long prompts in another way."""
-    if any(limit <= len(probe.ids) for limit in _length_limits(config)):
-        return probe
-    first, last = probe.ids[: min(n_prefix, _N_PREFIX)], probe.ids[n_prefix:][-_N_OWN:]
-    return EncodedPrompt([*first, *last], probe.trie)
+def _ragged_probes(
+    probe: EncodedPrompt, n_prefix: int, config: Any
+) -> tuple[list[EncodedPrompt], int]:
+    """Return a probe, a shorter one beside which it shows padding, and their shared length.
+
+    A few tokens will do, unless the model treats long prompts in another way.
+    """
+    first, own = probe.ids[:n_prefix], probe.ids[n_prefix:]
+    if all(limit > len(probe.ids) for limit in _length_limits(config)):
+        first, own = first[:_N_PREFIX], own[-_N_OWN:]
+    shorter = own[len(own) // 2 :]
+    return [EncodedPrompt([*first, *ids], probe.trie) for ids in (own, shorter)], len(first)
 
 
 def _length_limits(config: Any) -> Iterator[int]:
