@@ -48,6 +48,20 @@ def make_tokenizer(*, adds_start: bool = True, end: str | None = END) -> PreTrai
     )
 
 
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def make_chat_tokenizer(chat_template: str = CHATML) -> PreTrainedTokenizerFast:
+    """Make a tokenizer for conversations, whose turns are marked by special tokens."""
+    tokenizer = make_tokenizer(adds_start=False)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.chat_template = chat_template
+    return tokenizer
+
+
 def make_model(architecture: str = "llama", *, dtype: torch.dtype = torch.float32, **changes):
     """Make a two-layer causal language model with random weights, the same ones every time."""
     options = {

@@ -94,8 +94,8 @@ def _check_causal(model: Any, probes: Sequence[EncodedPrompt], expected: torch.T
     if difference > _tolerance(model.get_input_embeddings().weight.dtype):
         msg = (
             f"Scores of {type(model).__name__} change by {difference:.2g} with the tokens that "
-            "come after them, so it is no causal language model. Use a decoder, or set what makes this "
-            "one a decoder in its configuration (such as is_decoder=True)."
+            "come after them, so it is no causal language model. Use a decoder, or set what makes "
+            "this one a decoder in its configuration (such as is_decoder=True)."
         )
         raise ScoringError(msg)
 
