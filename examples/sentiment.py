@@ -117,4 +117,4 @@ if __name__ == "__main__":
     try:
         main()
     except (InstructClfError, OSError) as error:
-        sys.exit(f"{error}")
+        sys.exit("\n".join([str(error), *getattr(error, "__notes__", [])]))

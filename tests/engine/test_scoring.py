@@ -9,6 +9,7 @@ from tests.fixtures import ARCHITECTURES, END, PAD, START, make_model, make_toke
 
 from instructclf.engine.encoding import PromptEncoder
 from instructclf.engine.scoring import LabelScorer
+from instructclf.engine.prefixes import PrefixAttention
 from instructclf.engine.strategies import PLAIN
 from instructclf.engine.views import shared_view
 from instructclf.exceptions import ScoringError, TruncationWarning
@@ -122,7 +123,7 @@ def test_an_architecture_with_a_recurrent_state_falls_back_to_full_prompts(token
 @pytest.mark.parametrize("words", LABEL_SETS.values(), ids=LABEL_SETS.keys())
 def test_a_prefix_is_shared_where_that_is_exact(words, model, tokenizer):
     scorer = LabelScorer(shared_view(model), make_encoder(tokenizer, words))
-    assert scorer._strategy.shares_prefix
+    assert scorer._strategy.prefix is PrefixAttention
 
 
 @pytest.mark.parametrize("max_batch_tokens", [1, 64, 10_000])

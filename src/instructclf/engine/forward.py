@@ -11,14 +11,14 @@ from torch import Tensor
 
 from instructclf.engine.encoding import EncodedPrompt
 from instructclf.engine.layouts import Layout, LayoutFunction
-from instructclf.engine.prefixes import PrefixCache
+from instructclf.engine.prefixes import Prefix
 
 
 def label_log_likelihoods(
     model: Any,
     batch: Sequence[EncodedPrompt],
     layout: LayoutFunction,
-    prefix: PrefixCache | None = None,
+    prefix: Prefix | None = None,
 ) -> Tensor:
     """Return ``log p(label | prompt)``, from a full-vocabulary log-softmax in float32.
 
@@ -30,7 +30,7 @@ def label_log_likelihoods(
         Prompts, each beginning with the prefix if there is one. All have the same labels.
     layout : callable
         ``tree_layout`` or ``row_layout``.
-    prefix : PrefixCache or None, default=None
+    prefix : Prefix or None, default=None
         The keys and values of the tokens that all prompts begin with.
 
     Returns
@@ -40,20 +40,22 @@ def label_log_likelihoods(
     """
     n_prefix = 0 if prefix is None else prefix.length
     weight = model.get_input_embeddings().weight
-    inputs = layout(batch, n_prefix=n_prefix, dtype=weight.dtype, device=weight.device)
+    n_masked = 0 if prefix is None or not prefix.is_in_mask else n_prefix
+    inputs = layout(
+        batch, n_prefix=n_prefix, n_masked=n_masked, dtype=weight.dtype, device=weight.device
+    )
     logits = _node_logits(model, inputs, prefix)
     return _sum_edges(logits, batch)
 
 
-def _node_logits(model: Any, inputs: Layout, prefix: PrefixCache | None) -> Tensor:
+def _node_logits(model: Any, inputs: Layout, prefix: Prefix | None) -> Tensor:
     """Return logits of shape (n_texts, n_nodes, n_vocabulary), computed at few columns only."""
     kept, columns = torch.unique(inputs.columns, return_inverse=True)
-    options: dict[str, Any] = {"use_cache": prefix is not None}
-    if prefix is not None:
-        options["past_key_values"] = prefix.for_rows(inputs.input_ids.shape[0])
+    n_rows = inputs.input_ids.shape[0]
+    options: dict[str, Any] = {"use_cache": False} if prefix is None else prefix.inputs(n_rows)
     if inputs.mask is not None:
         options["attention_mask"] = inputs.mask
-    elif prefix is None:
+    elif not options["use_cache"]:
         # Some architectures count positions from the mask, and packed-sequence detection looks at
         # position_ids alone where there is none.
         options["attention_mask"] = torch.ones_like(inputs.input_ids)

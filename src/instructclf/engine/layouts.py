@@ -30,7 +30,7 @@ class Layout:
         Token ids, without the shared prefix.
     position_ids : Tensor of shape (n_rows, length)
         Positions, counted from the beginning of the prefix.
-    mask : Tensor of shape (n_rows, 1, length, n_prefix + length) or None
+    mask : Tensor of shape (n_rows, 1, length, n_masked + length) or None
         What each column may see, added to attention scores. ``None`` for plain causal attention.
     rows, columns : Tensor of shape (n_texts, n_nodes)
         Where the distribution after each trie node is found. Texts with fewer nodes repeat their
@@ -48,7 +48,12 @@ LayoutFunction = Callable[..., Layout]
 
 
 def row_layout(
-    batch: Sequence[EncodedPrompt], *, n_prefix: int, dtype: torch.dtype, device: torch.device
+    batch: Sequence[EncodedPrompt],
+    *,
+    n_prefix: int,
+    n_masked: int,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> Layout:
     """Lay out each path of inner trie nodes as a row after its text.
 
@@ -57,7 +62,9 @@ def row_layout(
     batch : sequence of EncodedPrompt
         Prompts, each longer than the prefix.
     n_prefix : int
-        How many first tokens are in the cache already, and left out.
+        How many first tokens have gone through the model already, and are left out.
+    n_masked : int
+        How many of these have columns in the mask.
     dtype : torch.dtype
         The model's data type.
     device : torch.device
@@ -68,7 +75,7 @@ def row_layout(
     Layout
         The inputs.
     """
-    del dtype  # only a mask has one
+    del n_masked, dtype  # there is no mask
     sequences, places = [], []
     for prompt in batch:
         own = prompt.ids[n_prefix:]
@@ -83,7 +90,12 @@ def row_layout(
 
 
 def tree_layout(
-    batch: Sequence[EncodedPrompt], *, n_prefix: int, dtype: torch.dtype, device: torch.device
+    batch: Sequence[EncodedPrompt],
+    *,
+    n_prefix: int,
+    n_masked: int,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> Layout:
     """Lay out the inner trie nodes of a text as columns after it, seen by their descendants only.
 
@@ -92,7 +104,9 @@ def tree_layout(
     batch : sequence of EncodedPrompt
         Prompts, each longer than the prefix.
     n_prefix : int
-        How many first tokens are in the cache already, and left out.
+        How many first tokens have gone through the model already, and are left out.
+    n_masked : int
+        How many of these have columns in the mask.
     dtype : torch.dtype
         The model's data type.
     device : torch.device
@@ -104,7 +118,9 @@ def tree_layout(
         The inputs.
     """
     if all(len(prompt.trie.tokens) == 1 for prompt in batch):
-        return row_layout(batch, n_prefix=n_prefix, dtype=dtype, device=device)
+        return row_layout(
+            batch, n_prefix=n_prefix, n_masked=n_masked, dtype=dtype, device=device
+        )
     texts = _pad([prompt.ids[n_prefix:] for prompt in batch])
     nodes = _pad([list(prompt.trie.tokens[1:]) for prompt in batch])
     n_text = texts.shape[1]
@@ -117,7 +133,7 @@ def tree_layout(
         for row, (prompt, length) in enumerate(zip(batch, lengths, strict=True))
     ]
     visible = _tree_visibility([prompt.trie for prompt in batch], lengths, n_text, nodes.shape[1])
-    seen = torch.ones(len(batch), visible.shape[1], n_prefix, dtype=torch.bool)
+    seen = torch.ones(len(batch), visible.shape[1], n_masked, dtype=torch.bool)
     mask = _additive(torch.cat([seen, visible], dim=2), dtype).unsqueeze(1).to(device)
     return _placed(
         torch.cat([texts, nodes], dim=1),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from instructclf import bundled
-from instructclf.exceptions import ModelLoadingError
+from instructclf.exceptions import ModelLoadingError, ScoringError
 
 _logger = logging.getLogger(__name__)
 
@@ -91,6 +91,39 @@ def load_base_model(name: str, *, device: torch.device, dtype: torch.dtype) -> B
     return BaseModel(
         name, model.requires_grad_(requires_grad=False).eval(), _load_tokenizer(source)
     )
+
+
+def install_attention(view: Any, name: str, make: Callable[[Any], Any]) -> None:
+    """Give a view an attention function of this package, made from the one it has.
+
+    Parameters
+    ----------
+    view : torch.nn.Module
+        A view that uses torch's scaled dot-product attention.
+    name : str
+        The name to register the function under.
+    make : callable
+        Makes the function from the plain one.
+
+    Raises
+    ------
+    ScoringError
+        If the view uses another attention function, or does not let it be changed.
+    """
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import sdpa_mask
+
+    current = getattr(view.config, "_attn_implementation", None)
+    if current == name:
+        return
+    if current == "sdpa":
+        AttentionInterface.register(name, make(sdpa_attention_forward))
+        AttentionMaskInterface.register(name, sdpa_mask)
+        view.set_attn_implementation(name)
+    if getattr(view.config, "_attn_implementation", None) != name:
+        msg = f"The attention of {type(view).__name__} ({current}) cannot be changed."
+        raise ScoringError(msg)
 
 
 def adopt_base_model(pair: tuple[Any, Any]) -> BaseModel:

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
+from instructclf.engine.attention import KEYS_AND_VALUES, with_shared_prefix
+from instructclf.engine.loading import install_attention
 from instructclf.exceptions import ScoringError
 
+_ATTENTION = "instructclf"
 _CHUNK = 512
 """Tokens. A prefix goes in by chunks, so that its activations never outgrow those of a batch."""
 
 
+class Prefix(Protocol):
+    """Tokens that all prompts begin with, gone through the model once."""
+
+    length: int
+    is_in_mask: bool
+    """Whether masks have columns for it."""
+
+    def __init__(self, model: Any, ids: list[int]) -> None: ...
+
+    def inputs(self, n_rows: int) -> dict[str, Any]:
+        """Return the keyword arguments of a forward pass that make the rows follow on it."""
+        ...
+
+
 class PrefixCache:
-    """The keys and values of a prefix, for one model.
+    """The keys and values of a prefix, in the model's own cache. Rows append to copies of it.
 
     Parameters
     ----------
@@ -30,6 +48,8 @@ class PrefixCache:
         a recurrence, which rows cannot share.
     """
 
+    is_in_mask = True
+
     def __init__(self, model: Any, ids: list[int]) -> None:
         self.length = len(ids)
         device = model.get_input_embeddings().weight.device
@@ -41,14 +61,49 @@ class PrefixCache:
         self._cache = cache
         _check_keys_and_values(cache)
 
-    def for_rows(self, n_rows: int) -> Any:
+    def inputs(self, n_rows: int) -> dict[str, Any]:
         """Return a cache of ``n_rows`` equal rows that a forward pass may append to.
 
         The rows are views of the one prefix: appending makes new tensors and leaves it as it is.
         """
         rows = copy.copy(self._cache)
         rows.layers = [_repeat(layer, n_rows) for layer in self._cache.layers]
-        return rows
+        return {"past_key_values": rows, "use_cache": True}
+
+    def keys_and_values(self) -> list[tuple[Tensor, Tensor]]:
+        """Return each layer's keys and values, of shape (1, n_heads, length, width)."""
+        return [(layer.keys, layer.values) for layer in self._cache.layers]
+
+
+class PrefixAttention:
+    """The keys and values of a prefix, read by all rows and copied for none.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A view of a causal language model, whose attention function this extends.
+    ids : list of int
+        The prefix, at least one token.
+
+    Raises
+    ------
+    ScoringError
+        If the model's attention cannot be extended, or a layer keeps only a part of the prefix.
+    """
+
+    is_in_mask = False
+
+    def __init__(self, model: Any, ids: list[int]) -> None:
+        self.length = len(ids)
+        self._layers = PrefixCache(model, ids).keys_and_values()
+        if any(keys.shape[-2] != self.length for keys, _ in self._layers):
+            msg = "A layer keeps only the last tokens of a prefix, which rows cannot share as one."
+            raise ScoringError(msg)
+        install_attention(model, _ATTENTION, with_shared_prefix)
+
+    def inputs(self, n_rows: int) -> dict[str, Any]:  # noqa: ARG002  (rows share it as it is)
+        """Return the prefix as the attention function takes it."""
+        return {KEYS_AND_VALUES: self._layers, "use_cache": False}
 
 
 def _repeat(layer: Any, n_rows: int) -> Any:

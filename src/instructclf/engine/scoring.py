@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from instructclf.engine.batching import default_budget, token_batches
 from instructclf.engine.encoding import EncodedPrompt, PromptEncoder
 from instructclf.engine.forward import label_log_likelihoods
-from instructclf.engine.prefixes import PrefixCache
+from instructclf.engine.prefixes import Prefix
 from instructclf.engine.progress import Progress
 from instructclf.engine.strategies import PLAIN, Strategy, choose_strategy
 from instructclf.engine.truncation import warn_of_cuts
@@ -116,8 +116,7 @@ class LabelScorer:
         """Yield positions and their scores, batch after batch."""
         sharing, odd = self._sort_by_strategy(encoded)
         if sharing:
-            prefix = self._prefix if self._strategy.shares_prefix else None
-            yield from self._score_group(encoded, sharing, self._strategy, prefix)
+            yield from self._score_group(encoded, sharing, self._strategy, self._prefix)
         yield from self._score_plain(encoded, odd)
 
     def _score_plain(
@@ -130,7 +129,7 @@ class LabelScorer:
         encoded: Sequence[EncodedPrompt],
         positions: list[int],
         strategy: Strategy,
-        prefix: PrefixCache | None,
+        prefix: Prefix | None,
     ) -> Iterable[tuple[list[int], NDArray[np.float64]]]:
         n_prefix = 0 if prefix is None else prefix.length
         lengths = [self._cost(encoded[i], strategy, n_prefix) for i in positions]
@@ -143,7 +142,7 @@ class LabelScorer:
 
     def _sort_by_strategy(self, encoded: Sequence[EncodedPrompt]) -> tuple[list[int], list[int]]:
         """Tell prompts that begin with the shared prefix from the odd ones that do not."""
-        shared = self.encoder.prefix_ids if self._strategy.shares_prefix else []
+        shared = self.encoder.prefix_ids if self._strategy.prefix else []
         sharing, plain = [], []
         for position, prompt in enumerate(encoded):
             begins = len(prompt.ids) > len(shared) and prompt.ids[: len(shared)] == shared
@@ -167,9 +166,11 @@ class LabelScorer:
             return choose_strategy(self.model, probe, n_prefix=n_prefix, config=config)
 
     @cached_property
-    def _prefix(self) -> PrefixCache:
+    def _prefix(self) -> Prefix | None:
+        if self._strategy.prefix is None:
+            return None
         with torch.inference_mode():
-            return PrefixCache(self.model, self.encoder.prefix_ids)
+            return self._strategy.prefix(self.model, self.encoder.prefix_ids)
 
 
 def _check_finite(scores: NDArray[np.float64], texts: Sequence[str]) -> None:

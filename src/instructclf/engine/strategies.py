@@ -16,7 +16,7 @@ import torch
 from instructclf.engine.encoding import EncodedPrompt
 from instructclf.engine.forward import label_log_likelihoods
 from instructclf.engine.layouts import LayoutFunction, row_layout, tree_layout
-from instructclf.engine.prefixes import PrefixCache
+from instructclf.engine.prefixes import Prefix, PrefixAttention, PrefixCache
 from instructclf.exceptions import ScoringError
 
 _logger = logging.getLogger(__name__)
@@ -41,15 +41,16 @@ class Strategy:
     ----------
     layout : callable
         ``tree_layout`` or ``row_layout``.
-    shares_prefix : bool
-        Whether the tokens that all prompts begin with go through only once.
+    prefix : type or None
+        How the tokens that all prompts begin with are shared: ``PrefixAttention`` or
+        ``PrefixCache``. ``None`` sends them through with every row.
     """
 
     layout: LayoutFunction
-    shares_prefix: bool
+    prefix: type[Prefix] | None
 
 
-PLAIN = Strategy(row_layout, shares_prefix=False)
+PLAIN = Strategy(row_layout, prefix=None)
 """Full prompts, plain causal attention: what every other strategy must equal."""
 
 
@@ -102,10 +103,10 @@ def _check_causal(model: Any, probes: Sequence[EncodedPrompt], expected: torch.T
 
 def _candidates(n_prefix: int, *, has_tree: bool) -> Iterator[Strategy]:
     layouts: Sequence[LayoutFunction] = (tree_layout, row_layout) if has_tree else (row_layout,)
-    if n_prefix:
-        yield from (Strategy(layout, shares_prefix=True) for layout in layouts)
+    for prefix in (PrefixAttention, PrefixCache) if n_prefix else ():
+        yield from (Strategy(layout, prefix) for layout in layouts)
     if has_tree:
-        yield Strategy(tree_layout, shares_prefix=False)
+        yield Strategy(tree_layout, prefix=None)
 
 
 def _is_exact(
@@ -117,7 +118,8 @@ def _is_exact(
 ) -> bool:
     """Try a strategy. An architecture that cannot take its inputs fails in any way it likes."""
     try:
-        prefix = PrefixCache(model, probes[0].ids[:n_shared]) if strategy.shares_prefix else None
+        ids = probes[0].ids[:n_shared]
+        prefix = None if strategy.prefix is None else strategy.prefix(model, ids)
         scores = label_log_likelihoods(model, probes, strategy.layout, prefix)
     except (ScoringError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         _logger.debug("%s cannot be used here: %s", strategy, error)
