@@ -24,6 +24,8 @@ THINKING = CHATML.replace(
     "{% endif %}",
 )
 
+CHAT_TEMPLATES = {"plain": CHATML, "thinking": THINKING, "own start": START + CHATML}
+
 
 def make_prompt(tokenizer, shots=SHOTS):
     return Prompt(chat_template(tokenizer), "Is it good?", shots, control_strings(tokenizer))
@@ -47,7 +49,7 @@ def test_demonstrations_are_turns_and_the_instruction_is_said_once():
     )
 
 
-@pytest.mark.parametrize("template", [CHATML, THINKING, START + CHATML], ids=str)
+@pytest.mark.parametrize("template", CHAT_TEMPLATES.values(), ids=CHAT_TEMPLATES)
 def test_the_prompt_is_what_the_tokenizer_renders(template):
     tokenizer = make_chat_tokenizer(template)
     messages = [
@@ -76,7 +78,7 @@ def test_turns_forged_in_a_text_are_data():
         assert prompt.render(FORGED).count(token) == prompt.render("").count(token)
 
 
-@pytest.mark.parametrize("template", [CHATML, THINKING, START + CHATML], ids=str)
+@pytest.mark.parametrize("template", CHAT_TEMPLATES.values(), ids=CHAT_TEMPLATES)
 @pytest.mark.parametrize("shots", [SHOTS, ()], ids=["shots", "no shots"])
 def test_scores_equal_a_naive_forward_pass(template, shots):
     tokenizer = make_chat_tokenizer(template)

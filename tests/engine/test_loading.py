@@ -62,7 +62,7 @@ def test_the_context_is_that_of_the_model_or_the_tokenizer_whichever_is_shorter(
 
 
 def test_a_model_that_says_nothing_of_its_context_has_no_limit(tokenizer):
-    model = make_model("mamba", state_size=4)
+    model = make_model("mamba", state_size=4, max_position_embeddings=None)
     assert BaseModel("a", model, tokenizer).context_length is None
 
 

@@ -89,7 +89,7 @@ def test_modules_and_configuration_are_the_views_own():
     view = shared_view(model)
     assert type(view) is type(model)
     assert not set(map(id, view.modules())) & set(map(id, model.modules()))
-    view.config.use_cache = "changed"
+    view.config.use_cache = not model.config.use_cache
     view.generation_config.temperature = 7.0
-    assert model.config.use_cache != "changed"
+    assert model.config.use_cache != view.config.use_cache
     assert model.generation_config.temperature != 7.0

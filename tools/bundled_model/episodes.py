@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import wording
-from units import INTENT, LEVEL, POLAR, TOPIC, Units
+from units import INTENT, LEVEL, POLAR, PRODUCT, TOPIC, Units
 
 from instructclf.prompts import get_template, write_instruction
 
@@ -136,7 +136,8 @@ class Composer:
         if symbols and rng.random() < 0.4:
             words.reverse()
         task = pick(rng, wording.POLARITY_TASKS) if rng.random() < 0.5 else self.plain(rng)
-        return Task(task, words, definitions, self.units.pools[POLAR], (1, 2))
+        pools = self.units.pools[PRODUCT if rng.random() < 0.5 else POLAR]
+        return Task(task, words, definitions, pools, (1, 2))
 
     def plain(self, rng: np.random.Generator) -> str | None:
         """Draw a sentence that fits any task, mostly the default."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from model import EPSILON, HEAD, THETA, Shape, to_llama
 from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 LOG = logging.getLogger(__name__)
+NOISE = ("backend", "is_local", "local_files_only")
 
 
 def load_llama(checkpoint: Path, tokenizer_folder: Path, weights: str = "mean") -> LlamaForCausalLM:
@@ -62,6 +64,17 @@ def load_llama(checkpoint: Path, tokenizer_folder: Path, weights: str = "mean") 
     return model.eval()
 
 
+def _edit(file: Path, changes: dict[str, str], noise: tuple[str, ...]) -> None:
+    """Change and drop entries of a JSON file.
+
+    The weights are stored in float16 but meant to run in float32, and the tokenizer goes by the
+    name that every version of ``transformers`` knows.
+    """
+    entries = {**json.loads(file.read_text(encoding="utf-8")), **changes}
+    kept = {name: value for name, value in entries.items() if name not in noise}
+    file.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+
+
 def export(checkpoint: Path, tokenizer_folder: Path, out: Path, weights: str = "mean") -> None:
     """Write the model folder, in float16, in one move.
 
@@ -81,6 +94,10 @@ def export(checkpoint: Path, tokenizer_folder: Path, out: Path, weights: str = "
     model = load_llama(checkpoint, tokenizer_folder, weights).half()
     model.save_pretrained(fresh)
     AutoTokenizer.from_pretrained(tokenizer_folder).save_pretrained(fresh)
+    _edit(fresh / "config.json", {"dtype": "float32"}, ())
+    _edit(fresh / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"}, NOISE)
+    for file in fresh.iterdir():
+        file.chmod(0o644)
     card = out / "README.md"
     if card.exists():
         shutil.copy(card, fresh / "README.md")

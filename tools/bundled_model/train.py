@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import pickle
+import signal
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +21,7 @@ from transformers import AutoTokenizer
 
 LOG = logging.getLogger(__name__)
 WARMUP = 60
-TURN = 0.5
+TURN = 0.45
 DECAY = 0.4
 PROBE = 0.5
 
@@ -65,7 +66,7 @@ class Run:
         self.model = Decoder(self.shape).bfloat16()
         self.optimiser = Optimiser(self.model, options.matrix_rate, options.other_rate)
         self.forward = torch.compile(self.model, dynamic=False) if options.compile else self.model
-        self.tokens, self.seconds = 0, 0.0
+        self.tokens, self.seconds, self.stopped = 0, 0.0, False
         self.totals = np.zeros(7)
         self.checkpoint = work / f"{options.name}.pt"
         if self.checkpoint.exists():
@@ -144,7 +145,8 @@ class Run:
     def _report(self, step: int, progress: float, norm: float) -> None:
         text, texts, label, labels, right, sensed, senses = self.totals
         LOG.info(
-            "step %d progress %.3f text %.3f label %.3f right %.3f probe %.3f norm %.2f tokens %.2fM in %.1fm",
+            "step %d progress %.3f text %.3f label %.3f right %.3f probe %.3f norm %.2f "
+            "tokens %.2fM in %.1fm",
             step,
             progress,
             text / max(1, texts),
@@ -158,14 +160,18 @@ class Run:
         self.totals[:] = 0
 
     def go(self) -> None:
-        """Train to the end."""
+        """Train to the end, or until told to terminate."""
+        signal.signal(signal.SIGTERM, self._stop)
         saved = time.monotonic()
-        while self.progress() < 1:
+        while self.progress() < 1 and not self.stopped:
             self.step()
             if time.monotonic() - saved > self.options.save_every:
                 self.save()
                 saved = time.monotonic()
         self.save()
+
+    def _stop(self, *_: object) -> None:
+        self.stopped = True
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

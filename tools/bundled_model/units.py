@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 LOG = logging.getLogger(__name__)
-POLAR, LEVEL, INTENT, TOPIC = "polarity", "level", "intent", "topic"
+POLAR, PRODUCT, LEVEL, INTENT, TOPIC = "polarity", "product", "level", "intent", "topic"
 REVIEWS = ("imdb", "yelp5", "mr", "sst5")
 PRODUCTS, FILMS = "fdu_unlabelled_tokenised", "imdb_unsup"
+PURCHASES = ("yelp5", PRODUCTS)
 CUTS = {"imdb": 2, "yelp5": 4, "mr": 1, "sst5": 1, PRODUCTS: 4, FILMS: 1}
 SURE = {PRODUCTS: 0.82, FILMS: 0.9}
 DOUBT = 0.2
@@ -105,7 +106,7 @@ def fit_teacher(reviews: dict[str, list[Pair]], products: list[str], seed: int =
 
 def cut_reviews(
     reviews: dict[str, list[Pair]], texts: dict[str, list[str]], teacher: Teacher, seed: int = 0
-) -> list[Pair]:
+) -> dict[str, list[Pair]]:
     """Cut and dress reviews, keeping what the teacher does not contradict or is sure of.
 
     Parameters
@@ -121,11 +122,11 @@ def cut_reviews(
 
     Returns
     -------
-    list of (str, int)
-        Reviews with their sentiment.
+    dict
+        Reviews with their sentiment, by source.
     """
     rng = np.random.default_rng(seed + 1)
-    found: list[Pair] = []
+    found: dict[str, list[Pair]] = {}
     sources = {**reviews, **{name: [(x, -1) for x in texts[name]] for name in SURE}}
     for name, rows in sources.items():
         cuts = [
@@ -134,13 +135,13 @@ def cut_reviews(
         cuts = list(dict.fromkeys(cuts)) if name in SURE else cuts
         positive = teacher.positive([x for x, _ in cuts])
         sure = SURE.get(name)
-        before = len(found)
+        found[name] = []
         for (text, label), chance in zip(cuts, positive, strict=True):
             answer = label if sure is None else int(chance > 0.5)
             agreed = chance if answer else 1 - chance
             if agreed > (DOUBT if sure is None else sure) and len(text) > 8:
-                found.append((dress(text, rng), answer))
-        LOG.info("%s: %d of %d windows kept", name, len(found) - before, len(cuts))
+                found[name].append((dress(text, rng), answer))
+        LOG.info("%s: %d of %d windows kept", name, len(found[name]), len(cuts))
     return found
 
 
@@ -171,8 +172,12 @@ def build_units(
         reviews[name] = _filter(rows, keep)
     teacher = fit_teacher(reviews, texts[PRODUCTS])
     rng = np.random.default_rng(5)
-    groups: dict[str, list[tuple[str, object]]] = {POLAR: cut_reviews(reviews, texts, teacher)}
-    groups[LEVEL] = []
+    cuts = cut_reviews(reviews, texts, teacher)
+    films = [name for name in cuts if name not in PURCHASES]
+    groups: dict[str, list[tuple[str, object]]] = {
+        POLAR: [pair for name in (*films, *PURCHASES) for pair in cuts[name]],
+        LEVEL: [],
+    }
     for name in ("sst5", "yelp5"):
         held = {text for text, _ in split_held_out(read_polar(data, name))[1]}
         rows = [row for row in read_labelled(data, name) if row[0] not in held]
@@ -181,7 +186,10 @@ def build_units(
     for kind, name in ((INTENT, "clinc150"), (TOPIC, "dbpedia14")):
         rows = split_held_out(read_labelled(data, name))[0]
         groups[kind] = [(" ".join(x.split(" ")[:120]), y) for x, y in _filter(rows, keep)]
-    return _encode(groups, tokenizer)
+    units = _encode(groups, tokenizer)
+    first = sum(len(cuts[name]) for name in films)
+    units.pools[PRODUCT] = [pool[pool >= first] for pool in units.pools[POLAR]]
+    return units
 
 
 def _filter(rows: list, keep: object) -> list:

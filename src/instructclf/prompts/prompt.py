@@ -30,16 +30,51 @@ class Prompt:
     control_strings: tuple[str, ...] = ()
 
     def render(self, text: str, response: str = "") -> str:
-        """Return what the model reads for a text, up to and including the response given."""
+        """Return what the model reads for a text.
+
+        Parameters
+        ----------
+        text : str
+            The text.
+        response : str, default=""
+            What the model answers. Empty, the prompt ends where it begins to.
+
+        Returns
+        -------
+        str
+            The prompt, up to and including the response.
+        """
         solved = [(self.as_data(x), y) for x, y in self.demonstrations]
         return self.template.render(
             self.as_data(self.instruction), self.as_data(text), solved, response=response
         )
 
     def with_demonstrations(self, demonstrations: tuple[tuple[str, str], ...]) -> Prompt:
-        """Return this prompt with other solved examples."""
+        """Return this prompt with other solved examples.
+
+        Parameters
+        ----------
+        demonstrations : tuple of (str, str)
+            Pairs of a text and its label words.
+
+        Returns
+        -------
+        Prompt
+            A new prompt; this one stays as it is.
+        """
         return replace(self, demonstrations=demonstrations)
 
     def as_data(self, text: str) -> str:
-        """Return a text with everything broken up that could be read as template or control."""
+        """Break up whatever in a text could be read as template or control token.
+
+        Parameters
+        ----------
+        text : str
+            The text as it came.
+
+        Returns
+        -------
+        str
+            The text as it stands in the prompt.
+        """
         return neutralise(text, self.template.markers, self.control_strings)

@@ -24,7 +24,24 @@ class ShotSampler(Protocol):
         *,
         random_state: int | np.random.RandomState | None = None,
     ) -> NDArray[np.intp]:
-        """Return ordered indices of ``n_shots`` rows."""
+        """Choose the rows that become shots.
+
+        Parameters
+        ----------
+        X : sequence of str, length n_texts
+            The texts.
+        y : array-like of shape (n_texts,)
+            Their labels.
+        n_shots : int
+            How many rows to choose.
+        random_state : int, RandomState instance or None, default=None
+            Decides which rows are drawn, and their order.
+
+        Returns
+        -------
+        ndarray of shape (n_shots,)
+            Indices into ``X``, in the order in which the shots belong into a prompt.
+        """
         ...
 
 
