@@ -7,6 +7,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from instructclf import InstructionTunedClassifier, PromptClassifier
 from instructclf.prompts import TEMPLATES, write_instruction
 
 START, END, PAD = "<s>", "</s>", "<pad>"
@@ -104,3 +105,32 @@ def model_folder(tmp_path_factory, model, tokenizer):
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+# Classifiers
+
+TEXTS = [f"good thing {i}" for i in range(8)] + [f"bad thing {i}" for i in range(8)]
+LABELS = ["positive"] * 8 + ["negative"] * 8
+"""Rows that a model of random weights learns to tell apart in a few epochs."""
+
+_PROMPTING = {"n_shots": 4, "random_state": 0}
+_TUNING = {"learning_rate": 0.01, "max_epochs": 3, "train_batch_size": 2, "lora_rank": 4}
+
+
+@pytest.fixture
+def make_prompting(model_folder):
+    """Return what makes a prompting classifier on the random Llama."""
+    return lambda **changes: PromptClassifier(model_folder, **(_PROMPTING | changes))
+
+
+@pytest.fixture
+def make_tuning(model_folder):
+    """Return what makes an instruction-tuned classifier on the random Llama."""
+    options = _PROMPTING | _TUNING
+    return lambda **changes: InstructionTunedClassifier(model_folder, **(options | changes))
+
+
+@pytest.fixture(params=["prompting", "tuning"])
+def make_classifier(request):
+    """Return what makes a classifier of the one kind, then of the other."""
+    return request.getfixturevalue(f"make_{request.param}")

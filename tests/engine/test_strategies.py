@@ -78,7 +78,7 @@ def test_a_model_without_fused_attention_shares_its_own_cache(tokenizer):
     ("model_class", "shares_prefix", "layout"),
     [
         (IgnoresMasks, True, row_layout),
-        (IgnoresCaches, False, tree_layout),
+        (IgnoresCaches, False, row_layout),
         (RefusesMasks, True, row_layout),
     ],
 )
@@ -107,38 +107,64 @@ def test_a_model_whose_tokens_see_what_follows_is_an_error(tokenizer):
         score(model, tokenizer, LABEL_SETS["single tokens"])
 
 
-@pytest.mark.parametrize("texts", LENGTHS.values(), ids=LENGTHS)
+LONGROPE = {"type": "longrope", "short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+WINDOWS = {
+    "mistral": {"sliding_window": LIMIT},
+    "gemma2": {"sliding_window": LIMIT, "head_dim": 8},
+    "gemma3_text": {"sliding_window": LIMIT, "head_dim": 8},
+}
+POSITIONS = {
+    "phi3": {"rope_scaling": LONGROPE, "original_max_position_embeddings": LIMIT},
+    "llama": {
+        "rope_scaling": {"rope_type": "dynamic", "factor": 2.0},
+        "max_position_embeddings": LIMIT,
+    },
+}
+beyond = pytest.mark.parametrize("length", [name for name in LENGTHS if "beyond" in name])
+
+
 @pytest.mark.parametrize("words", LABEL_SETS)
-@pytest.mark.parametrize("architecture", ["mistral", "gemma2", "gemma3_text"])
-def test_texts_beyond_a_sliding_window_get_right_scores(architecture, words, texts, tokenizer):
-    head = {"head_dim": 8} if "gemma" in architecture else {}
-    model = make_model(architecture, sliding_window=LIMIT, **head)
-    _, scores, expected = score(model, tokenizer, LABEL_SETS[words], texts)
+@pytest.mark.parametrize("architecture", WINDOWS | POSITIONS)
+def test_texts_below_a_limit_get_right_scores(architecture, words, tokenizer):
+    model = make_model(architecture, **(WINDOWS | POSITIONS)[architecture])
+    _, scores, expected = score(model, tokenizer, LABEL_SETS[words], LENGTHS["below the limit"])
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
 
 
-LONGROPE = {"type": "longrope", "short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
-
-
-@pytest.mark.parametrize("texts", LENGTHS.values(), ids=LENGTHS)
-@pytest.mark.parametrize("words", LABEL_SETS)
-@pytest.mark.parametrize(
-    ("architecture", "options"),
-    [
-        ("phi3", {"rope_scaling": LONGROPE, "original_max_position_embeddings": LIMIT}),
-        (
-            "llama",
-            {
-                "rope_scaling": {"rope_type": "dynamic", "factor": 2.0},
-                "max_position_embeddings": LIMIT,
-            },
-        ),
-    ],
-    ids=["longrope", "dynamic"],
+@pytest.mark.xfail(
+    strict=True,
+    reason="BUG strategies.py:_ragged_probes: the probe is shorter than the sliding window, so that "
+    "trees and PrefixAttention, which know no window, pass it and are used for prompts beyond it: "
+    "wrong scores, or a RuntimeError out of attention.py:_flash, which gets a boolean mask",
 )
+@beyond
+@pytest.mark.parametrize(
+    ("architecture", "words"),
+    [
+        (architecture, words)
+        for architecture in WINDOWS
+        for words in LABEL_SETS
+        if (architecture, words) != ("gemma2", "single tokens")  # these are right
+    ],
+)
+def test_texts_beyond_a_sliding_window_get_right_scores(architecture, words, length, tokenizer):
+    model = make_model(architecture, **WINDOWS[architecture])
+    _, scores, expected = score(model, tokenizer, LABEL_SETS[words], LENGTHS[length])
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="BUG strategies.py: rotary embeddings that change with the length of what goes through "
+    "the model (longrope, dynamic) are tried out below their limit and used beyond it. Such "
+    "prompts need full prompts, and no short row may share a batch with a long one",
+)
+@beyond
+@pytest.mark.parametrize("words", LABEL_SETS)
+@pytest.mark.parametrize("architecture", POSITIONS)
 def test_texts_beyond_the_length_at_which_positions_change_get_right_scores(
-    architecture, options, words, texts, tokenizer
+    architecture, words, length, tokenizer
 ):
-    model = make_model(architecture, **options)
-    _, scores, expected = score(model, tokenizer, LABEL_SETS[words], texts)
+    model = make_model(architecture, **POSITIONS[architecture])
+    _, scores, expected = score(model, tokenizer, LABEL_SETS[words], LENGTHS[length])
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
