@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from warm import warm_start
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -118,6 +120,21 @@ class Optimiser:
         first = first / (1 - 0.9**self.steps)
         spread = (second / (1 - 0.98**self.steps)).sqrt().add_(1e-10)
         self.master[name].addcdiv_(first, spread, value=-self.other_rate * scale)
+
+    @torch.no_grad()
+    def warm(self, sentiment: np.ndarray) -> None:
+        """Start from embeddings that know how positive each token is.
+
+        Parameters
+        ----------
+        sentiment : numpy.ndarray
+            One number a token.
+        """
+        direction = warm_start(self.master["embedding.weight"], sentiment)
+        self.master["probe"].copy_(2 * direction)
+        for name in ("embedding.weight", "probe"):
+            self.mean[name].copy_(self.master[name])
+            self.weights[name].copy_(self.master[name])
 
     def state(self) -> dict:
         """Return what a resumed run needs."""

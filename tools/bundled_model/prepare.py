@@ -19,6 +19,8 @@ from transformers import AutoTokenizer
 from units import FILMS, PRODUCTS, build_units
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from transformers import PreTrainedTokenizerFast
 
 LOG = logging.getLogger(__name__)
@@ -52,7 +54,10 @@ def tokenizer_corpus(data: Path, texts: dict[str, list[str]]) -> list[str]:
 
 
 def language_ids(
-    data: Path, texts: dict[str, list[str]], tokenizer: PreTrainedTokenizerFast
+    data: Path,
+    texts: dict[str, list[str]],
+    tokenizer: PreTrainedTokenizerFast,
+    keep: Callable[[list[str]], list[bool]],
 ) -> np.ndarray:
     """Return the plain texts as one row of ids, shuffled by document.
 
@@ -64,6 +69,8 @@ def language_ids(
         Unlabelled texts by source.
     tokenizer : transformers.PreTrainedTokenizerFast
         The tokenizer.
+    keep : callable
+        Takes a list of texts, returns which may be used.
 
     Returns
     -------
@@ -75,9 +82,10 @@ def language_ids(
     long = [novels, *texts["wikitext2"]]
     pieces += [text[i : i + 3_000] for text in long for i in range(0, len(text), 3_000)]
     pieces += texts["tinystories_1000"]
-    for row in read_rows(data / "instructions.jsonl.gz"):
-        if len(row["prompt"]) < 1_500:
-            pieces.append(row["prompt"] + "\n\n### Response:\n" + row["completion"])
+    rows = [row for row in read_rows(data / "instructions.jsonl.gz") if len(row["prompt"]) < 1_500]
+    good = keep([row["prompt"] for row in rows])
+    rows = [row for row, kept in zip(rows, good, strict=True) if kept]
+    pieces += [row["prompt"] + CUE + row["completion"] for row in rows]
     order = np.random.default_rng(7).permutation(len(pieces))
     coded = tokenizer([pieces[i] for i in order], add_special_tokens=True)["input_ids"]
     end = tokenizer.eos_token_id
@@ -110,7 +118,7 @@ def prepare(data: Path, work: Path, against: list[Path]) -> None:
     units = build_units(data, texts, tokenizer, keep)
     with (work / "units.pkl").open("wb") as file:
         pickle.dump(units, file)
-    language = language_ids(data, texts, tokenizer)
+    language = language_ids(data, texts, tokenizer, keep)
     np.save(work / "language.npy", language)
     LOG.info("%d ids of plain text, %d of labelled text", len(language), len(units.ids))
     episode = Composer(units, tokenizer).compose(np.random.default_rng(0), 512)

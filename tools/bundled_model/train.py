@@ -18,6 +18,7 @@ from model import Decoder, Shape
 from muon import Optimiser
 from torch.nn import functional
 from transformers import AutoTokenizer
+from warm import token_sentiment
 
 LOG = logging.getLogger(__name__)
 WARMUP = 60
@@ -71,6 +72,8 @@ class Run:
         self.checkpoint = work / f"{options.name}.pt"
         if self.checkpoint.exists():
             self._resume()
+        else:
+            self.optimiser.warm(token_sentiment(units, self.shape.vocabulary, options.seed))
 
     def _resume(self) -> None:
         state = torch.load(self.checkpoint, weights_only=False)

@@ -12,9 +12,12 @@ from teacher import Teacher
 from windows import cut_window, dress, target_words
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from transformers import PreTrainedTokenizerFast
+
+    Keep = Callable[[list[str]], list[bool]]
 
 LOG = logging.getLogger(__name__)
 POLAR, PRODUCT, LEVEL, INTENT, TOPIC = "polarity", "product", "level", "intent", "topic"
@@ -146,7 +149,7 @@ def cut_reviews(
 
 
 def build_units(
-    data: Path, texts: dict[str, list[str]], tokenizer: PreTrainedTokenizerFast, keep: object
+    data: Path, texts: dict[str, list[str]], tokenizer: PreTrainedTokenizerFast, keep: Keep
 ) -> Units:
     """Assemble every labelled text.
 
@@ -192,7 +195,7 @@ def build_units(
     return units
 
 
-def _filter(rows: list, keep: object) -> list:
+def _filter(rows: list, keep: Keep) -> list:
     kept = keep([text for text, _ in rows])
     return [row for row, good in zip(rows, kept, strict=True) if good]
 

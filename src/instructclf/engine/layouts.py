@@ -118,9 +118,7 @@ def tree_layout(
         The inputs.
     """
     if all(len(prompt.trie.tokens) == 1 for prompt in batch):
-        return row_layout(
-            batch, n_prefix=n_prefix, n_masked=n_masked, dtype=dtype, device=device
-        )
+        return row_layout(batch, n_prefix=n_prefix, n_masked=n_masked, dtype=dtype, device=device)
     texts = _pad([prompt.ids[n_prefix:] for prompt in batch])
     nodes = _pad([list(prompt.trie.tokens[1:]) for prompt in batch])
     n_text = texts.shape[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import torch
@@ -57,9 +58,9 @@ class PrefixCache:
         for start in range(0, len(ids), _CHUNK):
             chunk = torch.tensor([ids[start : start + _CHUNK]], device=device)
             output = model(input_ids=chunk, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            cache = output.past_key_values
+            cache = getattr(output, "past_key_values", None)
+            _check_keys_and_values(model, cache)
         self._cache = cache
-        _check_keys_and_values(cache)
 
     def inputs(self, n_rows: int) -> dict[str, Any]:
         """Return a cache of ``n_rows`` equal rows that a forward pass may append to.
@@ -73,6 +74,45 @@ class PrefixCache:
     def keys_and_values(self) -> list[tuple[Tensor, Tensor]]:
         """Return each layer's keys and values, of shape (1, n_heads, length, width)."""
         return [(layer.keys, layer.values) for layer in self._cache.layers]
+
+
+class DifferentiablePrefix(PrefixCache):
+    """A prefix that rows send gradients to, and that passes their sum on to the weights.
+
+    Every row follows on the same keys and values, so the gradient of a sum of losses goes through
+    the prefix once: rows leave theirs at its keys and values, and ``backward`` goes on from there.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A causal language model with weights to train.
+    ids : list of int
+        The prefix, at least one token.
+
+    Raises
+    ------
+    ScoringError
+        If the model keeps something else than keys and values of past tokens.
+    """
+
+    def __init__(self, model: Any, ids: list[int]) -> None:
+        super().__init__(model, ids)
+        self._computed = [tensor for pair in self.keys_and_values() for tensor in pair]
+        for layer in self._cache.layers:
+            layer.keys = layer.keys.detach().requires_grad_(layer.keys.requires_grad)
+            layer.values = layer.values.detach().requires_grad_(layer.values.requires_grad)
+
+    def backward(self) -> None:
+        """Pass on the gradients that rows have sent so far."""
+        gathered = [tensor for pair in self.keys_and_values() for tensor in pair]
+        sent = [
+            (computed, leaf.grad)
+            for computed, leaf in zip(self._computed, gathered, strict=True)
+            if leaf.grad is not None
+        ]
+        if sent:
+            tensors, gradients = zip(*sent, strict=True)
+            torch.autograd.backward(tensors, gradients)
 
 
 class PrefixAttention:
@@ -113,12 +153,16 @@ def _repeat(layer: Any, n_rows: int) -> Any:
     return repeated
 
 
-def _check_keys_and_values(cache: Any) -> None:
+def _check_keys_and_values(model: Any, cache: Any) -> None:
     for layer in getattr(cache, "layers", None) or [cache]:
-        held = {name for name, value in vars(layer).items() if isinstance(value, torch.Tensor)}
+        held = {name for name, value in _attributes(layer) if isinstance(value, torch.Tensor)}
         if {name for name in held if not name.startswith("_")} != {"keys", "values"}:
-            kind = type(layer).__name__
             msg = (
-                f"A prefix cannot be shared through {kind}, which holds other than keys and values."
+                f"A prefix of {type(model).__name__} cannot be shared: {type(layer).__name__} holds "
+                "other than keys and values."
             )
             raise ScoringError(msg)
+
+
+def _attributes(layer: Any) -> Iterable[tuple[str, Any]]:
+    return vars(layer).items() if hasattr(layer, "__dict__") else ()

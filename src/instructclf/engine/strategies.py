@@ -54,7 +54,14 @@ PLAIN = Strategy(row_layout, prefix=None)
 """Full prompts, plain causal attention: what every other strategy must equal."""
 
 
-def choose_strategy(model: Any, probe: EncodedPrompt, *, n_prefix: int, config: Any) -> Strategy:
+def choose_strategy(
+    model: Any,
+    probe: EncodedPrompt,
+    *,
+    n_prefix: int,
+    config: Any,
+    prefixes: Sequence[type[Prefix]] = (PrefixAttention, PrefixCache),
+) -> Strategy:
     """Return the fastest strategy that gives this model's plain scores.
 
     Parameters
@@ -67,6 +74,8 @@ def choose_strategy(model: Any, probe: EncodedPrompt, *, n_prefix: int, config: 
         How many first tokens all prompts share. 0 asks for strategies without a shared prefix.
     config : object
         The model's configuration.
+    prefixes : sequence of type, default=(PrefixAttention, PrefixCache)
+        The ways of sharing a prefix to try, the fastest first.
 
     Returns
     -------
@@ -83,7 +92,8 @@ def choose_strategy(model: Any, probe: EncodedPrompt, *, n_prefix: int, config: 
         alone = [label_log_likelihoods(model, [own], PLAIN.layout) for own in probes]
         expected = torch.cat(alone)
         _check_causal(model, probes, expected)
-        for strategy in _candidates(n_prefix, has_tree=len(probe.trie.tokens) > 1):
+        has_tree = len(probe.trie.tokens) > 1
+        for strategy in _candidates(prefixes if n_prefix else (), has_tree=has_tree):
             if _is_exact(model, strategy, probes, n_shared, expected):
                 return strategy
     return PLAIN
@@ -101,9 +111,9 @@ def _check_causal(model: Any, probes: Sequence[EncodedPrompt], expected: torch.T
         raise ScoringError(msg)
 
 
-def _candidates(n_prefix: int, *, has_tree: bool) -> Iterator[Strategy]:
+def _candidates(prefixes: Sequence[type[Prefix]], *, has_tree: bool) -> Iterator[Strategy]:
     layouts: Sequence[LayoutFunction] = (tree_layout, row_layout) if has_tree else (row_layout,)
-    for prefix in (PrefixAttention, PrefixCache) if n_prefix else ():
+    for prefix in prefixes:
         yield from (Strategy(layout, prefix) for layout in layouts)
     if has_tree:
         yield Strategy(tree_layout, prefix=None)

@@ -19,13 +19,18 @@ from torch import Tensor
 
 from instructclf.engine.adapters import Adapter, LoraSettings
 from instructclf.engine.batching import default_budget, token_batches
-from instructclf.engine.encoding import EncodedPrompt, PromptEncoder
+from instructclf.engine.encoding import PromptEncoder
+from instructclf.engine.examples import (
+    Example,
+    make_examples,
+    response_losses,
+    shared_ids,
+)
 from instructclf.engine.forward import label_log_likelihoods
 from instructclf.engine.loading import BaseModel
+from instructclf.engine.prefixes import DifferentiablePrefix
 from instructclf.engine.progress import Progress
-from instructclf.engine.strategies import Strategy, choose_strategy
-from instructclf.engine.tries import LabelTrie, with_response_end
-from instructclf.engine.truncation import warn_of_cuts
+from instructclf.engine.strategies import choose_strategy
 from instructclf.engine.views import shared_view
 from instructclf.exceptions import FailedRunWarning, ScoringError
 
@@ -87,15 +92,6 @@ class TrainingRecord:
     stopped_by: str = "max_epochs"
 
 
-@dataclass(frozen=True, eq=False)
-class _Example:
-    """A prompt whose trie also holds the end of its label's response."""
-
-    prompt: EncodedPrompt
-    label: int
-    n_response_tokens: int
-
-
 def tune_adapter(
     base: BaseModel,
     encoder: PromptEncoder,
@@ -146,12 +142,13 @@ def tune_adapter(
     FailedRunWarning
         If the first run learned nothing and was restarted.
     """
-    examples = _examples(encoder, texts, labels)
+    examples = make_examples(encoder, texts, labels)
+    shared = shared_ids(encoder, examples)
     guessing = math.log(len(encoder.label_words))
     attempts: list[tuple[Adapter, TrainingRecord]] = []
     for seed in seeds:
         adapter = Adapter(shared_view(base.model), lora, seed)
-        run = _Run(adapter, examples, settings, config=base.config, seed=seed)
+        run = _Run(adapter, examples, settings, prefix_ids=shared, config=base.config, seed=seed)
         attempts.append((adapter, run.train(verbose=verbose)))
         final = attempts[-1][1].label_loss_curve[-1]
         if final < _FAILED_LOSS * guessing:
@@ -167,40 +164,16 @@ def tune_adapter(
     return min(attempts, key=lambda attempt: attempt[1].label_loss_curve[-1])
 
 
-def response_losses(scores: Tensor, examples: Sequence[_Example]) -> tuple[Tensor, Tensor]:
-    """Return what tuning minimises for each text, in its two parts.
-
-    Parameters
-    ----------
-    scores : Tensor of shape (n_texts, n_labels + 1)
-        Log-likelihoods of the labels, then of the end of each text's own response.
-    examples : sequence of example
-        The texts' labels, and how many tokens their responses have.
-
-    Returns
-    -------
-    language_loss, label_loss : Tensor of shape (n_texts,)
-        The mean negative log-likelihood of the response's tokens, its end included; and the
-        negative log-probability of the label among the labels.
-    """
-    device = scores.device
-    own = torch.tensor([example.label for example in examples], device=device).unsqueeze(1)
-    n_tokens = torch.tensor([example.n_response_tokens for example in examples], device=device)
-    labels, ends = scores[:, :-1], scores[:, -1]
-    language_loss = -(labels.gather(1, own).squeeze(1) + ends) / n_tokens
-    label_loss = -labels.log_softmax(dim=1).gather(1, own).squeeze(1)
-    return language_loss, label_loss
-
-
 class _Run:
     """One training run: an adapter, its optimiser, and the rows."""
 
     def __init__(
         self,
         adapter: Adapter,
-        examples: Sequence[_Example],
+        examples: Sequence[Example],
         settings: TrainingSettings,
         *,
+        prefix_ids: list[int],
         config: Any,
         seed: int,
     ) -> None:
@@ -210,9 +183,14 @@ class _Run:
         self._rng = np.random.RandomState(seed)
         weight = adapter.model.get_input_embeddings().weight
         self._budget = settings.max_batch_tokens or default_budget(weight.device)
-        self._strategy: Strategy = choose_strategy(
-            adapter.model, examples[0].prompt, n_prefix=0, config=config
+        self._strategy = choose_strategy(
+            adapter.model,
+            examples[0].prompt,
+            n_prefix=len(prefix_ids),
+            config=config,
+            prefixes=[DifferentiablePrefix],
         )
+        self._prefix_ids = prefix_ids if self._strategy.prefix else []
         self._optimiser = torch.optim.AdamW(
             adapter.parameters, lr=settings.learning_rate, weight_decay=0.0
         )
@@ -251,17 +229,21 @@ class _Run:
         loss, label_loss = sums / len(order)
         return float(loss), float(label_loss)
 
-    def _step(self, batch: Sequence[_Example]) -> NDArray[np.float64]:
+    def _step(self, batch: Sequence[Example]) -> NDArray[np.float64]:
         """Take one optimiser step. Return the sums of both losses over the batch."""
         sums = np.zeros(2)
+        model, layout = self._adapter.model, self._strategy.layout
+        prefix = DifferentiablePrefix(model, self._prefix_ids) if self._prefix_ids else None
         for part in self._micro_batches(batch):
             prompts = [example.prompt for example in part]
-            scores = label_log_likelihoods(self._adapter.model, prompts, self._strategy.layout)
+            scores = label_log_likelihoods(model, prompts, layout, prefix)
             language_loss, label_loss = response_losses(scores, part)
             loss = (language_loss + label_loss).sum()
             self._check_finite(loss)
             self._scaler.scale(loss / len(batch)).backward()
             sums += [loss.item(), label_loss.sum().item()]
+        if prefix is not None:
+            prefix.backward()
         self._scaler.unscale_(self._optimiser)
         torch.nn.utils.clip_grad_norm_(self._adapter.parameters, _MAX_GRADIENT_NORM)
         self._scaler.step(self._optimiser)
@@ -270,9 +252,10 @@ class _Run:
         self._optimiser.zero_grad(set_to_none=True)
         return sums
 
-    def _micro_batches(self, batch: Sequence[_Example]) -> Iterator[list[_Example]]:
+    def _micro_batches(self, batch: Sequence[Example]) -> Iterator[list[Example]]:
         """Split a batch by length: sums of gradients stay the same, and padding goes."""
-        lengths = [len(e.prompt.ids) + len(e.prompt.trie.tokens) - 1 for e in batch]
+        n_shared = len(self._prefix_ids) + 1
+        lengths = [len(e.prompt.ids) + len(e.prompt.trie.tokens) - n_shared for e in batch]
         for members in token_batches(lengths, self._budget):
             yield [batch[member] for member in members]
 
@@ -295,29 +278,6 @@ class _Run:
         before = min(record.loss_curve[:-patience])
         improved = min(record.loss_curve[-patience:]) < before - self._settings.tol
         return None if improved else "n_iter_no_change"
-
-
-def _examples(
-    encoder: PromptEncoder, texts: Sequence[str], labels: NDArray[np.intp]
-) -> list[_Example]:
-    encoded = encoder.encode(texts)
-    warn_of_cuts([i for i, prompt in enumerate(encoded) if prompt.was_cut], encoder.max_length)
-    grown: dict[tuple[int, int], LabelTrie] = {}
-    examples = []
-    for prompt, label in zip(encoded, labels.tolist(), strict=True):
-        key = (id(prompt.trie), label)
-        if key not in grown:
-            grown[key] = _with_end(prompt.trie, label, encoder.end_token)
-        trie = grown[key]
-        n_tokens = sum(edge[0] in {label, trie.n_labels - 1} for edge in trie.edges)
-        examples.append(_Example(EncodedPrompt(prompt.ids, trie), label, n_tokens))
-    return examples
-
-
-def _with_end(trie: LabelTrie, label: int, end_token: int | None) -> LabelTrie:
-    if end_token is None:  # a model without one is not taught where a response ends
-        return LabelTrie(trie.tokens, trie.parents, trie.edges, trie.n_labels + 1)
-    return with_response_end(trie, label, end_token)
 
 
 def _linear_schedule(n_steps: int, warmup_ratio: float) -> Any:

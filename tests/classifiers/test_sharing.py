@@ -1,0 +1,204 @@
+"""Clones share a model, and pickles leave it out."""
+
+from __future__ import annotations
+
+import gc
+import io
+import logging
+import pickle
+import shutil
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import get_tags
+
+from instructclf import InstructionTunedClassifier, PromptClassifier
+from instructclf.engine.registry import clear_base_models
+from tests.fixtures import LABELS, TEXTS, make_model
+
+pytestmark = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
+
+
+# Parameters
+
+
+def test_a_constructor_only_assigns(make_classifier):
+    """Values that make no sense are kept as they are, without a look at them."""
+    nonsense = object()
+    for estimator in (PromptClassifier, InstructionTunedClassifier):
+        names = estimator._get_param_names()
+        classifier = estimator(**dict.fromkeys(names, nonsense))
+        assert vars(classifier) == dict.fromkeys(names, nonsense)
+
+
+def test_fit_changes_no_parameter(make_classifier):
+    classifier = make_classifier(label_definitions={"positive": "P.", "negative": "N."})
+    before = classifier.get_params()
+    copies = {name: repr(value) for name, value in before.items()}
+    after = classifier.fit(TEXTS, LABELS).get_params()
+    assert after.keys() == before.keys()
+    assert all(after[name] is before[name] for name in before)
+    assert {name: repr(value) for name, value in after.items()} == copies
+
+
+def test_a_clone_has_equal_parameters_and_is_not_fitted(make_classifier):
+    classifier = make_classifier(verbalizer={"positive": "good", "negative": "bad"})
+    copy = clone(classifier.fit(TEXTS, LABELS))
+    assert copy.get_params() == classifier.get_params()
+    assert not [name for name in vars(copy) if name.endswith("_")]
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        copy.label_log_likelihood(TEXTS)
+    np.testing.assert_array_equal(
+        copy.fit(TEXTS, LABELS).predict_proba(TEXTS), classifier.predict_proba(TEXTS)
+    )
+
+
+def test_parameters_can_be_set(make_classifier):
+    classifier = make_classifier().set_params(n_shots=6, instruction="Good?")
+    assert len(classifier.fit(TEXTS, LABELS).shots_) == 6
+    assert "Good?" in classifier.get_prompt("x")
+    with pytest.raises(ValueError, match="Invalid parameter 'n_shot' for estimator"):
+        classifier.set_params(n_shot=6)
+
+
+def test_it_is_a_classifier_of_strings(make_classifier):
+    classifier = make_classifier()
+    assert is_classifier(classifier)
+    tags = get_tags(classifier)
+    assert tags.input_tags.string
+    assert tags.input_tags.one_d_array
+    assert not tags.input_tags.two_d_array
+    assert not tags.input_tags.sparse
+    assert tags.target_tags.required
+    assert tags.classifier_tags.multi_class
+    assert not tags.classifier_tags.multi_label
+
+
+def test_no_method_claims_one_score_a_text(make_classifier):
+    """A decision function with a column for each of two classes breaks scikit-learn's scorers."""
+    assert not hasattr(make_classifier(), "decision_function")
+
+
+def test_representations_are_short(make_classifier):
+    classifier = make_classifier().fit(TEXTS, LABELS)
+    assert len(repr(classifier)) < 1500
+    assert "tensor(" not in repr(classifier)
+    assert len(classifier._repr_html_()) < 100_000
+
+
+# Objects
+
+
+def test_clones_share_a_model_given_as_objects(make_classifier, model, tokenizer):
+    pair = (model, tokenizer)
+    classifier = make_classifier().set_params(model=pair).fit(TEXTS, LABELS)
+    copy = clone(classifier)
+    assert copy.model is pair
+    assert clone([copy, classifier])[0].model[0] is model
+    np.testing.assert_array_equal(
+        copy.fit(TEXTS, LABELS).predict_proba(TEXTS), classifier.predict_proba(TEXTS)
+    )
+
+
+def test_objects_and_their_folder_give_equal_predictions(make_classifier, model, tokenizer):
+    by_name = make_classifier().fit(TEXTS, LABELS)
+    by_object = make_classifier().set_params(model=(model, tokenizer)).fit(TEXTS, LABELS)
+    np.testing.assert_array_equal(by_object.predict_proba(TEXTS), by_name.predict_proba(TEXTS))
+
+
+def test_a_model_in_training_mode_is_read_in_evaluation_mode(make_prompting, tokenizer):
+    model = make_model("gpt2", attn_pdrop=0.5, embd_pdrop=0.5).train()
+    classifier = make_prompting().set_params(model=(model, tokenizer)).fit(TEXTS, LABELS)
+    np.testing.assert_array_equal(
+        classifier.predict_proba(TEXTS), classifier.predict_proba(TEXTS)
+    )
+    assert model.training
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+def test_objects_are_not_pickled(fitted, make_classifier, model, tokenizer):
+    classifier = make_classifier().set_params(model=(model, tokenizer))
+    if fitted:
+        classifier.fit(TEXTS, LABELS)
+    match = "whose 'model' is a pair .* cannot be pickled: .* Save the model to a folder and give i"
+    with pytest.raises(pickle.PicklingError, match=match):
+        pickle.dumps(classifier)
+
+
+# Pickles
+
+
+def pickled(classifier):
+    return pickle.loads(pickle.dumps(classifier))
+
+
+def joblibbed(classifier):
+    stream = io.BytesIO()
+    joblib.dump(classifier, stream)
+    stream.seek(0)
+    return joblib.load(stream)
+
+
+@pytest.mark.parametrize("trip", [pickled, joblibbed])
+def test_a_round_trip_keeps_predictions(trip, make_classifier):
+    classifier = make_classifier().fit(TEXTS, LABELS)
+    restored = trip(classifier)
+    expected = classifier.predict_proba(["good", "bad", ""])
+    np.testing.assert_array_equal(restored.predict_proba(["good", "bad", ""]), expected)
+    np.testing.assert_array_equal(restored.classes_, classifier.classes_)
+    assert restored.get_prompt("x") == classifier.get_prompt("x")
+    np.testing.assert_array_equal(trip(restored).predict_proba(["good", "bad", ""]), expected)
+
+
+def test_an_unfitted_classifier_can_be_pickled(make_classifier):
+    restored = pickled(make_classifier())
+    assert restored.get_params() == make_classifier().get_params()
+
+
+def test_a_pickle_holds_no_base_weights(make_prompting, make_tuning, model):
+    n_bytes = 4 * sum(weight.numel() for weight in model.parameters())
+    assert len(pickle.dumps(make_prompting().fit(TEXTS, LABELS))) < 5_000 < n_bytes
+    classifier = make_tuning(lora_rank=1).fit(TEXTS, LABELS)
+    adapter = 4 * sum(weight.numel() for weight in classifier.adapter_.values())
+    classifier.predict(TEXTS)
+    assert len(pickle.dumps(classifier)) < adapter + 20_000 < n_bytes
+
+
+def test_a_pickle_does_not_depend_on_what_was_predicted(make_classifier):
+    classifier = make_classifier().fit(TEXTS, LABELS)
+    before = len(pickle.dumps(classifier))
+    classifier.predict(TEXTS)
+    assert len(pickle.dumps(classifier)) == before
+
+
+# The registry
+
+
+@pytest.fixture
+def n_loads(caplog):
+    caplog.set_level(logging.INFO, logger="instructclf.engine.loading")
+    return lambda: sum(record.name == "instructclf.engine.loading" for record in caplog.records)
+
+
+def test_many_classifiers_load_one_model(make_classifier, tmp_path, model_folder, n_loads):
+    folder = str(shutil.copytree(model_folder, tmp_path / "copy"))
+    for seed in range(3):
+        classifier = make_classifier(random_state=seed).set_params(model=folder)
+        clone(classifier.fit(TEXTS, LABELS)).fit(TEXTS, LABELS)
+        pickled(classifier).predict(TEXTS)
+    assert n_loads() == 1
+
+
+def test_a_model_that_a_fitted_classifier_reads_is_found_again(
+    make_classifier, tmp_path, model_folder, n_loads
+):
+    folder = str(shutil.copytree(model_folder, tmp_path / "copy"))
+    classifier = make_classifier().set_params(model=folder).fit(TEXTS, LABELS)
+    clear_base_models()
+    gc.collect()
+    make_classifier().set_params(model=folder).fit(TEXTS, LABELS)
+    assert n_loads() == 1
+    classifier.predict(TEXTS)
