@@ -331,10 +331,6 @@ def test_bad_rows_are_an_error(X, y, error, match, make_classifier):
         make_classifier().fit(X, y)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="BUG validation.py:check_labels: the message of an empty y reads classes[0]: IndexError",
-)
 def test_no_rows_at_all_are_an_error(make_classifier):
     with pytest.raises(ValueError, match=r"0 sample\(s\)"):
         make_classifier().fit([], [])
@@ -431,33 +427,13 @@ def test_a_device_or_data_type_that_does_not_exist_is_an_error(name, value, matc
         make_classifier(**{name: value}).fit(TEXTS, LABELS)
 
 
-@pytest.mark.parametrize(
-    "method",
-    [
-        pytest.param(
-            method,
-            marks=pytest.mark.xfail(
-                strict=True,
-                raises=AttributeError,
-                reason="BUG base.py:predict reads self.classes_ before check_is_fitted",
-            )
-            if method in {"predict", "score"}
-            else (),
-        )
-        for method in (*METHODS, "score", "get_prompt")
-    ],
-)
+@pytest.mark.parametrize("method", [*METHODS, "score", "get_prompt"])
 def test_unfitted_use_is_an_error(method, make_classifier):
     arguments = (TEXTS, LABELS) if method == "score" else (TEXTS,)
     with pytest.raises(NotFittedError, match="Classifier instance is not fitted yet. Call 'fit'"):
         getattr(make_classifier(), method)(*arguments)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="BUG base.py:_fit sets classes_ first, so that after a fit that failed check_is_fitted "
-    "passes and predict raises AttributeError 'prompt_' (or mixes old and new after a refit)",
-)
 def test_a_fit_that_failed_leaves_an_unfitted_classifier(make_prompting):
     classifier = make_prompting(max_length=60)
     with pytest.raises(PromptTooLongError, match="max_length=60"):

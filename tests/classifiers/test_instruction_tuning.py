@@ -91,10 +91,6 @@ def test_target_modules_can_be_chosen(make_tuning):
 
 
 @fails
-@pytest.mark.xfail(
-    strict=True,
-    reason="BUG: see test_adapters.test_a_restored_adapter_drops_nothing",
-)
 def test_dropout_does_not_outlive_a_pickle(make_tuning):
     classifier = make_tuning(lora_dropout=0.5).fit(TEXTS, LABELS)
     restored = pickle.loads(pickle.dumps(classifier))
@@ -102,10 +98,6 @@ def test_dropout_does_not_outlive_a_pickle(make_tuning):
 
 
 @fails
-@pytest.mark.xfail(
-    strict=True,
-    reason="BUG: see test_training.test_one_seed_gives_one_adapter_with_dropout_too",
-)
 def test_random_state_decides_what_is_dropped(make_tuning):
     one, other = (make_tuning(lora_dropout=0.5).fit(TEXTS, LABELS).loss_curve_ for _ in range(2))
     assert one == other
@@ -147,11 +139,6 @@ def test_parameters_out_of_their_domain_are_an_error(name, value, make_tuning):
         make_tuning(**{name: value}).fit(TEXTS, LABELS)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="BUG instruction_tuning.py/base.py: isinstance(budget, int) is False for NumPy's "
-    "integers, which the constraint admits, so that max_batch_tokens from a grid is ignored",
-)
 def test_a_budget_may_be_an_integer_of_numpy(make_prompting):
     classifier = make_prompting(max_batch_tokens=np.int64(77)).fit(TEXTS, LABELS)
     assert classifier._scorer._budget == 77

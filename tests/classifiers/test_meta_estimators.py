@@ -26,12 +26,14 @@ from sklearn.model_selection import (
 from sklearn.pipeline import FunctionTransformer, Pipeline, make_pipeline
 from sklearn.svm import LinearSVC
 
-from instructclf.exceptions import MissingClassWarning
+from instructclf.exceptions import InvalidLabelsError, MissingClassWarning
 from tests.fixtures import LABELS, TEXTS
 
 pytestmark = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
 
 FOLDS = StratifiedKFold(3, shuffle=True, random_state=0)
+ENCODED = {0: "negative", 1: "positive"}
+"""Some meta-estimators number the labels before their members see them, so words go by number."""
 DEFINITIONS = {"positive": "They like it.", "negative": "They do not.", "other": "Neither."}
 
 
@@ -114,10 +116,11 @@ def test_cross_validation_with_any_scorer(scoring, make_classifier):
 
 
 def test_cross_validated_probabilities(make_classifier):
-    classifier = make_classifier(calibration=None)
+    classifier = make_classifier(calibration=None, verbalizer=ENCODED)
     actual = cross_val_predict(classifier, TEXTS, LABELS, cv=FOLDS, method="predict_proba")
     for train, test in FOLDS.split(TEXTS, LABELS):
-        fold = clone(classifier).fit([TEXTS[i] for i in train], [LABELS[i] for i in train])
+        labels = [int(LABELS[i] == "positive") for i in train]
+        fold = clone(classifier).fit([TEXTS[i] for i in train], labels)
         expected = fold.predict_proba([TEXTS[i] for i in test])
         np.testing.assert_allclose(actual[test], expected, rtol=0, atol=1e-6)
 
@@ -154,14 +157,27 @@ def test_a_learning_curve(make_prompting):
 
 def test_votes_beside_a_support_vector_machine(make_classifier):
     svm = make_pipeline(TfidfVectorizer(), LinearSVC())
-    members = [("svm", svm), ("llm", make_classifier()), ("again", make_classifier(n_shots=2))]
+    members = [
+        ("svm", svm),
+        ("llm", make_classifier(verbalizer=ENCODED)),
+        ("again", make_classifier(verbalizer=ENCODED, n_shots=2)),
+    ]
     voting = VotingClassifier(members, voting="hard").fit(TEXTS, LABELS)
-    assert voting.predict(TEXTS).shape == (16,)
-    assert set(voting.predict(TEXTS)) <= set(LABELS)
-    np.testing.assert_array_equal(
-        voting.named_estimators_["llm"].predict(TEXTS) == "positive",
-        voting.transform(TEXTS)[:, 1] == 1,
-    )
+    votes = voting.transform(TEXTS)
+    np.testing.assert_array_equal(votes[:, 1], voting.named_estimators_["llm"].predict(TEXTS))
+    expected = np.array(["negative", "positive"])[(votes.sum(axis=1) > 1).astype(int)]
+    np.testing.assert_array_equal(voting.predict(TEXTS), expected)
+    assert voting.named_estimators_["llm"].label_words_ == ("negative", "positive")
+
+
+def test_labels_that_a_meta_estimator_numbered_need_definitions_by_number(make_prompting):
+    member = make_prompting(label_definitions={"positive": "P.", "negative": "N."})
+    voting = VotingClassifier([("llm", member)])
+    match = r"says nothing about \[0, 1\], .* It defines \['negative', 'positive'\]"
+    with pytest.raises(InvalidLabelsError, match=match):
+        voting.fit(TEXTS, LABELS)
+    voting.set_params(llm__label_definitions={1: "P.", 0: "N."}, llm__verbalizer=ENCODED)
+    assert set(voting.fit(TEXTS, LABELS).predict(TEXTS)) <= set(LABELS)
 
 
 def test_probabilities_are_averaged_beside_a_logistic_regression(make_classifier):

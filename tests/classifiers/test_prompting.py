@@ -63,9 +63,6 @@ def test_shots_without_rows_are_an_error(make_prompting):
         make_prompting(n_shots=4, label_definitions=DEFINITIONS).fit()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG base.py:_check_rows: without rows the number of classes is not checked"
-)
 def test_one_definition_alone_is_an_error(make_prompting):
     with pytest.raises(InvalidLabelsError, match="only one class"):
         make_prompting(n_shots=0, label_definitions={"a": "A."}).fit()

@@ -112,9 +112,7 @@ def test_objects_and_their_folder_give_equal_predictions(make_classifier, model,
 def test_a_model_in_training_mode_is_read_in_evaluation_mode(make_prompting, tokenizer):
     model = make_model("gpt2", attn_pdrop=0.5, embd_pdrop=0.5).train()
     classifier = make_prompting().set_params(model=(model, tokenizer)).fit(TEXTS, LABELS)
-    np.testing.assert_array_equal(
-        classifier.predict_proba(TEXTS), classifier.predict_proba(TEXTS)
-    )
+    np.testing.assert_array_equal(classifier.predict_proba(TEXTS), classifier.predict_proba(TEXTS))
     assert model.training
 
 

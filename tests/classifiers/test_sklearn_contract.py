@@ -74,19 +74,9 @@ ROWS = {
     "tuning": (TunedRows, {"n_shots": 4, "max_epochs": 1, "lora_rank": 1, "calibration": None}),
 }
 SETTINGS = {"random_state": 0, "dtype": "float64"}  # checks compare to 1e-7
-UNFITTED = "BUG base.py:predict reads self.classes_ before check_is_fitted"
-EXPECTED_FAILURES = {"check_estimators_unfitted": UNFITTED}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=UNFITTED))
-        if name == "check_estimators_unfitted"
-        else name
-        for name in DATA_FREE_CHECKS
-    ],
-)
+@pytest.mark.parametrize("name", DATA_FREE_CHECKS)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 def test_checks_that_need_no_data(name, make_classifier):
     check = getattr(estimator_checks, name)
@@ -100,7 +90,6 @@ def test_all_checks_on_rows_written_out(estimator, options, model_folder):
         warnings.simplefilter("ignore", FailedRunWarning)
         results = estimator_checks.check_estimator(
             estimator(model_folder, **SETTINGS, **options),
-            expected_failed_checks=EXPECTED_FAILURES,
             on_skip=None,
             on_fail=None,
         )
@@ -111,6 +100,3 @@ def test_all_checks_on_rows_written_out(estimator, options, model_folder):
     }
     assert not failed
     assert sum(one["status"] == "passed" for one in results) > 50
-    assert {one["check_name"] for one in results if one["status"] == "xfail"} == set(
-        EXPECTED_FAILURES
-    )

@@ -134,11 +134,6 @@ def test_a_chat_template_that_does_not_keep_messages_is_an_error(template):
         chat_template(tokenizer)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="BUG chat.py:chat_template lets jinja2's own errors through, those of templates that "
-    "refuse a conversation and those of malformed ones",
-)
 @pytest.mark.parametrize(
     "template",
     ["{{ raise_exception('Only one turn is supported') }}", "{% for %}"],

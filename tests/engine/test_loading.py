@@ -122,11 +122,6 @@ def test_a_tokenizer_that_is_broken_is_an_error(folder):
         load(folder)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="BUG loading.py:_load_model lets safetensors' own SafetensorError through; an "
-    "interrupted download or a git-lfs pointer is a common way to get one",
-)
 @pytest.mark.parametrize("damage", ["cut short", "empty", "a git-lfs pointer"])
 def test_weights_that_are_broken_are_an_error(folder, damage):
     weights = folder / "model.safetensors"
@@ -140,20 +135,12 @@ def test_weights_that_are_broken_are_an_error(folder, damage):
         load(folder)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG loading.py:_load_model lets the RuntimeError of transformers through"
-)
 def test_weights_of_another_shape_are_an_error(folder):
     change_config(folder, vocab_size=700)
     with pytest.raises(ModelLoadingError, match="could not be loaded"):
         load(folder)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="BUG loading.py:_load_model: weights that a folder lacks are drawn at random, and only a "
-    "log message says so; ask for output_loading_info and refuse missing keys",
-)
 def test_weights_that_are_missing_are_an_error_and_never_random(folder):
     change_config(folder, num_hidden_layers=3)
     with pytest.raises(ModelLoadingError, match="layers.2"):
@@ -170,11 +157,6 @@ def test_an_encoder_decoder_is_an_error(folder):
         load(folder)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="BUG loading.py:_check_decoder_only: transformers loads BERT and its kin as causal "
-    "language models whose tokens see what follows, so that scores depend on padding",
-)
 @pytest.mark.filterwarnings("ignore")
 def test_an_encoder_is_an_error(folder):
     config = BertConfig(
@@ -189,11 +171,6 @@ def test_an_encoder_is_an_error(folder):
         load(folder)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="BUG loading.py: without trust_remote_code=False transformers asks on the terminal "
-    "whether to run the code, and a 'y' runs it; the docstring says that none is run",
-)
 def test_code_that_comes_with_a_model_is_not_run_even_if_someone_says_yes(folder, monkeypatch):
     change_config(folder, model_type="mine", auto_map={"AutoConfig": "configuration_mine.Mine"})
     (folder / "configuration_mine.py").write_text(
@@ -231,18 +208,11 @@ def test_a_pair_without_a_tokenizer_is_an_error(stranger, model):
         adopt_base_model((model, stranger))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BUG loading.py:adopt_base_model: any callable passes for a tokenizer"
-)
 def test_a_pair_of_two_models_is_an_error(model):
     with pytest.raises(ModelLoadingError, match="Got .LlamaForCausalLM, LlamaForCausalLM"):
         adopt_base_model((model, model))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="BUG loading.py:adopt_base_model unpacks any tuple: 'too many values to unpack'",
-)
 @pytest.mark.parametrize("length", [0, 1, 3])
 def test_a_tuple_that_is_no_pair_is_an_error(length, model):
     with pytest.raises(ModelLoadingError, match=r"must be \(model, tokenizer\)"):

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.fixtures import ARCHITECTURES, END, PAD, START, make_model, make_tokenizer
 
 from instructclf.engine.encoding import PromptEncoder
-from instructclf.engine.scoring import LabelScorer
 from instructclf.engine.prefixes import PrefixAttention
+from instructclf.engine.scoring import LabelScorer
 from instructclf.engine.strategies import PLAIN
 from instructclf.engine.views import shared_view
 from instructclf.exceptions import ScoringError, TruncationWarning
 from instructclf.prompts import TEMPLATES, Prompt, PromptTemplate, write_instruction
+from tests.fixtures import ARCHITECTURES, END, PAD, START, make_model, make_tokenizer
 
 TEXTS = [
     "good",
@@ -33,6 +33,12 @@ def make_encoder(tokenizer, words, *, n_shots=5, template=TEMPLATES["alpaca"], m
     shots = tuple((f"text number {i} is here", words[i % len(words)]) for i in range(n_shots))
     prompt = Prompt(template, write_instruction(None, words), shots, (START, END, PAD))
     return PromptEncoder(tokenizer, prompt, words, max_length)
+
+
+def strategy_of(scorer):
+    """How a scorer sends ordinary prompts through its model."""
+    (prompt,) = scorer.encoder.encode(["x"])
+    return scorer._strategies.choose(prompt)
 
 
 def score_naively(model, tokenizer, encoder, texts):
@@ -117,13 +123,13 @@ def test_an_architecture_with_a_recurrent_state_falls_back_to_full_prompts(token
     scorer = LabelScorer(shared_view(model), encoder)
     expected = score_naively(model, tokenizer, encoder, TEXTS)
     np.testing.assert_allclose(scorer.score(TEXTS), expected, rtol=0, atol=1e-5)
-    assert scorer._strategy is PLAIN
+    assert strategy_of(scorer) is PLAIN
 
 
 @pytest.mark.parametrize("words", LABEL_SETS.values(), ids=LABEL_SETS.keys())
 def test_a_prefix_is_shared_where_that_is_exact(words, model, tokenizer):
     scorer = LabelScorer(shared_view(model), make_encoder(tokenizer, words))
-    assert scorer._strategy.prefix is PrefixAttention
+    assert strategy_of(scorer).prefix is PrefixAttention
 
 
 @pytest.mark.parametrize("max_batch_tokens", [1, 64, 10_000])

@@ -12,7 +12,7 @@ from instructclf.engine.scoring import LabelScorer
 from instructclf.engine.strategies import PLAIN
 from instructclf.engine.views import shared_view
 from instructclf.exceptions import ScoringError
-from tests.engine.test_scoring import LABEL_SETS, make_encoder, score_naively
+from tests.engine.test_scoring import LABEL_SETS, make_encoder, score_naively, strategy_of
 from tests.fixtures import make_model
 
 LIMIT = 240
@@ -38,9 +38,7 @@ class IgnoresCaches(LlamaForCausalLM):
     """Swallows keys and values of past tokens without a word."""
 
     def forward(self, input_ids=None, attention_mask=None, **kwargs):
-        return super().forward(
-            input_ids=input_ids, attention_mask=attention_mask, use_cache=True
-        )
+        return super().forward(input_ids=input_ids, attention_mask=attention_mask, use_cache=True)
 
 
 class RefusesMasks(LlamaForCausalLM):
@@ -63,15 +61,15 @@ def score(model, tokenizer, words, texts=TEXTS):
 )
 def test_an_ordinary_model_takes_the_fastest(words, layout, model, tokenizer):
     scorer, _, _ = score(model, tokenizer, LABEL_SETS[words], ["x"])
-    assert scorer._strategy.prefix is PrefixAttention
-    assert scorer._strategy.layout is layout
+    assert strategy_of(scorer).prefix is PrefixAttention
+    assert strategy_of(scorer).layout is layout
 
 
 def test_a_model_without_fused_attention_shares_its_own_cache(tokenizer):
     model = make_model(attn_implementation="eager")
     scorer, scores, expected = score(model, tokenizer, LABEL_SETS["shared beginnings"])
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
-    assert scorer._strategy.prefix is PrefixCache
+    assert strategy_of(scorer).prefix is PrefixCache
 
 
 @pytest.mark.parametrize(
@@ -89,8 +87,8 @@ def test_a_model_that_swallows_what_it_does_not_know_gets_right_scores(
     model.load_state_dict(make_model().state_dict())
     scorer, scores, expected = score(model, tokenizer, LABEL_SETS["shared beginnings"])
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
-    assert (scorer._strategy.prefix is not None) is shares_prefix
-    assert scorer._strategy.layout is layout
+    assert (strategy_of(scorer).prefix is not None) is shares_prefix
+    assert strategy_of(scorer).layout is layout
 
 
 def test_plain_prompts_are_the_last_resort(tokenizer):
@@ -98,7 +96,7 @@ def test_plain_prompts_are_the_last_resort(tokenizer):
     texts = LENGTHS["below the limit"]
     scorer, scores, expected = score(model, tokenizer, LABEL_SETS["shared beginnings"], texts)
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
-    assert scorer._strategy is PLAIN
+    assert strategy_of(scorer) is PLAIN
 
 
 def test_a_model_whose_tokens_see_what_follows_is_an_error(tokenizer):
@@ -113,13 +111,9 @@ WINDOWS = {
     "gemma2": {"sliding_window": LIMIT, "head_dim": 8},
     "gemma3_text": {"sliding_window": LIMIT, "head_dim": 8},
 }
-POSITIONS = {
-    "phi3": {"rope_scaling": LONGROPE, "original_max_position_embeddings": LIMIT},
-    "llama": {
-        "rope_scaling": {"rope_type": "dynamic", "factor": 2.0},
-        "max_position_embeddings": LIMIT,
-    },
-}
+# Dynamic angles also change with the length, and no prompt gets there: what they are made for is
+# the context, which bounds ``max_length``.
+POSITIONS = {"phi3": {"rope_scaling": LONGROPE, "original_max_position_embeddings": LIMIT}}
 beyond = pytest.mark.parametrize("length", [name for name in LENGTHS if "beyond" in name])
 
 
@@ -131,12 +125,6 @@ def test_texts_below_a_limit_get_right_scores(architecture, words, tokenizer):
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="BUG strategies.py:_ragged_probes: the probe is shorter than the sliding window, so that "
-    "trees and PrefixAttention, which know no window, pass it and are used for prompts beyond it: "
-    "wrong scores, or a RuntimeError out of attention.py:_flash, which gets a boolean mask",
-)
 @beyond
 @pytest.mark.parametrize(
     ("architecture", "words"),
@@ -153,12 +141,6 @@ def test_texts_beyond_a_sliding_window_get_right_scores(architecture, words, len
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="BUG strategies.py: rotary embeddings that change with the length of what goes through "
-    "the model (longrope, dynamic) are tried out below their limit and used beyond it. Such "
-    "prompts need full prompts, and no short row may share a batch with a long one",
-)
 @beyond
 @pytest.mark.parametrize("words", LABEL_SETS)
 @pytest.mark.parametrize("architecture", POSITIONS)

@@ -220,11 +220,6 @@ def test_another_seed_gives_another_adapter(tokenizer):
     assert not all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="BUG training.py:_Run.train: dropout draws from torch's global generator, which is not "
-    "seeded, so that lora_dropout > 0 makes equal seeds give different adapters",
-)
 @fails
 def test_one_seed_gives_one_adapter_with_dropout_too(tokenizer):
     base, lora = make_base(tokenizer), dataclasses.replace(LORA, dropout=0.3)
@@ -233,9 +228,6 @@ def test_one_seed_gives_one_adapter_with_dropout_too(tokenizer):
 
 
 @fails
-@pytest.mark.xfail(
-    strict=True, reason="BUG training.py:_Run.train: dropout moves torch's global generator"
-)
 def test_the_global_generator_is_left_alone(tokenizer):
     torch.manual_seed(0)
     expected = torch.rand(3)
@@ -262,9 +254,7 @@ def test_a_restart_takes_the_second_seed(tokenizer):
     candidates = []
     for seed in (0, 1):
         with pytest.warns(FailedRunWarning, match="another seed"):
-            candidates.append(
-                tune(base, learning_rate=0.003, max_epochs=1, seeds=(seed, seed))
-            )
+            candidates.append(tune(base, learning_rate=0.003, max_epochs=1, seeds=(seed, seed)))
     best = min(candidates, key=lambda run: run[1].label_loss_curve[-1])
     assert record.loss_curve == best[1].loss_curve
     assert_same_weights(adapter.state(), best[0].state())

@@ -91,13 +91,11 @@ def test_probabilities_of_any_labels_are_proper():
             tuple(rng.choices(range(3), k=rng.randint(1, 4))) for _ in range(rng.randint(2, 6))
         }
         labels = spelled(build_trie(sorted(sequences), END))
-        assert [label[: len(own)] for label, own in zip(labels, sorted(sequences), strict=True)] == [
-            list(own) for own in sorted(sequences)
-        ]
+        assert [
+            label[: len(own)] for label, own in zip(labels, sorted(sequences), strict=True)
+        ] == [list(own) for own in sorted(sequences)]
         ends = [tuple(label) for label in labels]
-        assert not any(
-            one != other and other[: len(one)] == one for one in ends for other in ends
-        )
+        assert not any(one != other and other[: len(one)] == one for one in ends for other in ends)
         assert sum(4.0 ** -len(label) for label in labels) <= 1
 
 

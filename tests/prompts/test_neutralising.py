@@ -134,11 +134,6 @@ def test_no_marker_is_left():
         assert not re.findall(r"###[^\S\n]*(?:response|input|instruction)[^\S\n]*:", broken)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="BUG neutralising.py:_marker_pattern glues a first single character to the word after "
-    "it, so a marker such as '# Input:' is looked for as '#Input:' only",
-)
 @pytest.mark.parametrize(
     "marker", ["# Input:", "> Input", "- Input:", "* Input:", "| Input |", "Q 1:"]
 )

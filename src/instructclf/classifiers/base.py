@@ -25,6 +25,7 @@ from instructclf.classifiers.calibration import (
 )
 from instructclf.classifiers.sharing import SharedModelEstimator
 from instructclf.classifiers.validation import (
+    check_enough_classes,
     check_label_words,
     check_labels,
     check_same_length,
@@ -117,6 +118,7 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
     def _fit(self, X: Any, y: Any) -> Self:
         """Take the steps that both estimators take."""
         self._validate_params()
+        self._unfit()
         template = None if self.template == CHAT else get_template(self.template)
         sampler = get_sampler(self.sampler)
         texts, codes = self._check_rows(X, y)
@@ -137,6 +139,7 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
         """Check labels before texts, as scikit-learn does, and set the classes."""
         if X is None and y is None and self.n_shots == 0 and self.label_definitions:
             self.classes_ = defined_classes(self.label_definitions)
+            check_enough_classes(self.classes_)
             return [], np.empty(0, dtype=np.intp)
         self.classes_, codes = check_labels(y, self.label_definitions)
         texts = check_texts(X)
@@ -203,7 +206,7 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
         return LabelScorer(
             model,
             self._make_encoder(base),
-            max_batch_tokens=budget if isinstance(budget, int) else None,
+            max_batch_tokens=int(budget) if isinstance(budget, Integral) else None,
         )
 
     def _make_encoder(self, base: BaseModel) -> PromptEncoder:
@@ -313,7 +316,8 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
         ndarray of shape (n_texts,)
             Labels, as they are in ``classes_``.
         """
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(axis=1)]
 
     def get_prompt(self, text: str, label: Any = None) -> str:
         """Return what the model reads for a text.

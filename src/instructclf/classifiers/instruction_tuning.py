@@ -299,5 +299,5 @@ class InstructionTunedClassifier(PromptedClassifier):
             tol=self.tol,
             n_iter_no_change=self.n_iter_no_change,
             target_loss=self.target_loss,
-            max_batch_tokens=budget if isinstance(budget, int) else None,
+            max_batch_tokens=int(budget) if isinstance(budget, Integral) else None,
         )

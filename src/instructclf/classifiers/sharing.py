@@ -20,6 +20,14 @@ class SharedModelEstimator(BaseEstimator):
         tags.input_tags.two_d_array = False
         return tags
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "calibration_")  # the last thing that `fit` learns
+
+    def _unfit(self) -> None:
+        """Count as unfitted from here on, so that a fit that fails leaves no mixture of two."""
+        for name in ("calibration_", "_scorer"):
+            vars(self).pop(name, None)
+
     def __sklearn_clone__(self) -> Self:
         # scikit-learn copies parameters deeply, and a model given as an object must stay shared.
         bare = type(self).__new__(type(self))

@@ -42,6 +42,7 @@ def check_texts(X: Any) -> list[str]:
     for position, text in enumerate(texts):
         if not isinstance(text, str):
             raise InvalidTextsError(_wrong_text(position, text))
+        _check_encodable(position, text)
     return [str(text) for text in texts]
 
 
@@ -82,7 +83,9 @@ def check_labels(
         )
         raise InvalidLabelsError(msg)
     labels = column_or_1d(_as_array(y), warn=True)
-    _check_no_missing(labels)
+    if not len(labels):
+        msg = "Found array with 0 sample(s) in y. Give at least one labelled text of each class."
+        raise InvalidLabelsError(msg)
     check_classification_targets(labels)
     found = np.unique(labels)
     if label_definitions is None:
@@ -90,13 +93,7 @@ def check_labels(
     else:
         classes = defined_classes(label_definitions)
         _check_defined(found, classes)
-    if len(classes) < 2:
-        msg = (
-            f"Classifier can't train when only one class is present: every label is "
-            f"{classes[0]!r}. Give rows of two labels or more, or name all labels in "
-            "label_definitions."
-        )
-        raise InvalidLabelsError(msg)
+    check_enough_classes(classes)
     return classes, np.searchsorted(classes, labels)
 
 
@@ -128,6 +125,17 @@ def defined_classes(label_definitions: Mapping[Any, str]) -> NDArray[Any]:
         names = list(label_definitions)
         msg = f"The labels in label_definitions must be of one type. Got {names!r}."
         raise InvalidLabelsError(msg) from None
+
+
+def check_enough_classes(classes: NDArray[Any]) -> None:
+    """Raise unless there are two classes or more."""
+    if len(classes) < 2:
+        msg = (
+            "Classifier can't train when only one class is present: every label is "
+            f"{classes.tolist()[0]!r}. Give rows of two labels or more, or name all labels in "
+            "label_definitions."
+        )
+        raise InvalidLabelsError(msg)
 
 
 def check_same_length(texts: Sequence[str], codes: NDArray[np.intp]) -> None:
@@ -231,7 +239,7 @@ def _flat(array: NDArray[Any]) -> list[Any]:
 
 
 def _wrong_text(position: int, text: Any) -> str:
-    if text is None or text != text:  # noqa: PLR0124  (NaN is the value that differs from itself)
+    if _is_missing(text):
         remedy = "a missing value: drop the row, or fill in a text"
     elif isinstance(text, bytes):
         remedy = "bytes: decode them first"
@@ -242,27 +250,53 @@ def _wrong_text(position: int, text: Any) -> str:
     return f"Text {position} is {text!r} ({type(text).__name__}), expected a str. It is {remedy}."
 
 
+def _check_encodable(position: int, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        msg = (
+            f"Text {position} has a lone surrogate, {text[error.start]!r}, at character "
+            f"{error.start}, which no tokenizer can read. Replace it, as by "
+            "text.encode(errors='replace').decode()."
+        )
+        raise InvalidTextsError(msg) from None
+
+
+def _is_missing(value: Any) -> bool:
+    """Say whether a value is None, NaN or one of pandas' own missing values."""
+    if value is None:
+        return True
+    if isinstance(value, str | bytes | Sequence | np.ndarray):
+        return False
+    try:
+        return bool(value != value)  # noqa: PLR0124  (NaN is the value that differs from itself)
+    except TypeError:  # the comparison of pandas.NA has no truth value
+        return True
+
+
 def _as_array(y: Any) -> NDArray[Any]:
     if hasattr(y, "to_pylist"):
         y = y.to_pylist()
     if isinstance(y, Mapping | Set | str | bytes):
         msg = f"y must be a sequence of labels. Got {type(y).__name__}: give a list."
         raise InvalidLabelsError(msg)
+    if not isinstance(y, np.ndarray) and isinstance(y, Iterable):
+        y = list(y)
+        _check_no_missing(y)  # an array of strings would have "nan" for a label
     array = np.asarray(y)
     if array.ndim == 0:
         msg = f"y must be a sequence of labels. Got {y!r}: give a list."
         raise InvalidLabelsError(msg)
-    if array.dtype == object and array.ndim == 1:
-        # Strings in an object array sort and compare as strings, and other types as their own.
-        kinds = {type(label) for label in array.tolist() if label is not None}
-        if kinds and all(issubclass(kind, str) for kind in kinds) and None not in array.tolist():
-            return array.astype(str)
-    return array
+    _check_no_missing(array.ravel().tolist())
+    holds_strings = array.dtype.kind == "T" or (
+        array.dtype == object and all(isinstance(label, str) for label in array.ravel())
+    )
+    return np.array(array.tolist(), dtype=str) if holds_strings else array
 
 
-def _check_no_missing(labels: NDArray[Any]) -> None:
-    for position, label in enumerate(labels.tolist()):
-        if label is None or label != label:  # noqa: PLR0124  (NaN differs from itself)
+def _check_no_missing(labels: list[Any]) -> None:
+    for position, label in enumerate(labels):
+        if _is_missing(label):
             msg = (
                 f"Label {position} is {label!r}: Input y contains NaN or None. Drop the rows "
                 "without a label."

@@ -73,6 +73,8 @@ class Adapter:
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*deprecated")
             self._wrapped = get_peft_model(view, config)
         self.model = view
+        self._has_dropout = settings.dropout > 0
+        self._set_dropout(active=False)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -92,7 +94,23 @@ class Adapter:
 
         set_peft_model_state_dict(self._wrapped, state)
 
-    def set_dropout(self, *, active: bool) -> None:
+    @contextmanager
+    def dropping_out(self, seed: int) -> Iterator[None]:
+        """Let the adapter drop inputs meanwhile, the same ones under the same seed.
+
+        Dropout reads torch's global generators, so no other run may draw from them at the time.
+        """
+        if not self._has_dropout:
+            yield
+            return
+        with _seeded(self.model, seed):
+            self._set_dropout(active=True)
+            try:
+                yield
+            finally:
+                self._set_dropout(active=False)
+
+    def _set_dropout(self, *, active: bool) -> None:
         """Switch the adapter's own dropout on or off. The base model never drops anything."""
         for module in self._wrapped.modules():
             dropout = getattr(module, "lora_dropout", None)

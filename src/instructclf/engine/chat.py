@@ -44,9 +44,7 @@ def chat_template(tokenizer: Any) -> PromptTemplate:
         {"role": "assistant", "content": _RESPONSE},
         {"role": "user", "content": _NEXT_INPUT},
     ]
-    rendered = tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
-    )
+    rendered = _render(tokenizer, messages)
     segments, rest = [], rendered
     for stand_in in (_INSTRUCTION, _INPUT, _RESPONSE, _NEXT_INPUT):
         segment, found, rest = rest.partition(stand_in)
@@ -60,3 +58,13 @@ def chat_template(tokenizer: Any) -> PromptTemplate:
         demonstration_cue=demonstration_cue,
         demonstration_separator=separator,
     )
+
+
+def _render(tokenizer: Any, messages: list[dict[str, str]]) -> str:
+    try:
+        return tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+    except Exception as error:  # a template is a program and fails in any way it likes
+        msg = f"The chat template of this tokenizer refuses a conversation of two turns: {error}"
+        raise InvalidTemplateError(msg) from error

@@ -124,14 +124,16 @@ class PromptEncoder:
             for position, ids in zip(shortened, cut_ids, strict=True):
                 all_ids[position] = ids
         return [
-            self._join(ids, shortened.get(position, text), was_cut=position in shortened)
+            self._join(
+                self.prompt, ids, shortened.get(position, text), was_cut=position in shortened
+            )
             for position, (ids, text) in enumerate(zip(all_ids, texts, strict=True))
         ]
 
     def encode_variant(self, prompt: Prompt, text: str) -> EncodedPrompt:
         """Return another prompt with the same labels as token ids, as it is."""
         (ids,) = self._tokenise([prompt.render(text)])
-        return self._join(ids, text, was_cut=False)
+        return self._join(prompt, ids, text, was_cut=False)
 
     def shorten(self, text: str) -> str:
         """Return a text as it stands in its prompt: cut in its middle if it is too long."""
@@ -156,7 +158,8 @@ class PromptEncoder:
         ids = self._probe_ids
         n_cue = common_prefix_length([sequence[::-1] for sequence in ids])
         joins = (
-            self._observe_join(own, text, n_cue) for own, text in zip(ids, _PROBES, strict=True)
+            self._observe_join(self.prompt, own, text, n_cue)
+            for own, text in zip(ids, _PROBES, strict=True)
         )
         return tuple(dict.fromkeys(joins))
 
@@ -164,17 +167,17 @@ class PromptEncoder:
     def _n_dropped(self) -> int:
         return max(join.n_dropped for join in self._joins)
 
-    def _observe_join(self, ids: list[int], text: str, n_cue: int) -> _Join:
+    def _observe_join(self, prompt: Prompt, ids: list[int], text: str, n_cue: int) -> _Join:
         """Tokenise a prompt with each label, and see where the labels begin."""
-        answered = self._tokenise([self.prompt.render(text, words) for words in self.label_words])
+        answered = self._tokenise([prompt.render(text, words) for words in self.label_words])
         n_kept = min(common_prefix_length([ids, whole]) for whole in answered)
         continuations = tuple(tuple(whole[n_kept:]) for whole in answered)
         return _Join(len(ids) - n_kept, continuations, tuple(ids[len(ids) - n_cue :]))
 
-    def _join(self, ids: list[int], text: str, *, was_cut: bool) -> EncodedPrompt:
+    def _join(self, prompt: Prompt, ids: list[int], text: str, *, was_cut: bool) -> EncodedPrompt:
         join = self._joins[0]
         if len(self._joins) > 1 or not join.holds_for(ids):
-            join = self._observe_join(ids, text, n_cue=0)
+            join = self._observe_join(prompt, ids, text, n_cue=0)
         kept = ids[: len(ids) - join.n_dropped]
         return EncodedPrompt(kept, self._trie(join.continuations), was_cut)
 

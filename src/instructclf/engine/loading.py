@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from instructclf import bundled
 from instructclf.exceptions import ModelLoadingError, ScoringError
@@ -17,6 +18,15 @@ from instructclf.exceptions import ModelLoadingError, ScoringError
 _logger = logging.getLogger(__name__)
 
 BUNDLED = "bundled"
+_LOADING_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    ImportError,
+    TypeError,
+    RuntimeError,  # weights of another shape
+    SafetensorError,
+)
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
@@ -144,11 +154,13 @@ def adopt_base_model(pair: tuple[Any, Any]) -> BaseModel:
     ModelLoadingError
         If the pair is not a causal language model and a tokenizer.
     """
-    model, tokenizer = pair
-    if not callable(getattr(model, "get_output_embeddings", None)) or not callable(tokenizer):
+    model, tokenizer = pair if len(pair) == 2 else (None, None)
+    has_model = callable(getattr(model, "get_output_embeddings", None))
+    if not has_model or not hasattr(tokenizer, "all_special_tokens"):
+        kinds = ", ".join(type(one).__name__ for one in pair)
         msg = (
-            "A 'model' given as a pair must be (model, tokenizer), a transformers causal language "
-            f"model and its tokenizer. Got ({type(model).__name__}, {type(tokenizer).__name__})."
+            "A 'model' given as objects must be (model, tokenizer), a transformers causal language "
+            f"model and its tokenizer. Got ({kinds})."
         )
         raise ModelLoadingError(msg)
     _check_decoder_only(model.config, type(model).__name__)
@@ -178,21 +190,39 @@ def _load_model(source: str, dtype: torch.dtype) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         _check_decoder_only(config, source)
         with _without_progress_bar():
-            return AutoModelForCausalLM.from_pretrained(
-                source, config=config, dtype=dtype, use_safetensors=True
+            model, found = AutoModelForCausalLM.from_pretrained(
+                source,
+                config=config,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
             )
     except ModelLoadingError:
         raise
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except _LOADING_ERRORS as error:
         msg = (
             f"The model {source!r} could not be loaded: it must be 'bundled', a folder with a "
             "decoder-only language model in safetensors, or the id of one on the hub. "
             f"transformers said: {error}"
         )
         raise ModelLoadingError(msg) from error
+    _check_complete(found["missing_keys"], source)
+    return model
+
+
+def _check_complete(missing: Iterable[str], source: str) -> None:
+    """Refuse weights that are not there: transformers would draw them at random."""
+    names = sorted(missing)
+    if names:
+        msg = (
+            f"The model {source!r} lacks {len(names)} of its weights, such as {names[0]!r}. Save "
+            "it again, or correct its config.json."
+        )
+        raise ModelLoadingError(msg)
 
 
 @contextmanager
@@ -213,16 +243,21 @@ def _load_tokenizer(source: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except _LOADING_ERRORS as error:
         msg = f"The tokenizer of {source!r} could not be loaded. transformers said: {error}"
         raise ModelLoadingError(msg) from error
 
 
 def _check_decoder_only(config: Any, source: str) -> None:
     if getattr(config, "is_encoder_decoder", False):
-        msg = (
-            f"The model {source!r} ({config.model_type}) is an encoder-decoder. Labels are scored "
-            "as the continuation of a prompt, which takes a decoder-only (causal) language model."
-        )
-        raise ModelLoadingError(msg)
+        kind = "an encoder-decoder"
+    elif any("ForMaskedLM" in name for name in config.architectures or []):
+        kind = "an encoder, trained to fill in masked words"
+    else:
+        return
+    msg = (
+        f"The model {source!r} ({config.model_type}) is {kind}. Labels are scored as the "
+        "continuation of a prompt, which takes a decoder-only (causal) language model."
+    )
+    raise ModelLoadingError(msg)

@@ -158,8 +158,8 @@ def _check_keys_and_values(model: Any, cache: Any) -> None:
         held = {name for name, value in _attributes(layer) if isinstance(value, torch.Tensor)}
         if {name for name in held if not name.startswith("_")} != {"keys", "values"}:
             msg = (
-                f"A prefix of {type(model).__name__} cannot be shared: {type(layer).__name__} holds "
-                "other than keys and values."
+                f"A prefix of {type(model).__name__} cannot be shared: {type(layer).__name__} "
+                "holds other than keys and values."
             )
             raise ScoringError(msg)
 

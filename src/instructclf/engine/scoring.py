@@ -15,7 +15,7 @@ from instructclf.engine.encoding import EncodedPrompt, PromptEncoder
 from instructclf.engine.forward import label_log_likelihoods
 from instructclf.engine.prefixes import Prefix
 from instructclf.engine.progress import Progress
-from instructclf.engine.strategies import PLAIN, Strategy, choose_strategy
+from instructclf.engine.strategies import PLAIN, Strategies, Strategy
 from instructclf.engine.truncation import warn_of_cuts
 from instructclf.exceptions import ScoringError
 
@@ -45,6 +45,7 @@ class LabelScorer:
         self._budget = max_batch_tokens or default_budget(
             model.get_input_embeddings().weight.device
         )
+        self._prefixes: dict[type[Prefix], Prefix] = {}
 
     def score(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
         """Return ``log p(label | prompt)`` of each text and label.
@@ -106,23 +107,18 @@ class LabelScorer:
         ]
         scores = np.empty((len(encoded), len(self.encoder.label_words)), dtype=np.float64)
         with torch.inference_mode():
-            for positions, values in self._score_plain(encoded, list(range(len(encoded)))):
-                scores[positions] = values
+            for (strategy, _), positions in self._group(encoded, plain=True).items():
+                for batch, values in self._score_group(encoded, positions, strategy, None):
+                    scores[batch] = values
         return scores
 
     def _score_encoded(
         self, encoded: Sequence[EncodedPrompt]
     ) -> Iterable[tuple[list[int], NDArray[np.float64]]]:
         """Yield positions and their scores, batch after batch."""
-        sharing, odd = self._sort_by_strategy(encoded)
-        if sharing:
-            yield from self._score_group(encoded, sharing, self._strategy, self._prefix)
-        yield from self._score_plain(encoded, odd)
-
-    def _score_plain(
-        self, encoded: Sequence[EncodedPrompt], positions: list[int]
-    ) -> Iterable[tuple[list[int], NDArray[np.float64]]]:
-        return self._score_group(encoded, positions, PLAIN, None)
+        for (strategy, _), positions in self._group(encoded).items():
+            prefix = self._prefix(strategy)
+            yield from self._score_group(encoded, positions, strategy, prefix)
 
     def _score_group(
         self,
@@ -140,14 +136,18 @@ class LabelScorer:
             )
             yield batch, values.cpu().double().numpy()
 
-    def _sort_by_strategy(self, encoded: Sequence[EncodedPrompt]) -> tuple[list[int], list[int]]:
-        """Tell prompts that begin with the shared prefix from the odd ones that do not."""
-        shared = self.encoder.prefix_ids if self._strategy.prefix else []
-        sharing, plain = [], []
+    def _group(
+        self, encoded: Sequence[EncodedPrompt], *, plain: bool = False
+    ) -> dict[tuple[Strategy, int], list[int]]:
+        """Return the positions of prompts that may share a batch, for each strategy and regime."""
+        shared = self.encoder.prefix_ids
+        groups: dict[tuple[Strategy, int], list[int]] = {}
         for position, prompt in enumerate(encoded):
             begins = len(prompt.ids) > len(shared) and prompt.ids[: len(shared)] == shared
-            (sharing if begins else plain).append(position)
-        return sharing, plain
+            # The odd prompt whose text changes the tokens before it goes through whole.
+            strategy = self._strategies.choose(prompt) if begins and not plain else PLAIN
+            groups.setdefault((strategy, self._strategies.regime(prompt)), []).append(position)
+        return groups
 
     @staticmethod
     def _cost(prompt: EncodedPrompt, strategy: Strategy, n_prefix: int) -> int:
@@ -158,19 +158,15 @@ class LabelScorer:
         return own + len(prompt.trie.tokens) - 1
 
     @cached_property
-    def _strategy(self) -> Strategy:
-        with torch.inference_mode():
-            (probe,) = self.encoder.encode(["An ordinary text, neither long nor short."])
-            n_prefix = len(self.encoder.prefix_ids)
-            config = self.model.config.get_text_config()
-            return choose_strategy(self.model, probe, n_prefix=n_prefix, config=config)
+    def _strategies(self) -> Strategies:
+        return Strategies(self.model, n_prefix=len(self.encoder.prefix_ids))
 
-    @cached_property
-    def _prefix(self) -> Prefix | None:
-        if self._strategy.prefix is None:
-            return None
-        with torch.inference_mode():
-            return self._strategy.prefix(self.model, self.encoder.prefix_ids)
+    def _prefix(self, strategy: Strategy) -> Prefix | None:
+        """Return the prefix as a strategy shares it, computed at its first use."""
+        kind = strategy.prefix
+        if kind is not None and kind not in self._prefixes:
+            self._prefixes[kind] = kind(self.model, self.encoder.prefix_ids)
+        return None if kind is None else self._prefixes[kind]
 
 
 def _check_finite(scores: NDArray[np.float64], texts: Sequence[str]) -> None:

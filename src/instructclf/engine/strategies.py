@@ -7,6 +7,7 @@ error, so each shortcut is compared with plain full prompts before it is used.
 from __future__ import annotations
 
 import logging
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,49 +55,88 @@ PLAIN = Strategy(row_layout, prefix=None)
 """Full prompts, plain causal attention: what every other strategy must equal."""
 
 
-def choose_strategy(
-    model: Any,
-    probe: EncodedPrompt,
-    *,
-    n_prefix: int,
-    config: Any,
-    prefixes: Sequence[type[Prefix]] = (PrefixAttention, PrefixCache),
-) -> Strategy:
-    """Return the fastest strategy that gives this model's plain scores.
+class Strategies:
+    """The fastest strategy that gives a model's plain scores, for prompts of each kind.
+
+    Some models treat long prompts in another way (a sliding window, other rotary angles). What is
+    exact below such a limit is tried again beyond it, on the first prompt that is so long.
 
     Parameters
     ----------
     model : torch.nn.Module
         A causal language model.
-    probe : EncodedPrompt
-        An ordinary prompt with the labels' trie.
     n_prefix : int
         How many first tokens all prompts share. 0 asks for strategies without a shared prefix.
-    config : object
-        The model's configuration.
     prefixes : sequence of type, default=(PrefixAttention, PrefixCache)
         The ways of sharing a prefix to try, the fastest first.
-
-    Returns
-    -------
-    Strategy
-        ``PLAIN`` if nothing else is exact.
-
-    Raises
-    ------
-    ScoringError
-        If what comes after a token changes its scores, as in a model that is not causal.
     """
-    probes, n_shared = _ragged_probes(probe, n_prefix, config)
-    with torch.inference_mode():
-        alone = [label_log_likelihoods(model, [own], PLAIN.layout) for own in probes]
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        n_prefix: int,
+        prefixes: Sequence[type[Prefix]] = (PrefixAttention, PrefixCache),
+    ) -> None:
+        self._model = model
+        self._n_prefix = n_prefix
+        self._prefixes = prefixes if n_prefix else ()
+        self._limits = sorted(set(_length_limits(model.config.get_text_config())))
+        self._chosen: dict[tuple[int, bool], Strategy] = {}
+
+    def regime(self, prompt: EncodedPrompt) -> int:
+        """Return how many limits a prompt passes. Only prompts of one regime share a batch."""
+        return bisect_right(self._limits, len(prompt.ids) + max(prompt.trie.depths))
+
+    def choose(self, prompt: EncodedPrompt) -> Strategy:
+        """Return the strategy for a prompt, trying what there is on the first of its kind.
+
+        Parameters
+        ----------
+        prompt : EncodedPrompt
+            A prompt that begins with the shared prefix.
+
+        Returns
+        -------
+        Strategy
+            ``PLAIN`` if nothing else is exact.
+
+        Raises
+        ------
+        ScoringError
+            If what comes after a token changes its scores, as in a model that is not causal.
+        """
+        kind = (self.regime(prompt), len(prompt.trie.tokens) > 1)
+        if kind not in self._chosen:
+            with torch.inference_mode():
+                self._chosen[kind] = self._try(prompt, has_tree=kind[1])
+        return self._chosen[kind]
+
+    def _try(self, prompt: EncodedPrompt, *, has_tree: bool) -> Strategy:
+        probes, n_shared = self._probes(prompt)
+        alone = [label_log_likelihoods(self._model, [own], PLAIN.layout) for own in probes]
         expected = torch.cat(alone)
-        _check_causal(model, probes, expected)
-        has_tree = len(probe.trie.tokens) > 1
-        for strategy in _candidates(prefixes if n_prefix else (), has_tree=has_tree):
-            if _is_exact(model, strategy, probes, n_shared, expected):
+        _check_causal(self._model, probes, expected)
+        for strategy in _candidates(self._prefixes, has_tree=has_tree):
+            if _is_exact(self._model, strategy, probes, n_shared, expected):
                 return strategy
-    return PLAIN
+        return PLAIN
+
+    def _probes(self, prompt: EncodedPrompt) -> tuple[list[EncodedPrompt], int]:
+        """Return two prompts of one regime and unlike length, and the length of their prefix.
+
+        Below all limits a few tokens of the prompt will do. Beyond one it goes in whole.
+        """
+        first, own = prompt.ids[: self._n_prefix], prompt.ids[self._n_prefix :]
+        regime = self.regime(prompt)
+        if regime == 0:
+            first, own = first[:_N_PREFIX], own[-_N_OWN:]
+            other = own[len(own) // 2 :]
+        else:
+            n_spare = len(prompt.ids) + max(prompt.trie.depths) - self._limits[regime - 1]
+            n_dropped = min(n_spare, len(own) // 2, _N_OWN)
+            other = own[n_dropped:] if n_dropped else [*own, *own[-_N_OWN:]]
+        return [EncodedPrompt([*first, *ids], prompt.trie) for ids in (own, other)], len(first)
 
 
 def _check_causal(model: Any, probes: Sequence[EncodedPrompt], expected: torch.Tensor) -> None:
@@ -142,20 +182,6 @@ def _is_exact(
 def _tolerance(dtype: torch.dtype) -> float:
     """Return how far log-likelihoods may lie apart: rounding, and never a wrong mask."""
     return 1e-3 if dtype in {torch.float32, torch.float64} else 0.3
-
-
-def _ragged_probes(
-    probe: EncodedPrompt, n_prefix: int, config: Any
-) -> tuple[list[EncodedPrompt], int]:
-    """Return a probe, a shorter one beside which it shows padding, and their shared length.
-
-    A few tokens will do, unless the model treats long prompts in another way.
-    """
-    first, own = probe.ids[:n_prefix], probe.ids[n_prefix:]
-    if all(limit > len(probe.ids) for limit in _length_limits(config)):
-        first, own = first[:_N_PREFIX], own[-_N_OWN:]
-    shorter = own[len(own) // 2 :]
-    return [EncodedPrompt([*first, *ids], probe.trie) for ids in (own, shorter)], len(first)
 
 
 def _length_limits(config: Any) -> Iterator[int]:

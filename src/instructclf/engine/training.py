@@ -30,7 +30,7 @@ from instructclf.engine.forward import label_log_likelihoods
 from instructclf.engine.loading import BaseModel
 from instructclf.engine.prefixes import DifferentiablePrefix
 from instructclf.engine.progress import Progress
-from instructclf.engine.strategies import choose_strategy
+from instructclf.engine.strategies import Strategies, Strategy
 from instructclf.engine.views import shared_view
 from instructclf.exceptions import FailedRunWarning, ScoringError
 
@@ -148,7 +148,7 @@ def tune_adapter(
     attempts: list[tuple[Adapter, TrainingRecord]] = []
     for seed in seeds:
         adapter = Adapter(shared_view(base.model), lora, seed)
-        run = _Run(adapter, examples, settings, prefix_ids=shared, config=base.config, seed=seed)
+        run = _Run(adapter, examples, settings, prefix_ids=shared, seed=seed)
         attempts.append((adapter, run.train(verbose=verbose)))
         final = attempts[-1][1].label_loss_curve[-1]
         if final < _FAILED_LOSS * guessing:
@@ -174,23 +174,19 @@ class _Run:
         settings: TrainingSettings,
         *,
         prefix_ids: list[int],
-        config: Any,
         seed: int,
     ) -> None:
         self._adapter = adapter
         self._examples = examples
         self._settings = settings
+        self._seed = seed
         self._rng = np.random.RandomState(seed)
         weight = adapter.model.get_input_embeddings().weight
         self._budget = settings.max_batch_tokens or default_budget(weight.device)
-        self._strategy = choose_strategy(
-            adapter.model,
-            examples[0].prompt,
-            n_prefix=len(prefix_ids),
-            config=config,
-            prefixes=[DifferentiablePrefix],
+        self._prefix_ids = prefix_ids
+        self._strategies = Strategies(
+            adapter.model, n_prefix=len(prefix_ids), prefixes=[DifferentiablePrefix]
         )
-        self._prefix_ids = prefix_ids if self._strategy.prefix else []
         self._optimiser = torch.optim.AdamW(
             adapter.parameters, lr=settings.learning_rate, weight_decay=0.0
         )
@@ -205,8 +201,8 @@ class _Run:
 
     def train(self, *, verbose: int | bool) -> TrainingRecord:
         record = TrainingRecord()
-        self._adapter.set_dropout(active=True)
-        with Progress("Tuning", self._settings.max_epochs, verbose=verbose) as progress:
+        progress = Progress("Tuning", self._settings.max_epochs, verbose=verbose)
+        with self._adapter.dropping_out(self._seed), progress:
             for _ in range(self._settings.max_epochs):
                 loss, label_loss = self._epoch()
                 record.loss_curve.append(loss)
@@ -216,7 +212,6 @@ class _Run:
                 if reason:
                     record.stopped_by = reason
                     break
-        self._adapter.set_dropout(active=False)
         return record
 
     def _epoch(self) -> tuple[float, float]:
@@ -232,11 +227,14 @@ class _Run:
     def _step(self, batch: Sequence[Example]) -> NDArray[np.float64]:
         """Take one optimiser step. Return the sums of both losses over the batch."""
         sums = np.zeros(2)
-        model, layout = self._adapter.model, self._strategy.layout
-        prefix = DifferentiablePrefix(model, self._prefix_ids) if self._prefix_ids else None
-        for part in self._micro_batches(batch):
+        model = self._adapter.model
+        prefix: DifferentiablePrefix | None = None
+        for strategy, part in self._micro_batches(batch):
+            if strategy.prefix is not None and prefix is None:
+                prefix = DifferentiablePrefix(model, self._prefix_ids)
             prompts = [example.prompt for example in part]
-            scores = label_log_likelihoods(model, prompts, layout, prefix)
+            own = None if strategy.prefix is None else prefix
+            scores = label_log_likelihoods(model, prompts, strategy.layout, own)
             language_loss, label_loss = response_losses(scores, part)
             loss = (language_loss + label_loss).sum()
             self._check_finite(loss)
@@ -252,12 +250,18 @@ class _Run:
         self._optimiser.zero_grad(set_to_none=True)
         return sums
 
-    def _micro_batches(self, batch: Sequence[Example]) -> Iterator[list[Example]]:
+    def _micro_batches(self, batch: Sequence[Example]) -> Iterator[tuple[Strategy, list[Example]]]:
         """Split a batch by length: sums of gradients stay the same, and padding goes."""
-        n_shared = len(self._prefix_ids) + 1
-        lengths = [len(e.prompt.ids) + len(e.prompt.trie.tokens) - n_shared for e in batch]
-        for members in token_batches(lengths, self._budget):
-            yield [batch[member] for member in members]
+        groups: dict[tuple[Strategy, int], list[Example]] = {}
+        for example in batch:
+            strategy = self._strategies.choose(example.prompt)
+            regime = self._strategies.regime(example.prompt)
+            groups.setdefault((strategy, regime), []).append(example)
+        for (strategy, _), group in groups.items():
+            n_shared = len(self._prefix_ids) if strategy.prefix is not None else 0
+            lengths = [len(e.prompt.ids) + len(e.prompt.trie.tokens) - n_shared for e in group]
+            for members in token_batches(lengths, self._budget):
+                yield strategy, [group[member] for member in members]
 
     def _check_finite(self, loss: Tensor) -> None:
         if torch.isfinite(loss):

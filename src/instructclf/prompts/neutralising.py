@@ -1,7 +1,8 @@
 """Text → data: break up whatever in a text could be read as template or as control token.
 
-A space goes in after the first character of a marker (``### Response:`` → ``# ## Response:``). The
-words stay readable, and neither a tokenizer nor a template can take them for its own.
+A space goes in between the first two joined characters of a marker (``### Response:`` →
+``# ## Response:``). The words stay readable, and neither a tokenizer nor a template can take them
+for its own.
 """
 
 from __future__ import annotations
@@ -41,30 +42,40 @@ def neutralise(text: str, markers: Iterable[str], control_strings: Iterable[str]
     if pattern is None:
         return text
     # A space can only part characters, so a second pass finds what overlapped with a first match.
-    while (broken := pattern.sub(lambda match: _break(match[0]), text)) != text:
+    while (broken := pattern.sub(_break, text)) != text:
         text = broken
     return text
 
 
-def _break(found: str) -> str:
-    start = len(found) - len(found.lstrip())
-    return f"{found[: start + 1]} {found[start + 1 :]}"
+def _break(match: re.Match[str]) -> str:
+    """Put a space after what the one group that took part in a match found."""
+    end = match.end(match.lastindex or 0) - match.start()
+    return f"{match[0][:end]} {match[0][end:]}"
 
 
 @lru_cache(maxsize=64)
 def _pattern(markers: tuple[str, ...], control_strings: tuple[str, ...]) -> re.Pattern[str] | None:
-    alternatives = [_marker_pattern(marker) for marker in markers if len(marker) > 1]
-    alternatives += [re.escape(control) for control in control_strings if len(control.strip()) > 1]
+    alternatives = [_marker_pattern(*parts) for marker in markers if (parts := _parts(marker))]
+    alternatives += [
+        f"({re.escape(parts[0])}){re.escape(parts[1])}"
+        for control in control_strings
+        if (parts := _parts(control))
+    ]
     return re.compile("|".join(alternatives)) if alternatives else None
 
 
-def _marker_pattern(marker: str) -> str:
-    first, *rest = re.findall(r"\w+|[^\w\s]", marker)
-    # The first character must be followed by the next one directly, or a broken marker would be
-    # found again.
-    if len(first) == 1 and rest:
-        second, *rest = rest
-        first = first + second
-    words = [re.escape(first), *(re.escape(word) for word in rest)]
-    pattern = f"(?i:{_SPACING.join(words)})"
-    return f"(?m:^{_SPACING}{pattern})" if marker[0].isalpha() else pattern
+def _parts(fixed: str) -> tuple[str, str] | tuple[()]:
+    """Split a fixed text where a space would change it: between its first two joined characters."""
+    joined = re.search(r"\S(?=\S)", fixed)
+    return (fixed[: joined.end()], fixed[joined.end() :]) if joined else ()
+
+
+def _marker_pattern(part: str, rest: str) -> str:
+    """Match a marker in any case and with any spacing, but not where it is broken already."""
+    start = f"^{_SPACING}" if part[0].isalpha() else ""
+    return f"(?mi:({start}{_loosen(part)}){_loosen(rest)})"
+
+
+def _loosen(fixed: str) -> str:
+    words = re.findall(r"\w+|[^\w\s]", fixed)
+    return _SPACING.join(re.escape(word) for word in words)
