@@ -23,6 +23,9 @@ Parameter values outside their domain raise scikit-learn's ``InvalidParameterErr
 use raises its ``NotFittedError``, as people who catch errors of estimators expect.
 """
 
+import inspect
+import warnings
+
 __all__ = [
     "DataFormatError",
     "FailedRunWarning",
@@ -38,6 +41,7 @@ __all__ = [
     "PromptTooLongError",
     "ScoringError",
     "TruncationWarning",
+    "warn_caller",
 ]
 
 
@@ -95,3 +99,20 @@ class FailedRunWarning(InstructClfWarning):
 
 class MissingClassWarning(InstructClfWarning):
     """A label that is defined has no row in the data given to ``fit``."""
+
+
+def warn_caller(message: str, category: type[InstructClfWarning]) -> None:
+    """Issue a warning that points at the line outside this package that led to it.
+
+    Parameters
+    ----------
+    message : str
+        What happened, and what can be done about it.
+    category : type
+        The warning's class.
+    """
+    package = __name__.partition(".")[0]
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals["__name__"].partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

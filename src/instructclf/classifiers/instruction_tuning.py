@@ -46,7 +46,7 @@ class InstructionTunedClassifier(PromptedClassifier):
         ``"alpaca_legacy"``, ``"alpaca_short"``, ``"chat"`` for the tokenizer's own, or a template.
     n_shots : int or None, default=None
         How many rows the adapter is trained on. ``None`` takes all rows.
-    sampler : str or object with a ``select`` method, default="balanced"
+    sampler : str or object with a select method, default="balanced"
         How the shots are chosen among the rows.
     calibration : {"auto"} or None, default="auto"
         ``"auto"`` takes from each label's log-likelihood its class-balanced mean over labelled

@@ -43,7 +43,7 @@ class PromptClassifier(PromptedClassifier):
     n_shots : int or None, default=16
         How many rows are shown solved in the prompt. ``0`` asks without any; ``None`` shows all
         rows. More shots cost time once per ``fit``, and context.
-    sampler : str or object with a ``select`` method, default="balanced"
+    sampler : str or object with a select method, default="balanced"
         How the shots are chosen among the rows.
     calibration : {"auto"} or None, default="auto"
         ``"auto"`` takes from each label's log-likelihood its class-balanced mean over labelled

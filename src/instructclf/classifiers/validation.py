@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
@@ -11,7 +10,12 @@ from numpy.typing import NDArray
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from instructclf.exceptions import InvalidLabelsError, InvalidTextsError, MissingClassWarning
+from instructclf.exceptions import (
+    InvalidLabelsError,
+    InvalidTextsError,
+    MissingClassWarning,
+    warn_caller,
+)
 
 
 def check_texts(X: Any) -> list[str]:
@@ -317,11 +321,10 @@ def _check_defined(found: NDArray[Any], classes: NDArray[Any]) -> None:
         raise InvalidLabelsError(msg)
     absent = sorted(set(classes.tolist()) - set(found.tolist()), key=str)
     if absent:
-        warnings.warn(
+        warn_caller(
             f"label_definitions names {absent!r}, of which y has no row. They stay classes, known "
             "by their definition alone; remove them if that is not meant.",
             MissingClassWarning,
-            stacklevel=4,
         )
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from instructclf.engine.encoding import LEAST_ROOM, PromptEncoder
 from instructclf.engine.truncation import cut_to_fit, share_room
-from instructclf.exceptions import PromptTooLongError, TruncationWarning
+from instructclf.exceptions import PromptTooLongError, TruncationWarning, warn_caller
 from instructclf.prompts import Prompt
 
 
@@ -78,9 +77,8 @@ def _refuse_or_warn(lengths: Sequence[int], limit: int, *, reserve: int, max_len
             f"{limit} tokens. Use fewer shots, or a model with a longer context."
         )
         raise PromptTooLongError(msg)
-    warnings.warn(
+    warn_caller(
         f"{sum(length > limit for length in lengths)} of {len(lengths)} demonstrations were cut in "
         f"their middle to {limit} tokens each, to fit beside {beside}.",
         TruncationWarning,
-        stacklevel=2,
     )

@@ -154,10 +154,11 @@ def adopt_base_model(pair: tuple[Any, Any]) -> BaseModel:
     ModelLoadingError
         If the pair is not a causal language model and a tokenizer.
     """
-    model, tokenizer = pair if len(pair) == 2 else (None, None)
+    objects: tuple[Any, ...] = pair
+    model, tokenizer = objects if len(objects) == 2 else (None, None)
     has_model = callable(getattr(model, "get_output_embeddings", None))
     if not has_model or not hasattr(tokenizer, "all_special_tokens"):
-        kinds = ", ".join(type(one).__name__ for one in pair)
+        kinds = ", ".join(type(one).__name__ for one in objects)
         msg = (
             "A 'model' given as objects must be (model, tokenizer), a transformers causal language "
             f"model and its tokenizer. Got ({kinds})."
@@ -190,10 +191,10 @@ def _load_model(source: str, dtype: torch.dtype) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        config: Any = AutoConfig.from_pretrained(source, trust_remote_code=False)
         _check_decoder_only(config, source)
         with _without_progress_bar():
-            model, found = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source,
                 config=config,
                 dtype=dtype,
@@ -210,6 +211,7 @@ def _load_model(source: str, dtype: torch.dtype) -> Any:
             f"transformers said: {error}"
         )
         raise ModelLoadingError(msg) from error
+    model, found = loaded
     _check_complete(found["missing_keys"], source)
     return model
 

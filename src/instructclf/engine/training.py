@@ -7,7 +7,6 @@ function; it only follows their gradient.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,7 +31,7 @@ from instructclf.engine.prefixes import DifferentiablePrefix
 from instructclf.engine.progress import Progress
 from instructclf.engine.strategies import Strategies, Strategy
 from instructclf.engine.views import shared_view
-from instructclf.exceptions import FailedRunWarning, ScoringError
+from instructclf.exceptions import FailedRunWarning, ScoringError, warn_caller
 
 _MAX_GRADIENT_NORM = 1.0
 _FAILED_LOSS = 0.9
@@ -154,12 +153,11 @@ def tune_adapter(
         if final < _FAILED_LOSS * guessing:
             return attempts[-1]
         if seed == seeds[0]:
-            warnings.warn(
+            warn_caller(
                 f"Tuning ended with a label loss of {final:.3f}, where guessing gives "
                 f"{guessing:.3f}. It starts once more with another seed. If that fails too, try "
                 "more rows, more epochs or another learning_rate.",
                 FailedRunWarning,
-                stacklevel=2,
             )
     return min(attempts, key=lambda attempt: attempt[1].label_loss_curve[-1])
 

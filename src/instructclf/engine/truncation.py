@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 
-from instructclf.exceptions import TruncationWarning
+from instructclf.exceptions import TruncationWarning, warn_caller
 
 ELLIPSIS = " [...] "
 
@@ -87,9 +86,8 @@ def warn_of_cuts(positions: Sequence[int], max_length: int | None) -> None:
     if not positions:
         return
     named = ", ".join(map(str, positions[:5])) + (", ..." if len(positions) > 5 else "")
-    warnings.warn(
+    warn_caller(
         f"{len(positions)} of the texts are longer than max_length={max_length} tokens allows and "
         f"were cut in their middle (positions {named}).",
         TruncationWarning,
-        stacklevel=3,
     )

@@ -105,7 +105,7 @@ def compare(
     n_seeds : int or dict of str to int, default=5
         How many seeds, for all approaches or for each. An approach that draws nothing at random
         needs only one.
-    sampler : str or object with a ``select`` method, default="balanced"
+    sampler : str or object with a select method, default="balanced"
         How the rows are drawn.
     random_state : int, default=0
         Where all seeds come from.

@@ -90,7 +90,7 @@ def evaluate_seeds(
 
     Parameters
     ----------
-    estimator : estimator with ``fit`` and ``predict``
+    estimator : estimator with fit and predict
         Any scikit-learn classifier of texts. It is cloned, never fitted itself.
     X_train : sequence of str, length n_train
         The texts to draw from.
@@ -105,7 +105,7 @@ def evaluate_seeds(
         row: it gets one row of each label, to know their names, and these do not count as shots.
     n_seeds : int, default=5
         How many times.
-    sampler : str or object with a ``select`` method, default="balanced"
+    sampler : str or object with a select method, default="balanced"
         How the rows are drawn.
     random_state : int or None, default=0
         Where all seeds come from. ``None`` gives other seeds at each call.

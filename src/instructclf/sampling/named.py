@@ -53,12 +53,12 @@ def get_sampler(sampler: str | ShotSampler) -> ShotSampler:
 
     Parameters
     ----------
-    sampler : str or object with a ``select`` method
+    sampler : str or object with a select method
         A name, or a sampler, which comes back unchanged.
 
     Returns
     -------
-    object with a ``select`` method
+    object with a select method
         The sampler.
 
     Raises
