@@ -290,17 +290,28 @@ def test_words_are_the_labels_themselves_unless_named():
 @pytest.mark.parametrize(
     ("verbalizer", "match"),
     [
-        ({"a": "x"}, r"exactly the classes \['a', 'b'\]. Missing: \['b'\]; unknown: \[\]"),
-        ({"a": "x", "b": "y", "c": "z"}, r"Missing: \[\]; unknown: \['c'\]"),
+        ({"a": "x"}, r"words for all classes \['a', 'b'\]. It names \['a'\]: add \['b'\]"),
         ({"a": "x", "b": "x "}, "labels 'a' and 'b' have the same words, 'x '. .*different ones"),
         ({"a": "x", "b": " "}, "words of label 'b' must be a text that is not empty. Got ' '"),
         ({"a": "x", "b": None}, "words of label 'b' must be a text that is not empty. Got None"),
     ],
-    ids=["missing", "unknown", "same", "empty", "no text"],
+    ids=["missing", "same", "empty", "no text"],
 )
 def test_words_that_do_not_fit_are_an_error(verbalizer, match):
     with pytest.raises(InvalidLabelsError, match=match):
         check_label_words(np.array(["a", "b"]), verbalizer)
+
+
+def test_words_of_a_label_that_a_fold_lacks_are_not_missed():
+    assert check_label_words(np.array(["a", "b"]), {"a": "x", "b": "y", "c": "z"}) == ("x", "y")
+
+
+def test_labels_that_a_meta_estimator_has_numbered_get_a_hint():
+    words = {"bad": "no", "good": "yes"}
+    with pytest.raises(InvalidLabelsError, match=r"by number.*\{0: 'bad', 1: 'good'\}"):
+        check_label_words(np.array([0, 1]), words)
+    with pytest.raises(InvalidLabelsError, match=r"by number.*\{0: 'bad', 1: 'good'\}"):
+        check_labels([0, 1, 1], words)
 
 
 def test_labels_that_differ_by_spaces_only_have_the_same_words():

@@ -220,7 +220,7 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
         n_classes = len(self.classes_)
         if self.calibration is None:
             return no_calibration(n_classes)
-        rows = self._held_out_rows(codes, rng)
+        rows = self._held_out_rows(texts, codes, rng)
         if len(rows):
             scores = self._scorer.score([texts[i] for i in rows])
             return fit_calibration(scores, codes[rows])
@@ -230,10 +230,11 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
         return fit_calibration(scores, codes[self.shots_])
 
     def _held_out_rows(
-        self, codes: NDArray[np.intp], rng: np.random.RandomState
+        self, texts: list[str], codes: NDArray[np.intp], rng: np.random.RandomState
     ) -> NDArray[np.intp]:
-        """Return rows that are no shots, as many of each class: none if a class has too few."""
-        rest = np.setdiff1d(np.arange(len(codes)), self.shots_)
+        """Return rows unlike any shot, as many of each class: none if a class has too few."""
+        shots = {texts[i] for i in self.shots_}
+        rest = np.array([i for i, text in enumerate(texts) if text not in shots], dtype=np.intp)
         groups = [rng.permutation(rest[codes[rest] == code]) for code in np.unique(codes)]
         n_each = min(map(len, groups), default=0)
         if n_each < 2:  # a spread within classes takes two rows

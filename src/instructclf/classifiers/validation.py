@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
@@ -316,7 +316,7 @@ def _check_defined(found: NDArray[Any], classes: NDArray[Any]) -> None:
     if undefined:
         msg = (
             f"label_definitions says nothing about {undefined!r}, which occur in y. It defines "
-            f"{classes.tolist()!r}: add the missing ones."
+            f"{classes.tolist()!r}: add the missing ones.{_hint_at_numbered_labels(found, classes)}"
         )
         raise InvalidLabelsError(msg)
     absent = sorted(set(classes.tolist()) - set(found.tolist()), key=str)
@@ -330,10 +330,23 @@ def _check_defined(found: NDArray[Any], classes: NDArray[Any]) -> None:
 
 def _check_names(labels: list[Any], verbalizer: Mapping[Any, str]) -> None:
     missing = [label for label in labels if label not in verbalizer]
-    unknown = [label for label in verbalizer if label not in labels]
-    if missing or unknown:
+    if missing:
+        named = np.array(list(map(str, verbalizer)))
         msg = (
-            f"The 'verbalizer' must have words for exactly the classes {labels!r}. "
-            f"Missing: {missing!r}; unknown: {unknown!r}."
+            f"The 'verbalizer' must have words for all classes {labels!r}. It names "
+            f"{list(verbalizer)!r}: add {missing!r}.{_hint_at_numbered_labels(labels, named)}"
         )
         raise InvalidLabelsError(msg)
+
+
+def _hint_at_numbered_labels(found: ArrayLike, named: NDArray[Any]) -> str:
+    """Explain labels that a meta-estimator has numbered, where that is what they look like."""
+    numbers = np.asarray(found)
+    is_numbered = numbers.dtype.kind in "iu" and numbers.tolist() == list(range(len(named)))
+    if not is_numbered or named.dtype.kind != "U":
+        return ""
+    return (
+        " The labels look numbered: some meta-estimators, such as VotingClassifier and "
+        "StackingClassifier, number them. Then name them by number, in sorted order: "
+        f"{dict(enumerate(sorted(named.tolist())))!r}."
+    )

@@ -154,18 +154,25 @@ def adopt_base_model(pair: tuple[Any, Any]) -> BaseModel:
     ModelLoadingError
         If the pair is not a causal language model and a tokenizer.
     """
-    objects: tuple[Any, ...] = pair
-    model, tokenizer = objects if len(objects) == 2 else (None, None)
-    has_model = callable(getattr(model, "get_output_embeddings", None))
-    if not has_model or not hasattr(tokenizer, "all_special_tokens"):
-        kinds = ", ".join(type(one).__name__ for one in objects)
+    if not _is_model_and_tokenizer(*pair):
+        kinds = ", ".join(type(one).__name__ for one in pair)
         msg = (
             "A 'model' given as objects must be (model, tokenizer), a transformers causal language "
             f"model and its tokenizer. Got ({kinds})."
         )
         raise ModelLoadingError(msg)
+    model, tokenizer = pair
     _check_decoder_only(model.config, type(model).__name__)
     return BaseModel(type(model).__name__, model, tokenizer)
+
+
+def _is_model_and_tokenizer(*objects: Any) -> bool:
+    match objects:
+        case (model, tokenizer):
+            has_output = callable(getattr(model, "get_output_embeddings", None))
+            return has_output and hasattr(tokenizer, "all_special_tokens")
+        case _:
+            return False
 
 
 def _check_source(source: str) -> None:
