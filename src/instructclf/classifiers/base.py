@@ -23,15 +23,15 @@ from instructclf.classifiers.calibration import (
     fit_calibration,
     no_calibration,
 )
-from instructclf.classifiers.sharing import SharedModelEstimator
-from instructclf.classifiers.validation import (
+from instructclf.classifiers.labels import (
     check_enough_classes,
     check_label_words,
     check_labels,
     check_same_length,
-    check_texts,
     defined_classes,
 )
+from instructclf.classifiers.sharing import SharedModelEstimator
+from instructclf.classifiers.texts import check_texts
 from instructclf.engine.chat import chat_template
 from instructclf.engine.demonstrations import fit_demonstrations
 from instructclf.engine.encoding import PromptEncoder

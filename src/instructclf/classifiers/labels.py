@@ -1,4 +1,4 @@
-"""What a caller gives → texts, class codes and label words, or an error that says why not."""
+"""What a caller gives as ``y`` and about labels → classes, codes and words, or an error."""
 
 from __future__ import annotations
 
@@ -10,44 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from instructclf.exceptions import (
-    InvalidLabelsError,
-    InvalidTextsError,
-    MissingClassWarning,
-    warn_caller,
-)
-
-
-def check_texts(X: Any) -> list[str]:
-    """Return texts as a list of strings.
-
-    Parameters
-    ----------
-    X : array-like of str of shape (n_texts,) or (n_texts, 1)
-        A list, tuple, array, Series or column of texts, or a frame with one column.
-
-    Returns
-    -------
-    list of str
-        The texts.
-
-    Raises
-    ------
-    InvalidTextsError
-        If this is no sequence, is empty, has more than one column, or holds anything but strings.
-    """
-    texts = _as_list(X)
-    if not texts:
-        msg = (
-            "Found array with 0 sample(s) (shape=(0,)) while a minimum of 1 is required. Give at "
-            "least one text."
-        )
-        raise InvalidTextsError(msg)
-    for position, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise InvalidTextsError(_wrong_text(position, text))
-        _check_encodable(position, text)
-    return [str(text) for text in texts]
+from instructclf.classifiers.texts import is_missing
+from instructclf.exceptions import InvalidLabelsError, MissingClassWarning, warn_caller
 
 
 def check_labels(
@@ -197,87 +161,6 @@ def check_label_words(
     return tuple(own.strip() for own in words)
 
 
-def _as_list(X: Any) -> list[Any]:
-    if isinstance(X, str | bytes):
-        msg = f"X must be a sequence of texts. Got one {type(X).__name__}: wrap it, as in [X]."
-        raise InvalidTextsError(msg)
-    if hasattr(X, "toarray") and hasattr(X, "nnz"):
-        msg = (
-            f"X must be a sequence of texts. Got a sparse matrix of shape {X.shape}: give the "
-            "texts themselves, not their vectors."
-        )
-        raise InvalidTextsError(msg)
-    if hasattr(X, "columns"):
-        return _only_column(X)
-    if hasattr(X, "to_pylist"):  # pyarrow would give scalars of its own
-        return X.to_pylist()
-    if isinstance(X, np.ndarray):
-        return _flat(X)
-    if isinstance(X, Mapping | Set) or not isinstance(X, Iterable) or not hasattr(X, "__len__"):
-        msg = f"X must be a sequence of texts. Got {type(X).__name__}: give a list of str."
-        raise InvalidTextsError(msg)
-    return list(X)
-
-
-def _only_column(frame: Any) -> list[Any]:
-    names = [str(name) for name in getattr(frame, "column_names", frame.columns)]
-    if len(names) != 1:
-        msg = (
-            f"X must be one column of texts. Got a frame with {len(names)} columns: select one of "
-            f"{names!r}."
-        )
-        raise InvalidTextsError(msg)
-    if hasattr(frame, "column_names"):
-        return frame.column(0).to_pylist()
-    return _flat(frame.to_numpy())
-
-
-def _flat(array: NDArray[Any]) -> list[Any]:
-    if array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1):
-        return array.ravel().tolist()
-    msg = (
-        f"X must be one-dimensional, or have one column. Got an array of shape {array.shape}: give "
-        "one text for each row."
-    )
-    raise InvalidTextsError(msg)
-
-
-def _wrong_text(position: int, text: Any) -> str:
-    if _is_missing(text):
-        remedy = "a missing value: drop the row, or fill in a text"
-    elif isinstance(text, bytes):
-        remedy = "bytes: decode them first"
-    elif isinstance(text, Sequence | np.ndarray):
-        remedy = "a sequence: give one text for each row, such as its parts joined"
-    else:
-        remedy = "not a text: convert it with str() if that is meant"
-    return f"Text {position} is {text!r} ({type(text).__name__}), expected a str. It is {remedy}."
-
-
-def _check_encodable(position: int, text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        msg = (
-            f"Text {position} has a lone surrogate, {text[error.start]!r}, at character "
-            f"{error.start}, which no tokenizer can read. Replace it, as by "
-            "text.encode(errors='replace').decode()."
-        )
-        raise InvalidTextsError(msg) from None
-
-
-def _is_missing(value: Any) -> bool:
-    """Say whether a value is None, NaN or one of pandas' own missing values."""
-    if value is None:
-        return True
-    if isinstance(value, str | bytes | Sequence | np.ndarray):
-        return False
-    try:
-        return bool(value != value)  # noqa: PLR0124  (NaN is the value that differs from itself)
-    except TypeError:  # the comparison of pandas.NA has no truth value
-        return True
-
-
 def _as_array(y: Any) -> NDArray[Any]:
     if hasattr(y, "to_pylist"):
         y = y.to_pylist()
@@ -300,7 +183,7 @@ def _as_array(y: Any) -> NDArray[Any]:
 
 def _check_no_missing(labels: list[Any]) -> None:
     for position, label in enumerate(labels):
-        if _is_missing(label):
+        if is_missing(label):
             msg = (
                 f"Label {position} is {label!r}: Input y contains NaN or None. Drop the rows "
                 "without a label."
