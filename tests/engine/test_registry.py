@@ -37,6 +37,10 @@ def folder(model_folder, tmp_path):
     return str(shutil.copytree(model_folder, tmp_path / "copy"))
 
 
+def test_a_path_is_a_folder_like_any_other(model_folder):
+    assert get_base_model(Path(model_folder)) is get_base_model(model_folder)
+
+
 def test_many_gets_load_once(folder, n_loads):
     models = {id(get_base_model(folder)) for _ in range(5)}
     assert len(models) == 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABCMeta, abstractmethod
 from collections.abc import Sequence
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -58,7 +59,7 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "model": [str, tuple],
+        "model": [str, PathLike, tuple],
         "label_definitions": [dict, None],
         "verbalizer": [dict, None],
         "instruction": [str, None],
@@ -78,7 +79,7 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
         "verbose": ["verbose", Interval(Real, 0, None, closed="left")],
     }
 
-    model: str | tuple[Any, Any]
+    model: str | PathLike[str] | tuple[Any, Any]
     label_definitions: dict[Any, str] | None
     verbalizer: dict[Any, str] | None
     instruction: str | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -29,7 +30,7 @@ class InstructionTunedClassifier(PromptedClassifier):
 
     Parameters
     ----------
-    model : str or tuple of (model, tokenizer), default="bundled"
+    model : str, path or tuple of (model, tokenizer), default="bundled"
         ``"bundled"`` for the small model that ships, a folder, or a hub id. Loaded once per
         process, whatever the number of classifiers. A pair of transformers objects is used as it
         is, on its device, and shared by clones; such a classifier cannot be pickled.
@@ -152,7 +153,7 @@ class InstructionTunedClassifier(PromptedClassifier):
 
     def __init__(
         self,
-        model: str | tuple[Any, Any] = "bundled",
+        model: str | PathLike[str] | tuple[Any, Any] = "bundled",
         *,
         label_definitions: dict[Any, str] | None = None,
         verbalizer: dict[Any, str] | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import Any, Self
 
 import numpy as np
@@ -25,7 +26,7 @@ class PromptClassifier(PromptedClassifier):
 
     Parameters
     ----------
-    model : str or tuple of (model, tokenizer), default="bundled"
+    model : str, path or tuple of (model, tokenizer), default="bundled"
         ``"bundled"`` for the small model that ships, a folder, or a hub id. Loaded once per
         process, whatever the number of classifiers. A pair of transformers objects is used as it
         is, on its device, and shared by clones; such a classifier cannot be pickled.
@@ -99,7 +100,7 @@ class PromptClassifier(PromptedClassifier):
 
     def __init__(
         self,
-        model: str | tuple[Any, Any] = "bundled",
+        model: str | PathLike[str] | tuple[Any, Any] = "bundled",
         *,
         label_definitions: dict[Any, str] | None = None,
         verbalizer: dict[Any, str] | None = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from os import PathLike
 from typing import Any, Self
 
 from sklearn.base import BaseEstimator
@@ -11,7 +12,7 @@ from sklearn.base import BaseEstimator
 class SharedModelEstimator(BaseEstimator):
     """Base of estimators over texts that hold a base model's name, or share the model itself."""
 
-    model: str | tuple[Any, Any]
+    model: str | PathLike[str] | tuple[Any, Any]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -37,7 +38,7 @@ class SharedModelEstimator(BaseEstimator):
         return clone
 
     def __getstate__(self) -> dict[str, Any]:
-        if not isinstance(self.model, str):
+        if isinstance(self.model, tuple):
             msg = (
                 f"A {type(self).__name__} whose 'model' is a pair of objects cannot be pickled: "
                 "its base weights would go along. Save the model to a folder and give its path."

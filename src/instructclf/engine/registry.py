@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -25,13 +26,16 @@ _recent: OrderedDict[_Key, BaseModel] = OrderedDict()
 
 
 def get_base_model(
-    model: str | tuple[Any, Any], *, device: str | None = None, dtype: str | None = None
+    model: str | PathLike[str] | tuple[Any, Any],
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
 ) -> BaseModel:
     """Return the base model of this name, loaded at most once per process.
 
     Parameters
     ----------
-    model : str or tuple of (model, tokenizer)
+    model : str, path or tuple of (model, tokenizer)
         ``"bundled"``, a folder or a hub id; or loaded objects, which are taken as they are, on
         their device and in their data type.
     device : str or None, default=None
@@ -44,8 +48,9 @@ def get_base_model(
     BaseModel
         The shared model, which is only ever read.
     """
-    if not isinstance(model, str):
+    if isinstance(model, tuple):
         return adopt_base_model(model)
+    model = fspath(model)
     place = resolve_device(device)
     precision = resolve_dtype(dtype, place)
     key = (_identity(model), str(place), str(precision))
