@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
+
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -134,3 +137,16 @@ def make_tuning(model_folder):
 def make_classifier(request):
     """Return what makes a classifier of the one kind, then of the other."""
     return request.getfixturevalue(f"make_{request.param}")
+
+
+@pytest.fixture
+def n_loads(caplog):
+    """Return a function that counts loads since the test began."""
+    caplog.set_level(logging.INFO, logger="instructclf.engine.loading")
+    return lambda: sum(record.name == "instructclf.engine.loading" for record in caplog.records)
+
+
+@pytest.fixture
+def fresh_folder(model_folder, tmp_path):
+    """Return a fresh copy of the model, which nobody has loaded."""
+    return str(shutil.copytree(model_folder, tmp_path / "copy"))

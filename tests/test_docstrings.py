@@ -4,7 +4,10 @@ import importlib
 import inspect
 
 import pytest
+from numpydoc.docscrape import ClassDoc
 from numpydoc.validate import validate
+
+from instructclf import InstructionTunedClassifier, PromptClassifier
 
 # The names at the top are those of these rooms.
 PUBLIC = (
@@ -55,3 +58,14 @@ def public_objects():
 def test_docstring_is_complete(path):
     found = validate(path)["errors"]
     assert [error for error in found if error[0] not in NOT_CHECKED] == []
+
+
+def test_parameters_that_both_classifiers_have_are_described_alike():
+    prompting, tuning = (
+        {entry.name: (entry.type, entry.desc) for entry in ClassDoc(own)["Parameters"]}
+        for own in (PromptClassifier, InstructionTunedClassifier)
+    )
+    differing = {
+        name for name in prompting.keys() & tuning.keys() if prompting[name] != tuning[name]
+    }
+    assert differing == {"n_shots", "calibration", "random_state"}  # they mean something else

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -37,18 +35,6 @@ ENCODED = {0: "negative", 1: "positive"}
 DEFINITIONS = {"positive": "They like it.", "negative": "They do not.", "other": "Neither."}
 
 
-@pytest.fixture
-def n_loads(caplog):
-    caplog.set_level(logging.INFO, logger="instructclf.engine.loading")
-    return lambda: sum(record.name == "instructclf.engine.loading" for record in caplog.records)
-
-
-@pytest.fixture
-def folder(model_folder, tmp_path):
-    """Return a fresh copy of the model, which nobody has loaded."""
-    return str(shutil.copytree(model_folder, tmp_path / "copy"))
-
-
 def strip(texts):
     return [text.strip() for text in texts]
 
@@ -72,10 +58,10 @@ def test_a_column_of_a_frame_is_selected_by_a_pipeline(make_prompting):
 
 
 def test_a_search_of_two_candidates_and_three_folds_loads_the_model_once(
-    make_classifier, folder, n_loads
+    make_classifier, fresh_folder, n_loads
 ):
     grid = {"n_shots": [2, 4]}
-    search = GridSearchCV(make_classifier().set_params(model=folder), grid, cv=FOLDS)
+    search = GridSearchCV(make_classifier().set_params(model=fresh_folder), grid, cv=FOLDS)
     search.fit(TEXTS, LABELS)
     assert n_loads() == 1
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import os
 import shutil
 import weakref
@@ -24,53 +23,40 @@ def _no_models():
     clear_base_models()
 
 
-@pytest.fixture
-def n_loads(caplog):
-    """Return a function that counts loads since the test began."""
-    caplog.set_level(logging.INFO, logger="instructclf.engine.loading")
-    return lambda: sum(record.name == "instructclf.engine.loading" for record in caplog.records)
-
-
-@pytest.fixture
-def folder(model_folder, tmp_path):
-    """Return a fresh copy of the model, which nobody has loaded."""
-    return str(shutil.copytree(model_folder, tmp_path / "copy"))
-
-
 def test_a_path_is_a_folder_like_any_other(model_folder):
     assert get_base_model(Path(model_folder)) is get_base_model(model_folder)
 
 
-def test_many_gets_load_once(folder, n_loads):
-    models = {id(get_base_model(folder)) for _ in range(5)}
+def test_many_gets_load_once(fresh_folder, n_loads):
+    models = {id(get_base_model(fresh_folder)) for _ in range(5)}
     assert len(models) == 1
     assert n_loads() == 1
 
 
-def test_many_threads_load_once(folder, n_loads):
+def test_many_threads_load_once(fresh_folder, n_loads):
     with ThreadPoolExecutor(8) as pool:
-        models = list(pool.map(get_base_model, [folder] * 32))
+        models = list(pool.map(get_base_model, [fresh_folder] * 32))
     assert len({id(model) for model in models}) == 1
     assert n_loads() == 1
 
 
-def test_names_for_the_same_folder_load_once(folder, n_loads, monkeypatch):
-    monkeypatch.chdir(Path(folder).parent)
-    names = [folder, "copy", "./copy", "copy/../copy", folder + os.sep]
+def test_names_for_the_same_folder_load_once(fresh_folder, n_loads, monkeypatch):
+    monkeypatch.chdir(Path(fresh_folder).parent)
+    names = [fresh_folder, "copy", "./copy", "copy/../copy", fresh_folder + os.sep]
     assert len({id(get_base_model(name)) for name in names}) == 1
     assert n_loads() == 1
 
 
-def test_a_device_or_data_type_that_is_the_default_anyway_loads_nothing_new(folder, n_loads):
-    expected = get_base_model(folder, device="cpu")
-    assert get_base_model(folder, device="cpu", dtype="auto") is expected
-    assert get_base_model(folder, device="cpu", dtype="float32") is expected
+def test_a_device_or_data_type_that_is_the_default_anyway_loads_nothing_new(fresh_folder, n_loads):
+    expected = get_base_model(fresh_folder, device="cpu")
+    assert get_base_model(fresh_folder, device="cpu", dtype="auto") is expected
+    assert get_base_model(fresh_folder, device="cpu", dtype="float32") is expected
     assert n_loads() == 1
 
 
-def test_another_data_type_is_another_model(folder, n_loads):
-    single = get_base_model(folder, device="cpu")
-    double = get_base_model(folder, device="cpu", dtype="float64")
+def test_another_data_type_is_another_model(fresh_folder, n_loads):
+    single = get_base_model(fresh_folder, device="cpu")
+    double = get_base_model(fresh_folder, device="cpu", dtype="float64")
     assert single.model.dtype == torch.float32
     assert double.model.dtype == torch.float64
     assert n_loads() == 2
@@ -108,12 +94,12 @@ def test_a_model_that_someone_holds_is_found_however_many_came_after(
     assert n_loads() == before
 
 
-def test_a_model_that_was_cleared_is_freed_and_loaded_again(folder, n_loads):
-    reference = weakref.ref(get_base_model(folder))
+def test_a_model_that_was_cleared_is_freed_and_loaded_again(fresh_folder, n_loads):
+    reference = weakref.ref(get_base_model(fresh_folder))
     clear_base_models()
     gc.collect()
     assert reference() is None
-    get_base_model(folder)
+    get_base_model(fresh_folder)
     assert n_loads() == 2
 
 

@@ -203,12 +203,15 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
 
     def _make_scorer(self, base: BaseModel, model: Any) -> LabelScorer:
         """Return what scores labels after the fitted prompt, with this view of the base model."""
-        budget = self.max_batch_tokens
         return LabelScorer(
             model,
             self._make_encoder(base),
-            max_batch_tokens=int(budget) if isinstance(budget, Integral) else None,
+            max_batch_tokens=self._token_budget(),
         )
+
+    def _token_budget(self) -> int | None:
+        budget = self.max_batch_tokens
+        return int(budget) if isinstance(budget, Integral) else None
 
     def _make_encoder(self, base: BaseModel) -> PromptEncoder:
         return PromptEncoder(base.tokenizer, self.prompt_, self.label_words_, self.max_length_)

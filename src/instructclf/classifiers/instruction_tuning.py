@@ -291,7 +291,6 @@ class InstructionTunedClassifier(PromptedClassifier):
         )
 
     def _training_settings(self) -> TrainingSettings:
-        budget = self.max_batch_tokens
         return TrainingSettings(
             learning_rate=self.learning_rate,
             max_epochs=self.max_epochs,
@@ -300,5 +299,5 @@ class InstructionTunedClassifier(PromptedClassifier):
             tol=self.tol,
             n_iter_no_change=self.n_iter_no_change,
             target_loss=self.target_loss,
-            max_batch_tokens=int(budget) if isinstance(budget, Integral) else None,
+            max_batch_tokens=self._token_budget(),
         )
