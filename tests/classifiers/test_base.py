@@ -402,6 +402,7 @@ def test_a_model_folder_without_a_tokenizer_is_an_error(make_classifier, tmp_pat
         ("max_batch_tokens", "many"),
         ("device", 0),
         ("dtype", 32),
+        ("quantization", "8bit"),
         ("random_state", "x"),
         ("verbose", -1),
     ],

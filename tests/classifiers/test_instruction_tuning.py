@@ -103,6 +103,28 @@ def test_random_state_decides_what_is_dropped(make_tuning):
     assert one == other
 
 
+@fails
+def test_a_classifier_tuned_in_its_upper_layers_is_restored_whole(make_tuning):
+    classifier = make_tuning(n_tuned_layers=1).fit(TEXTS, LABELS)
+    assert all(".layers.1." in name for name in classifier.adapter_)
+    restored = pickle.loads(pickle.dumps(classifier))
+    np.testing.assert_array_equal(restored.predict_proba(TEXTS), classifier.predict_proba(TEXTS))
+
+
+def test_more_tuned_layers_than_the_model_has_are_an_error(make_tuning):
+    with pytest.raises(ValueError, match=r"n_tuned_layers=3 is more than the 2 layers"):
+        make_tuning(n_tuned_layers=3).fit(TEXTS, LABELS)
+
+
+@fails
+def test_checkpoints_change_no_prediction(make_tuning):
+    plain, same = (
+        make_tuning(gradient_checkpointing=wanted).fit(TEXTS, LABELS).predict_proba(TEXTS)
+        for wanted in (False, True)
+    )
+    np.testing.assert_allclose(same, plain, atol=1e-5)
+
+
 def test_a_run_that_learns_nothing_warns(make_tuning):
     with pytest.warns(FailedRunWarning, match=r"where guessing gives 0\.693.*more epochs"):
         make_tuning(n_shots=None, max_epochs=1).fit(["the same"] * 4, LABELS[6:10])
@@ -124,6 +146,8 @@ def test_a_loss_that_is_no_number_is_an_error(make_tuning, tokenizer):
         ("lora_alpha", 0),
         ("lora_dropout", 1.0),
         ("target_modules", 3),
+        ("n_tuned_layers", 0),
+        ("gradient_checkpointing", 2),
         ("learning_rate", 0),
         ("max_epochs", 0),
         ("train_batch_size", 0),

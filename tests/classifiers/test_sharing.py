@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
 from sklearn.utils import get_tags
 
 from instructclf import InstructionTunedClassifier, PromptClassifier
@@ -163,6 +164,22 @@ def test_a_pickle_holds_no_base_weights(make_prompting, make_tuning, model):
     adapter = 4 * sum(weight.numel() for weight in classifier.adapter_.values())
     classifier.predict(TEXTS)
     assert len(pickle.dumps(classifier)) < adapter + 20_000 < n_bytes
+
+
+def test_a_classifier_on_4_bits_is_cloned_and_pickled_like_any_other(
+    make_classifier, fresh_folder, n_loads
+):
+    pytest.importorskip("bitsandbytes", reason="4 bits take the quantization extra")
+    classifier = make_classifier(quantization="4bit", n_shots=4).set_params(model=fresh_folder)
+    search = GridSearchCV(classifier, {"calibration": [None, "auto"]}, cv=2).fit(TEXTS, LABELS)
+    expected = search.best_estimator_.predict_proba(TEXTS)
+    again = clone(search.best_estimator_).fit(TEXTS, LABELS)
+    np.testing.assert_array_equal(again.predict_proba(TEXTS), expected)
+    np.testing.assert_array_equal(pickled(again).predict_proba(TEXTS), expected)
+    assert n_loads() == 1
+    plain = make_classifier().fit(TEXTS, LABELS)
+    assert len(pickle.dumps(again)) < len(pickle.dumps(plain)) + 500
+    assert not np.allclose(plain.predict_proba(TEXTS), expected, atol=1e-3)
 
 
 def test_a_pickle_does_not_depend_on_what_was_predicted(make_classifier):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 
 import pytest
-import torch
 
-from instructclf.engine.batching import default_budget, token_batches
+from instructclf.engine.batching import run_in_batches, token_batches
+from instructclf.engine.budgets import TokenBudget
+from instructclf.exceptions import ScoringError
 
 
 @pytest.mark.parametrize("budget", [1, 7, 64, 1000])
@@ -33,5 +34,54 @@ def test_no_rows_make_no_batch():
     assert list(token_batches([], 10)) == []
 
 
-def test_an_accelerator_takes_more_at_once_than_a_processor():
-    assert default_budget(torch.device("cuda")) > default_budget(torch.device("cpu")) > 0
+# Running out of memory
+
+
+class Device:
+    """A device with room for so many padded tokens, which remembers what it did."""
+
+    def __init__(self, lengths, room, message="CUDA out of memory."):
+        self.lengths, self.room, self.message = lengths, room, message
+        self.done = []
+
+    def __call__(self, batch):
+        if len(batch) * max(self.lengths[i] for i in batch) > self.room:
+            raise RuntimeError(self.message)
+        self.done += batch
+        return [self.lengths[i] for i in batch]
+
+
+def test_without_trouble_the_batches_are_those_of_the_budget():
+    lengths = [3, 9, 3, 9, 1]
+    device = Device(lengths, room=100)
+    results = list(run_in_batches(lengths, TokenBudget(9), device))
+    assert results == [([1], [9]), ([3], [9]), ([0, 2, 4], [3, 3, 1])]
+
+
+def test_where_memory_runs_out_batches_get_smaller_and_every_row_is_done_once():
+    lengths = [5 + i % 7 for i in range(200)]
+    device = Device(lengths, room=100)
+    budget = TokenBudget(1000)
+    results = list(run_in_batches(lengths, budget, device))
+    assert sorted(device.done) == list(range(200))
+    assert sorted(i for batch, _ in results for i in batch) == list(range(200))
+    assert budget.n_tokens <= 125  # halved from 1000 until it fits
+
+
+def test_the_lowered_budget_holds_for_the_next_rows():
+    lengths = [10] * 50
+    budget = TokenBudget(400)
+    list(run_in_batches(lengths, budget, Device(lengths, room=100)))
+    assert len(next(run_in_batches(lengths, budget, Device(lengths, room=100)))[0]) == 10
+
+
+def test_memory_too_small_for_one_row_is_an_error_with_a_remedy():
+    lengths = [50, 200, 50]
+    with pytest.raises(ScoringError, match="single text of 200 tokens. Lower max_length"):
+        list(run_in_batches(lengths, TokenBudget(1000), Device(lengths, room=100)))
+
+
+def test_any_other_error_of_the_device_is_passed_on():
+    device = Device([10, 10], room=1, message="CUBLAS_STATUS_EXECUTION_FAILED")
+    with pytest.raises(RuntimeError, match="CUBLAS"):
+        list(run_in_batches([10, 10], TokenBudget(100), device))

@@ -164,6 +164,45 @@ def test_a_texts_encoding_does_not_depend_on_its_neighbours(template, tokenizer)
     assert together == alone
 
 
+@pytest.mark.parametrize("n_shots", [0, 1, 8])
+def test_the_ids_are_the_same_however_much_the_prompts_share(n_shots, any_tokenizer):
+    encoder = make_encoder(any_tokenizer, n_shots=n_shots)
+    texts = nasty_texts(60, seed=n_shots)
+    for text, encoded in zip(texts, encoder.encode(texts), strict=True):
+        whole = encode_whole(any_tokenizer, encoder.prompt.render(text, "positive"))
+        assert spelled_out(encoded)[1] == whole, text
+
+
+def test_what_prompts_share_is_tokenised_once(any_tokenizer):
+    encoder = make_encoder(any_tokenizer, n_shots=8)
+    texts = [f"An ordinary text, number {i}." for i in range(20)]
+    encoder.encode(texts)
+    read = []
+    backend = encoder._tokenise._encode
+    encoder._tokenise._encode = lambda strings, **options: (
+        read.extend(strings) or backend(strings, **options)
+    )
+    prompts = [encoder.prompt.render(text) for text in texts]
+    assert all(encoded.prefix is encoder.prefix_ids for encoded in encoder.encode(texts))
+    assert len(read) == len(texts)
+    for string, prompt in zip(read, prompts, strict=True):
+        assert prompt.endswith(string)
+        assert len(string) < 350 < len(prompt)
+
+
+def test_a_tokenizer_that_reads_beyond_the_anchor_is_given_whole_prompts(tokenizer):
+    """Marks at the beginning of a string stand for what a tokenizer may do with its length."""
+    encoder = make_encoder(tokenizer, n_shots=8)
+    backend = encoder._tokenise._encode
+
+    def encode(strings, **options):
+        return [[len(s), *ids] for s, ids in zip(strings, backend(strings, **options), strict=True)]
+
+    encoder._tokenise._encode = encode
+    endings = [encoder.prompt.ending(text) for text in ("fine", "not so fine")]
+    assert encoder._suffixes(endings) == [None, None]
+
+
 def test_a_token_across_the_boundary_belongs_to_the_label(tokenizer):
     """The fixture's merges make " positive" one token: the cue's last space is part of it."""
     template = PromptTemplate("{instruction}\nText: {input}\nVerdict: {response}")

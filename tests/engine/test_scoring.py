@@ -217,7 +217,9 @@ def test_scores_that_are_not_finite_are_an_error_that_names_the_text(tokenizer):
         scorer.score(["good"])
 
 
-def test_scoring_demonstrations_equals_prompts_without_them(model, tokenizer):
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "gpt2"])
+def test_scoring_demonstrations_equals_prompts_without_them(architecture, tokenizer):
+    model = make_model(architecture)
     encoder = make_encoder(tokenizer, LABEL_SETS["shared beginnings"], n_shots=3)
     scores = LabelScorer(shared_view(model), encoder).score_demonstrations()
     solved = encoder.prompt.demonstrations
@@ -226,3 +228,19 @@ def test_scoring_demonstrations_equals_prompts_without_them(model, tokenizer):
         smaller = PromptEncoder(tokenizer, others, encoder.label_words, None)
         expected = score_naively(model, tokenizer, smaller, [text])[0]
         np.testing.assert_allclose(scores[left_out], expected, rtol=0, atol=1e-5)
+
+
+def test_prompts_without_a_demonstration_share_what_stands_before_it(model, tokenizer):
+    encoder = make_encoder(tokenizer, LABEL_SETS["single tokens"], n_shots=6)
+    scorer = LabelScorer(shared_view(model), encoder)
+    scorer.score(["x"])  # the prefix goes through
+    lengths = []
+    scorer.model.get_input_embeddings().register_forward_hook(
+        lambda _, inputs, __: lengths.append(inputs[0].numel())
+    )
+    scorer.score_demonstrations()
+    n_prefix = len(encoder.prefix_ids)
+    sent = lengths[-6:]
+    assert sent == sorted(sent, reverse=True)
+    assert sent[0] > 3 * sent[-1]
+    assert sum(sent) < 0.6 * 6 * n_prefix

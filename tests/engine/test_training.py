@@ -12,6 +12,7 @@ import torch
 from instructclf.engine.adapters import LoraSettings
 from instructclf.engine.encoding import PromptEncoder
 from instructclf.engine.loading import BaseModel
+from instructclf.engine.prefixes import PrefixAttention
 from instructclf.engine.scoring import LabelScorer
 from instructclf.engine.tokenising import control_strings
 from instructclf.engine.training import TrainingSettings, tune_adapter
@@ -154,6 +155,60 @@ def test_the_gradient_is_the_mean_over_the_rows_of_a_batch(tokenizer):
     once, _ = tune(base, batch_size=6)
     twice, _ = tune(base, batch_size=12, texts=TEXTS * 2, labels=np.tile(LABELS, 2))
     assert_same_weights(once.state(), twice.state(), atol=1e-6)
+
+
+@fails
+@pytest.mark.parametrize("words", LABEL_SETS.values(), ids=LABEL_SETS)
+def test_checkpoints_train_the_same_adapter(words, tokenizer):
+    base, encoder = make_base(tokenizer, dtype=torch.float64), make_encoder(tokenizer, words)
+    plain, with_checkpoints = (
+        tune(base, encoder, gradient_checkpointing=wanted)[0].state() for wanted in (False, True)
+    )
+    assert_same_weights(plain, with_checkpoints, atol=1e-7)
+
+
+# Upper layers only
+
+UPPER = dataclasses.replace(LORA, n_layers=1)
+
+
+@fails
+def test_updates_are_in_the_upper_layers_only(tokenizer):
+    adapter, _ = tune(make_base(tokenizer), lora=UPPER)
+    assert adapter.state()
+    assert all(".layers.1." in name for name in adapter.state())
+
+
+@fails
+@pytest.mark.parametrize("words", LABEL_SETS.values(), ids=LABEL_SETS)
+def test_an_adapter_is_the_same_whether_frozen_layers_run_once_or_in_every_epoch(
+    words, tokenizer, monkeypatch
+):
+    base, encoder = make_base(tokenizer, dtype=torch.float64), make_encoder(tokenizer, words)
+    once, _ = tune(base, encoder, lora=UPPER)
+    monkeypatch.setattr("instructclf.engine.replay.free_memory", lambda _: 0)
+    every_epoch, _ = tune(base, encoder, lora=UPPER)
+    assert_same_weights(once.state(), every_epoch.state(), atol=1e-7)
+
+
+@fails
+def test_all_layers_tuned_by_number_are_all_layers(tokenizer):
+    base = make_base(tokenizer)
+    by_number, _ = tune(base, lora=dataclasses.replace(LORA, n_layers=2))
+    assert_same_weights(by_number.state(), tune(base)[0].state())
+
+
+def test_more_tuned_layers_than_there_are_is_an_error_with_a_way_out(tokenizer):
+    with pytest.raises(ValueError, match=r"n_tuned_layers=3 is more than the 2 layers .* Set it"):
+        tune(make_base(tokenizer), lora=dataclasses.replace(LORA, n_layers=3))
+
+
+def test_prediction_shares_its_prefix_in_its_own_way_after_tuning(tokenizer):
+    base, encoder = make_base(tokenizer), make_encoder(tokenizer)
+    adapter, _ = tune(base, encoder, max_epochs=10)
+    scorer = LabelScorer(adapter.model, encoder)
+    scorer.score(TEXTS)
+    assert list(scorer._prefixes) == [PrefixAttention]
 
 
 # Learning

@@ -75,6 +75,7 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
         ],
         "device": [str, None],
         "dtype": [str, None],
+        "quantization": [StrOptions({"4bit"}), None],
         "random_state": ["random_state"],
         "verbose": ["verbose", Interval(Real, 0, None, closed="left")],
     }
@@ -91,6 +92,7 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
     max_batch_tokens: int | str | None
     device: str | None
     dtype: str | None
+    quantization: str | None
     random_state: int | np.random.RandomState | None
     verbose: int | bool
 
@@ -255,7 +257,9 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
 
     def _get_base(self) -> BaseModel:
         """Return the base model, and hold it, so that the registry finds it while this lives."""
-        self._base = get_base_model(self.model, device=self.device, dtype=self.dtype)
+        self._base = get_base_model(
+            self.model, device=self.device, dtype=self.dtype, quantization=self.quantization
+        )
         return self._base
 
     def label_log_likelihood(self, X: Any) -> NDArray[np.float64]:

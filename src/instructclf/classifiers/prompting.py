@@ -64,6 +64,10 @@ class PromptClassifier(PromptedClassifier):
         The precision of the weights, such as ``"float32"`` or ``"bfloat16"``. ``None`` takes
         bfloat16 on CUDA, else float16, and float32 on the CPU. Half precision is faster and moves
         log-likelihoods by up to some tenths.
+    quantization : {"4bit"} or None, default=None
+        ``"4bit"`` stores the weights of linear layers in 4 bits (NF4) while loading them, for
+        models that do not fit otherwise. They compute in ``dtype``. Scores move, and the less
+        redundant a model, the more. Takes the ``quantization`` extra.
     random_state : int, RandomState instance or None, default=None
         Decides which shots are drawn, and their order.
     verbose : int or bool, default=0
@@ -113,6 +117,7 @@ class PromptClassifier(PromptedClassifier):
         max_batch_tokens: int | str | None = "auto",
         device: str | None = None,
         dtype: str | None = None,
+        quantization: str | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int | bool = 0,
     ) -> None:
@@ -128,6 +133,7 @@ class PromptClassifier(PromptedClassifier):
         self.max_batch_tokens = max_batch_tokens
         self.device = device
         self.dtype = dtype
+        self.quantization = quantization
         self.random_state = random_state
         self.verbose = verbose
 

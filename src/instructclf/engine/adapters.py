@@ -7,15 +7,20 @@ nothing.
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from instructclf.engine.decoder_layers import n_frozen_layers, named_decoder_layers
+from instructclf.engine.low_rank import add_low_rank_update
 
 _initialisation = threading.Lock()
 
@@ -34,12 +39,15 @@ class LoraSettings:
         The share of inputs that an update does not see while it is trained.
     target_modules : str or tuple of str
         The layers that get an update: ``"all-linear"``, a pattern, or names.
+    n_layers : int or None, default=None
+        In how many of the last decoder layers they get one. ``None`` for all.
     """
 
     rank: int
     alpha: float
     dropout: float
     target_modules: str | tuple[str, ...]
+    n_layers: int | None = None
 
 
 class Adapter:
@@ -64,6 +72,7 @@ class Adapter:
             lora_alpha=settings.alpha,  # pyright: ignore[reportArgumentType]  # scaling may be a fraction
             lora_dropout=settings.dropout,
             target_modules=targets if isinstance(targets, str) else list(targets),
+            exclude_modules=_lower_layers(view, settings.n_layers),
             task_type="CAUSAL_LM",
         )
         with _seeded(view, seed), warnings.catch_warnings():
@@ -74,6 +83,8 @@ class Adapter:
             self._wrapped = get_peft_model(view, config)
         self.model = view
         self._has_dropout = settings.dropout > 0
+        if not self._has_dropout:
+            _fuse_updates(self._wrapped)
         self._set_dropout(active=False)
 
     @property
@@ -116,6 +127,30 @@ class Adapter:
             dropout = getattr(module, "lora_dropout", None)
             if isinstance(dropout, nn.Module):
                 dropout.train(active)
+
+
+def _lower_layers(view: Any, n_tuned: int | None) -> str | None:
+    """Return a pattern for all that is inside the layers that are not tuned."""
+    frozen = list(named_decoder_layers(view))[: n_frozen_layers(view, n_tuned)]
+    return "|".join(rf"{re.escape(name)}\..*" for name in frozen) or None
+
+
+def _fuse_updates(wrapped: nn.Module) -> None:
+    """Let plain LoRA layers add their updates in one step. Whatever else PEFT has stays PEFT's."""
+    from peft.tuners.lora.layer import Linear
+
+    for module in wrapped.modules():
+        plain = type(module) is Linear and type(module.base_layer) is nn.Linear
+        if plain and not module.lora_variant:
+            module.forward = partial(_forward_fused, module)
+
+
+def _forward_fused(layer: Any, x: Tensor) -> Tensor:
+    output = layer.base_layer(x)
+    for name in layer.active_adapters:
+        a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
+        output = add_low_rank_update(output, x, a, b, layer.scaling[name])
+    return output
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from instructclf.engine.kernels import attend_with_normaliser
+
 AttentionFunction = Callable[..., tuple[Tensor, Tensor | None]]
 
 KEYS_AND_VALUES = "shared_prefix"
@@ -49,7 +51,7 @@ def with_shared_prefix(plain: AttentionFunction) -> AttentionFunction:
         scaling = options.get("scaling") or query.shape[-1] ** -0.5
         far, far_normaliser = _attend_to_prefix(query, keys, values, scaling)
         n_repeats = query.shape[1] // key.shape[1]
-        near, near_normaliser = _flash(
+        near, near_normaliser = attend_with_normaliser(
             query,
             key.repeat_interleave(n_repeats, dim=1),
             value.repeat_interleave(n_repeats, dim=1),
@@ -74,7 +76,7 @@ def _attend_to_prefix(
     n_key_heads = keys.shape[1]
     folded = query.view(n_rows, n_key_heads, -1, length, width).permute(1, 2, 0, 3, 4)
     shape = folded.shape[:-1]
-    output, normaliser = _flash(
+    output, normaliser = attend_with_normaliser(
         folded.reshape(1, n_key_heads, -1, width), keys, values, None, scaling, is_causal=False
     )
     output = output.reshape(*shape, -1).permute(2, 0, 1, 3, 4)
@@ -83,21 +85,3 @@ def _attend_to_prefix(
         output.reshape(n_rows, n_heads, length, -1),
         normaliser.reshape(n_rows, n_heads, length),
     )
-
-
-def _flash(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    scaling: float,
-    *,
-    is_causal: bool,
-) -> tuple[Tensor, Tensor]:
-    """Return attention and its log normaliser, of shape (n_rows, n_heads, length).
-
-    torch has this as a private operator. Where it has not, calling it raises, and the strategy
-    that needs it is not chosen.
-    """
-    operator = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # noqa: SLF001
-    return operator(query, key, value, 0.0, is_causal, attn_mask=mask, scale=scaling)

@@ -6,20 +6,12 @@ rather than after an hour, and progress only ever gets faster.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
-import torch
+from instructclf.engine.budgets import TokenBudget, is_out_of_memory
 
-_CPU_TOKENS = 512
-_ACCELERATOR_TOKENS = 16_384
-
-
-def default_budget(device: torch.device) -> int:
-    """Return how many tokens go through a model at once on this device.
-
-    On a CPU more than a few hundred only add padding; an accelerator needs thousands to be busy.
-    """
-    return _CPU_TOKENS if device.type == "cpu" else _ACCELERATOR_TOKENS
+_Result = TypeVar("_Result")
 
 
 def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
@@ -37,11 +29,59 @@ def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     list of int
         Positions into ``lengths``.
     """
-    batch: list[int] = []
-    for position in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > budget:
-            yield batch
-            batch = []
-        batch.append(position)
-    if batch:
-        yield batch
+    waiting = _longest_first(lengths)
+    while waiting:
+        n_rows = _n_fitting(waiting, lengths, budget)
+        yield waiting[:n_rows]
+        waiting = waiting[n_rows:]
+
+
+def run_in_batches(
+    lengths: Sequence[int], budget: TokenBudget, work: Callable[[list[int]], _Result]
+) -> Iterator[tuple[list[int], _Result]]:
+    """Work through rows batch by batch. Where memory runs out, go on with batches half as large.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        How many tokens each row takes.
+    budget : TokenBudget
+        The most tokens of a batch. It stays lowered for whoever uses it next.
+    work : callable
+        What to do with the positions of a batch. It is called again for rows whose batch did not
+        fit; those that are done stay done.
+
+    Yields
+    ------
+    positions : list of int
+        Positions into ``lengths``.
+    result : object
+        What ``work`` returned for them.
+
+    Raises
+    ------
+    ScoringError
+        If memory runs out with a single row.
+    """
+    waiting = _longest_first(lengths)
+    while waiting:
+        n_rows = _n_fitting(waiting, lengths, budget.n_tokens)
+        batch = waiting[:n_rows]
+        try:
+            result = work(batch)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            budget.lower(n_rows, lengths[batch[0]], error)
+            continue
+        waiting = waiting[n_rows:]
+        yield batch, result
+
+
+def _longest_first(lengths: Sequence[int]) -> list[int]:
+    return sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+
+
+def _n_fitting(waiting: Sequence[int], lengths: Sequence[int], budget: int) -> int:
+    """Return how many of the next rows make a batch: at least one."""
+    return min(len(waiting), max(1, budget // max(lengths[waiting[0]], 1)))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from instructclf.engine.suffixes import SuffixTokeniser
 from instructclf.engine.tokenising import WholeStringTokeniser, common_prefix_length
 from instructclf.engine.tries import LabelTrie, build_trie
 from instructclf.engine.truncation import cut_to_fit
@@ -25,21 +26,38 @@ LEAST_ROOM = 8
 
 @dataclass(frozen=True, eq=False)
 class EncodedPrompt:
-    """The prompt of one text, ready to score.
+    """The prompt of one text, ready to score: what it shares with others, and what is its own.
 
     Parameters
     ----------
-    ids : list of int
-        The prompt's tokens, without those that a label changes.
+    own : list of int
+        The prompt's tokens after the shared ones, without those that a label changes.
     trie : LabelTrie
         What comes after them.
+    prefix : list of int, default=()
+        The tokens that come before, one object for all prompts that share them.
     was_cut : bool, default=False
         Whether the text had to be cut to fit.
     """
 
-    ids: list[int]
+    own: list[int]
     trie: LabelTrie
+    prefix: Sequence[int] = ()
     was_cut: bool = False
+
+    @property
+    def ids(self) -> list[int]:
+        """All tokens of the prompt."""
+        return [*self.prefix, *self.own]
+
+    @property
+    def n_tokens(self) -> int:
+        """How many tokens the prompt has."""
+        return len(self.prefix) + len(self.own)
+
+    def after(self, n_tokens: int) -> list[int]:
+        """Return the tokens that come after the first ``n_tokens``."""
+        return self.own if n_tokens == len(self.prefix) else self.ids[n_tokens:]
 
 
 @dataclass(frozen=True)
@@ -50,8 +68,10 @@ class _Join:
     continuations: tuple[tuple[int, ...], ...]
     cue: tuple[int, ...]
 
-    def holds_for(self, ids: list[int]) -> bool:
-        return len(self.cue) > self.n_dropped and tuple(ids[-len(self.cue) :]) == self.cue
+    def holds_for(self, prefix: Sequence[int], own: list[int]) -> bool:
+        n_cue = len(self.cue)
+        ids = own if len(own) >= n_cue else [*prefix, *own]
+        return n_cue > self.n_dropped and tuple(ids[-n_cue:]) == self.cue
 
 
 class PromptEncoder:
@@ -112,28 +132,32 @@ class PromptEncoder:
         list of EncodedPrompt
             One entry a text.
         """
-        prompts = [self.prompt.render(text) for text in texts]
-        all_ids = self._tokenise(prompts)
+        parts = self._tokenise_texts(texts)
         shortened = {
             position: self.shorten(texts[position])
-            for position, ids in enumerate(all_ids)
-            if self.max_length is not None and len(ids) > self._room_for_prompt
+            for position, (prefix, own) in enumerate(parts)
+            if self.max_length is not None and len(prefix) + len(own) > self._room_for_prompt
         }
-        if shortened:
-            cut_ids = self._tokenise([self.prompt.render(text) for text in shortened.values()])
-            for position, ids in zip(shortened, cut_ids, strict=True):
-                all_ids[position] = ids
+        cut = self._tokenise_texts(list(shortened.values()))
+        for position, part in zip(shortened, cut, strict=True):
+            parts[position] = part
         return [
-            self._join(
-                self.prompt, ids, shortened.get(position, text), was_cut=position in shortened
-            )
-            for position, (ids, text) in enumerate(zip(all_ids, texts, strict=True))
+            self._join(*part, shortened.get(position, text), was_cut=position in shortened)
+            for position, (part, text) in enumerate(zip(parts, texts, strict=True))
         ]
 
     def encode_variant(self, prompt: Prompt, text: str) -> EncodedPrompt:
-        """Return another prompt with the same labels as token ids, as it is."""
+        """Return another prompt with the same labels as token ids, as it is.
+
+        What it shares with this encoder's prompts is its prefix.
+        """
         (ids,) = self._tokenise([prompt.render(text)])
-        return self._join(prompt, ids, text, was_cut=False)
+        join = self._observe_join(prompt, ids, text, n_cue=0)
+        n_kept = len(ids) - join.n_dropped
+        n_shared = min(common_prefix_length([self.prefix_ids, ids]), n_kept - 1)
+        return EncodedPrompt(
+            ids[n_shared:n_kept], self._trie(join.continuations), self.prefix_ids[:n_shared]
+        )
 
     def shorten(self, text: str) -> str:
         """Return a text as it stands in its prompt: cut in its middle if it is too long."""
@@ -143,8 +167,31 @@ class PromptEncoder:
 
     def count_tokens(self, text: str) -> int:
         """Return how many tokens a text adds to the prompt."""
-        (ids,) = self._tokenise([self.prompt.render(text)])
-        return len(ids) - self.n_frame_tokens
+        ((prefix, own),) = self._tokenise_texts([text])
+        return len(prefix) + len(own) - self.n_frame_tokens
+
+    # Tokens, those of the shared beginning once
+
+    @cached_property
+    def _suffixes(self) -> SuffixTokeniser:
+        probes = zip(map(self.prompt.ending, _PROBES), self._probe_ids, strict=True)
+        return SuffixTokeniser(self._tokenise, self.prompt.beginning, self.prefix_ids, dict(probes))
+
+    def _tokenise_texts(self, texts: Sequence[str]) -> list[tuple[Sequence[int], list[int]]]:
+        """Return the shared tokens and the own ones of each text's prompt."""
+        suffixes = self._suffixes([self.prompt.ending(text) for text in texts])
+        unknown = [i for i, own in enumerate(suffixes) if own is None]
+        wholes = self._tokenise([self.prompt.render(texts[i]) for i in unknown])
+        split = {i: self._split(ids) for i, ids in zip(unknown, wholes, strict=True)}
+        return [
+            split[i] if own is None else (self.prefix_ids, own) for i, own in enumerate(suffixes)
+        ]
+
+    def _split(self, ids: list[int]) -> tuple[Sequence[int], list[int]]:
+        """Part a prompt after the shared tokens, if it begins with them and has more."""
+        n_shared = len(self.prefix_ids)
+        begins = len(ids) > n_shared and ids[:n_shared] == self.prefix_ids
+        return (self.prefix_ids, ids[n_shared:]) if begins else ((), ids)
 
     # How labels follow on prompts
 
@@ -174,12 +221,16 @@ class PromptEncoder:
         continuations = tuple(tuple(whole[n_kept:]) for whole in answered)
         return _Join(len(ids) - n_kept, continuations, tuple(ids[len(ids) - n_cue :]))
 
-    def _join(self, prompt: Prompt, ids: list[int], text: str, *, was_cut: bool) -> EncodedPrompt:
+    def _join(
+        self, prefix: Sequence[int], own: list[int], text: str, *, was_cut: bool
+    ) -> EncodedPrompt:
         join = self._joins[0]
-        if len(self._joins) > 1 or not join.holds_for(ids):
-            join = self._observe_join(prompt, ids, text, n_cue=0)
-        kept = ids[: len(ids) - join.n_dropped]
-        return EncodedPrompt(kept, self._trie(join.continuations), was_cut)
+        if len(self._joins) > 1 or not join.holds_for(prefix, own):
+            join = self._observe_join(self.prompt, [*prefix, *own], text, n_cue=0)
+        if join.n_dropped >= len(own):  # the labels change a token that other prompts share
+            prefix, own = (), [*prefix, *own]
+        kept = own[: len(own) - join.n_dropped]
+        return EncodedPrompt(kept, self._trie(join.continuations), prefix, was_cut)
 
     def _trie(self, continuations: tuple[tuple[int, ...], ...]) -> LabelTrie:
         """Return one trie for equal continuations, so that rows can be told to share it."""

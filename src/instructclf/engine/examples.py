@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -68,14 +68,14 @@ def make_examples(
             grown[key] = _with_end(prompt.trie, label, encoder.end_token)
         trie = grown[key]
         n_tokens = sum(edge[0] in {label, trie.n_labels - 1} for edge in trie.edges)
-        examples.append(Example(EncodedPrompt(prompt.ids, trie), label, n_tokens))
+        examples.append(Example(replace(prompt, trie=trie), label, n_tokens))
     return examples
 
 
 def shared_ids(encoder: PromptEncoder, examples: Sequence[Example]) -> list[int]:
     """Return the tokens that all prompts begin with, if really all of them do."""
     shared = encoder.prefix_ids
-    begin = all(example.prompt.ids[: len(shared)] == shared for example in examples)
+    begin = all(example.prompt.prefix == shared for example in examples)
     return shared if begin else []
 
 

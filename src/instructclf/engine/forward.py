@@ -11,7 +11,10 @@ from torch import Tensor
 
 from instructclf.engine.encoding import EncodedPrompt
 from instructclf.engine.layouts import Layout, LayoutFunction
+from instructclf.engine.outputs import output_at
 from instructclf.engine.prefixes import Prefix
+
+_NODES_AT_ONCE = 256
 
 
 def label_log_likelihoods(
@@ -49,8 +52,7 @@ def label_log_likelihoods(
 
 
 def _node_logits(model: Any, inputs: Layout, prefix: Prefix | None) -> Tensor:
-    """Return logits of shape (n_texts, n_nodes, n_vocabulary), computed at few columns only."""
-    kept, columns = torch.unique(inputs.columns, return_inverse=True)
+    """Return logits of shape (n_texts, n_nodes, n_vocabulary), computed where they are read only."""
     n_rows = inputs.input_ids.shape[0]
     options: dict[str, Any] = {"use_cache": False} if prefix is None else prefix.inputs(n_rows)
     if inputs.mask is not None:
@@ -61,11 +63,8 @@ def _node_logits(model: Any, inputs: Layout, prefix: Prefix | None) -> Tensor:
         options["attention_mask"] = torch.ones_like(inputs.input_ids)
     if _accepts(model, "position_ids"):
         options["position_ids"] = inputs.position_ids
-    if _accepts(model, "logits_to_keep"):
-        logits = model(input_ids=inputs.input_ids, logits_to_keep=kept, **options).logits
-    else:
-        logits = model(input_ids=inputs.input_ids, **options).logits[:, kept]
-    return logits[inputs.rows, columns]
+    with output_at(model, inputs.rows, inputs.columns):
+        return model(input_ids=inputs.input_ids, **options).logits
 
 
 def _accepts(model: Any, name: str) -> bool:
@@ -75,17 +74,27 @@ def _accepts(model: Any, name: str) -> bool:
 
 def _sum_edges(logits: Tensor, batch: Sequence[EncodedPrompt]) -> Tensor:
     """Sum the log-probabilities along each label's path, of all texts at once."""
-    wide = logits if logits.dtype == torch.float64 else logits.float()
     edges = [
         (text, label, node, token)
         for text, prompt in enumerate(batch)
         for label, node, token in prompt.trie.edges
     ]
     text, label, node, token = torch.tensor(edges, device=logits.device).unbind(dim=1)
-    normaliser = wide.logsumexp(dim=-1)
+    normaliser = _log_normaliser(logits)
     # Apple's GPUs have no float64; elsewhere it keeps long labels from gathering rounding errors.
-    sum_dtype = torch.float32 if wide.device.type == "mps" else torch.float64
-    log_probabilities = (wide[text, node, token] - normaliser[text, node]).to(sum_dtype)
+    sum_dtype = torch.float32 if logits.device.type == "mps" else torch.float64
+    log_probabilities = _wide(logits[text, node, token]) - normaliser[text, node]
     n_labels = batch[0].trie.n_labels
-    sums = log_probabilities.new_zeros(len(batch) * n_labels)
-    return sums.index_add(0, text * n_labels + label, log_probabilities).view(-1, n_labels)
+    sums = log_probabilities.new_zeros(len(batch) * n_labels, dtype=sum_dtype)
+    sums = sums.index_add(0, text * n_labels + label, log_probabilities.to(sum_dtype))
+    return sums.view(-1, n_labels)
+
+
+def _log_normaliser(logits: Tensor) -> Tensor:
+    """Return the log-sum-exp over the vocabulary, without a float32 copy of all logits at once."""
+    parts = logits.flatten(0, 1).split(_NODES_AT_ONCE)
+    return torch.cat([_wide(part).logsumexp(dim=-1) for part in parts]).view(logits.shape[:2])
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()

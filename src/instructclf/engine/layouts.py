@@ -34,7 +34,9 @@ class Layout:
         What each column may see, added to attention scores. ``None`` for plain causal attention.
     rows, columns : Tensor of shape (n_texts, n_nodes)
         Where the distribution after each trie node is found. Texts with fewer nodes repeat their
-        root.
+        root. The rows of a text follow on each other.
+    is_real : Tensor of shape (n_rows, length)
+        True for tokens, false for padding.
     """
 
     input_ids: Tensor
@@ -42,6 +44,18 @@ class Layout:
     mask: Tensor | None
     rows: Tensor
     columns: Tensor
+    is_real: Tensor
+
+    def to(self, device: torch.device) -> Layout:
+        """Return the same layout on a device."""
+        return Layout(
+            self.input_ids.to(device),
+            self.position_ids.to(device),
+            None if self.mask is None else self.mask.to(device),
+            self.rows.to(device),
+            self.columns.to(device),
+            self.is_real.to(device),
+        )
 
 
 LayoutFunction = Callable[..., Layout]
@@ -78,7 +92,7 @@ def row_layout(
     del n_masked, dtype  # there is no mask
     sequences, places = [], []
     for prompt in batch:
-        own = prompt.ids[n_prefix:]
+        own = prompt.after(n_prefix)
         nodes = {0: (len(sequences), len(own) - 1)}
         for path in prompt.trie.paths:
             nodes |= {node: (len(sequences), len(own) + step) for step, node in enumerate(path)}
@@ -86,7 +100,7 @@ def row_layout(
         places.append([nodes[node] for node in range(len(prompt.trie.tokens))])
     input_ids = _pad(sequences)
     position_ids = torch.arange(n_prefix, n_prefix + input_ids.shape[1]).expand_as(input_ids)
-    return _placed(input_ids, position_ids, None, places, device)
+    return _placed(input_ids, position_ids, None, places, _real(sequences)).to(device)
 
 
 def tree_layout(
@@ -119,10 +133,11 @@ def tree_layout(
     """
     if all(len(prompt.trie.tokens) == 1 for prompt in batch):
         return row_layout(batch, n_prefix=n_prefix, n_masked=n_masked, dtype=dtype, device=device)
-    texts = _pad([prompt.ids[n_prefix:] for prompt in batch])
+    own = [prompt.after(n_prefix) for prompt in batch]
+    texts = _pad(own)
     nodes = _pad([list(prompt.trie.tokens[1:]) for prompt in batch])
     n_text = texts.shape[1]
-    lengths = [len(prompt.ids) - n_prefix for prompt in batch]
+    lengths = [len(ids) for ids in own]
     positions = torch.arange(n_prefix, n_prefix + n_text).repeat(len(batch), 1)
     depths = _pad([list(prompt.trie.depths[1:]) for prompt in batch])
     ends = torch.tensor(lengths).unsqueeze(1) + n_prefix - 1
@@ -132,14 +147,14 @@ def tree_layout(
     ]
     visible = _tree_visibility([prompt.trie for prompt in batch], lengths, n_text, nodes.shape[1])
     seen = torch.ones(len(batch), visible.shape[1], n_masked, dtype=torch.bool)
-    mask = _additive(torch.cat([seen, visible], dim=2), dtype).unsqueeze(1).to(device)
+    mask = _additive(torch.cat([seen, visible], dim=2), dtype).unsqueeze(1)
     return _placed(
         torch.cat([texts, nodes], dim=1),
         torch.cat([positions, ends + depths], dim=1),
         mask,
         places,
-        device,
-    )
+        torch.cat([_real(own), _real([prompt.trie.tokens[1:] for prompt in batch])], dim=1),
+    ).to(device)
 
 
 def _tree_visibility(
@@ -168,14 +183,20 @@ def _pad(sequences: Sequence[Sequence[int]]) -> Tensor:
     return torch.tensor([[*row, *[0] * (longest - len(row))] for row in sequences])
 
 
+def _real(sequences: Sequence[Sequence[int]]) -> Tensor:
+    """Return a boolean Tensor of shape (n_rows, longest), true where a short row is not filled."""
+    lengths = torch.tensor([len(row) for row in sequences])
+    return torch.arange(int(lengths.max())) < lengths.unsqueeze(1)
+
+
 def _placed(
     input_ids: Tensor,
     position_ids: Tensor,
     mask: Tensor | None,
     places: Sequence[Sequence[tuple[int, int]]],
-    device: torch.device,
+    is_real: Tensor,
 ) -> Layout:
     most = max(map(len, places))
-    filled = torch.tensor([[*own, *[own[0]] * (most - len(own))] for own in places], device=device)
+    filled = torch.tensor([[*own, *[own[0]] * (most - len(own))] for own in places])
     rows, columns = filled.unbind(dim=2)
-    return Layout(input_ids.to(device), position_ids.to(device), mask, rows, columns)
+    return Layout(input_ids, position_ids, mask, rows, columns, is_real)

@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 
 from instructclf import bundled
+from instructclf.engine.quantization import check_layout, check_quantization, keep_layout
 from instructclf.exceptions import ModelLoadingError, ScoringError
 
 _logger = logging.getLogger(__name__)
@@ -69,7 +70,9 @@ class BaseModel:
         return min(known, default=None)
 
 
-def load_base_model(name: str, *, device: torch.device, dtype: torch.dtype) -> BaseModel:
+def load_base_model(
+    name: str, *, device: torch.device, dtype: torch.dtype, quantization: str | None = None
+) -> BaseModel:
     """Load a model and its tokenizer from a folder, the hub, or the package itself.
 
     Only safetensors weights are read, and no code that comes with a model is run.
@@ -82,6 +85,8 @@ def load_base_model(name: str, *, device: torch.device, dtype: torch.dtype) -> B
         Where to put the weights.
     dtype : torch.dtype
         What to convert the weights to.
+    quantization : str or None, default=None
+        ``"4bit"`` stores the weights of linear layers in 4 bits, to compute in ``dtype``.
 
     Returns
     -------
@@ -93,11 +98,20 @@ def load_base_model(name: str, *, device: torch.device, dtype: torch.dtype) -> B
     ModelLoadingError
         If there is no such model, it has no tokenizer or no safetensors weights, or it is no
         decoder-only language model.
+    MissingExtraError
+        If quantising takes a package that is not installed.
+    ValueError
+        If there is no such quantization, or none that computes in this type.
     """
-    _logger.info("Loading base model %r (%s, %s)", name, dtype, device)
+    check_quantization(quantization, dtype)
+    _logger.info("Loading base model %r (%s, %s, %s)", name, dtype, device, quantization)
     source = str(bundled.model_path()) if name == BUNDLED else name
     _check_source(source)
-    model = _load_model(source, dtype).to(device)
+    if quantization is None:
+        model = _load_model(source, dtype).to(device)
+    else:
+        model = _load_model(source, dtype, _quantised_on(device, dtype))
+    keep_layout(model)
     return BaseModel(
         name, model.requires_grad_(requires_grad=False).eval(), _load_tokenizer(source)
     )
@@ -152,7 +166,8 @@ def adopt_base_model(pair: tuple[Any, Any]) -> BaseModel:
     Raises
     ------
     ModelLoadingError
-        If the pair is not a causal language model and a tokenizer.
+        If the pair is not a causal language model and a tokenizer, or the model's weights are
+        stored in a way that cannot be trained on.
     """
     if not _is_model_and_tokenizer(*pair):
         kinds = ", ".join(type(one).__name__ for one in pair)
@@ -163,6 +178,7 @@ def adopt_base_model(pair: tuple[Any, Any]) -> BaseModel:
         raise ModelLoadingError(msg)
     model, tokenizer = pair
     _check_decoder_only(model.config, type(model).__name__)
+    check_layout(model, type(model).__name__)
     return BaseModel(type(model).__name__, model, tokenizer)
 
 
@@ -194,7 +210,24 @@ def _check_source(source: str) -> None:
         raise ModelLoadingError(msg)
 
 
-def _load_model(source: str, dtype: torch.dtype) -> Any:
+def _quantised_on(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """Return what makes transformers quantise weights as they arrive on their device.
+
+    NF4 with quantised scales. Source: Dettmers et al., "QLoRA: Efficient Finetuning of Quantized
+    LLMs" (NeurIPS 2023), sections 3 and 4.
+    """
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": config, "device_map": {"": device}}
+
+
+def _load_model(source: str, dtype: torch.dtype, options: dict[str, Any] | None = None) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
@@ -208,6 +241,7 @@ def _load_model(source: str, dtype: torch.dtype) -> Any:
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
+                **(options or {}),
             )
     except ModelLoadingError:
         raise

@@ -31,6 +31,10 @@ class Prefix(Protocol):
         """Return the keyword arguments of a forward pass that make the rows follow on it."""
         ...
 
+    def first(self, n_tokens: int) -> Prefix | None:
+        """Return the first tokens of it as a prefix, or ``None`` if it cannot be parted."""
+        ...
+
 
 class PrefixCache:
     """The keys and values of a prefix, in the model's own cache. Rows append to copies of it.
@@ -71,48 +75,13 @@ class PrefixCache:
         rows.layers = [_repeat(layer, n_rows) for layer in self._cache.layers]
         return {"past_key_values": rows, "use_cache": True}
 
+    def first(self, n_tokens: int) -> None:  # noqa: ARG002  (each kind of layer keeps its own way)
+        """Return ``None``: what a cache holds besides keys and values is the model's own affair."""
+        return
+
     def keys_and_values(self) -> list[tuple[Tensor, Tensor]]:
         """Return each layer's keys and values, of shape (1, n_heads, length, width)."""
         return [(layer.keys, layer.values) for layer in self._cache.layers]
-
-
-class DifferentiablePrefix(PrefixCache):
-    """A prefix that rows send gradients to, and that passes their sum on to the weights.
-
-    Every row follows on the same keys and values, so the gradient of a sum of losses goes through
-    the prefix once: rows leave theirs at its keys and values, and ``backward`` goes on from there.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        A causal language model with weights to train.
-    ids : list of int
-        The prefix, at least one token.
-
-    Raises
-    ------
-    ScoringError
-        If the model keeps something else than keys and values of past tokens.
-    """
-
-    def __init__(self, model: Any, ids: list[int]) -> None:
-        super().__init__(model, ids)
-        self._computed = [tensor for pair in self.keys_and_values() for tensor in pair]
-        for layer in self._cache.layers:
-            layer.keys = layer.keys.detach().requires_grad_(layer.keys.requires_grad)
-            layer.values = layer.values.detach().requires_grad_(layer.values.requires_grad)
-
-    def backward(self) -> None:
-        """Pass on the gradients that rows have sent so far."""
-        gathered = [tensor for pair in self.keys_and_values() for tensor in pair]
-        sent = [
-            (computed, leaf.grad)
-            for computed, leaf in zip(self._computed, gathered, strict=True)
-            if leaf.grad is not None
-        ]
-        if sent:
-            tensors, gradients = zip(*sent, strict=True)
-            torch.autograd.backward(tensors, gradients)
 
 
 class PrefixAttention:
@@ -144,6 +113,13 @@ class PrefixAttention:
     def inputs(self, n_rows: int) -> dict[str, Any]:  # noqa: ARG002  (rows share it as it is)
         """Return the prefix as the attention function takes it."""
         return {KEYS_AND_VALUES: self._layers, "use_cache": False}
+
+    def first(self, n_tokens: int) -> PrefixAttention:
+        """Return the first tokens of it as a prefix, over the same keys and values."""
+        part = copy.copy(self)
+        part.length = n_tokens
+        part._layers = [(k[:, :, :n_tokens], v[:, :, :n_tokens]) for k, v in self._layers]
+        return part
 
 
 def _repeat(layer: Any, n_rows: int) -> Any:

@@ -15,10 +15,11 @@ from weakref import WeakValueDictionary
 
 from instructclf.engine.devices import resolve_device, resolve_dtype
 from instructclf.engine.loading import BaseModel, adopt_base_model, load_base_model
+from instructclf.exceptions import ModelLoadingError
 
 N_KEPT_ALIVE = 2
 
-_Key = tuple[str, str, str]
+_Key = tuple[str, str, str, str | None]
 _lock = threading.Lock()
 _locks: dict[_Key, threading.Lock] = {}
 _known: WeakValueDictionary[_Key, BaseModel] = WeakValueDictionary()
@@ -30,6 +31,7 @@ def get_base_model(
     *,
     device: str | None = None,
     dtype: str | None = None,
+    quantization: str | None = None,
 ) -> BaseModel:
     """Return the base model of this name, loaded at most once per process.
 
@@ -42,24 +44,32 @@ def get_base_model(
         Where a model that is loaded goes. ``None`` takes CUDA where there is one.
     dtype : str or None, default=None
         What weights that are loaded are converted to. ``None`` takes what suits the device.
+    quantization : str or None, default=None
+        ``"4bit"`` stores the weights of linear layers in 4 bits while loading them.
 
     Returns
     -------
     BaseModel
         The shared model, which is only ever read.
+
+    Raises
+    ------
+    ModelLoadingError
+        If the model cannot be loaded, or is to be quantised and loaded already.
     """
     if isinstance(model, tuple):
+        _check_not_quantised_afterwards(quantization)
         return adopt_base_model(model)
     model = fspath(model)
     place = resolve_device(device)
     precision = resolve_dtype(dtype, place)
-    key = (_identity(model), str(place), str(precision))
+    key = (_identity(model), str(place), str(precision), quantization)
     with _lock:
         lock = _locks.setdefault(key, threading.Lock())
     with lock:  # two threads that ask for the same model load it once
         base = _known.get(key)
         if base is None:
-            base = load_base_model(model, device=place, dtype=precision)
+            base = load_base_model(model, device=place, dtype=precision, quantization=quantization)
         _remember(key, base)
     return base
 
@@ -68,6 +78,16 @@ def clear_base_models() -> None:
     """Forget the models kept alive. Their memory is freed once no fitted classifier reads them."""
     with _lock:
         _recent.clear()
+
+
+def _check_not_quantised_afterwards(quantization: str | None) -> None:
+    if quantization is not None:
+        msg = (
+            f"quantization={quantization!r} is for models that are loaded by name, and 'model' is "
+            "a pair of objects. Give the model's name or folder, or quantise it while you load it: "
+            "from_pretrained(..., quantization_config=BitsAndBytesConfig(load_in_4bit=True))."
+        )
+        raise ModelLoadingError(msg)
 
 
 def _identity(name: str) -> str:

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from instructclf.engine.batching import default_budget, token_batches
+from instructclf.engine.batching import run_in_batches
+from instructclf.engine.budgets import make_budget
 from instructclf.engine.encoding import EncodedPrompt, PromptEncoder
 from instructclf.engine.forward import label_log_likelihoods
 from instructclf.engine.prefixes import Prefix
@@ -19,7 +21,7 @@ from instructclf.engine.strategies import PLAIN, Strategies, Strategy
 from instructclf.engine.truncation import warn_of_cuts
 from instructclf.exceptions import ScoringError
 
-_LARGE_CHUNK = 4096
+_LARGE_CHUNK = 2048
 """Texts encoded at a time, so that memory does not grow with the number of texts."""
 
 
@@ -42,9 +44,7 @@ class LabelScorer:
     ) -> None:
         self.model = model
         self.encoder = encoder
-        self._budget = max_batch_tokens or default_budget(
-            model.get_input_embeddings().weight.device
-        )
+        self._budget = make_budget(model, max_batch_tokens)
         self._prefixes: dict[type[Prefix], Prefix] = {}
 
     def score(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
@@ -99,60 +99,60 @@ class LabelScorer:
         """
         prompt = self.encoder.prompt
         solved = prompt.demonstrations
-        encoded = [
-            self.encoder.encode_variant(
-                prompt.with_demonstrations(solved[:left_out] + solved[left_out + 1 :]), text
-            )
-            for left_out, (text, _) in enumerate(solved)
-        ]
-        scores = np.empty((len(encoded), len(self.encoder.label_words)), dtype=np.float64)
+        scores = np.empty((len(solved), len(self.encoder.label_words)), dtype=np.float64)
         with torch.inference_mode():
-            for (strategy, _), positions in self._group(encoded, plain=True).items():
-                for batch, values in self._score_group(encoded, positions, strategy, None):
-                    scores[batch] = values
+            for left_out, (text, _) in enumerate(solved):
+                others = prompt.with_demonstrations(solved[:left_out] + solved[left_out + 1 :])
+                encoded = self.encoder.encode_variant(others, text)
+                scores[left_out] = self._score_variant(encoded)
         return scores
+
+    def _score_variant(self, encoded: EncodedPrompt) -> NDArray[np.float64]:
+        """Score a prompt that shares only a part of the prefix, if it can be shared in parts."""
+        strategy = self._strategies.choose(encoded) if encoded.prefix else PLAIN
+        prefix = self._prefix(strategy)
+        part = None if prefix is None else prefix.first(len(encoded.prefix))
+        if part is None:
+            strategy = PLAIN
+        return _to_numpy(label_log_likelihoods(self.model, [encoded], strategy.layout, part))[0]
 
     def _score_encoded(
         self, encoded: Sequence[EncodedPrompt]
     ) -> Iterable[tuple[list[int], NDArray[np.float64]]]:
         """Yield positions and their scores, batch after batch."""
         for (strategy, _), positions in self._group(encoded).items():
-            prefix = self._prefix(strategy)
-            yield from self._score_group(encoded, positions, strategy, prefix)
+            yield from self._score_group(encoded, positions, strategy)
 
     def _score_group(
-        self,
-        encoded: Sequence[EncodedPrompt],
-        positions: list[int],
-        strategy: Strategy,
-        prefix: Prefix | None,
+        self, encoded: Sequence[EncodedPrompt], positions: list[int], strategy: Strategy
     ) -> Iterable[tuple[list[int], NDArray[np.float64]]]:
+        """Yield positions and their scores, of prompts that go through the model in one way."""
+        prefix = self._prefix(strategy)
+
+        def score(members: list[int]) -> NDArray[np.float64]:
+            batch = [encoded[positions[member]] for member in members]
+            return _to_numpy(label_log_likelihoods(self.model, batch, strategy.layout, prefix))
+
         n_prefix = 0 if prefix is None else prefix.length
         lengths = [self._cost(encoded[i], strategy, n_prefix) for i in positions]
-        for members in token_batches(lengths, self._budget):
-            batch = [positions[member] for member in members]
-            values = label_log_likelihoods(
-                self.model, [encoded[i] for i in batch], strategy.layout, prefix
-            )
-            yield batch, values.cpu().double().numpy()
+        for members, values in run_in_batches(lengths, self._budget, score):
+            yield [positions[member] for member in members], values
 
-    def _group(
-        self, encoded: Sequence[EncodedPrompt], *, plain: bool = False
-    ) -> dict[tuple[Strategy, int], list[int]]:
+    def _group(self, encoded: Sequence[EncodedPrompt]) -> dict[tuple[Strategy, int], list[int]]:
         """Return the positions of prompts that may share a batch, for each strategy and regime."""
         shared = self.encoder.prefix_ids
         groups: dict[tuple[Strategy, int], list[int]] = {}
         for position, prompt in enumerate(encoded):
-            begins = len(prompt.ids) > len(shared) and prompt.ids[: len(shared)] == shared
             # The odd prompt whose text changes the tokens before it goes through whole.
-            strategy = self._strategies.choose(prompt) if begins and not plain else PLAIN
+            is_odd = prompt.prefix is not shared
+            strategy = PLAIN if is_odd else self._strategies.choose(prompt)
             groups.setdefault((strategy, self._strategies.regime(prompt)), []).append(position)
         return groups
 
     @staticmethod
     def _cost(prompt: EncodedPrompt, strategy: Strategy, n_prefix: int) -> int:
         """Return how many tokens a prompt sends through the model."""
-        own = len(prompt.ids) - n_prefix
+        own = prompt.n_tokens - n_prefix
         if strategy is PLAIN:
             return own * len(prompt.trie.paths)
         return own + len(prompt.trie.tokens) - 1
@@ -167,6 +167,10 @@ class LabelScorer:
         if kind is not None and kind not in self._prefixes:
             self._prefixes[kind] = kind(self.model, self.encoder.prefix_ids)
         return None if kind is None else self._prefixes[kind]
+
+
+def _to_numpy(values: Tensor) -> NDArray[np.float64]:
+    return values.cpu().double().numpy()
 
 
 def _check_finite(scores: NDArray[np.float64], texts: Sequence[str]) -> None:

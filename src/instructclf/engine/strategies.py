@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,10 @@ PLAIN = Strategy(row_layout, prefix=None)
 """Full prompts, plain causal attention: what every other strategy must equal."""
 
 
+_found: dict[tuple[Hashable, ...], Strategy] = {}
+"""Exact strategies below all limits, so that the next of many fits need not try again."""
+
+
 class Strategies:
     """The fastest strategy that gives a model's plain scores, for prompts of each kind.
 
@@ -86,7 +90,7 @@ class Strategies:
 
     def regime(self, prompt: EncodedPrompt) -> int:
         """Return how many limits a prompt passes. Only prompts of one regime share a batch."""
-        return bisect_right(self._limits, len(prompt.ids) + max(prompt.trie.depths))
+        return bisect_right(self._limits, prompt.n_tokens + max(prompt.trie.depths))
 
     def choose(self, prompt: EncodedPrompt) -> Strategy:
         """Return the strategy for a prompt, trying what there is on the first of its kind.
@@ -106,11 +110,24 @@ class Strategies:
         ScoringError
             If what comes after a token changes its scores, as in a model that is not causal.
         """
-        kind = (self.regime(prompt), len(prompt.trie.tokens) > 1)
+        # Nodes in a single chain follow on the text as if they were a part of it.
+        kind = (self.regime(prompt), len(prompt.trie.paths) > 1)
         if kind not in self._chosen:
-            with torch.inference_mode():
-                self._chosen[kind] = self._try(prompt, has_tree=kind[1])
+            self._chosen[kind] = self._find(prompt, *kind)
         return self._chosen[kind]
+
+    def _find(self, prompt: EncodedPrompt, regime: int, has_tree: bool) -> Strategy:  # noqa: FBT001
+        """Return what was found for another view of the same architecture, or try."""
+        key = (*_architecture(self._model), tuple(self._prefixes), has_tree)
+        # Beyond a limit it matters how long a prompt is. And what failed may have failed for other
+        # reasons, such as weights that are no numbers.
+        if regime or key not in _found:
+            with torch.inference_mode():
+                strategy = self._try(prompt, has_tree=has_tree)
+            if regime or strategy is PLAIN:
+                return strategy
+            _found[key] = strategy
+        return _found[key]
 
     def _try(self, prompt: EncodedPrompt, *, has_tree: bool) -> Strategy:
         probes, n_shared = self._probes(prompt)
@@ -133,16 +150,23 @@ class Strategies:
             first, own = first[:_N_PREFIX], own[-_N_OWN:]
             other = own[len(own) // 2 :]
         else:
-            n_spare = len(prompt.ids) + max(prompt.trie.depths) - self._limits[regime - 1]
+            n_spare = prompt.n_tokens + max(prompt.trie.depths) - self._limits[regime - 1]
             n_dropped = min(n_spare, len(own) // 2, _N_OWN)
             other = own[n_dropped:] if n_dropped else [*own, *own[-_N_OWN:]]
         return [EncodedPrompt([*first, *ids], prompt.trie) for ids in (own, other)], len(first)
 
 
+def _architecture(model: Any) -> tuple[Hashable, ...]:
+    """Return what decides which shortcuts are exact: all but the values of weights."""
+    weight = model.get_input_embeddings().weight
+    attention = getattr(model.config, "_attn_implementation", None)
+    return type(model), model.config.to_json_string(), attention, weight.dtype, weight.device.type
+
+
 def _check_causal(model: Any, probes: Sequence[EncodedPrompt], expected: torch.Tensor) -> None:
     together = label_log_likelihoods(model, probes, PLAIN.layout)
     difference = (together - expected).abs().max().item()
-    if difference > _tolerance(model.get_input_embeddings().weight.dtype):
+    if difference > tolerance(model.get_input_embeddings().weight.dtype):
         msg = (
             f"Scores of {type(model).__name__} change by {difference:.2g} with the tokens that "
             "come after them, so it is no causal language model. Use a decoder, or set what makes "
@@ -176,10 +200,10 @@ def _is_exact(
         return False
     difference = (scores - expected).abs().max().item()
     _logger.debug("%s differs from plain prompts by %.2g", strategy, difference)
-    return difference <= _tolerance(model.get_input_embeddings().weight.dtype)
+    return difference <= tolerance(model.get_input_embeddings().weight.dtype)
 
 
-def _tolerance(dtype: torch.dtype) -> float:
+def tolerance(dtype: torch.dtype) -> float:
     """Return how far log-likelihoods may lie apart: rounding, and never a wrong mask."""
     return 1e-3 if dtype in {torch.float32, torch.float64} else 0.3
 

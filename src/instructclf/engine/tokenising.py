@@ -31,10 +31,12 @@ class WholeStringTokeniser:
 
     def __call__(self, strings: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each string."""
-        if not strings:
-            return []
-        start = [] if self._has_own_start else self._start
-        return [start + ids for ids in self._encode(list(strings), special_tokens=False)]
+        start = [] if self._has_own_start or not strings else self._start
+        return [start + ids for ids in self.without_start(strings)]
+
+    def without_start(self, strings: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each string, with nothing put before it."""
+        return self._encode(list(strings), special_tokens=False) if strings else []
 
     @cached_property
     def _start(self) -> list[int]:

@@ -7,29 +7,21 @@ function; it only follows their gradient.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from instructclf.engine.adapters import Adapter, LoraSettings
-from instructclf.engine.batching import default_budget, token_batches
+from instructclf.engine.backpropagation import Backpropagation, BackpropagationSettings
+from instructclf.engine.decoder_layers import n_frozen_layers
 from instructclf.engine.encoding import PromptEncoder
-from instructclf.engine.examples import (
-    Example,
-    make_examples,
-    response_losses,
-    shared_ids,
-)
-from instructclf.engine.forward import label_log_likelihoods
+from instructclf.engine.examples import Example, make_examples, shared_ids
 from instructclf.engine.loading import BaseModel
-from instructclf.engine.prefixes import DifferentiablePrefix
 from instructclf.engine.progress import Progress
-from instructclf.engine.strategies import Strategies, Strategy
 from instructclf.engine.views import shared_view
 from instructclf.exceptions import FailedRunWarning, ScoringError, warn_caller
 
@@ -60,6 +52,8 @@ class TrainingSettings:
         The label loss at which training stops.
     max_batch_tokens : int or None
         How many tokens go through the model at once. It decides speed and memory only.
+    gradient_checkpointing : bool, default=False
+        Whether layers run again in the backward pass. It decides speed and memory only.
     """
 
     learning_rate: float
@@ -70,6 +64,7 @@ class TrainingSettings:
     n_iter_no_change: int
     target_loss: float
     max_batch_tokens: int | None
+    gradient_checkpointing: bool = False
 
 
 @dataclass
@@ -135,6 +130,8 @@ def tune_adapter(
     ------
     ScoringError
         If the loss is not finite.
+    ValueError
+        If the model has fewer layers than are to be tuned.
 
     Warns
     -----
@@ -147,7 +144,18 @@ def tune_adapter(
     attempts: list[tuple[Adapter, TrainingRecord]] = []
     for seed in seeds:
         adapter = Adapter(shared_view(base.model), lora, seed)
-        run = _Run(adapter, examples, settings, prefix_ids=shared, seed=seed)
+        backpropagate = Backpropagation(
+            adapter.model,
+            examples,
+            shared,
+            BackpropagationSettings(
+                n_frozen_layers=n_frozen_layers(adapter.model, lora.n_layers),
+                n_epochs=settings.max_epochs,
+                max_batch_tokens=settings.max_batch_tokens,
+                gradient_checkpointing=settings.gradient_checkpointing,
+            ),
+        )
+        run = _Run(adapter, examples, settings, backpropagate, seed=seed)
         attempts.append((adapter, run.train(verbose=verbose)))
         final = attempts[-1][1].label_loss_curve[-1]
         if final < _FAILED_LOSS * guessing:
@@ -170,23 +178,23 @@ class _Run:
         adapter: Adapter,
         examples: Sequence[Example],
         settings: TrainingSettings,
+        backpropagate: Backpropagation,
         *,
-        prefix_ids: list[int],
         seed: int,
     ) -> None:
         self._adapter = adapter
         self._examples = examples
         self._settings = settings
+        self._backpropagate = backpropagate
         self._seed = seed
         self._rng = np.random.RandomState(seed)
         weight = adapter.model.get_input_embeddings().weight
-        self._budget = settings.max_batch_tokens or default_budget(weight.device)
-        self._prefix_ids = prefix_ids
-        self._strategies = Strategies(
-            adapter.model, n_prefix=len(prefix_ids), prefixes=[DifferentiablePrefix]
-        )
+        self._weights = adapter.parameters
         self._optimiser = torch.optim.AdamW(
-            adapter.parameters, lr=settings.learning_rate, weight_decay=0.0
+            self._weights,
+            lr=settings.learning_rate,
+            weight_decay=0.0,
+            fused=weight.device.type in {"cpu", "cuda"},  # one call for all weights
         )
         steps = math.ceil(len(examples) / settings.batch_size) * settings.max_epochs
         self._schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -200,7 +208,7 @@ class _Run:
     def train(self, *, verbose: int | bool) -> TrainingRecord:
         record = TrainingRecord()
         progress = Progress("Tuning", self._settings.max_epochs, verbose=verbose)
-        with self._adapter.dropping_out(self._seed), progress:
+        with self._backpropagate.prepared(), self._adapter.dropping_out(self._seed), progress:
             for _ in range(self._settings.max_epochs):
                 loss, label_loss = self._epoch()
                 record.loss_curve.append(loss)
@@ -224,49 +232,22 @@ class _Run:
 
     def _step(self, batch: Sequence[Example]) -> NDArray[np.float64]:
         """Take one optimiser step. Return the sums of both losses over the batch."""
-        sums = np.zeros(2)
-        model = self._adapter.model
-        prefix: DifferentiablePrefix | None = None
-        for strategy, part in self._micro_batches(batch):
-            if strategy.prefix is not None and prefix is None:
-                prefix = DifferentiablePrefix(model, self._prefix_ids)
-            prompts = [example.prompt for example in part]
-            own = None if strategy.prefix is None else prefix
-            scores = label_log_likelihoods(model, prompts, strategy.layout, own)
-            language_loss, label_loss = response_losses(scores, part)
-            loss = (language_loss + label_loss).sum()
-            self._check_finite(loss)
-            self._scaler.scale(loss / len(batch)).backward()
-            sums += [loss.item(), label_loss.sum().item()]
-        if prefix is not None:
-            prefix.backward()
+        sums = self._backpropagate(batch, self._scaler.scale).cpu().double().numpy()
+        self._check_finite(sums[0])
         self._scaler.unscale_(self._optimiser)
-        torch.nn.utils.clip_grad_norm_(self._adapter.parameters, _MAX_GRADIENT_NORM)
+        torch.nn.utils.clip_grad_norm_(self._weights, _MAX_GRADIENT_NORM)
         self._scaler.step(self._optimiser)
         self._scaler.update()
         self._schedule.step()
         self._optimiser.zero_grad(set_to_none=True)
         return sums
 
-    def _micro_batches(self, batch: Sequence[Example]) -> Iterator[tuple[Strategy, list[Example]]]:
-        """Split a batch by length: sums of gradients stay the same, and padding goes."""
-        groups: dict[tuple[Strategy, int], list[Example]] = {}
-        for example in batch:
-            strategy = self._strategies.choose(example.prompt)
-            regime = self._strategies.regime(example.prompt)
-            groups.setdefault((strategy, regime), []).append(example)
-        for (strategy, _), group in groups.items():
-            n_shared = len(self._prefix_ids) if strategy.prefix is not None else 0
-            lengths = [len(e.prompt.ids) + len(e.prompt.trie.tokens) - n_shared for e in group]
-            for members in token_batches(lengths, self._budget):
-                yield strategy, [group[member] for member in members]
-
-    def _check_finite(self, loss: Tensor) -> None:
-        if torch.isfinite(loss):
+    def _check_finite(self, loss: float) -> None:
+        if math.isfinite(loss):
             return
         rate = self._schedule.get_last_lr()[0]
         msg = (
-            f"The training loss became {loss.item()} at step {self._schedule.last_epoch} with a "
+            f"The training loss became {loss} at step {self._schedule.last_epoch} with a "
             f"learning rate of {rate:.2g}. Use a lower learning_rate, or dtype='float32'."
         )
         raise ScoringError(msg)

@@ -11,12 +11,15 @@ from typing import Any
 
 from torch import nn
 
+from instructclf.engine.quantization import keep_layout, quantization_states
+
 
 def shared_view(model: Any) -> Any:
     """Copy the module tree and configuration of a model, and share its tensors.
 
     Each parameter becomes a new, frozen ``Parameter`` over the same storage, so that flags such as
-    ``requires_grad`` belong to the view. Tied parameters stay tied.
+    ``requires_grad`` belong to the view. Tied parameters stay tied. Quantised weights are shared
+    as they are: they carry more than a tensor, and cannot be trained.
 
     Parameters
     ----------
@@ -28,9 +31,15 @@ def shared_view(model: Any) -> Any:
     torch.nn.Module
         The view, in evaluation mode.
     """
-    memo: dict[int, Any] = {
-        id(parameter): nn.Parameter(parameter.detach(), requires_grad=False)
-        for parameter in model.parameters()
-    }
+    memo: dict[int, Any] = {id(parameter): _shared(parameter) for parameter in model.parameters()}
     memo |= {id(buffer): buffer for buffer in model.buffers()}
-    return copy.deepcopy(model, memo).eval()
+    memo |= {id(state): state for state in quantization_states(model)}
+    view = copy.deepcopy(model, memo).eval()
+    keep_layout(view)
+    return view
+
+
+def _shared(parameter: nn.Parameter) -> nn.Parameter:
+    if type(parameter) is not nn.Parameter and issubclass(type(parameter), nn.Parameter):
+        return parameter
+    return nn.Parameter(parameter.detach(), requires_grad=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from instructclf.prompts.neutralising import neutralise
 from instructclf.prompts.template import PromptTemplate
@@ -44,10 +45,34 @@ class Prompt:
         str
             The prompt, up to and including the response.
         """
+        return self.beginning + self.ending(text, response)
+
+    def ending(self, text: str, response: str = "") -> str:
+        """Return what comes after the part that all prompts begin with.
+
+        Parameters
+        ----------
+        text : str
+            The text.
+        response : str, default=""
+            What the model answers.
+
+        Returns
+        -------
+        str
+            The text, what stands between it and the response, and the response.
+        """
+        return "".join([self.as_data(text), self._frame[1], response])
+
+    @property
+    def beginning(self) -> str:
+        """What the prompts of all texts begin with: everything before the text."""
+        return self._frame[0]
+
+    @cached_property
+    def _frame(self) -> tuple[str, str]:
         solved = [(self.as_data(x), y) for x, y in self.demonstrations]
-        return self.template.render(
-            self.as_data(self.instruction), self.as_data(text), solved, response=response
-        )
+        return self.template.frame(self.as_data(self.instruction), solved)
 
     def with_demonstrations(self, demonstrations: tuple[tuple[str, str], ...]) -> Prompt:
         """Return this prompt with other solved examples.

@@ -104,12 +104,32 @@ class PromptTemplate:
         """
         if text is None:
             return self._render_without_input(instruction, response)
+        before, after = self.frame(instruction, demonstrations)
+        return "".join([before, text, after, response])
+
+    def frame(
+        self, instruction: str, demonstrations: Sequence[tuple[str, str]] = ()
+    ) -> tuple[str, str]:
+        """Return what stands before an input, and between the input and its response.
+
+        Parameters
+        ----------
+        instruction : str
+            The task.
+        demonstrations : sequence of (str, str), default=()
+            Solved examples, pairs of an input and its response, in the order of the prompt.
+
+        Returns
+        -------
+        before, after : str
+            The two parts, the same for every input.
+        """
         head, before_input, cue = self._segments
         solved_cue = cue if self.demonstration_cue is None else self.demonstration_cue
         separator = self.demonstration_separator
         separator = before_input if separator is None else separator
         solved = [part for x, y in demonstrations for part in (x, solved_cue, y, separator)]
-        return "".join([head, instruction, before_input, *solved, text, cue, response])
+        return "".join([head, instruction, before_input, *solved]), cue
 
     @property
     def _segments(self) -> list[str]:
