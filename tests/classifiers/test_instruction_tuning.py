@@ -165,4 +165,4 @@ def test_parameters_out_of_their_domain_are_an_error(name, value, make_tuning):
 
 def test_a_budget_may_be_an_integer_of_numpy(make_prompting):
     classifier = make_prompting(max_batch_tokens=np.int64(77)).fit(TEXTS, LABELS)
-    assert classifier._scorer._budget == 77
+    assert classifier._scorer._budget.n_tokens == 77

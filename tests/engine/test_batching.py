@@ -23,7 +23,36 @@ def test_every_row_is_in_one_batch_within_the_budget(budget):
 
 
 def test_the_longest_come_first_and_equal_ones_keep_their_order():
-    assert list(token_batches([3, 9, 3, 9, 1], 9)) == [[1], [3], [0, 2, 4]]
+    assert list(token_batches([3, 9, 3, 9, 3], 9)) == [[1], [3], [0, 2, 4]]
+
+
+def price(batches, lengths, budget):
+    """Padded tokens, and a sixteenth of the budget for each batch."""
+    padded = sum(len(batch) * max(lengths[i] for i in batch) for batch in batches)
+    return padded + len(batches) * budget / 16
+
+
+def all_ways_to_part(rows):
+    if not rows:
+        yield []
+    for n_first in range(1, len(rows) + 1):
+        for rest in all_ways_to_part(rows[n_first:]):
+            yield [rows[:n_first], *rest]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("budget", [20, 60, 200])
+def test_no_other_way_to_part_the_sorted_rows_costs_less(budget, seed):
+    rng = random.Random(seed)
+    lengths = [rng.randint(1, 40) for _ in range(9)]
+    order = sorted(range(9), key=lambda i: (-lengths[i], i))
+    allowed = (
+        batches
+        for batches in all_ways_to_part(order)
+        if all(len(b) == 1 or len(b) * lengths[b[0]] <= budget for b in batches)
+    )
+    least = min(price(batches, lengths, budget) for batches in allowed)
+    assert price(list(token_batches(lengths, budget)), lengths, budget) == pytest.approx(least)
 
 
 def test_a_row_beyond_the_budget_is_a_batch_of_its_own():
@@ -52,10 +81,10 @@ class Device:
 
 
 def test_without_trouble_the_batches_are_those_of_the_budget():
-    lengths = [3, 9, 3, 9, 1]
+    lengths = [3, 9, 3, 9, 3]
     device = Device(lengths, room=100)
     results = list(run_in_batches(lengths, TokenBudget(9), device))
-    assert results == [([1], [9]), ([3], [9]), ([0, 2, 4], [3, 3, 1])]
+    assert results == [([1], [9]), ([3], [9]), ([0, 2, 4], [3, 3, 3])]
 
 
 def test_where_memory_runs_out_batches_get_smaller_and_every_row_is_done_once():

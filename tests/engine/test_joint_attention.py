@@ -42,8 +42,9 @@ def make_mask(kind):
     return torch.zeros(visible.shape, dtype=torch.float64).masked_fill(~visible, -1e30)
 
 
-def attend_plainly(query, key, value, far_key, far_value, mask):
+def attend_plainly(inputs, mask):
     """Copy the prefix for every row, and each key head for every query head."""
+    query, key, value, far_key, far_value = inputs
     n_repeats = query.shape[1] // key.shape[1]
     keys = torch.cat([far_key.expand(N_ROWS, -1, -1, -1), key], dim=2)
     values = torch.cat([far_value.expand(N_ROWS, -1, -1, -1), value], dim=2)
@@ -75,7 +76,7 @@ def test_outputs_and_gradients_are_those_of_a_copied_prefix(heads, kind, most_by
     mask = make_mask(kind)
     query, key, value, *prefix = inputs
     output = joint_attention(query, key, value, tuple(prefix), mask=mask, scaling=SCALING)
-    expected = attend_plainly(*inputs, mask)
+    expected = attend_plainly(inputs, mask)
     torch.testing.assert_close(output, expected)
     for found, own in zip(gradients(output, inputs), gradients(expected, inputs), strict=True):
         torch.testing.assert_close(found, own)
@@ -84,12 +85,12 @@ def test_outputs_and_gradients_are_those_of_a_copied_prefix(heads, kind, most_by
 def test_half_precision_is_as_close_as_that_of_torch():
     halves = make_inputs(6, 2, torch.bfloat16)
     exact = [own.detach().double().requires_grad_() for own in halves]
-    expected = attend_plainly(*exact, None)
+    expected = attend_plainly(exact, None)
     query, key, value, *prefix = halves
     output = joint_attention(query, key, value, tuple(prefix), mask=None, scaling=SCALING)
     assert output.dtype == torch.bfloat16
     ours = [output, *gradients(output, halves)]
-    torchs = attend_plainly(*halves, None)
+    torchs = attend_plainly(halves, None)
     theirs = [torchs, *gradients(torchs, halves)]
     for found, usual, right in zip(
         ours, theirs, [expected, *gradients(expected, exact)], strict=True

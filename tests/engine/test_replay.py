@@ -1,4 +1,4 @@
-"""What frozen layers make of a prompt is computed once, and changes neither scores nor gradients."""
+"""What frozen layers make of a prompt is computed once, and gradients stay as they are."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from instructclf.engine import backpropagation
 from instructclf.engine.adapters import LoraSettings
 from instructclf.engine.encoding import PromptEncoder
 from instructclf.engine.loading import BaseModel
@@ -338,3 +339,38 @@ def test_texts_too_long_are_cut_with_one_warning(tokenizer):
     with pytest.warns(TruncationWarning, match=match) as seen:
         tune(make_base(tokenizer), encoder, texts=texts, max_epochs=6)
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("limit", [40, 80])
+def test_where_memory_runs_out_tuning_goes_on_with_less_at_once(limit, tokenizer, monkeypatch):
+    """A backward pass stands for the device: with too many tokens it fails as one does."""
+    base = make_base(tokenizer)
+    expected, _ = tune(base, max_batch_tokens=10_000, batch_size=8)
+    n_failures = 0
+    forward = backpropagation.label_log_likelihoods
+
+    def run_out(model, prompts, layout, prefix):
+        nonlocal n_failures
+        n_prefix = 0 if prefix is None else prefix.length
+        scores = forward(model, prompts, layout, prefix)
+        if sum(prompt.n_tokens - n_prefix for prompt in prompts) > limit:
+            n_failures += 1
+            scores.sum().backward()  # what has arrived at the weights must not stay there
+            msg = "CUDA out of memory."
+            raise RuntimeError(msg)
+        return scores
+
+    monkeypatch.setattr(backpropagation, "label_log_likelihoods", run_out)
+    found, _ = tune(base, max_batch_tokens=10_000, batch_size=8)
+    assert 0 < n_failures < 10
+    assert_same_weights(found.state(), expected.state(), atol=1e-4)
+
+
+def test_memory_too_small_for_one_row_is_an_error_with_a_way_out(tokenizer, monkeypatch):
+    def run_out(*_):
+        msg = "CUDA out of memory."
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(backpropagation, "label_log_likelihoods", run_out)
+    with pytest.raises(ScoringError, match="single text of .* tokens. Lower max_length"):
+        tune(make_base(tokenizer))

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from instructclf.engine.decoder_layers import n_frozen_layers, named_decoder_layers
-from instructclf.engine.low_rank import add_low_rank_update
+from instructclf.engine.low_rank import linear_with_update
 
 _initialisation = threading.Lock()
 
@@ -146,11 +146,9 @@ def _fuse_updates(wrapped: nn.Module) -> None:
 
 
 def _forward_fused(layer: Any, x: Tensor) -> Tensor:
-    output = layer.base_layer(x)
-    for name in layer.active_adapters:
-        a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
-        output = add_low_rank_update(output, x, a, b, layer.scaling[name])
-    return output
+    (name,) = layer.active_adapters
+    a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
+    return linear_with_update(layer.base_layer, x, a, b, layer.scaling[name])
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from instructclf.engine.kernels import attend_with_normaliser
+from instructclf.engine.outputs import Places, places_to_narrow
 
 AttentionFunction = Callable[..., tuple[Tensor, Tensor | None]]
 
@@ -47,22 +48,75 @@ def with_shared_prefix(plain: AttentionFunction) -> AttentionFunction:
         prefix = options.pop(KEYS_AND_VALUES, None)
         if prefix is None:
             return plain(module, query, key, value, attention_mask, **options)
-        keys, values = prefix[module.layer_idx]
         scaling = options.get("scaling") or query.shape[-1] ** -0.5
-        far, far_normaliser = _attend_to_prefix(query, keys, values, scaling)
-        n_repeats = query.shape[1] // key.shape[1]
-        near, near_normaliser = attend_with_normaliser(
-            query,
-            key.repeat_interleave(n_repeats, dim=1),
-            value.repeat_interleave(n_repeats, dim=1),
-            attention_mask,
-            scaling,
-            is_causal=attention_mask is None,
-        )
-        share = torch.sigmoid(far_normaliser - near_normaliser).unsqueeze(-1).to(near.dtype)
-        return torch.lerp(near, far, share).transpose(1, 2).contiguous(), None
+        own = prefix[module.layer_idx]
+        places = places_to_narrow() if module.layer_idx == len(prefix) - 1 else None
+        if places is None or len(places.rows) < len(query):  # a text has several rows
+            output = _attend(query, key, value, own, mask=attention_mask, scaling=scaling)
+            return output.transpose(1, 2).contiguous(), None
+        output = _attend_at(places, query, key, value, own, mask=attention_mask, scaling=scaling)
+        return output, None
 
     return attend
+
+
+def _attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    prefix: tuple[Tensor, Tensor],
+    *,
+    mask: Tensor | None,
+    scaling: float,
+) -> Tensor:
+    """Attend to the prefix and to each row itself, and merge the two."""
+    far, far_normaliser = _attend_to_prefix(query, *prefix, scaling)
+    near, near_normaliser = attend_with_normaliser(
+        query,
+        _repeat_heads(key, query.shape[1]),
+        _repeat_heads(value, query.shape[1]),
+        mask,
+        scaling,
+        is_causal=mask is None,
+    )
+    share = torch.sigmoid(far_normaliser - near_normaliser).unsqueeze(-1).to(near.dtype)
+    return torch.lerp(near, far, share)
+
+
+def _attend_at(
+    places: Places,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    prefix: tuple[Tensor, Tensor],
+    *,
+    mask: Tensor | None,
+    scaling: float,
+) -> Tensor:
+    """Attend from some places only. Elsewhere the output is zero, and nobody reads it.
+
+    Returns
+    -------
+    Tensor of shape (n_rows, length, n_heads, width)
+        The outputs.
+    """
+    at_places = places.rows, places.columns
+    by_position = query.transpose(1, 2)
+    if mask is None:
+        later = torch.arange(query.shape[2], device=query.device) > places.columns.unsqueeze(-1)
+        own_mask = torch.zeros(later.shape, dtype=query.dtype, device=query.device)
+        own_mask = own_mask.masked_fill(later, torch.finfo(query.dtype).min)
+    else:
+        own_mask = mask.squeeze(1)[at_places]
+    queries = by_position[at_places].transpose(1, 2).contiguous()
+    found = _attend(queries, key, value, prefix, mask=own_mask.unsqueeze(1), scaling=scaling)
+    output = query.new_zeros(by_position.shape)
+    return output.index_put(at_places, found.transpose(1, 2))
+
+
+def _repeat_heads(heads: Tensor, n_heads: int) -> Tensor:
+    n_repeats = n_heads // heads.shape[1]
+    return heads if n_repeats == 1 else heads.repeat_interleave(n_repeats, dim=1)
 
 
 def _attend_to_prefix(

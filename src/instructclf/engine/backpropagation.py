@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from instructclf.engine.batching import token_batches
-from instructclf.engine.budgets import free_memory, make_budget
+from instructclf.engine.budgets import TokenBudget, free_memory, make_budget
 from instructclf.engine.decoder_layers import checkpointing, named_decoder_layers
 from instructclf.engine.examples import Example, response_losses
 from instructclf.engine.forward import label_log_likelihoods
@@ -82,7 +82,7 @@ class Backpropagation:
         self._examples = examples
         self._prefix_ids = prefix_ids
         self._settings = settings
-        self._budget = _token_budget(model, settings)
+        self._budget = TokenBudget(_token_budget(model, settings))
         kinds = [DifferentiablePrefixAttention, DifferentiablePrefix]
         # A cache that layers append to would be appended to again when they run again.
         self._strategies = Strategies(
@@ -137,6 +137,27 @@ class Backpropagation:
                 prefix.backward()
         return sums
 
+    def take_less(self, batch: Sequence[Example], error: BaseException) -> None:
+        """Send fewer tokens through the model at once, after a batch ran out of memory.
+
+        Parameters
+        ----------
+        batch : sequence of Example
+            The batch.
+        error : BaseException
+            What was raised.
+
+        Raises
+        ------
+        ScoringError
+            If its examples went through one by one already.
+        """
+        parts = [
+            (len(part), max(self._n_own_tokens(example, strategy) for example in part))
+            for strategy, part in self._micro_batches(batch)
+        ]
+        self._budget.lower(*max(parts, key=lambda part: part[0] * part[1]), error)
+
     def _compute_prefix(self, kind: Any) -> Any:
         if self._replay is not None:
             return self._replay.compute_prefix(kind)
@@ -158,10 +179,13 @@ class Backpropagation:
             regime = self._strategies.regime(example.prompt)
             groups.setdefault((strategy, regime), []).append(example)
         for (strategy, _), group in groups.items():
-            n_shared = len(self._prefix_ids) if strategy.prefix is not None else 0
-            lengths = [e.prompt.n_tokens + len(e.prompt.trie.tokens) - n_shared for e in group]
-            for members in token_batches(lengths, self._budget):
+            lengths = [self._n_own_tokens(example, strategy) for example in group]
+            for members in token_batches(lengths, self._budget.n_tokens):
                 yield strategy, [group[member] for member in members]
+
+    def _n_own_tokens(self, example: Example, strategy: Strategy) -> int:
+        n_shared = 0 if strategy.prefix is None else len(self._prefix_ids)
+        return example.prompt.n_tokens + len(example.prompt.trie.tokens) - n_shared
 
     def _make_replay(self) -> Replay | None:
         batches = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import psutil
 import torch
 
 from instructclf.exceptions import ScoringError
@@ -107,8 +108,6 @@ def free_memory(device: torch.device) -> int | None:
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + held
     if device.type == "cpu":
-        import psutil
-
         return psutil.virtual_memory().available
     return None
 

@@ -52,7 +52,7 @@ def label_log_likelihoods(
 
 
 def _node_logits(model: Any, inputs: Layout, prefix: Prefix | None) -> Tensor:
-    """Return logits of shape (n_texts, n_nodes, n_vocabulary), computed where they are read only."""
+    """Return logits of shape (n_texts, n_nodes, n_vocabulary), computed where they are read."""
     n_rows = inputs.input_ids.shape[0]
     options: dict[str, Any] = {"use_cache": False} if prefix is None else prefix.inputs(n_rows)
     if inputs.mask is not None:
@@ -63,7 +63,8 @@ def _node_logits(model: Any, inputs: Layout, prefix: Prefix | None) -> Tensor:
         options["attention_mask"] = torch.ones_like(inputs.input_ids)
     if _accepts(model, "position_ids"):
         options["position_ids"] = inputs.position_ids
-    with output_at(model, inputs.rows, inputs.columns):
+    narrows = prefix is not None and prefix.narrows
+    with output_at(model, inputs.rows, inputs.columns, narrows=narrows):
         return model(input_ids=inputs.input_ids, **options).logits
 
 

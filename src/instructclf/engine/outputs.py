@@ -1,4 +1,4 @@
-"""Hidden states → logits, at the positions that are read only.
+"""Hidden states → logits, at the places that are read only.
 
 The output layer is the widest of a model: at every position of a batch its logits would take more
 memory than all else, and where the vocabulary is large, more time.
@@ -9,16 +9,40 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-_places: ContextVar[tuple[nn.Module, Tensor, Tensor] | None] = ContextVar("places", default=None)
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where the logits of a forward pass are read.
+
+    Parameters
+    ----------
+    output_layer : torch.nn.Module
+        Of which view.
+    rows, columns : Tensor of shape (n_texts, n_nodes)
+        The places, in a batch of shape (n_rows, length).
+    narrows : bool
+        Whether the last decoder layer, too, may compute these places only.
+    """
+
+    output_layer: nn.Module
+    rows: Tensor
+    columns: Tensor
+    narrows: bool
+
+
+_places: ContextVar[Places | None] = ContextVar("places", default=None)
 _MARK = "_picks_places"
 
 
 @contextmanager
-def output_at(model: Any, rows: Tensor, columns: Tensor) -> Iterator[None]:
+def output_at(
+    model: Any, rows: Tensor, columns: Tensor, *, narrows: bool = False
+) -> Iterator[None]:
     """Let a model compute logits at these places only, instead of at all positions.
 
     Whatever an architecture does to its logits afterwards (scaling, capping) still happens. Each
@@ -30,6 +54,8 @@ def output_at(model: Any, rows: Tensor, columns: Tensor) -> Iterator[None]:
         A view of a causal language model.
     rows, columns : Tensor of shape (n_texts, n_nodes)
         The places, in a batch of shape (n_rows, length).
+    narrows : bool, default=False
+        Whether the last decoder layer, too, may compute these places only.
 
     Yields
     ------
@@ -38,11 +64,17 @@ def output_at(model: Any, rows: Tensor, columns: Tensor) -> Iterator[None]:
     """
     output_layer = model.get_output_embeddings()
     _install(output_layer)
-    token = _places.set((output_layer, rows, columns))
+    token = _places.set(Places(output_layer, rows, columns, narrows))
     try:
         yield
     finally:
         _places.reset(token)
+
+
+def places_to_narrow() -> Places | None:
+    """Return the places of this thread's forward pass, if the last layer may stop at them."""
+    places = _places.get()
+    return places if places is not None and places.narrows else None
 
 
 def _install(output_layer: nn.Module) -> None:
@@ -53,8 +85,7 @@ def _install(output_layer: nn.Module) -> None:
 
 def _pick(output_layer: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     places = _places.get()
-    if places is None or places[0] is not output_layer:
+    if places is None or places.output_layer is not output_layer:
         return arguments
-    _, rows, columns = places
     hidden, *others = arguments
-    return (hidden[rows, columns], *others)
+    return (hidden[places.rows, places.columns], *others)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from instructclf.engine.attention import KEYS_AND_VALUES, with_shared_prefix
 from instructclf.engine.loading import install_attention
+from instructclf.engine.narrowing import narrow_feed_forward
 from instructclf.exceptions import ScoringError
 
 _ATTENTION = "instructclf"
@@ -24,6 +25,8 @@ class Prefix(Protocol):
     length: int
     is_in_mask: bool
     """Whether masks have columns for it."""
+    narrows: bool
+    """Whether the last layer may compute only what is read of rows that follow on it."""
 
     def __init__(self, model: Any, ids: list[int]) -> None: ...
 
@@ -54,6 +57,7 @@ class PrefixCache:
     """
 
     is_in_mask = True
+    narrows = False
 
     def __init__(self, model: Any, ids: list[int]) -> None:
         self.length = len(ids)
@@ -101,6 +105,7 @@ class PrefixAttention:
     """
 
     is_in_mask = False
+    narrows = True
 
     def __init__(self, model: Any, ids: list[int]) -> None:
         self.length = len(ids)
@@ -109,6 +114,7 @@ class PrefixAttention:
             msg = "A layer keeps only the last tokens of a prefix, which rows cannot share as one."
             raise ScoringError(msg)
         install_attention(model, _ATTENTION, with_shared_prefix)
+        narrow_feed_forward(model)
 
     def inputs(self, n_rows: int) -> dict[str, Any]:  # noqa: ARG002  (rows share it as it is)
         """Return the prefix as the attention function takes it."""
@@ -118,7 +124,9 @@ class PrefixAttention:
         """Return the first tokens of it as a prefix, over the same keys and values."""
         part = copy.copy(self)
         part.length = n_tokens
-        part._layers = [(k[:, :, :n_tokens], v[:, :, :n_tokens]) for k, v in self._layers]
+        part._layers = [  # noqa: SLF001  (a copy of this very object)
+            (k[:, :, :n_tokens], v[:, :, :n_tokens]) for k, v in self._layers
+        ]
         return part
 
 

@@ -17,6 +17,7 @@ from instructclf.engine.forward import label_log_likelihoods
 from instructclf.engine.frozen_layers import FrozenLayers
 from instructclf.engine.layouts import Layout, LayoutFunction
 from instructclf.engine.prefixes import Prefix
+from instructclf.engine.quantization import compute_dtype
 from instructclf.engine.strategies import Strategy, tolerance
 from instructclf.engine.tuned_prefixes import DifferentiablePrefixAttention
 from instructclf.exceptions import ScoringError
@@ -51,13 +52,18 @@ class Replay:
         self._hidden: dict[EncodedPrompt, Tensor] = {}
 
     @torch.no_grad()
-    def store(self, batches: Batches) -> None:
+    def store(self, batches: Batches) -> dict[type[Prefix] | None, Prefix | None]:
         """Run the frozen layers on the prefix and on all prompts.
 
         Parameters
         ----------
         batches : sequence of (Strategy, sequence of EncodedPrompt)
             All prompts.
+
+        Returns
+        -------
+        dict of type to Prefix
+            The prefixes that the whole model made, of each kind that they share.
         """
         prefixes: dict[type[Prefix] | None, Prefix | None] = {None: None}
         for strategy, prompts in batches:
@@ -69,6 +75,7 @@ class Replay:
             forward = partial(label_log_likelihoods, self._model, prompts, keeping, prefixes[kind])
             hidden = self._frozen.record(forward)
             self._hidden |= zip(prompts, _split(hidden, keeping.layout), strict=True)
+        return prefixes
 
     def compute_prefix(self, kind: type[Prefix]) -> Prefix:
         """Return the prefix as the tuned layers see it."""
@@ -142,28 +149,28 @@ def make_replay(
         return None
     replay = Replay(model, n_frozen, prefix_ids)
     try:
-        replay.store(batches)
-        difference = max(_difference(model, replay, prefix_ids, *batch) for batch in batches[:1])
+        prefixes = replay.store(batches)
+        strategy, prompts = batches[0]
+        few = prompts if len(prompts) == 1 else [prompts[0], prompts[-1]]  # one of them is padded
+        difference = _difference(model, replay, strategy, few, prefixes[strategy.prefix])
     except (ScoringError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         _logger.debug("The frozen layers cannot be replayed: %s", error)
         return None
     _logger.debug("Replayed scores differ by %.2g", difference)
-    return replay if difference <= tolerance(model.get_input_embeddings().weight.dtype) else None
+    return replay if difference <= tolerance(compute_dtype(model)) else None
 
 
 @torch.no_grad()
 def _difference(
     model: Any,
     replay: Replay,
-    prefix_ids: list[int],
     strategy: Strategy,
     prompts: Sequence[EncodedPrompt],
+    prefix: Prefix | None,
 ) -> float:
     """Return how far replayed scores are from those of the whole model."""
-    kind = strategy.prefix
-    prefix = None if kind is None else kind(model, prefix_ids)
     expected = label_log_likelihoods(model, prompts, strategy.layout, prefix)
-    replayed = None if kind is None else replay.compute_prefix(kind)
+    replayed = None if strategy.prefix is None else replay.compute_prefix(strategy.prefix)
     scores = replay.label_log_likelihoods(prompts, strategy.layout, replayed)
     return (scores - expected).abs().max().item()
 

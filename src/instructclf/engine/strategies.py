@@ -18,6 +18,7 @@ from instructclf.engine.encoding import EncodedPrompt
 from instructclf.engine.forward import label_log_likelihoods
 from instructclf.engine.layouts import LayoutFunction, row_layout, tree_layout
 from instructclf.engine.prefixes import Prefix, PrefixAttention, PrefixCache
+from instructclf.engine.quantization import compute_dtype
 from instructclf.exceptions import ScoringError
 
 _logger = logging.getLogger(__name__)
@@ -166,7 +167,7 @@ def _architecture(model: Any) -> tuple[Hashable, ...]:
 def _check_causal(model: Any, probes: Sequence[EncodedPrompt], expected: torch.Tensor) -> None:
     together = label_log_likelihoods(model, probes, PLAIN.layout)
     difference = (together - expected).abs().max().item()
-    if difference > tolerance(model.get_input_embeddings().weight.dtype):
+    if difference > tolerance(compute_dtype(model)):
         msg = (
             f"Scores of {type(model).__name__} change by {difference:.2g} with the tokens that "
             "come after them, so it is no causal language model. Use a decoder, or set what makes "
@@ -200,7 +201,7 @@ def _is_exact(
         return False
     difference = (scores - expected).abs().max().item()
     _logger.debug("%s differs from plain prompts by %.2g", strategy, difference)
-    return difference <= tolerance(model.get_input_embeddings().weight.dtype)
+    return difference <= tolerance(compute_dtype(model))
 
 
 def tolerance(dtype: torch.dtype) -> float:

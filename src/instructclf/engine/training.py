@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from instructclf.engine.adapters import Adapter, LoraSettings
 from instructclf.engine.backpropagation import Backpropagation, BackpropagationSettings
+from instructclf.engine.budgets import is_out_of_memory
 from instructclf.engine.decoder_layers import n_frozen_layers
 from instructclf.engine.encoding import PromptEncoder
 from instructclf.engine.examples import Example, make_examples, shared_ids
@@ -232,7 +234,7 @@ class _Run:
 
     def _step(self, batch: Sequence[Example]) -> NDArray[np.float64]:
         """Take one optimiser step. Return the sums of both losses over the batch."""
-        sums = self._backpropagate(batch, self._scaler.scale).cpu().double().numpy()
+        sums = self._find_gradients(batch).cpu().double().numpy()
         self._check_finite(sums[0])
         self._scaler.unscale_(self._optimiser)
         torch.nn.utils.clip_grad_norm_(self._weights, _MAX_GRADIENT_NORM)
@@ -241,6 +243,17 @@ class _Run:
         self._schedule.step()
         self._optimiser.zero_grad(set_to_none=True)
         return sums
+
+    def _find_gradients(self, batch: Sequence[Example]) -> Tensor:
+        """Find the gradients of a batch. Where memory runs out, begin again in smaller parts."""
+        while True:
+            try:
+                return self._backpropagate(batch, self._scaler.scale)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._optimiser.zero_grad(set_to_none=True)
+                self._backpropagate.take_less(batch, error)
 
     def _check_finite(self, loss: float) -> None:
         if math.isfinite(loss):

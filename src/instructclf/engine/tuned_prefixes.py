@@ -75,6 +75,7 @@ class DifferentiablePrefixAttention:
     """
 
     is_in_mask = False
+    narrows = False
 
     def __init__(self, model: Any, ids: list[int]) -> None:
         self.length = len(ids)

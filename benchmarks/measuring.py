@@ -1,0 +1,347 @@
+"""Time, memory, arithmetic and versions: how every benchmark here measures.
+
+Seconds are CPU seconds of this process by default, beside wall-clock seconds: with one thread they
+are the same work, and a neighbour on the machine does not add to them. Variants are interleaved
+over rounds in one process, so that a slow minute slows all of them; every measurement is kept.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import gc
+import importlib
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+MIB = 2**20
+PACKAGES = (
+    "instructclf", "torch", "transformers", "tokenizers", "peft", "scikit-learn", "numpy",
+    "skorch", "lm-eval", "trl", "accelerate",
+)  # fmt: skip
+RESULTS = Path(__file__).with_name("results")
+_MARK = "RESULT "
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line decides for every benchmark.
+
+    Parameters
+    ----------
+    models : tuple of str
+        ``"llama135"`` and ``"bundled"``, or one of them.
+    rounds : int
+        How often each variant is measured.
+    toy : bool
+        Whether to run in seconds, on next to nothing, to see that everything works.
+    threads : int
+        Threads of torch and of the tokenizers.
+    out : Path
+        Where the JSON and the tables go.
+    seed : int
+        Decides texts, shots and random weights.
+    """
+
+    models: tuple[str, ...] = ("llama135", "bundled")
+    rounds: int = 3
+    toy: bool = False
+    threads: int = 1
+    out: Path = RESULTS
+    seed: int = 0
+
+
+# Time
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one measurement: of the processor, all threads together, and of the clock."""
+
+    cpu_s: float
+    wall_s: float
+
+
+def timed(call: Callable[[], Any]) -> tuple[Any, Timing]:
+    """Return what a call returns, and how long it took."""
+    gc.collect()
+    wall, cpu = time.perf_counter(), time.process_time()
+    value = call()
+    return value, Timing(time.process_time() - cpu, time.perf_counter() - wall)
+
+
+def interleave(
+    calls: Mapping[str, Callable[[], Any]], rounds: int, *, warm_up: bool = False
+) -> dict[str, list[Timing]]:
+    """Time every call once a round, beginning with another one each round.
+
+    Parameters
+    ----------
+    calls : mapping of str to callable
+        The variants.
+    rounds : int
+        How often each is timed.
+    warm_up : bool, default=False
+        Whether each runs once before, untimed.
+
+    Returns
+    -------
+    dict of str to list of Timing
+        All measurements.
+    """
+    names = list(calls)
+    if warm_up:
+        for call in calls.values():
+            call()
+    timings: dict[str, list[Timing]] = {name: [] for name in names}
+    for number in range(rounds):
+        shift = number % len(names)
+        for name in names[shift:] + names[:shift]:
+            _, timing = timed(calls[name])
+            timings[name].append(timing)
+    return timings
+
+
+def median(timings: Sequence[Timing], per: float = 1.0) -> Timing:
+    """Return the median seconds, of the processor and of the clock, divided by ``per``."""
+    return Timing(
+        statistics.median(timing.cpu_s for timing in timings) / per,
+        statistics.median(timing.wall_s for timing in timings) / per,
+    )
+
+
+def as_json(timings: Sequence[Timing]) -> list[dict[str, float]]:
+    """Return measurements as they stand in a JSON file."""
+    return [asdict(timing) for timing in timings]
+
+
+def set_threads(threads: int) -> None:
+    """Limit the threads of this process and of those it starts. Call it before anything else."""
+    for variable in _THREAD_VARIABLES:
+        os.environ[variable] = str(threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here needs the network
+    torch.set_num_threads(threads)
+
+
+# Memory
+
+
+@dataclass
+class PeakMemory:
+    """Resident memory in MiB: before, and at its highest inside ``peak_memory``."""
+
+    before: float = 0.0
+    peak: float = 0.0
+    is_reset: bool = field(default=True)
+
+    @property
+    def extra(self) -> float:
+        """How much came on top."""
+        return self.peak - self.before
+
+
+@contextmanager
+def peak_memory() -> Iterator[PeakMemory]:
+    """Measure the peak of resident memory inside the block.
+
+    On Linux the kernel's own high-water mark is set back first. Where that is not possible
+    (``is_reset`` is false) the mark is that of the whole process, and its own peak may be missed:
+    measure in a fresh process.
+    """
+    gc.collect()
+    _return_free_memory()
+    memory = PeakMemory()
+    memory.is_reset = _reset_peak()
+    memory.before = resident_mib()
+    yield memory
+    memory.peak = peak_mib()
+
+
+def resident_mib() -> float:
+    """Return the resident memory of this process."""
+    status = _process_status()
+    return status["VmRSS"] if status else peak_mib()
+
+
+def peak_mib() -> float:
+    """Return the highest resident memory of this process, since its start or the last reset."""
+    status = _process_status()
+    if status:
+        return status["VmHWM"]
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MIB
+
+
+def _process_status() -> dict[str, float]:
+    path = Path("/proc/self/status")
+    if not path.exists():
+        return {}
+    pairs = (line.split(":") for line in path.read_text().splitlines() if line.startswith("Vm"))
+    return {name: int(value.split()[0]) / 1024 for name, value in pairs}
+
+
+def _reset_peak() -> bool:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _return_free_memory() -> None:
+    """Give freed memory back, so that using it again counts."""
+    library = ctypes.util.find_library("c")
+    trim = getattr(ctypes.CDLL(library), "malloc_trim", None) if library else None
+    if trim is not None:
+        trim(0)
+
+
+# Fresh processes
+
+
+def run_fresh(entry: str, **arguments: Any) -> Any:
+    """Run a function in a new interpreter and return what it returns.
+
+    Parameters
+    ----------
+    entry : str
+        ``"module:function"`` of this folder.
+    **arguments
+        Its keyword arguments. They and the result must be what JSON knows.
+
+    Returns
+    -------
+    object
+        The result.
+
+    Raises
+    ------
+    RuntimeError
+        If the process failed, with what it wrote.
+    """
+    command = [sys.executable, str(Path(__file__)), entry]
+    done = subprocess.run(
+        command, input=json.dumps(arguments), capture_output=True, text=True, check=False
+    )
+    results = [line for line in done.stdout.splitlines() if line.startswith(_MARK)]
+    if done.returncode or not results:
+        msg = f"{entry} failed in its own process:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        raise RuntimeError(msg)
+    return json.loads(results[-1].removeprefix(_MARK))
+
+
+def run_fresh_each(
+    entry: str, arguments: Mapping[str, Mapping[str, Any]], *, at_once: int = 2
+) -> dict[str, Any]:
+    """Run a function in a new interpreter for each set of arguments, some at the same time.
+
+    For memory only: seconds of processes that run side by side would not be worth anything.
+    """
+    with ThreadPoolExecutor(at_once) as pool:
+        running = {
+            name: pool.submit(run_fresh, entry, **options) for name, options in arguments.items()
+        }
+        return {name: future.result() for name, future in running.items()}
+
+
+def _answer(entry: str, arguments: str) -> None:
+    module, _, function = entry.partition(":")
+    result = getattr(importlib.import_module(module), function)(**json.loads(arguments))
+    print(_MARK + json.dumps(result))
+
+
+# Arithmetic
+
+
+def matrix_multiply_rate(
+    shapes: Sequence[tuple[int, int, int]], *, repeats: int = 3, seconds: float = 0.25
+) -> float:
+    """Return the arithmetic speed of float32 matrix products, in GFLOP per CPU second.
+
+    Parameters
+    ----------
+    shapes : sequence of (int, int, int)
+        Rows, inputs and outputs of each product. The rate is that of all of them in turn, as a
+        layer of a model needs them.
+    repeats : int, default=3
+        The best of so many is taken: the ceiling, not the average.
+    seconds : float, default=0.25
+        About how long each takes.
+
+    Returns
+    -------
+    float
+        2 · rows · inputs · outputs over seconds, summed over the shapes.
+    """
+    operands = [(torch.randn(m, k), torch.randn(n, k)) for m, k, n in shapes]
+    n_operations = sum(2 * m * k * n for m, k, n in shapes)
+    loops = max(1, int(seconds * 8e10 / n_operations))
+
+    def multiply() -> None:
+        for _ in range(loops):
+            for left, right in operands:
+                torch.nn.functional.linear(left, right)
+
+    multiply()
+    best = min(timed(multiply)[1].cpu_s for _ in range(repeats))
+    return n_operations * loops / best / 1e9
+
+
+# Where and with what
+
+
+def environment(settings: Settings) -> dict[str, Any]:
+    """Return versions, processor, threads and date: nothing that names the machine."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": settings.threads,
+        "rounds": settings.rounds,
+        "toy": settings.toy,
+        "seed": settings.seed,
+        "packages": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    vector = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_tile") if _has(lines, name)]
+    return " ".join([names[0] if names else platform.machine(), *vector])
+
+
+def _has(lines: Sequence[str], flag: str) -> bool:
+    return any(line.startswith("flags") and flag in line.split() for line in lines)
+
+
+if __name__ == "__main__":
+    _answer(sys.argv[1], sys.stdin.read())

@@ -1,0 +1,162 @@
+"""The models that the benchmarks run on, and what they cost by arithmetic alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from instructclf import bundled
+
+LLAMA135 = "llama135"
+BUNDLED = "bundled"
+MODELS = (LLAMA135, BUNDLED)
+
+_SMOLLM2_135M = {
+    "hidden_size": 576,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "intermediate_size": 1536,
+    "vocab_size": 49_152,
+    "max_position_embeddings": 8192,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 100_000.0},
+}
+_TOY = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 128,
+    "vocab_size": 8192,
+    "max_position_embeddings": 4096,
+}
+
+
+def load(name: str, *, toy: bool = False, seed: int = 0) -> tuple[Any, Any]:
+    """Return a causal language model in float32, frozen, and its tokenizer.
+
+    Parameters
+    ----------
+    name : {"llama135", "bundled"}
+        ``"bundled"`` is the model that ships. ``"llama135"`` has the shape of SmolLM2-135M and
+        random weights, which say nothing about accuracy, only about speed and equality. It reads
+        with the bundled tokenizer: the 8,192 ids of that are all below its 49,152, and the output
+        layer is as wide as if all were in use.
+    toy : bool, default=False
+        Whether to take two small random layers instead.
+    seed : int, default=0
+        Decides random weights.
+
+    Returns
+    -------
+    tuple of (model, tokenizer)
+        As ``PromptClassifier(model=...)`` takes them.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(str(bundled.model_path()))
+    if toy:
+        return _random(_TOY, tokenizer, seed), tokenizer
+    if name == LLAMA135:
+        return _random(_SMOLLM2_135M, tokenizer, seed), tokenizer
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        str(bundled.model_path()), dtype="float32", use_safetensors=True
+    )
+    return model.requires_grad_(requires_grad=False).eval(), tokenizer
+
+
+def save(name: str, folder: str, *, toy: bool = False, seed: int = 0) -> str:
+    """Write a model to a folder, for what loads models by name. Returns the folder."""
+    model, tokenizer = load(name, toy=toy, seed=seed)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _random(shape: dict[str, Any], tokenizer: Any, seed: int) -> Any:
+    config = AutoConfig.for_model(
+        "llama",
+        **shape,
+        tie_word_embeddings=True,
+        initializer_range=0.05,  # wide enough that log-likelihoods differ by several units
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    return model.requires_grad_(requires_grad=False).eval()
+
+
+# Arithmetic
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What a pass through a decoder with gated feed-forward layers takes at least.
+
+    Parameters
+    ----------
+    layers, hidden, heads, key_heads, width, feed_forward, vocabulary : int
+        The shape of the model; ``width`` is that of a head.
+    """
+
+    layers: int
+    hidden: int
+    heads: int
+    key_heads: int
+    width: int
+    feed_forward: int
+    vocabulary: int
+
+    @classmethod
+    def of(cls, model: Any) -> Arithmetic:
+        """Read the shape off a model."""
+        config = model.config.get_text_config()
+        even = config.hidden_size // config.num_attention_heads
+        return cls(
+            config.num_hidden_layers,
+            config.hidden_size,
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            getattr(config, "head_dim", None) or even,
+            config.intermediate_size,
+            config.vocab_size,
+        )
+
+    def products(self, rows: int) -> list[tuple[int, int, int]]:
+        """Return rows, inputs and outputs of each matrix product of one layer."""
+        queries, keys = self.heads * self.width, self.key_heads * self.width
+        return [
+            (rows, self.hidden, queries),
+            (rows, self.hidden, keys),
+            (rows, self.hidden, keys),
+            (rows, queries, self.hidden),
+            (rows, self.hidden, self.feed_forward),
+            (rows, self.hidden, self.feed_forward),
+            (rows, self.feed_forward, self.hidden),
+        ]
+
+    def forward(self, tokens: float, before: float, outputs: float) -> float:
+        """Return the floating-point operations of tokens that follow on others.
+
+        Parameters
+        ----------
+        tokens : float
+            How many tokens go through the layers.
+        before : float
+            How many tokens stand before the first of them and are attended to.
+        outputs : float
+            At how many positions the distribution over the vocabulary is computed.
+
+        Returns
+        -------
+        float
+            Two for each multiplication and addition. Attention counts what a token may see.
+        """
+        linear = tokens * self.layers * sum(2 * k * n for _, k, n in self.products(1))
+        seen = tokens * before + tokens * (tokens + 1) / 2
+        attention = 4 * self.layers * self.heads * self.width * seen
+        return linear + attention + outputs * 2 * self.hidden * self.vocabulary

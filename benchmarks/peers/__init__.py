@@ -1,0 +1,1 @@
+"""What instructclf is measured against, each at its best settings."""

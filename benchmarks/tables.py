@@ -1,0 +1,127 @@
+"""Records → JSON files, and the Markdown tables made from them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of a page.
+
+    Parameters
+    ----------
+    title : str
+        What stands above it.
+    header : sequence of str
+        One entry a column.
+    rows : sequence of sequence of str
+        One entry a cell.
+    notes : sequence of str, default=()
+        Sentences below it.
+    """
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+
+
+def markdown(table: Table) -> str:
+    """Return a table as Markdown, with its title before it and its notes after it."""
+    lines = [f"**{table.title}**", "", _row(table.header), _row(_rule(table.header))]
+    lines += [_row(row) for row in table.rows]
+    for note in table.notes:
+        lines += ["", note]
+    return "\n".join(lines) + "\n"
+
+
+def page(record: dict[str, Any], tables: Iterable[Table]) -> str:
+    """Return the tables of one benchmark, and under which circumstances it was measured."""
+    return "\n".join([*(markdown(table) for table in tables), circumstances(record["environment"])])
+
+
+def circumstances(environment: dict[str, Any]) -> str:
+    """Return one sentence about machine, versions and date."""
+    packages = ", ".join(f"{name} {v}" for name, v in environment["packages"].items() if v)
+    toy = " **Toy size: these numbers mean nothing.**" if environment["toy"] else ""
+    return (
+        f"Measured on {environment['date']}, {environment['processor']}, {environment['cores']} "
+        f"cores, {environment['threads']} thread(s), {environment['rounds']} round(s), Python "
+        f"{environment['python']}, {packages}.{toy}\n"
+    )
+
+
+def save_record(record: dict[str, Any], name: str, out: Path) -> Path:
+    """Write a record to ``<out>/<name>.json``."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"{name}.json"
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def load_record(name: str, out: Path) -> dict[str, Any]:
+    """Read a record from ``<out>/<name>.json``."""
+    return json.loads((out / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def save_page(text: str, name: str, out: Path) -> Path:
+    """Write Markdown to ``<out>/<name>.md``."""
+    path = out / f"{name}.md"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+# Cells
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number with so many significant digits, ``—`` for none."""
+    if value is None:
+        return "—"
+    if value == 0:
+        return "0"
+    if abs(value) >= 10 ** (digits - 1):
+        return f"{value:,.0f}"
+    text = f"{value:.{digits}g}"
+    return f"{float(text):.10f}".rstrip("0").rstrip(".") if "e-0" in text else text
+
+
+def times(value: float | None) -> str:
+    """Return a ratio, such as 16.3 and the sign."""
+    return "—" if value is None else f"{number(value)}{TIMES}"
+
+
+def small(value: float | None) -> str:
+    """Return a small number in powers of ten, such as a difference of log-probabilities."""
+    return "—" if value is None else f"{value:.1e}"
+
+
+def at_least(value: float | None, target: float) -> str:
+    """Return a ratio's target and whether it was met."""
+    return _verdict(value, f"≥ {target:g}{TIMES}", met=value is not None and value >= target)
+
+
+def at_most(value: float | None, target: float, unit: str = TIMES) -> str:
+    """Return an upper target and whether it was met."""
+    return _verdict(value, f"≤ {target:g}{unit}", met=value is not None and value <= target)
+
+
+def _verdict(value: float | None, target: str, *, met: bool) -> str:
+    if value is None:
+        return f"{target}, not measured"
+    return f"{target}, {'met' if met else '**missed**'}"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def _rule(header: Sequence[str]) -> list[str]:
+    return ["---", *["---:"] * (len(header) - 1)]

@@ -1,0 +1,428 @@
+"""LoRA tuning against the trainers that people use: seconds, memory, and what a fit adds to steps.
+
+Everyone trains the same adapter on the same base weights, rows, batch size and number of optimiser
+steps. The peers minimise the language loss of the response. We minimise it and the loss of the
+label among the labels, read from the same logits; ``agreement.py`` shows that where the objective
+is the same, losses and gradients are.
+"""
+
+from __future__ import annotations
+
+import inspect
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import agreement
+import models
+import texts
+import torch
+import transformers
+from fits import our_classifier, render, without_restart
+from measuring import Settings, as_json, interleave, peak_memory, run_fresh, set_threads
+from peers.trainers import (
+    TuningSettings,
+    fit_with_loop,
+    fit_with_trainer,
+    tokenised,
+)
+from peers.trl_sft import fit_with_trl
+from tables import Table, at_least, at_most, number, times
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from instructclf import InstructionTunedClassifier
+from instructclf.engine.views import shared_view
+
+QUERIES_AND_VALUES = ("q_proj", "v_proj")
+ALL_LINEAR = "all-linear"
+
+OURS, OURS_BF16, OURS_UPPER = "instructclf", "instructclf, bf16 base", "instructclf, upper layers"
+TRAINER, TRAINER_GROUPED = "Trainer", "Trainer, grouped by length"
+TRL, TRL_GROUPED = "TRL", "TRL, grouped by length"
+LOOP, LOOP_BF16 = "plain loop", "plain loop, bf16 base"
+
+_PEERS: dict[str, Callable[..., None]] = {
+    TRAINER: fit_with_trainer,
+    TRAINER_GROUPED: lambda *fit: fit_with_trainer(*fit, is_grouped=True),
+    TRL: fit_with_trl,
+    TRL_GROUPED: lambda *fit: fit_with_trl(*fit, is_grouped=True),
+    LOOP: fit_with_loop,
+    LOOP_BF16: fit_with_loop,
+}
+_UPPER_SHARE = 8 / 30
+"""Of the layers, where only the upper ones are tuned."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Rows to tune on, and who does it.
+
+    Parameters
+    ----------
+    model : str
+        A name in ``models.MODELS``.
+    n_rows : int
+        How many rows.
+    texts : str
+        ``"reviews"`` as they are, or ``"long"`` ones of about 110 tokens.
+    targets : str or tuple of str
+        The layers that get an update.
+    n_epochs : int
+        Passes over the rows.
+    variants : tuple of str
+        Who tunes.
+    measures_memory : bool, default=False
+        Whether peaks of memory are measured too, each in its own process.
+    at_most_rounds : int, default=99
+        For what takes minutes.
+    """
+
+    model: str
+    n_rows: int
+    texts: str
+    targets: str | tuple[str, ...]
+    n_epochs: int
+    variants: tuple[str, ...]
+    measures_memory: bool = False
+    at_most_rounds: int = 99
+
+    @property
+    def title(self) -> str:
+        layers = "all linear layers" if self.targets == ALL_LINEAR else "queries and values"
+        kind = {"reviews": "reviews", "long": "long reviews"}[self.texts]
+        return f"{self.model}, {self.n_rows} {kind}, {self.n_epochs} epoch(s), {layers}"
+
+
+_ALL = (LOOP, LOOP_BF16, TRAINER, TRAINER_GROUPED, TRL, OURS, OURS_BF16)
+_MAIN = (LOOP, TRAINER, TRL, OURS, OURS_BF16)
+_GROUPED = (TRAINER_GROUPED, TRL_GROUPED, OURS, OURS_BF16)
+_OF_TRAINER = (TRAINER, OURS, OURS_BF16)
+_QV = QUERIES_AND_VALUES
+CASES = (
+    Case("llama135", 16, "reviews", _QV, 1, _MAIN, measures_memory=True, at_most_rounds=2),
+    Case("llama135", 16, "reviews", ALL_LINEAR, 1, _OF_TRAINER, at_most_rounds=1),
+    Case("bundled", 16, "reviews", _QV, 2, _ALL, measures_memory=True),
+    Case("bundled", 16, "reviews", ALL_LINEAR, 2, _MAIN, measures_memory=True),
+    Case("bundled", 16, "long", _QV, 2, _MAIN),
+    Case("bundled", 512, "reviews", _QV, 1, _GROUPED, at_most_rounds=1),
+)
+"""What takes minutes a round is measured less often."""
+UPPER_CASES = (
+    Case("llama135", 16, "reviews", ALL_LINEAR, 10, (OURS, OURS_UPPER), at_most_rounds=1),
+    Case("bundled", 16, "reviews", ALL_LINEAR, 10, (OURS, OURS_UPPER)),
+)
+
+
+class Bench:
+    """A model in memory with the rows of a case, and every way to tune on them.
+
+    Parameters
+    ----------
+    case : Case
+        What is tuned.
+    toy : bool
+        Whether to take a model of two small layers.
+    seed : int
+        Decides texts and random weights.
+    """
+
+    def __init__(self, case: Case, *, toy: bool, seed: int) -> None:
+        self.case = case
+        self._loaded: dict[str, Any] = {}
+        self._load = lambda: models.load(case.model, toy=toy, seed=seed)
+        self._loaded["float32"], self.tokenizer = self._load()
+        rows = (
+            texts.reviews(case.n_rows)
+            if case.texts == "reviews"
+            else texts.paired_reviews(
+                self.tokenizer, texts.TEXT, case.n_rows, texts.TWO_LABELS, seed=seed
+            )
+        )
+        self.texts, self.labels = rows.texts, rows.labels
+        self.settings = TuningSettings(n_epochs=case.n_epochs, targets=case.targets)
+        self.rows = render(self.texts, self.labels)
+
+    def model(self, variant: str) -> Any:
+        """Return the base model of a variant, converted at its first use."""
+        dtype = "bfloat16" if variant in {OURS_BF16, LOOP_BF16} else "float32"
+        if dtype not in self._loaded:
+            self._loaded[dtype] = self._load()[0].to(getattr(torch, dtype))
+        return self._loaded[dtype]
+
+    def keep_only(self, variant: str) -> None:
+        """Forget what this variant does not read, before memory is measured."""
+        wanted = self.model(variant)
+        self._loaded = {name: model for name, model in self._loaded.items() if model is wanted}
+
+    def fit(self, variant: str) -> Any:
+        """Tune once."""
+        if variant in {OURS, OURS_BF16, OURS_UPPER}:
+            return self._fit_ours(variant)
+        # The peers change a model. A view costs milliseconds and holds no weights.
+        view = shared_view(self.model(variant))
+        return _PEERS[variant](view, self.tokenizer, self.rows, self.settings)
+
+    def _fit_ours(self, variant: str) -> Any:
+        model = self.model(variant)
+        options: dict[str, Any] = {}
+        if variant == OURS_UPPER:
+            n_layers = model.config.num_hidden_layers
+            options["n_tuned_layers"] = max(1, round(n_layers * _UPPER_SHARE))
+        classifier = our_classifier((model, self.tokenizer), self.settings, **options)
+        with without_restart():
+            return classifier.fit(self.texts, self.labels)
+
+    def n_tokens(self) -> dict[str, float]:
+        """Return how long the rows are, with their prompts, and the prompt that all share."""
+        lengths = [len(row["input_ids"]) for row in tokenised(self.rows, self.tokenizer)]
+        empty = self.tokenizer(render([""], ["positive"])[0].prompt).input_ids
+        return {"mean": statistics.mean(lengths), "longest": max(lengths), "empty": len(empty)}
+
+
+def has_upper_layers() -> bool:
+    """Say whether this version of the package can tune upper layers only."""
+    return "n_tuned_layers" in inspect.signature(InstructionTunedClassifier).parameters
+
+
+class StepClock:
+    """Tell the optimiser's steps from everything else in a fit, whoever makes it.
+
+    Steps begin with the first forward pass that keeps gradients and end with the last update.
+    Times are CPU seconds. What stands before, between two fits or after is not a step's.
+    """
+
+    def __init__(self) -> None:
+        self.n_steps = 0
+        self._first: float | None = None
+        self._last = 0.0
+
+    def __enter__(self) -> StepClock:
+        self._forward = register_module_forward_pre_hook(self._before_forward)
+        self._step = register_optimizer_step_post_hook(self._after_step)
+        self._start = time.process_time()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._end = time.process_time()
+        self._forward.remove()
+        self._step.remove()
+
+    def _before_forward(self, *_: Any) -> None:
+        if torch.is_grad_enabled():
+            self._first = time.process_time()
+            self._forward.remove()
+
+    def _after_step(self, *_: Any) -> None:
+        self.n_steps += 1
+        self._last = time.process_time()
+
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds of one step, and those of the fit beyond its steps."""
+        inside = self._last - (self._first or 0.0)
+        return {
+            "step_s": inside / self.n_steps,
+            "beyond_s": self._end - self._start - inside,
+            "n_steps": self.n_steps,
+        }
+
+
+# Measuring
+
+
+def measure(settings: Settings) -> dict[str, Any]:
+    """Measure every case, and compare losses and gradients."""
+    transformers.logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    cases = [_measure_case(case, settings) for case in _chosen(CASES, settings)]
+    upper = []
+    if has_upper_layers():
+        upper = [_measure_case(case, settings) for case in _chosen(UPPER_CASES, settings)]
+    return {"cases": cases, "upper": upper, "agreement": agreement.measure(settings)}
+
+
+def _chosen(cases: Sequence[Case], settings: Settings) -> list[Case]:
+    """Return the cases of the models asked for. At toy size one is enough to see it work."""
+    chosen = [case for case in cases if case.model in settings.models]
+    if not settings.toy:
+        return chosen
+    return [replace(case, n_epochs=1) for case in chosen[:1]]
+
+
+def _measure_case(case: Case, settings: Settings) -> dict[str, Any]:
+    print(f"tuning: {case.title}", flush=True)
+    bench = Bench(case, toy=settings.toy, seed=settings.seed)
+    clocks: dict[str, list[dict[str, float]]] = {variant: [] for variant in case.variants}
+
+    def fit(variant: str) -> None:
+        with StepClock() as clock:
+            bench.fit(variant)
+        clocks[variant].append(clock.seconds())
+
+    for variant in case.variants:
+        bench.model(variant)  # converted before anything is timed
+    _warm_up(case, settings.seed)
+    rounds = min(settings.rounds, case.at_most_rounds)
+    calls = {variant: _call(fit, variant) for variant in case.variants}
+    timings = interleave(calls, rounds)
+    _check_steps(case, bench, clocks)
+    return {
+        "title": case.title,
+        "tokens": bench.n_tokens(),
+        "case": asdict(case),
+        "timings": {variant: as_json(measured) for variant, measured in timings.items()},
+        "steps": clocks,
+        "peaks": _peaks(case, settings) if case.measures_memory else {},
+    }
+
+
+def _call(fit: Callable[[str], None], variant: str) -> Callable[[], None]:
+    return lambda: fit(variant)
+
+
+def _warm_up(case: Case, seed: int) -> None:
+    """Import what every variant imports, on a model of two small layers."""
+    small = Bench(replace(case, n_rows=2, n_epochs=1, texts="long"), toy=True, seed=seed)
+    for variant in case.variants:
+        small.fit(variant)
+
+
+def _check_steps(case: Case, bench: Bench, clocks: dict[str, list[dict[str, float]]]) -> None:
+    expected = bench.settings.n_steps(case.n_rows)
+    for variant, measured in clocks.items():
+        if any(clock["n_steps"] != expected for clock in measured):
+            msg = f"{variant} took {measured[0]['n_steps']} steps where all take {expected}."
+            raise RuntimeError(msg)
+
+
+def _peaks(case: Case, settings: Settings) -> dict[str, float]:
+    """Return each variant's peak in MiB above the model in memory, each in a fresh process."""
+    short = asdict(replace(case, n_epochs=1))  # the peak is that of the largest batch
+    return {
+        variant: run_fresh(
+            "tuning:peak_of_fit",
+            case=short,
+            variant=variant,
+            toy=settings.toy,
+            seed=settings.seed,
+            threads=settings.threads,
+        )
+        for variant in ((TRAINER, OURS) if settings.toy else case.variants)
+    }
+
+
+def peak_of_fit(case: dict[str, Any], variant: str, toy: bool, seed: int, threads: int) -> float:  # noqa: FBT001  (called by name, with what JSON knows)
+    """Return the peak memory of one fit above what was there before it, in MiB."""
+    set_threads(threads)
+    if isinstance(case["targets"], list):
+        case["targets"] = tuple(case["targets"])
+    own = Case(**{**case, "variants": (variant,)})
+    _warm_up(own, seed)
+    bench = Bench(own, toy=toy, seed=seed)
+    bench.keep_only(variant)
+    _read_once(bench.model(variant))
+    with peak_memory() as memory:
+        bench.fit(variant)
+    return memory.extra
+
+
+def _read_once(model: Any) -> None:
+    """Touch all weights: those of a mapped file count as memory only once they are read."""
+    for parameter in model.parameters():
+        parameter.sum()
+
+
+# Tables
+
+
+def tabulate(record: dict[str, Any]) -> list[Table]:
+    """Return a table for each case, then those of upper layers and of agreement."""
+    tables = [_case_table(case) for case in record["cases"]]
+    tables += [_upper_table(case) for case in record["upper"]]
+    return [*tables, *agreement.tabulate(record["agreement"])]
+
+
+_TIME_TARGETS = {TRAINER: 2.5, TRL: 3.0}
+_MEMORY_TARGETS = {TRAINER: 2.0}
+_BF16_TARGET = 3.5
+_UPPER_TARGET = 3.0
+_BEYOND_MS = 100
+
+
+def _case_table(case: dict[str, Any]) -> Table:
+    seconds, peaks = _medians(case), case["peaks"]
+    rows = []
+    for variant in case["case"]["variants"]:
+        steps = case["steps"][variant]
+        beyond = 1e3 * statistics.median(step["beyond_s"] for step in steps)
+        more_memory = _ratio(peaks.get(variant), peaks.get(OURS))
+        rows.append(
+            (
+                variant,
+                number(seconds[variant]),
+                number(1e3 * statistics.median(step["step_s"] for step in steps)),
+                number(beyond),
+                times(seconds[variant] / seconds[OURS]),
+                number(peaks.get(variant)),
+                times(more_memory),
+                "; ".join(_verdicts(variant, case, seconds, beyond, more_memory)),
+            )
+        )
+    tokens = case["tokens"]
+    note = (
+        f"Rows have {tokens['mean']:.0f} tokens on average and {tokens['longest']} at most, of "
+        f"which {tokens['empty']} are the prompt without a text. CPU seconds, medians of "
+        f"{len(next(iter(case['steps'].values())))} round(s), "
+        f"{next(iter(case['steps'].values()))[0]['n_steps']} optimiser steps a fit. Memory is the "
+        "peak above the base model, one process each."
+    )
+    header = ("", "s a fit", "ms a step", "ms beyond steps", "time over ours", "peak MiB",
+              "memory over ours", "target")  # fmt: skip
+    return Table(f"Tuning: {case['title']}", header, rows, (note,))
+
+
+def _verdicts(
+    variant: str,
+    case: dict[str, Any],
+    seconds: dict[str, float],
+    beyond: float,
+    more_memory: float | None,
+) -> list[str]:
+    verdicts = []
+    is_small = case["case"]["n_rows"] <= 16
+    if variant in _TIME_TARGETS and is_small:
+        ratio = seconds[variant] / seconds[OURS]
+        verdicts.append("time " + at_least(ratio, _TIME_TARGETS[variant]))
+    if variant in _MEMORY_TARGETS and is_small and more_memory is not None:
+        verdicts.append("memory " + at_least(more_memory, _MEMORY_TARGETS[variant]))
+    if variant == OURS_BF16 and LOOP in seconds:
+        verdicts.append(
+            "plain loop over it " + at_least(seconds[LOOP] / seconds[variant], _BF16_TARGET)
+        )
+    if variant == OURS:
+        verdicts.append("beyond steps " + at_most(beyond, _BEYOND_MS, " ms"))
+    return verdicts
+
+
+def _upper_table(case: dict[str, Any]) -> Table:
+    seconds = _medians(case)
+    rows = [(v, number(seconds[v]), times(seconds[OURS] / seconds[v])) for v in seconds]
+    ratio = seconds[OURS] / seconds[OURS_UPPER]
+    note = (
+        f"Activations below the tuned layers are computed once. {at_least(ratio, _UPPER_TARGET)}."
+    )
+    return Table(f"Upper layers only: {case['title']}", ("", "s a fit", "faster by"), rows, (note,))
+
+
+def _medians(case: dict[str, Any]) -> dict[str, float]:
+    return {
+        variant: statistics.median(timing["cpu_s"] for timing in timings)
+        for variant, timings in case["timings"].items()
+    }
+
+
+def _ratio(one: float | None, other: float | None) -> float | None:
+    return one / other if one is not None and other else None

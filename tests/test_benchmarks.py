@@ -1,0 +1,169 @@
+"""What the benchmarks measure with, and that peers written by hand score what ours scores."""
+
+import importlib
+import json
+import platform
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from instructclf import PromptClassifier
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+MODULES = ("measuring", "models", "peers", "peers.forwards", "tables")
+LABELS = ("negative", "positive", "somewhat negative", "very negative", "very positive")
+TEXTS = ["I like it", "A long text that goes on for a while", "", "No."]
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Return a function that imports a module of the benchmarks, forgotten after the test."""
+    monkeypatch.syspath_prepend(FOLDER)
+    for name in MODULES:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    yield importlib.import_module
+    for name in MODULES:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def tables(load):
+    return load("tables")
+
+
+@pytest.fixture
+def measuring(load):
+    return load("measuring")
+
+
+# Tables
+
+
+def test_table_becomes_markdown_with_notes_below_it(tables):
+    table = tables.Table("Speed", ["who", "s"], [["ours", "1"], ["theirs", "20"]], ["A note."])
+    assert tables.markdown(table) == (
+        "**Speed**\n\n| who | s |\n| --- | ---: |\n| ours | 1 |\n| theirs | 20 |\n\nA note.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "—"), (0, "0"), (0.0000123, "0.0000123"), (1.2345, "1.23"), (14.26, "14.3"),
+     (1234.5, "1,234"), (100_000, "100,000")],
+)  # fmt: skip
+def test_number_keeps_three_digits(tables, value, text):
+    assert tables.number(value) == text
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(15, "met"), (14.9, "missed"), (None, "measured")])
+def test_target_says_whether_it_was_met(tables, value, verdict):
+    assert tables.at_least(value, 15).replace("*", "").endswith(verdict)
+
+
+def test_upper_target_is_missed_from_above(tables):
+    assert "missed" in tables.at_most(1.3, 1.25)
+    assert tables.at_most(1.25, 1.25).endswith(", met")
+
+
+def test_page_is_made_from_the_record_on_disk(tables, measuring, tmp_path):
+    settings = measuring.Settings(toy=True)
+    tables.save_record({"environment": measuring.environment(settings)}, "name", tmp_path)
+    text = tables.page(tables.load_record("name", tmp_path), [])
+    assert "these numbers mean nothing" in text
+    assert "torch" in text
+
+
+# Measuring
+
+
+def test_environment_does_not_name_the_machine(measuring):
+    written = json.dumps(measuring.environment(measuring.Settings()))
+    assert platform.node() not in written
+    assert str(Path.home()) not in written
+
+
+def test_each_round_begins_with_another_variant(measuring):
+    order = []
+    calls = {name: lambda name=name: order.append(name) for name in "abc"}
+    timings = measuring.interleave(calls, rounds=2)
+    assert "".join(order) == "abcbca"
+    assert [len(values) for values in timings.values()] == [2, 2, 2]
+
+
+def test_median_is_of_each_clock_and_divided(measuring):
+    timings = [measuring.Timing(cpu, wall) for cpu, wall in ((1, 30), (2, 10), (9, 20))]
+    assert measuring.median(timings, per=2) == measuring.Timing(1, 10)
+
+
+def test_peak_memory_sees_what_is_gone_again(measuring):
+    with measuring.peak_memory() as used:
+        np.ones(16 * measuring.MIB).sum()  # 128 MiB
+    if not used.is_reset:
+        pytest.skip("the mark cannot be set back here")
+    assert 120 < used.extra < 256
+
+
+def test_a_process_of_its_own_answers(measuring):
+    assert measuring.run_fresh("tables:number", value=1234.5) == "1,234"
+
+
+def test_a_process_that_fails_says_why(measuring):
+    with pytest.raises(RuntimeError, match="there_is_none"):
+        measuring.run_fresh("tables:there_is_none")
+
+
+# Peers
+
+
+def test_tree_of_labels_reads_every_token_once_a_label(load):
+    tree = load("peers.forwards").Tree.of([[1], [2, 3], [2, 4, 5]])
+    assert tree.paths == [(), (2,), (2, 4)]
+    assert tree.reads == [(0, 0, 1), (1, 0, 2), (1, 1, 3), (2, 0, 2), (2, 1, 4), (2, 2, 5)]
+
+
+@pytest.fixture
+def task(load, model, tokenizer):
+    """The same requests for ours and for peers: five labels after two shots."""
+    shots = [f"thing {i}" for i in range(5)]
+    classifier = PromptClassifier((model, tokenizer), n_shots=5, calibration=None, random_state=0)
+    classifier.fit(shots, list(LABELS))
+    prompts = load("peers.forwards").Task(model, tokenizer, LABELS, classifier.get_prompt)
+    return prompts, classifier.label_log_likelihood(TEXTS)
+
+
+def test_plain_peer_scores_what_ours_scores(load, task):
+    prompts, expected = task
+    forwards = load("peers.forwards")
+    np.testing.assert_allclose(forwards.plain(prompts, TEXTS), expected, atol=1e-4)
+    np.testing.assert_allclose(forwards.plain(prompts, TEXTS, keep=True), expected, atol=1e-4)
+
+
+def test_padded_peer_scores_what_ours_scores(load, task):
+    prompts, expected = task
+    scores = load("peers.forwards").padded(prompts, TEXTS, batch=3)
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("how", ["copied", "expanded"])
+@pytest.mark.parametrize("grouped", [False, True], ids=["repeated", "grouped"])
+def test_peer_with_a_prefix_cache_scores_what_ours_scores(load, task, how, grouped):
+    prompts, expected = task
+    forwards = load("peers.forwards")
+    prefix = forwards.Prefix(prompts, TEXTS)
+    scores = forwards.prefix_cache(prompts, TEXTS, batch=3, how=how, prefix=prefix, grouped=grouped)
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+
+
+# Arithmetic
+
+
+def test_arithmetic_multiplies_every_weight_once_a_token(load, model):
+    shape = load("models").Arithmetic.of(model)
+    weights = [p for name, p in model.named_parameters() if "_proj" in name]
+    n_weights = sum(weight.numel() for weight in weights)
+    one, two = (shape.forward(n, before=0, outputs=0) for n in (1, 2))
+    attention = 4 * shape.layers * shape.heads * shape.width
+    assert one == 2 * n_weights + attention
+    assert two == 4 * n_weights + 3 * attention  # the second token sees the first
