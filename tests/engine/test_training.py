@@ -341,7 +341,7 @@ def test_texts_too_long_are_cut_with_one_warning(tokenizer):
     assert len(seen) == 1
 
 
-@pytest.mark.parametrize("limit", [40, 80])
+@pytest.mark.parametrize("limit", [70, 100])
 def test_where_memory_runs_out_tuning_goes_on_with_less_at_once(limit, tokenizer, monkeypatch):
     """A backward pass stands for the device: with too many tokens it fails as one does."""
     base = make_base(tokenizer)

@@ -23,7 +23,7 @@ from instructclf.exceptions import ScoringError
 
 _logger = logging.getLogger(__name__)
 
-_N_PREFIX, _N_OWN = 40, 10
+_N_PREFIX, _N_OWN = 20, 6
 """Tokens of a probe: enough to tell a wrong mask or position from a right one."""
 _LENGTH_LIMITS = (
     "sliding_window",
