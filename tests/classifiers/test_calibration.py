@@ -1,17 +1,32 @@
-"""Bias and temperature, against numbers computed by hand."""
+"""Bias, temperature and label mass, against numbers computed by hand."""
 
 from __future__ import annotations
 
+import math
+import pickle
+
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.metrics import accuracy_score
+from sklearn.model_selection import FixedThresholdClassifier, StratifiedKFold
+from sklearn.pipeline import FunctionTransformer, make_pipeline
+from sklearn.utils._param_validation import InvalidParameterError
 
 from instructclf.classifiers.calibration import (
     N_ROWS_FOR_TEMPERATURE,
+    BatchCalibration,
     Calibration,
     fit_calibration,
+    fit_prior,
     no_calibration,
 )
+from instructclf.classifiers.calibration_texts import draw_domain_texts
+from instructclf.exceptions import InvalidTextsError
 from tests.fixtures import LABELS, TEXTS
+
+pytestmark = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
 
 SCORES = np.array([[-1.0, -3.0], [-1.0, -5.0], [-2.0, -2.0], [-4.0, -2.0]])
 CODES = np.array([0, 0, 1, 1])
@@ -203,3 +218,246 @@ def test_none_only_normalises(make_classifier):
     np.testing.assert_array_equal(classifier.calibration_.bias, [0, 0])
     expected = softmax(classifier.label_log_likelihood(TEXTS))
     np.testing.assert_allclose(classifier.predict_proba(TEXTS), expected)
+
+
+def test_other_calibrations_are_refused(make_classifier):
+    match = "'calibration' parameter .* must be .* Got 'temperature' instead"
+    with pytest.raises(InvalidParameterError, match=match):
+        make_classifier(calibration="temperature").fit(TEXTS, LABELS)
+
+
+@pytest.mark.parametrize("calibration", ["auto", "contextual", "domain", "batch", None])
+def test_every_calibration_survives_pickling(calibration, make_classifier):
+    classifier = make_classifier(calibration=calibration).fit(TEXTS, LABELS)
+    restored = pickle.loads(pickle.dumps(classifier))
+    np.testing.assert_allclose(restored.predict_proba(TEXTS), classifier.predict_proba(TEXTS))
+
+
+# Calibration by texts without labels
+
+
+def divided_by_their_mean(scores, other_scores):
+    """Calibrate as Zhao et al. write it: p̂ = W p, with W = diag(p_cf)⁻¹, and normalise."""
+    mean = np.array(
+        [
+            sum(math.exp(row[c]) for row in other_scores) / len(other_scores)
+            for c in range(len(scores[0]))
+        ]
+    )
+    matrix = np.linalg.inv(np.diag(mean / mean.sum()))
+    rows = []
+    for row in scores:
+        probabilities = np.array([math.exp(score) for score in row])
+        product = matrix @ (probabilities / probabilities.sum())
+        rows.append(product / product.sum())
+    return np.array(rows)
+
+
+def one_at_a_time(classifier, texts):
+    return [classifier.label_log_likelihood([text])[0] for text in texts]
+
+
+def test_the_prior_is_the_mean_probability():
+    """By hand: the labels have 0.2 and 0.1, then 0.4 and 0.05, so 0.6 to 0.15 in total: 4 to 1."""
+    calibration = fit_prior(np.log([[0.2, 0.1], [0.4, 0.05]]))
+    np.testing.assert_allclose(calibration.bias, [math.log(2), -math.log(2)])
+    assert calibration.temperature == 1.0
+    assert calibration.n_rows == 2
+
+
+def test_taking_the_prior_off_is_dividing_by_it():
+    scores, _ = random_scores(30, bias=(0.0, 3.0, -3.0))
+    others, _ = random_scores(7, bias=(0.0, 3.0, -3.0), seed=1)
+    actual = np.exp(fit_prior(others).log_probabilities(scores))
+    np.testing.assert_allclose(actual, divided_by_their_mean(scores, others))
+
+
+def test_a_prior_of_very_unlikely_labels_does_not_underflow():
+    np.testing.assert_allclose(fit_prior(np.array([[-1e4, -1e4 - 2]])).bias, [1, -1])
+
+
+def test_contextual_calibration_divides_by_what_texts_without_content_get(make_classifier):
+    classifier = make_classifier(calibration="contextual").fit(TEXTS, LABELS)
+    scores = one_at_a_time(classifier, TEXTS)
+    expected = divided_by_their_mean(scores, one_at_a_time(classifier, ["N/A", "", "[MASK]"]))
+    assert classifier.calibration_.n_rows == 3
+    np.testing.assert_allclose(classifier.predict_proba(TEXTS), expected, atol=1e-5)
+
+
+def test_domain_texts_have_words_of_the_texts_and_their_mean_length():
+    texts = ["one two three", "four\nfive", "six one one one one one one"]  # 12 words in 3 texts
+    drawn = [text.split(" ") for text in draw_domain_texts(texts, np.random.RandomState(0), 500)]
+    assert len(drawn) == 500
+    assert {len(words) for words in drawn} == {4}
+    words = [word for words in drawn for word in words]
+    assert set(words) == {"one", "two", "three", "four", "five", "six"}
+    assert words.count("one") / len(words) == pytest.approx(7 / 12, abs=0.05)
+
+
+def test_domain_texts_are_drawn_anew_each_time_and_the_same_for_a_seed():
+    drawn = [draw_domain_texts(TEXTS, np.random.RandomState(seed)) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len(drawn[0]) == 20
+    assert len(set(drawn[0])) > 10
+
+
+def test_texts_mostly_without_words_give_one_word():
+    assert draw_domain_texts(["", "word", "", ""], np.random.RandomState(0), 2) == ["word"] * 2
+
+
+def test_domain_calibration_divides_by_what_random_words_get(make_classifier):
+    """All words are the same, two in a text on average, so every draw is "so so"."""
+    classifier = make_classifier(calibration="domain", n_shots=2)
+    classifier.fit(["so", "so so", "so so so"], ["positive", "negative", "positive"])
+    expected = divided_by_their_mean(
+        one_at_a_time(classifier, TEXTS), one_at_a_time(classifier, ["so so"])
+    )
+    assert classifier.calibration_.n_rows == 20
+    np.testing.assert_allclose(classifier.predict_proba(TEXTS), expected, atol=1e-5)
+
+
+def test_random_words_are_those_of_the_random_state(make_classifier):
+    biases = [
+        make_classifier(calibration="domain", n_shots=2, random_state=seed)
+        .fit(TEXTS, LABELS)
+        .calibration_.bias
+        for seed in (0, 0, 1)
+    ]
+    np.testing.assert_array_equal(biases[0], biases[1])
+    assert (biases[0] != biases[2]).all()
+
+
+@pytest.mark.parametrize("rows", [(None, None), ([" ", "\n"], ["a", "b"])], ids=["none", "blank"])
+def test_without_words_there_is_no_domain(rows, make_prompting):
+    classifier = make_prompting(
+        calibration="domain", n_shots=0, label_definitions={"a": "One.", "b": "Two."}
+    )
+    with pytest.raises(InvalidTextsError, match=r"Got [02] texts without a word"):
+        classifier.fit(*rows)
+
+
+def test_contextual_calibration_needs_no_rows(make_prompting):
+    definitions = {"a": "One.", "b": "Two."}
+    classifier = make_prompting(calibration="contextual", n_shots=0, label_definitions=definitions)
+    assert classifier.fit().calibration_.n_rows == 3
+
+
+def test_batch_calibration_divides_by_what_the_texts_get_together(make_classifier):
+    classifier = make_classifier(calibration="batch").fit(TEXTS, LABELS)
+    for texts in (TEXTS, TEXTS[3:7]):
+        scores = one_at_a_time(classifier, texts)
+        expected = divided_by_their_mean(scores, scores)
+        np.testing.assert_allclose(classifier.predict_proba(texts), expected, atol=1e-5)
+
+
+def test_batch_calibration_of_one_text_says_nothing():
+    logs = BatchCalibration().log_probabilities(np.array([[-1.0, -9.0, -4.0, -2.0]]))
+    np.testing.assert_allclose(np.exp(logs), [[0.25] * 4])
+
+
+def test_with_batch_calibration_an_answer_depends_on_its_neighbours(make_classifier):
+    classifier = make_classifier(calibration="batch").fit(TEXTS, LABELS)
+    together = classifier.predict_proba(TEXTS)[:2]
+    assert not np.allclose(classifier.predict_proba(TEXTS[:2]), together, atol=1e-3)
+
+
+# Label mass and abstention
+
+
+def test_label_mass_is_the_probability_of_any_label(make_classifier):
+    classifier = make_classifier().fit(TEXTS, LABELS)
+    mass = classifier.label_mass(TEXTS)
+    expected = [sum(math.exp(score) for score in row) for row in one_at_a_time(classifier, TEXTS)]
+    np.testing.assert_allclose(mass, expected, rtol=1e-4)
+    assert mass.shape == (16,)
+    assert ((mass > 0) & (mass <= 1)).all()
+
+
+def test_a_prediction_with_less_label_mass_is_abstained_from(make_classifier):
+    classifier = make_classifier().fit(TEXTS, LABELS)
+    mass, labels = classifier.label_mass(TEXTS), classifier.predict(TEXTS)
+    threshold = float(np.sort(mass)[7:9].mean())
+    answers = classifier.predict(TEXTS, min_label_mass=threshold)
+    assert answers.dtype == object
+    assert answers.tolist() == [
+        label if own >= threshold else None for label, own in zip(labels, mass, strict=True)
+    ]
+    np.testing.assert_array_equal(pd.isna(answers), mass < threshold)
+    assert 0 < pd.isna(answers).sum() < 16
+
+
+@pytest.mark.parametrize(
+    "labels", [[0, 1], [False, True], ["no", "yes"]], ids=["int", "bool", "str"]
+)
+def test_the_type_of_predictions_depends_on_the_question_and_not_on_the_texts(
+    labels, make_prompting
+):
+    classifier = make_prompting().fit(TEXTS, np.repeat(labels, 8))
+    plain = classifier.predict(TEXTS)
+    assert plain.dtype == classifier.classes_.dtype
+    never = classifier.predict(TEXTS, min_label_mass=0)
+    assert never.dtype == object
+    assert never.tolist() == plain.tolist()
+    assert {type(answer) for answer in never} == {type(labels[0])}
+    assert classifier.predict(TEXTS, min_label_mass=1.0).tolist() == [None] * 16
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, "much", float("nan")])
+def test_a_label_mass_that_is_no_probability_is_refused(value, make_classifier):
+    classifier = make_classifier().fit(TEXTS, LABELS)
+    match = r"'min_label_mass' parameter of \w+\.predict must be a float in the range \[0.0, 1.0\]"
+    with pytest.raises(InvalidParameterError, match=match):
+        classifier.predict(TEXTS, min_label_mass=value)
+
+
+@pytest.mark.parametrize("labels", [LABELS, [1] * 8 + [0] * 8], ids=["str", "int"])
+def test_metrics_do_not_take_an_abstention_for_a_wrong_label(labels, make_prompting):
+    classifier = make_prompting().fit(TEXTS, labels)
+    threshold = float(np.median(classifier.label_mass(TEXTS)))
+    answers = classifier.predict(TEXTS, min_label_mass=threshold)
+    with pytest.raises((TypeError, ValueError)):
+        accuracy_score(labels, answers)
+
+
+def test_a_pipeline_hands_the_least_label_mass_on(make_prompting):
+    pipeline = make_pipeline(FunctionTransformer(list), make_prompting()).fit(TEXTS, LABELS)
+    assert pipeline.predict(TEXTS, min_label_mass=1.0).tolist() == [None] * 16
+    assert None not in pipeline.predict(TEXTS).tolist()
+
+
+# Under scikit-learn's own calibration and thresholds
+
+FOLDS = StratifiedKFold(2, shuffle=True, random_state=0)
+
+
+@pytest.mark.parametrize("calibration", ["auto", "contextual", "domain", None])
+def test_scikit_learn_calibrates_it_again(calibration, make_prompting):
+    """Platt's sigmoid rises, or falls, with the probability that it is put on."""
+    classifier = make_prompting(n_shots=2, calibration=calibration)
+    calibrated = CalibratedClassifierCV(classifier, cv=FOLDS, ensemble=False).fit(TEXTS, LABELS)
+    probabilities = calibrated.predict_proba(TEXTS)
+    order = np.argsort(classifier.fit(TEXTS, LABELS).predict_proba(TEXTS)[:, 1])
+    steps = np.diff(probabilities[order, 1])
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    assert (steps >= -1e-9).all() or (steps <= 1e-9).all()
+    assert np.ptp(probabilities[:, 1]) > 0
+
+
+def test_scikit_learn_calibrates_one_for_each_fold(make_classifier):
+    calibrated = CalibratedClassifierCV(make_classifier(n_shots=2), cv=FOLDS).fit(TEXTS, LABELS)
+    members = [own.estimator for own in calibrated.calibrated_classifiers_]
+    assert len(members) == 2
+    assert not np.array_equal(*(member.predict_proba(TEXTS) for member in members))
+    mean = np.mean([own.predict_proba(TEXTS) for own in calibrated.calibrated_classifiers_], axis=0)
+    np.testing.assert_allclose(calibrated.predict_proba(TEXTS), mean)
+
+
+def test_a_threshold_moves_between_its_labels(make_classifier):
+    positive = make_classifier().fit(TEXTS, LABELS).predict_proba(TEXTS)[:, 1]
+    threshold = float(np.sort(positive)[11:13].mean())
+    shifted = FixedThresholdClassifier(
+        make_classifier(), threshold=threshold, pos_label="positive"
+    ).fit(TEXTS, LABELS)
+    expected = ["positive" if own >= threshold else "negative" for own in positive]
+    assert shifted.predict(TEXTS).tolist() == expected
+    assert expected.count("positive") == 4

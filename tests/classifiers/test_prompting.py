@@ -15,6 +15,7 @@ from instructclf.exceptions import (
     PromptTooLongError,
     TruncationWarning,
 )
+from instructclf.sampling import BalancedSampler
 from tests.fixtures import LABELS, TEXTS
 
 DEFINITIONS = {"positive": "They like it.", "negative": "They do not."}
@@ -115,3 +116,33 @@ assert "torch" in sys.modules
 assert "peft" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("sampler", ["random", "kmeans", "facility_location", "vote_k"])
+def test_shots_can_be_chosen_by_any_sampler(sampler, make_prompting):
+    classifier = make_prompting(sampler=sampler, n_shots=6).fit(TEXTS, LABELS)
+    assert len(set(classifier.shots_.tolist())) == 6
+    shown = [text for text, _ in classifier.prompt_.demonstrations]
+    assert shown == [TEXTS[i] for i in classifier.shots_]
+
+
+def test_an_uncertain_sampler_is_given_the_probabilities_without_shots(make_prompting):
+    asked = {}
+
+    class Sampler:
+        needs_probabilities = True
+
+        def select(self, X, y, n_shots, *, random_state=None, predict_proba=None):
+            asked["rows"] = predict_proba(TEXTS)
+            return BalancedSampler().select(X, y, n_shots, random_state=random_state)
+
+    make_prompting(sampler=Sampler(), calibration=None).fit(TEXTS, LABELS)
+    without = make_prompting(n_shots=0, calibration=None).fit(TEXTS, LABELS)
+    np.testing.assert_allclose(asked["rows"], without.predict_proba(TEXTS), atol=1e-6)
+
+
+@pytest.mark.parametrize("make", ["make_prompting", "make_tuning"])
+def test_a_sampler_for_each_text_is_an_error_with_a_way_out(make, request):
+    classifier = request.getfixturevalue(make)(sampler="knn", n_shots=4)
+    with pytest.raises(InvalidShotsError, match="KNNSampler chooses other shots for each text"):
+        classifier.fit(TEXTS, LABELS)

@@ -1,4 +1,6 @@
 import math
+import sys
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from sklearn.svm import LinearSVC
 from sklearn.utils._param_validation import InvalidParameterError
 
 from instructclf.evaluation import ComparisonReport, SeedScores, compare, evaluate_seeds
-from instructclf.exceptions import InvalidShotsError
+from instructclf.exceptions import InvalidShotsError, MissingExtraError
 
 TRAIN = (
     [f"good {i}" for i in range(20)] + [f"bad {i}" for i in range(20)],
@@ -31,13 +33,19 @@ class Failing(ClassifierMixin, BaseEstimator):
     def predict(self, X): ...
 
 
+def answers(accuracy):
+    """Answer so many of 4,000 texts right."""
+    right = np.arange(4000) < round(4000 * accuracy)
+    return np.where(right, np.array(["p", "n"] * 2000), "x")
+
+
 def scores(accuracies, *, n_shots=16, n_rows=16, fit_seconds=1.0, predict_seconds=2.0):
     n_seeds = len(accuracies)
     return SeedScores(
-        scores=np.array(accuracies),
+        y_test=np.array(["p", "n"] * 2000),
+        predictions=np.array([answers(accuracy) for accuracy in accuracies]),
         fit_seconds=np.full(n_seeds, fit_seconds),
         predict_seconds=np.full(n_seeds, predict_seconds),
-        n_test=4000,
         shots=[np.arange(n_rows)] * n_seeds,
         n_shots=n_shots,
     )
@@ -84,46 +92,162 @@ def test_shots_and_seeds_may_differ_between_approaches():
 
 def test_rows_are_the_unrounded_figures(report):
     *_, last = report.to_rows()
-    assert last == {
+    low, high = report.scores["tuning"].interval()
+    known = {
         "approach": "tuning",
         "shots": 16,
         "n_seeds": 3,
         "accuracy": pytest.approx(0.88),
+        "low": low,
+        "high": high,
         "std": pytest.approx(0.02),
         "fit_seconds": pytest.approx(56.78),
         "texts_per_second": pytest.approx(4000 / 60),
     }
+    assert {name: last[name] for name in known} == known
+    unknown = last.keys() - known.keys()
+    assert unknown == {"ensemble_accuracy", "log_loss", "calibration_error"}
+    assert all(math.isnan(last[name]) for name in unknown)
     assert math.isnan(report.to_rows()[0]["std"])
 
 
 def test_markdown_is_a_table_with_its_caption(report):
+    every, none, tuning = interval_cells(report)
     assert report.to_markdown() == (
-        "| approach   |      shots | accuracy ± sd | fit seconds | texts per second |\n"
-        "| ---------- | ---------: | ------------: | ----------: | ---------------: |\n"
-        "| all rows   | all 32,000 |         0.825 |         123 |            2,000 |\n"
-        "| zero\\|shot |          0 |         0.750 |        0.00 |            2,000 |\n"
-        "| tuning     |         16 | 0.880 ± 0.020 |        56.8 |             66.7 |\n"
+        "| approach   |      shots | accuracy |   95% interval | fit seconds | texts per second |\n"
+        "| ---------- | ---------: | -------: | -------------: | ----------: | ---------------: |\n"
+        f"| all rows   | all 32,000 |    0.825 | {every} |         123 |            2,000 |\n"
+        f"| zero\\|shot |          0 |    0.750 | {none} |        0.00 |            2,000 |\n"
+        f"| tuning     |         16 |    0.880 | {tuning} |        56.8 |             66.7 |\n"
         "\n"
-        "4,000 test texts; ± standard deviation over 3 seeds; one seed where none is given."
+        "4,000 test texts, 1 or 3 seeds; intervals are over both, over texts alone where there is "
+        "1 seed."
     )
 
 
 def test_printed_columns_line_up(report):
-    assert str(report).splitlines() == [
-        "approach        shots  accuracy ± sd  fit seconds  texts per second",
-        "---------  ----------  -------------  -----------  ----------------",
-        "all rows   all 32,000          0.825          123             2,000",
-        "zero|shot           0          0.750         0.00             2,000",
-        "tuning             16  0.880 ± 0.020         56.8              66.7",
+    every, none, tuning = interval_cells(report)
+    assert str(report).splitlines()[:-1] == [
+        "approach        shots  accuracy    95% interval  fit seconds  texts per second",
+        "---------  ----------  --------  --------------  -----------  ----------------",
+        f"all rows   all 32,000     0.825  {every}          123             2,000",
+        f"zero|shot           0     0.750  {none}         0.00             2,000",
+        f"tuning             16     0.880  {tuning}         56.8              66.7",
         "",
-        "4,000 test texts; ± standard deviation over 3 seeds; one seed where none is given.",
     ]
+
+
+def interval_cells(report):
+    return ["{:.3f} to {:.3f}".format(*of.interval()) for of in report.scores.values()]
 
 
 def test_caption_says_how_many_seeds():
     both = ComparisonReport({"a": scores([0.5, 0.6]), "b": scores([0.5, 0.6, 0.7])})
-    assert str(both).endswith("4,000 test texts; ± standard deviation over 2 or 3 seeds.")
-    assert str(ComparisonReport({"a": scores([0.5])})).endswith("4,000 test texts, one seed.")
+    assert str(both).endswith("4,000 test texts, 2 or 3 seeds; intervals are over both.")
+    one = ComparisonReport({"a": scores([0.5])})
+    assert str(one).endswith("4,000 test texts, one seed; intervals are over texts alone.")
+
+
+def test_frame_holds_the_rows(report):
+    pytest.importorskip("pandas")
+    frame = report.to_frame()
+    assert frame["approach"].tolist() == list(report.scores)
+    assert frame["accuracy"].tolist() == [of.mean for of in report.scores.values()]
+
+
+def test_frame_without_pandas_says_how_to_get_it(report, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingExtraError, match="A data frame needs pandas. Install it with"):
+        report.to_frame()
+
+
+class Table(HTMLParser):
+    """Reads what a table says, cell by cell, and which elements it opens."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.rows, self.scopes, self.open, self.caption, self.seen = [], [], [], "", set()
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.open.append(tag)
+        self.seen.add(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag == "th":
+            self.scopes.append(dict(attrs)["scope"])
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag  # every element is closed, in order
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("td", "th"):
+            self.rows[-1].append(data)
+        if self.open and self.open[-1] == "caption":
+            self.caption += data
+
+
+def test_html_has_the_cells_of_the_table_with_headers_and_caption(report):
+    table = Table(report.to_html())
+    assert table.open == []
+    assert [row[:3] for row in table.rows] == [
+        ["approach", "shots", "accuracy"],
+        ["all rows", "all 32,000", "0.825"],
+        ["zero|shot", "0", "0.750"],
+        ["tuning", "16", "0.880"],
+    ]
+    assert table.scopes == ["col"] * 6 + ["row"] * 3
+    assert str(report).endswith(table.caption)
+    assert report._repr_html_() == report.to_html()
+
+
+def test_names_in_html_are_escaped():
+    name = "<script>alert('&')</script>"
+    table = Table(ComparisonReport({name: scores([0.5])}).to_html())
+    assert "script" not in table.seen
+    assert table.rows[1][0] == name
+
+
+def test_differences_are_those_of_the_scores_with_adjusted_p_values():
+    rng = np.random.default_rng(0)
+    names = ["base", "other", "third"]
+    report = ComparisonReport(
+        {n: noisy(rng, a) for n, a in zip(names, (0.5, 0.6, 0.52), strict=True)}
+    )
+    found = report.differences("base")
+    alone = {n: report.scores[n].compare(report.scores["base"]) for n in names[1:]}
+    assert list(found) == ["other", "third"]
+    for name, difference in found.items():
+        assert difference.interval == alone[name].interval
+    smaller, larger = sorted(alone, key=lambda n: alone[n].p_value)
+    assert found[smaller].p_value == pytest.approx(2 * alone[smaller].p_value)
+    expected = max(2 * alone[smaller].p_value, alone[larger].p_value)
+    assert found[larger].p_value == pytest.approx(expected)
+
+
+def noisy(rng, accuracy):
+    truth = np.array(["p", "n"] * 100)
+    right = rng.random((4, 200)) < accuracy
+    rows = [np.arange(4)] * 4
+    return SeedScores(truth, np.where(right, truth, "x"), np.ones(4), np.ones(4), rows, 4)
+
+
+def test_difference_from_an_unknown_approach_is_refused(report):
+    with pytest.raises(InvalidParameterError, match="'against' .* one of .* Got 'svm' instead"):
+        report.differences("svm")
+
+
+def test_comparison_that_was_cut_off_goes_on_where_it_was(tmp_path):
+    estimators = {"svm": SVM, "second": Failing()}
+    with pytest.raises(RuntimeError):
+        compare(estimators, *TRAIN, *TEST, n_shots=4, n_seeds=3, folder=tmp_path)
+    times = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert len(times) == 3
+    estimators = {"svm": SVM, "second": DummyClassifier()}
+    compare(estimators, *TRAIN, *TEST, n_shots=4, n_seeds=3, folder=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 6
+    assert all((tmp_path / name).stat().st_mtime_ns == time for name, time in times.items())
 
 
 def test_progress_counts_all_runs_on_standard_error(capsys):

@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 from sklearn.utils._param_validation import InvalidParameterError
 
-from instructclf.evaluation import SeedScores, evaluate_seeds
+from instructclf.evaluation import evaluate_seeds
 from instructclf.exceptions import InvalidLabelsError, InvalidShotsError, InvalidTextsError
 from instructclf.sampling import BalancedSampler
 
@@ -133,12 +133,6 @@ def test_seconds_are_measured_for_every_seed():
     assert scores.n_test == 4
 
 
-@pytest.mark.parametrize(("seconds", "expected"), [([1.0, 3.0], 50.0), ([0.0, 0.0], np.inf)])
-def test_speed_is_over_all_seeds(seconds, expected):
-    scores = SeedScores(np.ones(2), np.ones(2), np.array(seconds), 100, [], None)
-    assert scores.texts_per_second == expected
-
-
 def test_sampler_may_be_an_object():
     scores = evaluate_seeds(DummyClassifier(), *TRAIN, *TEST, n_shots=4, sampler=BalancedSampler())
     named = evaluate_seeds(DummyClassifier(), *TRAIN, *TEST, n_shots=4, sampler="balanced")
@@ -238,6 +232,7 @@ def test_what_is_no_sequence_of_texts_is_refused(texts, message):
         (["p", "n"], "X_test has 4 texts and y_test has 2 labels"),
         (["p", "n", None, "n"], "Label 2 of y_test is missing: None"),
         ([1.0, float("nan"), 1.0, 0.0], "Label 1 of y_test is missing: nan"),
+        ([1.0, float("inf"), 1.0, 0.0], "Label 1 of y_test: Input y contains infinity"),
         ([1, 0, 1, 0], "no label in common: 0, 1 and 'n', 'p'. Give both the same labels"),
     ],
 )

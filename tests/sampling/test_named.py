@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from instructclf.exceptions import InvalidShotsError
-from instructclf.sampling import BalancedSampler, ShotSampler, get_sampler
+from instructclf.sampling import (
+    SAMPLERS,
+    BalancedSampler,
+    KNNSampler,
+    PerInputSampler,
+    ShotSampler,
+    UncertaintySampler,
+    get_sampler,
+    select_shots,
+)
 
 
 class FirstRows:
@@ -15,8 +24,30 @@ class FirstRows:
         return range(n_shots)
 
 
-def test_a_name_gives_a_sampler():
-    assert isinstance(get_sampler("balanced"), BalancedSampler)
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_name_gives_a_sampler_with_default_parameters(name):
+    sampler = get_sampler(name)
+    assert type(sampler) is SAMPLERS[name]
+    assert repr(sampler) == f"{SAMPLERS[name].__name__}()"
+
+
+def test_only_neighbours_are_chosen_for_each_input():
+    assert {name for name in SAMPLERS if isinstance(get_sampler(name), PerInputSampler)} == {"knn"}
+    assert isinstance(KNNSampler(), ShotSampler)
+
+
+def test_probabilities_go_to_the_sampler_that_needs_them_and_to_no_other():
+    def predict_proba(texts):
+        asked.extend(texts)
+        return [[0.5, 0.5]] * len(texts)
+
+    asked, texts, labels = [], ["a", "b", "c", "d"], [0, 0, 1, 1]
+    for sampler in ("balanced", FirstRows()):
+        select_shots(sampler, texts, labels, 2, random_state=0, predict_proba=predict_proba)
+    assert asked == []
+    for sampler in ("uncertainty", UncertaintySampler()):
+        select_shots(sampler, texts, labels, 2, random_state=0, predict_proba=predict_proba)
+    assert sorted(asked) == sorted(texts * 2)
 
 
 @pytest.mark.parametrize("sampler", [BalancedSampler(), FirstRows()], ids=["ours", "foreign"])

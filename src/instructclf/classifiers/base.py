@@ -1,4 +1,4 @@
-"""What the two estimators share: the scaffold of ``fit``, and every way to read the scores.
+"""What the two estimators share: the scaffold of ``fit``, and the scores of labels.
 
 A subclass supplies one thing, ``_make_scorer``, which turns the fitted prompt into something that
 scores labels. Everything public is derived from the matrix of label log-likelihoods.
@@ -7,22 +7,28 @@ scores labels. Everything public is derived from the matrix of label log-likelih
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from instructclf.classifiers.calibration import (
+    BatchCalibration,
     Calibration,
     fit_calibration,
+    fit_prior,
     no_calibration,
+)
+from instructclf.classifiers.calibration_texts import (
+    CONTENT_FREE_TEXTS,
+    draw_domain_texts,
+    held_out_rows,
 )
 from instructclf.classifiers.labels import (
     check_enough_classes,
@@ -31,6 +37,7 @@ from instructclf.classifiers.labels import (
     check_same_length,
     defined_classes,
 )
+from instructclf.classifiers.predicting import LabelPredictor
 from instructclf.classifiers.sharing import SharedModelEstimator
 from instructclf.classifiers.texts import check_texts
 from instructclf.engine.chat import chat_template
@@ -41,21 +48,19 @@ from instructclf.engine.progress import Progress
 from instructclf.engine.registry import get_base_model
 from instructclf.engine.scoring import LabelScorer
 from instructclf.engine.tokenising import control_strings
-from instructclf.exceptions import InvalidLabelsError, PromptTooLongError
+from instructclf.engine.views import shared_view
+from instructclf.exceptions import InvalidLabelsError, InvalidShotsError, PromptTooLongError
 from instructclf.prompts import CHAT, Prompt, PromptTemplate, get_template, write_instruction
-from instructclf.sampling import ShotSampler, get_sampler
-
-_N_CALIBRATION_ROWS = 64
-"""Rows of a class, at most."""
+from instructclf.sampling import PerInputSampler, ShotSampler, get_sampler, select_shots
 
 
-class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMeta):
+class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta):
     """Base of classifiers that score label words after a prompt.
 
     It is responsible for
 
     - checking what comes in, choosing shots, writing the prompt and calibrating scores in ``fit``;
-    - deriving every prediction from ``label_log_likelihood``.
+    - scoring labels, ``label_log_likelihood``, from which its base derives every prediction.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -66,7 +71,7 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
         "template": [str, PromptTemplate],
         "n_shots": [Interval(Integral, 0, None, closed="left"), None],
         "sampler": [str, ShotSampler],
-        "calibration": [StrOptions({"auto"}), None],
+        "calibration": [StrOptions({"auto", "contextual", "domain", "batch"}), None],
         "max_length": [Interval(Integral, 1, None, closed="left"), None],
         "max_batch_tokens": [
             Interval(Integral, 1, None, closed="left"),
@@ -127,12 +132,12 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
         texts, codes = self._check_rows(X, y)
         self.label_words_ = check_label_words(self.classes_, self.verbalizer)
         rng = check_random_state(self.random_state)
-        self.shots_ = self._choose_shots(texts, codes, sampler, rng)
         base = self._get_base()
         self.max_length_ = self._resolve_max_length(base)
         self.prompt_ = self._write_prompt(
             base, template if template is not None else chat_template(base.tokenizer)
         )
+        self.shots_ = self._choose_shots(texts, codes, sampler, rng)
         shots = [texts[i] for i in self.shots_]
         self._scorer = self._fit_scorer(base, shots, codes[self.shots_], rng)
         self.calibration_ = self._calibrate(texts, codes, rng)
@@ -160,8 +165,36 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
             return np.arange(len(texts), dtype=np.intp)
         if self.n_shots == 0:
             return np.empty(0, dtype=np.intp)
+        if isinstance(sampler, PerInputSampler):
+            msg = (
+                f"{type(sampler).__name__} chooses other shots for each text, and "
+                f"{type(self).__name__} has the same shots for all. Use another sampler, such as "
+                "'facility_location' or 'kmeans'."
+            )
+            raise InvalidShotsError(msg)
         seed = int(rng.randint(np.iinfo(np.int32).max))
-        return sampler.select(texts, codes, self.n_shots, random_state=seed)
+        return select_shots(
+            sampler,
+            texts,
+            codes,
+            self.n_shots,
+            random_state=seed,
+            predict_proba=self._zero_shot_probabilities(),
+        )
+
+    def _zero_shot_probabilities(self) -> Callable[[list[str]], NDArray[np.float64]]:
+        """Return what says how probable the labels are before there are shots."""
+        base = self._base
+        scorer: LabelScorer | None = None
+
+        def predict_proba(texts: list[str]) -> NDArray[np.float64]:
+            nonlocal scorer
+            if scorer is None:
+                scorer = self._make_scorer(base, shared_view(base.model))
+            scores = scorer.score(texts)
+            return np.exp(no_calibration(len(self.classes_)).log_probabilities(scores))
+
+        return predict_proba
 
     def _resolve_max_length(self, base: BaseModel) -> int | None:
         context = base.context_length
@@ -222,32 +255,32 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
 
     def _calibrate(
         self, texts: list[str], codes: NDArray[np.intp], rng: np.random.RandomState
+    ) -> Calibration | BatchCalibration:
+        match self.calibration:
+            case "contextual":
+                return fit_prior(self._scorer.score(CONTENT_FREE_TEXTS))
+            case "domain":
+                return fit_prior(self._scorer.score(draw_domain_texts(texts, rng)))
+            case "batch":
+                return BatchCalibration()
+            case "auto":
+                return self._calibrate_by_rows(texts, codes, rng)
+            case _:
+                return no_calibration(len(self.classes_))
+
+    def _calibrate_by_rows(
+        self, texts: list[str], codes: NDArray[np.intp], rng: np.random.RandomState
     ) -> Calibration:
-        n_classes = len(self.classes_)
-        if self.calibration is None:
-            return no_calibration(n_classes)
-        rows = self._held_out_rows(texts, codes, rng)
+        rows = held_out_rows(texts, codes, self.shots_, rng)
         if len(rows):
             scores = self._scorer.score([texts[i] for i in rows])
             return fit_calibration(scores, codes[rows])
         scores = self._leave_one_out_scores(self._scorer)
         if scores is None:
-            return no_calibration(n_classes)
+            return no_calibration(len(self.classes_))
         return fit_calibration(scores, codes[self.shots_])
 
-    def _held_out_rows(
-        self, texts: list[str], codes: NDArray[np.intp], rng: np.random.RandomState
-    ) -> NDArray[np.intp]:
-        """Return rows unlike any shot, as many of each class: none if a class has too few."""
-        shots = {texts[i] for i in self.shots_}
-        rest = np.array([i for i, text in enumerate(texts) if text not in shots], dtype=np.intp)
-        groups = [rng.permutation(rest[codes[rest] == code]) for code in np.unique(codes)]
-        n_each = min(map(len, groups), default=0)
-        if n_each < 2:  # a spread within classes takes two rows
-            return np.empty(0, dtype=np.intp)
-        return np.concatenate([group[: min(n_each, _N_CALIBRATION_ROWS)] for group in groups])
-
-    # Reading the scores
+    # Scoring labels
 
     def _get_scorer(self) -> LabelScorer:
         """Return the scorer of ``fit``, or build it again after unpickling."""
@@ -280,53 +313,6 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
         texts = check_texts(X)
         with Progress("Scoring", len(dict.fromkeys(texts)), verbose=self.verbose) as progress:
             return self._get_scorer().score(texts, progress)
-
-    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
-        """Return the logarithm of each label's probability.
-
-        Parameters
-        ----------
-        X : array-like of str of shape (n_texts,)
-            The texts.
-
-        Returns
-        -------
-        ndarray of shape (n_texts, n_classes)
-            Log-probabilities, columns in the order of ``classes_``.
-        """
-        scores = self.label_log_likelihood(X)
-        return self.calibration_.log_probabilities(scores)
-
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Return the probability of each label.
-
-        Parameters
-        ----------
-        X : array-like of str of shape (n_texts,)
-            The texts.
-
-        Returns
-        -------
-        ndarray of shape (n_texts, n_classes)
-            Probabilities, columns in the order of ``classes_``. Rows sum to 1.
-        """
-        return np.exp(self.predict_log_proba(X))
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Return the most probable label of each text.
-
-        Parameters
-        ----------
-        X : array-like of str of shape (n_texts,)
-            The texts.
-
-        Returns
-        -------
-        ndarray of shape (n_texts,)
-            Labels, as they are in ``classes_``.
-        """
-        probabilities = self.predict_proba(X)
-        return self.classes_[probabilities.argmax(axis=1)]
 
     def get_prompt(self, text: str, label: Any = None) -> str:
         """Return what the model reads for a text.

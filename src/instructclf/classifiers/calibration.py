@@ -1,8 +1,12 @@
-"""Labelled log-likelihoods → the bias and temperature that make them probabilities.
+"""Label log-likelihoods → the bias and temperature that make them probabilities.
 
-The bias of a label is its mean log-likelihood over labelled texts, each class counted alike (Bhatt
-and Ivanova, "RBCorr", 2026). Estimated at ``fit``, it depends on no test row, and a text's answer
-on no neighbour.
+By default the bias of a label is its mean log-likelihood over labelled texts, each class counted
+alike (Bhatt and Ivanova, "RBCorr", 2026). Estimated at ``fit``, it depends on no test row, and a
+text's answer on no neighbour.
+
+Three earlier ways differ in the texts they look at, and take the mean of probabilities: texts
+without content ("contextual"), random words of the domain ("domain"), and the very texts to predict
+("batch", whose bias there is none of before ``predict``).
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 N_ROWS_FOR_TEMPERATURE = 32
 """Fewer labelled rows than this cannot tell a temperature from noise."""
@@ -28,7 +33,7 @@ class Calibration:
     temperature : float
         What the differences are divided by.
     n_rows : int
-        How many labelled rows it was estimated from. 0 where nothing is changed.
+        How many texts it was estimated from. 0 where nothing is changed.
     """
 
     bias: NDArray[np.float64]
@@ -49,6 +54,31 @@ class Calibration:
             Log-probabilities, whose exponentials sum to 1 in each row.
         """
         return _log_softmax((scores - self.bias) / self.temperature)
+
+
+@dataclass(frozen=True)
+class BatchCalibration:
+    """Calibration by the very texts that are read together (Zhou et al., 2024).
+
+    The bias is that of ``fit_prior`` over the texts given, so nothing is learned in ``fit``. It is
+    right where all labels are equally frequent among these texts, and it makes the answer for a
+    text depend on its neighbours: a text alone gets the same probability for every label.
+    """
+
+    def log_probabilities(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return log-probabilities of the labels, each row's depending on all rows.
+
+        Parameters
+        ----------
+        scores : ndarray of shape (n_texts, n_classes)
+            Label log-likelihoods.
+
+        Returns
+        -------
+        ndarray of shape (n_texts, n_classes)
+            Log-probabilities, whose exponentials sum to 1 in each row.
+        """
+        return fit_prior(scores).log_probabilities(scores)
 
 
 def no_calibration(n_classes: int) -> Calibration:
@@ -87,6 +117,38 @@ def fit_calibration(scores: NDArray[np.float64], codes: NDArray[np.intp]) -> Cal
     if n_rows >= N_ROWS_FOR_TEMPERATURE:
         temperature = _fit_temperature(scores - bias, codes)
     return Calibration(bias, temperature, n_rows)
+
+
+def fit_prior(scores: NDArray[np.float64]) -> Calibration:
+    """Estimate the bias from texts without labels: what the model answers to them on average.
+
+    ``b_c = log mean_j exp S_c(x_j)``, centred. Dividing a text's label probabilities by this mean
+    is contextual calibration [1]_ where the texts have no content, domain-context calibration [2]_
+    where they are random words of the domain, and batch calibration [3]_ where they are the texts
+    to predict. The mean is over probabilities in the whole vocabulary, as in the code of [1]_ and
+    [2]_: a text to which the model would rather answer something else weighs less. Nothing is
+    shrunk, and the temperature is 1.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n_texts, n_classes)
+        Label log-likelihoods.
+
+    Returns
+    -------
+    Calibration
+        The estimate.
+
+    References
+    ----------
+    .. [1] Zhao et al., "Calibrate Before Use: Improving Few-shot Performance of Language Models",
+       ICML 2021.
+    .. [2] Fei et al., "Mitigating Label Biases for In-context Learning", ACL 2023.
+    .. [3] Zhou et al., "Batch Calibration: Rethinking Calibration for In-Context Learning and
+       Prompt Engineering", ICLR 2024.
+    """
+    bias = logsumexp(scores, axis=0)  # the number of texts is the same for all labels
+    return Calibration(bias - bias.mean(), 1.0, len(scores))
 
 
 def _squared_error(

@@ -48,11 +48,16 @@ class InstructionTunedClassifier(PromptedClassifier):
     n_shots : int or None, default=None
         How many rows the adapter is trained on. ``None`` takes all rows.
     sampler : str or object with a select method, default="balanced"
-        How the shots are chosen among the rows.
-    calibration : {"auto"} or None, default="auto"
+        How the shots are chosen among the rows: ``"balanced"``, ``"random"``, ``"kmeans"``,
+        ``"facility_location"``, ``"vote_k"``, ``"uncertainty"``, or one of `instructclf.sampling`.
+    calibration : {"auto", "contextual", "domain", "batch"} or None, default="auto"
         ``"auto"`` takes from each label's log-likelihood its class-balanced mean over labelled
         rows, shrunk by what noise would give, and fits a temperature from 32 rows on. It uses
         rows that are no shots; where there are none, it only normalises.
+        ``"contextual"``, ``"domain"`` and ``"batch"`` are for comparison. They take the mean of
+        each label's probability: over the texts "N/A", "" and "[MASK]"; over 20 texts of random
+        words from the texts of ``fit``; or over the very texts to predict, which is right only
+        where labels are equally frequent, and makes an answer depend on its neighbours.
         ``None`` only normalises.
     lora_rank : int, default=16
         The rank of each update, and so the size of the adapter.
@@ -118,8 +123,9 @@ class InstructionTunedClassifier(PromptedClassifier):
         Template, instruction and demonstrations.
     max_length_ : int or None
         The most tokens of a prompt with its label.
-    calibration_ : Calibration
-        The bias and temperature that make log-likelihoods probabilities.
+    calibration_ : Calibration or BatchCalibration
+        What makes log-likelihoods probabilities: its ``bias`` and ``temperature``, or, for
+        ``"batch"``, what finds them at prediction.
     adapter_ : dict of str to Tensor
         The adapter's weights.
     loss_curve_ : list of float

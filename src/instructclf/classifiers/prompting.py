@@ -45,11 +45,16 @@ class PromptClassifier(PromptedClassifier):
         How many rows are shown solved in the prompt. ``0`` asks without any; ``None`` shows all
         rows. More shots cost time once per ``fit``, and context.
     sampler : str or object with a select method, default="balanced"
-        How the shots are chosen among the rows.
-    calibration : {"auto"} or None, default="auto"
+        How the shots are chosen among the rows: ``"balanced"``, ``"random"``, ``"kmeans"``,
+        ``"facility_location"``, ``"vote_k"``, ``"uncertainty"``, or one of `instructclf.sampling`.
+    calibration : {"auto", "contextual", "domain", "batch"} or None, default="auto"
         ``"auto"`` takes from each label's log-likelihood its class-balanced mean over labelled
         rows, shrunk by what noise would give, and fits a temperature from 32 rows on. It uses
         rows that are no shots, else each shot after a prompt of the others.
+        ``"contextual"``, ``"domain"`` and ``"batch"`` are for comparison. They take the mean of
+        each label's probability: over the texts "N/A", "" and "[MASK]"; over 20 texts of random
+        words from the texts of ``fit``; or over the very texts to predict, which is right only
+        where labels are equally frequent, and makes an answer depend on its neighbours.
         ``None`` only normalises.
     max_length : int or None, default=None
         The most tokens of a prompt with its label. Longer texts are cut in their middle, with a
@@ -85,8 +90,9 @@ class PromptClassifier(PromptedClassifier):
         Template, instruction and demonstrations.
     max_length_ : int or None
         The most tokens of a prompt with its label.
-    calibration_ : Calibration
-        The bias and temperature that make log-likelihoods probabilities.
+    calibration_ : Calibration or BatchCalibration
+        What makes log-likelihoods probabilities: its ``bias`` and ``temperature``, or, for
+        ``"batch"``, what finds them at prediction.
 
     See Also
     --------

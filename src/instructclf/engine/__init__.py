@@ -1,8 +1,11 @@
 """Prompts → tokens → log-likelihoods: the only place that knows torch.
 
-The rooms, bottom up: ``devices``, ``loading``, ``registry`` and ``views`` hold base models and
-share them; ``tries``, ``tokenising``, ``truncation``, ``encoding``, ``demonstrations`` and ``chat``
-turn prompts into token ids; ``batching``, ``attention``, ``prefixes``, ``layouts`` and
-``strategies`` decide what goes through the model together; ``forward`` and ``scoring`` read label
-log-likelihoods; ``adapters``, ``examples`` and ``training`` change weights.
+The rooms, bottom up: ``devices``, ``quantization``, ``loading``, ``registry`` and ``views`` hold
+base models and share them; ``tries``, ``tokenising``, ``suffixes``, ``truncation``, ``encoding``,
+``demonstrations`` and ``chat`` turn prompts into token ids; ``budgets``, ``batching``, ``layouts``,
+``prefixes``, ``attention``, ``kernels``, ``outputs``, ``narrowing`` and ``strategies`` decide what
+goes through the model together, and what is left out; ``forward`` and ``scoring`` read label
+log-likelihoods; ``low_rank``, ``adapters``, ``examples``, ``decoder_layers``, ``frozen_layers``,
+``replay``, ``joint_attention``, ``tuned_prefixes``, ``backpropagation`` and ``training`` change
+weights.
 """

@@ -1,6 +1,39 @@
 """Estimators, texts, seeds → scores and tables: how good and how fast, and how sure that is."""
 
 from instructclf.evaluation.comparison import ComparisonReport, compare
-from instructclf.evaluation.seeds import SeedScores, evaluate_seeds
+from instructclf.evaluation.curves import LearningCurve, learning_curve
+from instructclf.evaluation.differences import PairedDifference
+from instructclf.evaluation.displays import (
+    AccuracySecondsDisplay,
+    LearningCurveDisplay,
+    LossCurveDisplay,
+    ReliabilityDisplay,
+    SeedScoresDisplay,
+    confusion_display,
+)
+from instructclf.evaluation.few_shot import FewShot
+from instructclf.evaluation.folds import FoldDifference, FoldScores, cross_validate_seeds
+from instructclf.evaluation.intervals import Interval
+from instructclf.evaluation.scores import SeedScores
+from instructclf.evaluation.seeds import evaluate_seeds
 
-__all__ = ["ComparisonReport", "SeedScores", "compare", "evaluate_seeds"]
+__all__ = [
+    "AccuracySecondsDisplay",
+    "ComparisonReport",
+    "FewShot",
+    "FoldDifference",
+    "FoldScores",
+    "Interval",
+    "LearningCurve",
+    "LearningCurveDisplay",
+    "LossCurveDisplay",
+    "PairedDifference",
+    "ReliabilityDisplay",
+    "SeedScores",
+    "SeedScoresDisplay",
+    "compare",
+    "confusion_display",
+    "cross_validate_seeds",
+    "evaluate_seeds",
+    "learning_curve",
+]

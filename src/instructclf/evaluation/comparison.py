@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from os import PathLike
 from typing import Any
 
 from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import InvalidParameterError
 
+from instructclf.datasets.extras import import_data_extra
 from instructclf.engine.progress import Progress
-from instructclf.evaluation.running import Outcome, Run, check_parameters, execute, plan_runs
-from instructclf.evaluation.seeds import SeedScores, collect
+from instructclf.evaluation.differences import PairedDifference, adjust_p_values
+from instructclf.evaluation.html_tables import write_html
+from instructclf.evaluation.running import Outcome, Run, accuracy, check_parameters, plan_runs
+from instructclf.evaluation.scores import SeedScores, collect
 from instructclf.evaluation.splitting import Split, check_split
+from instructclf.evaluation.storing import Store
 from instructclf.evaluation.tables import write_caption, write_cells, write_markdown, write_text
 from instructclf.sampling import ShotSampler
 
@@ -29,6 +34,8 @@ class ComparisonReport:
     See Also
     --------
     compare : Makes one.
+    SeedScoresDisplay : Draws the scores.
+    AccuracySecondsDisplay : Draws accuracy against time.
     """
 
     scores: dict[str, SeedScores]
@@ -39,22 +46,25 @@ class ComparisonReport:
         Returns
         -------
         list of dict
-            With the keys ``approach``, ``shots`` (the number of training rows), ``n_seeds``,
-            ``accuracy`` (mean), ``std`` (NaN for one seed), ``fit_seconds`` (mean) and
-            ``texts_per_second``. ``pandas.DataFrame`` takes it as it is.
+            With the key ``approach`` and those of `SeedScores.to_row`.
         """
-        return [
-            {
-                "approach": approach,
-                "shots": len(scores.shots[0]),
-                "n_seeds": scores.n_seeds,
-                "accuracy": scores.mean,
-                "std": scores.std,
-                "fit_seconds": float(scores.fit_seconds.mean()),
-                "texts_per_second": scores.texts_per_second,
-            }
-            for approach, scores in self.scores.items()
-        ]
+        return [{"approach": name, **own.to_row()} for name, own in self.scores.items()]
+
+    def to_frame(self) -> Any:
+        """Return the figures, unrounded, as a data frame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each approach.
+
+        Raises
+        ------
+        MissingExtraError
+            If pandas is not installed.
+        """
+        pandas = import_data_extra("pandas", needed_for="A data frame")
+        return pandas.DataFrame(self.to_rows())
 
     def to_markdown(self) -> str:
         """Return the table in Markdown.
@@ -66,8 +76,62 @@ class ComparisonReport:
         """
         return f"{write_markdown(write_cells(self.scores))}\n\n{write_caption(self.scores)}"
 
+    def to_html(self) -> str:
+        """Return the table in HTML, as a notebook shows it.
+
+        Returns
+        -------
+        str
+            A ``table`` element with a caption and header cells, for any page, light or dark.
+            Names are escaped.
+        """
+        return write_html(write_cells(self.scores), write_caption(self.scores))
+
+    def differences(self, against: str, *, confidence: float = 0.95) -> dict[str, PairedDifference]:
+        """Compare every approach with one of them, paired by seed and by text.
+
+        Parameters
+        ----------
+        against : str
+            The name of the approach that the others are compared with.
+        confidence : float, default=0.95
+            That of the intervals.
+
+        Returns
+        -------
+        dict of str to PairedDifference
+            The others, each minus that one. Intervals are those of `SeedScores.compare`. P-values
+            are adjusted for their number, as Holm does.
+
+        Raises
+        ------
+        InvalidParameterError
+            If there is no approach of this name.
+        InvalidLabelsError
+            If numbers of seeds differ, other than by being 1.
+        """
+        if against not in self.scores:
+            msg = (
+                "The 'against' parameter must be the name of an approach, one of "
+                f"{list(self.scores)!r}. Got {against!r} instead."
+            )
+            raise InvalidParameterError(msg)
+        found = {
+            name: scores.compare(self.scores[against], confidence=confidence)
+            for name, scores in self.scores.items()
+            if name != against
+        }
+        adjusted = adjust_p_values([difference.p_value for difference in found.values()])
+        return {
+            name: replace(difference, p_value=p_value)
+            for (name, difference), p_value in zip(found.items(), adjusted, strict=True)
+        }
+
     def __str__(self) -> str:
         return f"{write_text(write_cells(self.scores))}\n\n{write_caption(self.scores)}"
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
 
 
 def compare(
@@ -81,6 +145,7 @@ def compare(
     n_seeds: int | Mapping[str, int] = 5,
     sampler: str | ShotSampler = "balanced",
     random_state: int = 0,
+    folder: str | PathLike[str] | None = None,
     verbose: int | bool = 0,
 ) -> ComparisonReport:
     """Train several estimators on the same rows and test them, once for every seed.
@@ -109,6 +174,9 @@ def compare(
         How the rows are drawn.
     random_state : int, default=0
         Where all seeds come from.
+    folder : str, path or None, default=None
+        Where a file of JSON is kept for each finished run, and read instead of running it again,
+        as for `evaluate_seeds`. A comparison that was cut off goes on where it was.
     verbose : int or bool, default=0
         Whether to show a progress bar on standard error.
 
@@ -149,8 +217,8 @@ def compare(
     ...     n_shots=16,
     ...     n_seeds=2,
     ... )
-    >>> print(report.to_markdown().splitlines()[0])
-    | approach     | shots | accuracy ± sd | fit seconds | texts per second |
+    >>> report.to_rows()[0]["shots"]
+    16
     """
     if not isinstance(estimators, Mapping) or not estimators:
         msg = (
@@ -167,6 +235,7 @@ def compare(
             n_shots=shots[name],
             n_seeds=seeds[name],
             random_state=random_state,
+            folder=folder,
             verbose=verbose,
         )
     split = check_split(X_train, y_train, X_test, y_test)
@@ -180,11 +249,10 @@ def compare(
         )
         for name in estimators
     }
-    outcomes = _execute_all(estimators, plans, split, verbose=verbose)
-    n_test = len(split.X_test)
+    outcomes = _execute_all(estimators, plans, split, folder=folder, verbose=verbose)
     return ComparisonReport(
         {
-            name: collect(runs, outcomes[name], n_test=n_test, n_shots=shots[name])
+            name: collect(runs, outcomes[name], split=split, n_shots=shots[name])
             for name, runs in plans.items()
         }
     )
@@ -209,20 +277,22 @@ def _execute_all(
     plans: Mapping[str, Sequence[Run]],
     split: Split,
     *,
+    folder: str | PathLike[str] | None,
     verbose: int | bool,
 ) -> dict[str, list[Outcome]]:
     """Run all plans, one approach after the other."""
     outcomes: dict[str, list[Outcome]] = {name: [] for name in plans}
+    store = Store(folder, split)
     n_runs = sum(len(runs) for runs in plans.values())
     with Progress("compare", n_runs, verbose=verbose) as progress:
         for name, runs in plans.items():
             for run in runs:
                 progress.advance(0, note=name)
                 try:
-                    outcome = execute(run, estimators[name], split)
+                    outcome = store.execute(run, estimators[name])
                 except Exception as error:
                     error.add_note(f"This happened while comparing, in approach {name!r}.")
                     raise
                 outcomes[name].append(outcome)
-                progress.advance(note=f"{name} {outcome.accuracy:.3f}")
+                progress.advance(note=f"{name} {accuracy(outcome, split):.3f}")
     return outcomes

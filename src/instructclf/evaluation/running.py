@@ -1,4 +1,4 @@
-"""Split, estimator, seed → score and seconds: the one way in which an approach is measured.
+"""Split, estimator, seed → predictions and seconds: the one way in which an approach is measured.
 
 Shots are drawn here, before any estimator sees a row, so that every approach learns from the same
 rows under the same seed.
@@ -7,6 +7,7 @@ rows under the same seed.
 from __future__ import annotations
 
 from numbers import Integral
+from os import PathLike
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -28,9 +29,12 @@ _CONSTRAINTS = {
     "estimator": [HasMethods(["fit", "predict"])],
     "n_shots": [Interval(Integral, 0, None, closed="left"), None],
     "n_seeds": [Interval(Integral, 1, None, closed="left")],
+    "n_folds": [Interval(Integral, 2, None, closed="left")],
     "random_state": [Interval(Integral, 0, None, closed="left"), None],
+    "folder": [str, PathLike, None],
     "verbose": ["verbose"],
 }
+_LEAST = np.finfo(np.float64).tiny  # the probability of what an estimator holds impossible
 
 
 class Run(NamedTuple):
@@ -44,7 +48,10 @@ class Run(NamedTuple):
 class Outcome(NamedTuple):
     """What a run gave."""
 
-    accuracy: float
+    predictions: list[Any]  # (n_test,)
+    classes: list[Any]  # (n_classes,), of the columns of the next; empty without these
+    log_probabilities: NDArray[np.float64] | None  # (n_test, n_classes)
+    loss_curve: list[float] | None
     fit_seconds: float
     predict_seconds: float
 
@@ -67,12 +74,12 @@ def plan_runs(
     n_shots: int | None,
     n_seeds: int,
     sampler: str | ShotSampler,
-    random_state: int | None,
+    random_state: int | np.random.SeedSequence | None,
 ) -> list[Run]:
     """Draw the rows of every run, so that a wrong request fails before the first hour of work."""
     chosen = get_sampler(sampler)
     runs = []
-    for child in np.random.SeedSequence(random_state).spawn(n_seeds):
+    for child in _spawn(random_state, n_seeds):
         # 31 bits, because some estimators keep seeds in signed integers.
         shot_seed, seed = (int(word >> 1) for word in child.generate_state(2))
         if n_shots is None:
@@ -88,17 +95,74 @@ def plan_runs(
     return runs
 
 
-def execute(run: Run, estimator: Any, split: Split) -> Outcome:
-    """Fit a clone of the estimator on the rows of the run, and test it."""
-    fresh = _with_seed(clone(estimator), run.seed)
+def prepare(estimator: Any, run: Run) -> Any:
+    """Return a clone of the estimator with the seeds of the run."""
+    return _with_seed(clone(estimator), run.seed)
+
+
+def execute(run: Run, prepared: Any, split: Split) -> Outcome:
+    """Fit a prepared estimator on the rows of the run, and test it."""
     texts = [split.X_train[i] for i in run.rows.tolist()]
     started = perf_counter()
-    fresh.fit(texts, split.y_train[run.rows])
+    prepared.fit(texts, split.y_train[run.rows])
     fitted = perf_counter()
-    predicted = fresh.predict(split.X_test)
-    ended = perf_counter()
-    accuracy = float(accuracy_score(split.y_test, predicted))
-    return Outcome(accuracy, fitted - started, ended - fitted)
+    if _answers_with_the_likeliest(prepared):
+        # Prediction and probabilities from one pass, as a language model takes its time.
+        log_probabilities = np.maximum(prepared.predict_log_proba(split.X_test), np.log(_LEAST))
+        predictions = prepared.classes_[log_probabilities.argmax(axis=1)]
+        ended = perf_counter()
+    else:
+        predictions = np.asarray(prepared.predict(split.X_test))
+        ended = perf_counter()
+        log_probabilities = _log_probabilities(prepared, split.X_test)
+    loss_curve = getattr(_last_step(prepared), "loss_curve_", None)
+    return Outcome(
+        predictions=predictions.tolist(),
+        classes=[] if log_probabilities is None else np.asarray(prepared.classes_).tolist(),
+        log_probabilities=log_probabilities,
+        loss_curve=None if loss_curve is None else [float(loss) for loss in loss_curve],
+        fit_seconds=fitted - started,
+        predict_seconds=ended - fitted,
+    )
+
+
+def accuracy(outcome: Outcome, split: Split) -> float:
+    """Return the share of the test texts that was predicted right."""
+    return float(accuracy_score(split.y_test, outcome.predictions))
+
+
+def _spawn(
+    random_state: int | np.random.SeedSequence | None, n_seeds: int
+) -> list[np.random.SeedSequence]:
+    if isinstance(random_state, np.random.SeedSequence):
+        return random_state.spawn(n_seeds)
+    return np.random.SeedSequence(random_state).spawn(n_seeds)
+
+
+def _last_step(estimator: Any) -> Any:
+    """Return what classifies in the end, in a pipeline or behind a ``FewShot``."""
+    if hasattr(estimator, "steps"):
+        return _last_step(estimator.steps[-1][1])
+    if hasattr(estimator, "shots_") and hasattr(estimator, "estimator_"):
+        return _last_step(estimator.estimator_)
+    return estimator
+
+
+def _answers_with_the_likeliest(estimator: Any) -> bool:
+    """Say whether ``predict`` is known to be the likeliest label, as it is for our classifiers.
+
+    It need not be for others: a support vector machine's probabilities come from another model,
+    and a tuned threshold moves predictions alone.
+    """
+    return hasattr(_last_step(estimator), "label_log_likelihood")
+
+
+def _log_probabilities(estimator: Any, X: list[str]) -> NDArray[np.float64] | None:
+    """Return finite log-probabilities, or nothing where the estimator has none."""
+    if not hasattr(estimator, "predict_proba"):
+        return None
+    probabilities = np.asarray(estimator.predict_proba(X), dtype=np.float64)
+    return np.log(np.maximum(probabilities, _LEAST))
 
 
 def _uses_no_shots(estimator: Any) -> bool:

@@ -3,69 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from os import PathLike
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from instructclf.engine.progress import Progress
-from instructclf.evaluation.running import Outcome, Run, check_parameters, execute, plan_runs
+from instructclf.evaluation.running import accuracy, check_parameters, plan_runs
+from instructclf.evaluation.scores import SeedScores, collect
 from instructclf.evaluation.splitting import check_split
+from instructclf.evaluation.storing import Store
 from instructclf.sampling import ShotSampler
-
-
-@dataclass(frozen=True, eq=False)
-class SeedScores:
-    """How an estimator did on one test set, trained once for every seed.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (n_seeds,)
-        Accuracy under each seed.
-    fit_seconds : ndarray of shape (n_seeds,)
-        How long each ``fit`` took. The first one loads the model, if it was not loaded yet.
-    predict_seconds : ndarray of shape (n_seeds,)
-        How long each ``predict`` of the whole test set took.
-    n_test : int
-        How many texts were predicted under each seed.
-    shots : list of ndarray of shape (n_shots,)
-        Indices of the training rows drawn under each seed, in the order drawn.
-    n_shots : int or None
-        How many rows were asked for; ``None`` means all.
-
-    See Also
-    --------
-    evaluate_seeds : Makes one.
-    """
-
-    scores: NDArray[np.float64]
-    fit_seconds: NDArray[np.float64]
-    predict_seconds: NDArray[np.float64]
-    n_test: int
-    shots: list[NDArray[np.intp]]
-    n_shots: int | None
-
-    @property
-    def n_seeds(self) -> int:
-        """Return the number of seeds."""
-        return len(self.scores)
-
-    @property
-    def mean(self) -> float:
-        """Return the mean accuracy."""
-        return float(np.mean(self.scores))
-
-    @property
-    def std(self) -> float:
-        """Return the standard deviation of the accuracy over the seeds, NaN for one seed."""
-        return float(np.std(self.scores, ddof=1)) if self.n_seeds > 1 else float("nan")
-
-    @property
-    def texts_per_second(self) -> float:
-        """Return how many texts were predicted a second, over all seeds."""
-        seconds = float(np.sum(self.predict_seconds))
-        return self.n_test * self.n_seeds / seconds if seconds > 0 else float("inf")
 
 
 def evaluate_seeds(
@@ -79,6 +27,7 @@ def evaluate_seeds(
     n_seeds: int = 5,
     sampler: str | ShotSampler = "balanced",
     random_state: int | None = 0,
+    folder: str | PathLike[str] | None = None,
     verbose: int | bool = 0,
 ) -> SeedScores:
     """Train on a few rows and test, once for every seed.
@@ -109,13 +58,17 @@ def evaluate_seeds(
         How the rows are drawn.
     random_state : int or None, default=0
         Where all seeds come from. ``None`` gives other seeds at each call.
+    folder : str, path or None, default=None
+        Where a file of JSON is kept for each finished run, and read instead of running it again.
+        It is recognised by the estimator's class, source and parameters, the rows, the seed and
+        the versions; where any of these has changed, it is run again.
     verbose : int or bool, default=0
         Whether to show a progress bar on standard error.
 
     Returns
     -------
     SeedScores
-        Accuracy and seconds under each seed.
+        Predictions, accuracy and seconds under each seed, with intervals. Print it.
 
     Raises
     ------
@@ -127,6 +80,8 @@ def evaluate_seeds(
         If labels do not fit the texts, or test and training labels have nothing in common.
     InvalidShotsError
         If ``n_shots`` rows cannot be drawn.
+    DataFormatError
+        If a file in the folder does not hold what it should.
 
     See Also
     --------
@@ -155,6 +110,7 @@ def evaluate_seeds(
         n_shots=n_shots,
         n_seeds=n_seeds,
         random_state=random_state,
+        folder=folder,
         verbose=verbose,
     )
     split = check_split(X_train, y_train, X_test, y_test)
@@ -162,22 +118,9 @@ def evaluate_seeds(
         split, n_shots=n_shots, n_seeds=n_seeds, sampler=sampler, random_state=random_state
     )
     outcomes = []
+    store = Store(folder, split)
     with Progress("seeds", n_seeds, verbose=verbose) as progress:
         for run in runs:
-            outcomes.append(execute(run, estimator, split))
-            progress.advance(note=f"accuracy {outcomes[-1].accuracy:.3f}")
-    return collect(runs, outcomes, n_test=len(split.X_test), n_shots=n_shots)
-
-
-def collect(
-    runs: Sequence[Run], outcomes: Sequence[Outcome], *, n_test: int, n_shots: int | None
-) -> SeedScores:
-    """Put the outcomes of the runs of one estimator together."""
-    return SeedScores(
-        scores=np.array([outcome.accuracy for outcome in outcomes]),
-        fit_seconds=np.array([outcome.fit_seconds for outcome in outcomes]),
-        predict_seconds=np.array([outcome.predict_seconds for outcome in outcomes]),
-        n_test=n_test,
-        shots=[run.shots for run in runs],
-        n_shots=n_shots,
-    )
+            outcomes.append(store.execute(run, estimator))
+            progress.advance(note=f"accuracy {accuracy(outcomes[-1], split):.3f}")
+    return collect(runs, outcomes, split=split, n_shots=n_shots)

@@ -37,13 +37,13 @@ class Split:
 def check_split(X_train: Any, y_train: Any, X_test: Any, y_test: Any) -> Split:
     """Return the split, or say which of its four parts is wrong."""
     split = Split(
-        _check_texts("X_train", X_train),
-        _check_labels("y_train", y_train),
-        _check_texts("X_test", X_test),
-        _check_labels("y_test", y_test),
+        check_texts("X_train", X_train),
+        check_labels("y_train", y_train),
+        check_texts("X_test", X_test),
+        check_labels("y_test", y_test),
     )
-    _check_lengths("X_train", split.X_train, "y_train", split.y_train)
-    _check_lengths("X_test", split.X_test, "y_test", split.y_test)
+    check_lengths("X_train", split.X_train, "y_train", split.y_train)
+    check_lengths("X_test", split.X_test, "y_test", split.y_test)
     in_training, in_test = set(split.y_train.tolist()), set(split.y_test.tolist())
     if in_training.isdisjoint(in_test):
         msg = (
@@ -54,7 +54,8 @@ def check_split(X_train: Any, y_train: Any, X_test: Any, y_test: Any) -> Split:
     return split
 
 
-def _check_texts(name: str, X: Any) -> list[str]:
+def check_texts(name: str, X: Any) -> list[str]:
+    """Return texts as a list, or say which one is none."""
     if isinstance(X, str | bytes) or not isinstance(X, Iterable):
         msg = f"{name} must be a sequence of str, such as a list. Got {X!r} instead."
         raise InvalidTextsError(msg)
@@ -73,7 +74,8 @@ def _check_texts(name: str, X: Any) -> list[str]:
     return texts
 
 
-def _check_labels(name: str, y: Any) -> NDArray[Any]:
+def check_labels(name: str, y: Any) -> NDArray[Any]:
+    """Return labels as an array, or say which one is missing."""
     labels = np.asarray(y)
     if labels.ndim != 1:
         msg = f"{name} must be one-dimensional, a label for each text. Got shape {labels.shape}."
@@ -82,10 +84,15 @@ def _check_labels(name: str, y: Any) -> NDArray[Any]:
         if label is None or label != label:  # noqa: PLR0124 - only a NaN differs from itself
             msg = f"Label {position} of {name} is missing: {label}. Drop the row or label it."
             raise InvalidLabelsError(msg)
-    return labels
+        if isinstance(label, float) and np.isinf(label):
+            msg = f"Label {position} of {name}: Input y contains infinity. Give labels."
+            raise InvalidLabelsError(msg)
+    # Strings of other kinds neither sort nor compare with NumPy's own everywhere.
+    return np.array(labels.tolist()) if labels.dtype.kind in "OT" else labels
 
 
-def _check_lengths(X_name: str, texts: list[str], y_name: str, labels: NDArray[Any]) -> None:
+def check_lengths(X_name: str, texts: list[str], y_name: str, labels: NDArray[Any]) -> None:
+    """Raise if there is not one label for each text."""
     if len(texts) != len(labels):
         msg = f"{X_name} has {len(texts)} texts and {y_name} has {len(labels)} labels."
         raise InvalidLabelsError(msg)

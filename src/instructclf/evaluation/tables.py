@@ -1,13 +1,12 @@
-"""Names and scores → the rows of a table, as Markdown and as aligned text."""
+"""Names and scores → the cells of a table, and these as Markdown and as aligned text."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
-from instructclf.evaluation.seeds import SeedScores
+from instructclf.evaluation.scores import SeedScores
 
-HEADER = ("approach", "shots", "accuracy ± sd", "fit seconds", "texts per second")
+HEADER = ("approach", "shots", "accuracy", "95% interval", "fit seconds", "texts per second")
 
 
 def write_cells(scores: Mapping[str, SeedScores]) -> list[tuple[str, ...]]:
@@ -16,7 +15,8 @@ def write_cells(scores: Mapping[str, SeedScores]) -> list[tuple[str, ...]]:
         (
             approach,
             _write_shots(of),
-            f"{of.mean:.3f}" + ("" if math.isnan(of.std) else f" ± {of.std:.3f}"),
+            f"{of.mean:.3f}",
+            "{:.3f} to {:.3f}".format(*of.interval()),
             _write_number(float(of.fit_seconds.mean())),
             _write_number(of.texts_per_second),
         )
@@ -27,12 +27,12 @@ def write_cells(scores: Mapping[str, SeedScores]) -> list[tuple[str, ...]]:
 def write_caption(scores: Mapping[str, SeedScores]) -> str:
     """Say what the figures are averages over."""
     n_test = max(of.n_test for of in scores.values())
-    counts = sorted({of.n_seeds for of in scores.values() if of.n_seeds > 1})
-    if not counts:
-        return f"{n_test:,} test texts, one seed."
+    counts = sorted({of.n_seeds for of in scores.values()})
+    if counts == [1]:
+        return f"{n_test:,} test texts, one seed; intervals are over texts alone."
     n_seeds = " or ".join(str(count) for count in counts)
-    alone = "; one seed where none is given" if any(s.n_seeds == 1 for s in scores.values()) else ""
-    return f"{n_test:,} test texts; ± standard deviation over {n_seeds} seeds{alone}."
+    alone = ", over texts alone where there is 1 seed" if 1 in counts else ""
+    return f"{n_test:,} test texts, {n_seeds} seeds; intervals are over both{alone}."
 
 
 def write_markdown(cells: Sequence[tuple[str, ...]]) -> str:

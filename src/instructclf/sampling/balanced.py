@@ -13,7 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
-from instructclf.exceptions import InvalidShotsError
+from instructclf.sampling.rows import (
+    check_a_shot_of_every_label,
+    check_enough_rows,
+    different_rows,
+    take_in_rounds,
+)
 
 
 class BalancedSampler(BaseEstimator):
@@ -62,48 +67,14 @@ class BalancedSampler(BaseEstimator):
 
         Raises
         ------
+        InvalidTextsError
+            If ``X`` is no sequence of strings.
         InvalidShotsError
             If there are fewer different rows than shots, or fewer shots than labels.
         """
-        labels, codes = np.unique(np.asarray(y), return_inverse=True)
-        rows = _first_of_equal_rows(X, codes)
-        _check_n_shots(n_shots, n_labels=len(labels), n_rows=len(rows))
+        rows = different_rows(X, y)
+        check_a_shot_of_every_label(n_shots, len(rows.groups))
+        check_enough_rows(n_shots, sum(rows.sizes))
         rng = check_random_state(random_state)
-        queues = [rng.permutation(rows[codes[rows] == code]) for code in range(len(labels))]
-        return _take_in_rounds(queues, n_shots, rng)
-
-
-def _first_of_equal_rows(X: Sequence[str], codes: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return one index for each different (text, label), ordered by their content."""
-    first: dict[tuple[str, int], int] = {}
-    for index, row in enumerate(zip(X, codes.tolist(), strict=True)):
-        first.setdefault(row, index)
-    return np.array([first[row] for row in sorted(first)], dtype=np.intp)
-
-
-def _check_n_shots(n_shots: int, *, n_labels: int, n_rows: int) -> None:
-    if n_shots < n_labels:
-        msg = (
-            f"n_shots={n_shots} is fewer than the {n_labels} labels in y, so some label would have "
-            f"no shot. Set n_shots to {n_labels} or more, or to 0 for no shots at all."
-        )
-        raise InvalidShotsError(msg)
-    if n_shots > n_rows:
-        msg = (
-            f"n_shots={n_shots} is more than the {n_rows} different labelled rows given. Set "
-            f"n_shots to {n_rows} or fewer, or give more rows."
-        )
-        raise InvalidShotsError(msg)
-
-
-def _take_in_rounds(
-    queues: list[NDArray[np.intp]], n_shots: int, rng: np.random.RandomState
-) -> NDArray[np.intp]:
-    """Take one row of every label a round, until there are enough."""
-    taken: list[np.intp] = []
-    position = 0
-    while len(taken) < n_shots:
-        filled = [code for code, queue in enumerate(queues) if position < len(queue)]
-        taken += [queues[code][position] for code in rng.permutation(filled)]
-        position += 1
-    return np.array(taken[:n_shots], dtype=np.intp)
+        queues = [rng.permutation(group) for group in rows.groups]
+        return take_in_rounds(queues, rows.sizes, n_shots, rng)

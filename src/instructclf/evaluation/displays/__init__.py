@@ -1,0 +1,17 @@
+"""Scores → pictures. Displays in scikit-learn's manner; matplotlib is loaded when one is drawn."""
+
+from instructclf.evaluation.displays.accuracy_seconds import AccuracySecondsDisplay
+from instructclf.evaluation.displays.confusion import confusion_display
+from instructclf.evaluation.displays.learning_curves import LearningCurveDisplay
+from instructclf.evaluation.displays.loss_curves import LossCurveDisplay
+from instructclf.evaluation.displays.reliability import ReliabilityDisplay
+from instructclf.evaluation.displays.seed_scores import SeedScoresDisplay
+
+__all__ = [
+    "AccuracySecondsDisplay",
+    "LearningCurveDisplay",
+    "LossCurveDisplay",
+    "ReliabilityDisplay",
+    "SeedScoresDisplay",
+    "confusion_display",
+]

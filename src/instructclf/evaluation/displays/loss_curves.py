@@ -1,0 +1,133 @@
+"""Training losses → a line for each run: whether tuning settled, and when it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.exceptions import NotFittedError
+
+from instructclf.evaluation.displays.axes import colours, get_axes, place_legend, quiet_grid
+from instructclf.evaluation.scores import SeedScores
+
+
+class LossCurveDisplay:
+    """The training loss over epochs, a line for each run.
+
+    Make one with `from_estimator` or `from_scores`.
+
+    Parameters
+    ----------
+    curves : dict of str to sequence of array-like
+        The losses of each run of each approach.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it is drawn.
+    figure_ : matplotlib Figure
+        The figure of these.
+    """
+
+    def __init__(self, curves: Mapping[str, Sequence[ArrayLike]]) -> None:
+        self.curves = curves
+
+    @classmethod
+    def from_estimator(cls, estimator: Any, *, ax: Any = None) -> Self:
+        """Draw the ``loss_curve_`` of a fitted estimator, or that of the last step of a pipeline.
+
+        Parameters
+        ----------
+        estimator : estimator with loss_curve_
+            Such as an `InstructionTunedClassifier` or scikit-learn's ``MLPClassifier``.
+        ax : matplotlib Axes or None, default=None
+            Where to draw. ``None`` makes a figure.
+
+        Returns
+        -------
+        LossCurveDisplay
+            The display.
+
+        Raises
+        ------
+        MissingExtraError
+            If matplotlib is not installed.
+        NotFittedError
+            If there is no ``loss_curve_``.
+        """
+        last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+        curve = getattr(last, "loss_curve_", None)
+        if curve is None:
+            msg = f"This {type(last).__name__} has no loss_curve_. Fit it, if it trains in epochs."
+            raise NotFittedError(msg)
+        return cls({"": [curve]}).plot(ax)
+
+    @classmethod
+    def from_scores(cls, scores: SeedScores | Mapping[str, SeedScores], *, ax: Any = None) -> Self:
+        """Draw the losses under each seed.
+
+        Parameters
+        ----------
+        scores : SeedScores or dict of str to SeedScores
+            The scores, or the name of each approach and its scores. Those of estimators that do
+            not train in epochs are left out.
+        ax : matplotlib Axes or None, default=None
+            Where to draw. ``None`` makes a figure.
+
+        Returns
+        -------
+        LossCurveDisplay
+            The display.
+
+        Raises
+        ------
+        MissingExtraError
+            If matplotlib is not installed.
+        NotFittedError
+            If no approach has loss curves.
+        """
+        named = {"": scores} if isinstance(scores, SeedScores) else scores
+        curves = {name: own.loss_curves for name, own in named.items() if len(own.loss_curves)}
+        if not curves:
+            msg = "These scores have no loss curves, as the estimators do not train in epochs."
+            raise NotFittedError(msg)
+        return cls(curves).plot(ax)
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            Where to draw. ``None`` makes a figure.
+
+        Returns
+        -------
+        LossCurveDisplay
+            The display.
+
+        Raises
+        ------
+        MissingExtraError
+            If matplotlib is not installed.
+        """
+        self.ax_ = get_axes(ax, type(self).__name__)
+        self.figure_ = self.ax_.figure
+        shades = colours(self.ax_, len(self.curves))
+        styles = cycle(["-", "--", "-.", ":"])
+        for (name, runs), colour, style in zip(self.curves.items(), shades, styles, strict=False):
+            for n, curve in enumerate(runs):
+                losses = np.asarray(curve, dtype=float)
+                epochs = np.arange(1, len(losses) + 1)
+                label = name if n == 0 else None
+                self.ax_.plot(epochs, losses, style, color=colour, linewidth=1.2, label=label)
+                self.ax_.plot(epochs[-1], losses[-1], color=colour, marker="o", markersize=4)
+        self.ax_.set(xlabel="epoch", ylabel="training loss")
+        self.ax_.set_ylim(bottom=0)
+        self.ax_.xaxis.get_major_locator().set_params(integer=True)
+        quiet_grid(self.ax_, "y")
+        place_legend(self.ax_)
+        return self

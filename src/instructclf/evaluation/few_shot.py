@@ -1,0 +1,235 @@
+"""Any classifier → one that is trained on a sampled handful of the rows it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from numbers import Integral
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.utils import check_random_state, get_tags
+from sklearn.utils._param_validation import HasMethods, Interval
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
+
+from instructclf.evaluation.splitting import check_labels, check_lengths, check_texts
+from instructclf.exceptions import InvalidLabelsError
+from instructclf.sampling import ShotSampler, get_sampler
+
+
+def _has(method: str) -> Callable[[FewShot], bool]:
+    """Return what says whether the classifier inside has a method."""
+
+    def check(few_shot: FewShot) -> bool:
+        getattr(getattr(few_shot, "estimator_", few_shot.estimator), method)
+        return True
+
+    return check
+
+
+class FewShot(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+    """Train a classifier on a few rows, drawn from those given.
+
+    So a baseline learns from as few labels as a language model does, within a grid search or a
+    cross-validation too. `compare` needs none of it: there all approaches learn from the same rows.
+
+    Parameters
+    ----------
+    estimator : classifier
+        Any scikit-learn classifier of texts. It is cloned, never fitted itself.
+    n_shots : int, default=16
+        How many rows it learns from.
+    sampler : str or object with a select method, default="balanced"
+        How the rows are drawn.
+    random_state : int, RandomState instance or None, default=None
+        Decides which rows are drawn, and their order.
+
+    Attributes
+    ----------
+    estimator_ : classifier
+        The fitted one.
+    classes_ : ndarray of shape (n_classes,)
+        Its labels.
+    shots_ : ndarray of shape (n_shots,)
+        Which rows of ``X`` it learned from, in the order drawn.
+
+    Examples
+    --------
+    >>> from sklearn.feature_extraction.text import TfidfVectorizer
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.svm import LinearSVC
+    >>> from instructclf.datasets import load_reviews
+    >>> from instructclf.evaluation import FewShot
+    >>> train = load_reviews("train")
+    >>> svm = FewShot(make_pipeline(TfidfVectorizer(), LinearSVC()), n_shots=4, random_state=0)
+    >>> svm.fit(train.texts, train.labels).shots_.shape
+    (4,)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "estimator": [HasMethods(["fit", "predict"])],
+        "n_shots": [Interval(Integral, 1, None, closed="left")],
+        "sampler": [str, ShotSampler],
+        "random_state": ["random_state"],
+    }
+
+    estimator_: Any
+
+    def __init__(
+        self,
+        estimator: Any,
+        *,
+        n_shots: int = 16,
+        sampler: str | ShotSampler = "balanced",
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.estimator = estimator
+        self.n_shots = n_shots
+        self.sampler = sampler
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, **fit_params: Any) -> Self:
+        """Draw rows and train the classifier on them.
+
+        Parameters
+        ----------
+        X : sequence of str, length n_texts
+            The texts.
+        y : array-like of shape (n_texts,)
+            Their labels.
+        **fit_params : object
+            What the classifier's ``fit`` takes besides. An array with an entry for each text, such
+            as ``sample_weight``, is cut to the rows drawn.
+
+        Returns
+        -------
+        FewShot
+            This object.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a parameter is outside its domain.
+        InvalidTextsError
+            If ``X`` is not a sequence of strings, or there are none.
+        InvalidLabelsError
+            If labels do not fit the texts.
+        InvalidShotsError
+            If ``n_shots`` rows cannot be drawn.
+        """
+        self._validate_params()
+        sampler = get_sampler(self.sampler)
+        labels, texts = _check_classes(y), check_texts("X", X)
+        check_lengths("X", texts, "y", labels)
+        rng = check_random_state(self.random_state)
+        self.shots_ = sampler.select(texts, labels, self.n_shots, random_state=rng)
+        cut = {name: _cut(value, self.shots_, len(texts)) for name, value in fit_params.items()}
+        self.estimator_ = clone(self.estimator)
+        self.estimator_.fit([texts[i] for i in self.shots_.tolist()], labels[self.shots_], **cut)
+        self.classes_ = self.estimator_.classes_
+        return self
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the label of each text.
+
+        Parameters
+        ----------
+        X : sequence of str, length n_texts
+            The texts.
+
+        Returns
+        -------
+        ndarray of shape (n_texts,)
+            Labels, as they are in ``classes_``.
+        """
+        check_is_fitted(self)
+        return self.estimator_.predict(check_texts("X", X))
+
+    @available_if(_has("predict_proba"))
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the probability of each label, if the classifier has one.
+
+        Parameters
+        ----------
+        X : sequence of str, length n_texts
+            The texts.
+
+        Returns
+        -------
+        ndarray of shape (n_texts, n_classes)
+            Probabilities, columns in the order of ``classes_``.
+        """
+        check_is_fitted(self)
+        return self.estimator_.predict_proba(check_texts("X", X))
+
+    @available_if(_has("predict_log_proba"))
+    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the logarithm of each label's probability, if the classifier has one.
+
+        Parameters
+        ----------
+        X : sequence of str, length n_texts
+            The texts.
+
+        Returns
+        -------
+        ndarray of shape (n_texts, n_classes)
+            Log-probabilities, columns in the order of ``classes_``.
+        """
+        check_is_fitted(self)
+        return self.estimator_.predict_log_proba(check_texts("X", X))
+
+    @available_if(_has("decision_function"))
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Return the decision values, if the classifier has any.
+
+        Parameters
+        ----------
+        X : sequence of str, length n_texts
+            The texts.
+
+        Returns
+        -------
+        ndarray of shape (n_texts,) or (n_texts, n_classes)
+            What the classifier returns.
+        """
+        check_is_fitted(self)
+        return self.estimator_.decision_function(check_texts("X", X))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags = deepcopy(get_tags(self.estimator).classifier_tags)
+        tags.input_tags.string = True
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        return tags
+
+
+def _check_classes(y: Any) -> NDArray[Any]:
+    """Return labels of two classes or more."""
+    if y is None:
+        msg = (
+            "This estimator requires y to be passed, but the target y is None. Give one label for "
+            "each text."
+        )
+        raise InvalidLabelsError(msg)
+    labels = check_labels("y", y)
+    check_classification_targets(labels)
+    if len(np.unique(labels)) < 2:
+        msg = (
+            "Classifier can't train when only one class is present. Give rows of two labels or "
+            "more."
+        )
+        raise InvalidLabelsError(msg)
+    return labels
+
+
+def _cut(value: Any, shots: NDArray[np.intp], n_texts: int) -> Any:
+    """Return the entries of the shots, if there is an entry for each text."""
+    if isinstance(value, str | bytes) or not hasattr(value, "__len__") or len(value) != n_texts:
+        return value
+    return np.asarray(value)[shots]

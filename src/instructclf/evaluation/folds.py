@@ -1,0 +1,277 @@
+"""One estimator, folds and seeds → its score on each: where there is no test set of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.model_selection import StratifiedKFold
+
+from instructclf.engine.progress import Progress
+from instructclf.evaluation.intervals import Interval, t_interval, t_p_value
+from instructclf.evaluation.running import accuracy, check_parameters, plan_runs
+from instructclf.evaluation.scores import SeedScores, collect
+from instructclf.evaluation.splitting import Split, check_labels, check_lengths, check_texts
+from instructclf.evaluation.storing import Store
+from instructclf.exceptions import InvalidLabelsError
+from instructclf.sampling import ShotSampler
+
+
+@dataclass(frozen=True, eq=False)
+class FoldScores:
+    """How an estimator did on each fold, trained once for every seed.
+
+    Parameters
+    ----------
+    folds : list of SeedScores
+        The scores on each fold. Shots are counted among the training rows of the fold.
+    test_rows : list of ndarray
+        Which rows each fold tested.
+    n_rows : int
+        How many rows there are.
+
+    See Also
+    --------
+    cross_validate_seeds : Makes one.
+    """
+
+    folds: list[SeedScores]
+    test_rows: list[NDArray[np.intp]]
+    n_rows: int
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """Return the accuracies, of shape (n_folds, n_seeds)."""
+        return np.array([fold.scores for fold in self.folds])
+
+    @property
+    def mean(self) -> float:
+        """Return the mean accuracy over folds and seeds."""
+        return float(self.scores.mean())
+
+    @property
+    def std(self) -> float:
+        """Return the standard deviation over folds of the mean over seeds."""
+        return float(self.scores.mean(axis=1).std(ddof=1))
+
+    def interval(self, confidence: float = 0.95) -> Interval:
+        """Return the interval of the mean, corrected for what the folds have in common.
+
+        Folds share training rows, so their scores differ less than those of independent sets
+        would. Student's interval over folds takes the variance ``(1/n_folds + n_test/n_train) s²``
+        (Nadeau and Bengio, "Inference for the Generalization Error", Machine Learning 52, 2003).
+        With few shots the rows learned from overlap less than that, and the interval is on the
+        wide side.
+
+        Parameters
+        ----------
+        confidence : float, default=0.95
+            How often such intervals hold the true mean.
+
+        Returns
+        -------
+        Interval
+            Both ends.
+        """
+        values = self.scores.mean(axis=1)
+        return t_interval(values, confidence, test_to_train=self._test_to_train())
+
+    def compare(self, other: FoldScores, *, confidence: float = 0.95) -> FoldDifference:
+        """Compare with other scores on the same folds, by the corrected paired t-test.
+
+        Parameters
+        ----------
+        other : FoldScores
+            Scores on the same folds.
+        confidence : float, default=0.95
+            That of the interval.
+
+        Returns
+        -------
+        FoldDifference
+            This one minus the other.
+
+        Raises
+        ------
+        InvalidLabelsError
+            If the folds are not the same.
+        """
+        same = len(self.folds) == len(other.folds) and all(
+            map(np.array_equal, self.test_rows, other.test_rows)
+        )
+        if not same:
+            msg = "Only scores on the same folds can be paired: give both the same random_state."
+            raise InvalidLabelsError(msg)
+        differences = self.scores.mean(axis=1) - other.scores.mean(axis=1)
+        ratio = self._test_to_train()
+        return FoldDifference(
+            difference=float(differences.mean()),
+            interval=t_interval(differences, confidence, test_to_train=ratio),
+            p_value=t_p_value(differences, test_to_train=ratio),
+            confidence=confidence,
+        )
+
+    def _test_to_train(self) -> float:
+        n_test = np.mean([len(rows) for rows in self.test_rows])
+        return float(n_test / (self.n_rows - n_test))
+
+    def __str__(self) -> str:
+        low, high = self.interval()
+        n_folds, n_seeds = self.scores.shape
+        return f"{self.mean:.3f} [{low:.3f}, {high:.3f}] over {n_folds} folds x {n_seeds} seeds"
+
+
+@dataclass(frozen=True)
+class FoldDifference:
+    """How much better one approach is than another, paired by fold.
+
+    Parameters
+    ----------
+    difference : float
+        Mean accuracy of the first minus that of the second.
+    interval : Interval
+        Where the difference lies, with other rows of the same kind.
+    p_value : float
+        Of the corrected paired t-test, two-sided.
+    confidence : float
+        That of the interval.
+
+    See Also
+    --------
+    FoldScores.compare : Makes one.
+    """
+
+    difference: float
+    interval: Interval
+    p_value: float
+    confidence: float
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.difference:+.3f} [{low:+.3f}, {high:+.3f}], p = {self.p_value:.3g}"
+
+
+def cross_validate_seeds(
+    estimator: Any,
+    X: Sequence[str],
+    y: ArrayLike,
+    *,
+    n_shots: int | None = None,
+    n_seeds: int = 3,
+    n_folds: int = 5,
+    sampler: str | ShotSampler = "balanced",
+    random_state: int = 0,
+    folder: str | PathLike[str] | None = None,
+    verbose: int | bool = 0,
+) -> FoldScores:
+    """Train on a few rows of all folds but one and test on that one, for every fold and seed.
+
+    Folds are stratified and shuffled. Every fold and every seed draws shots of its own.
+
+    Parameters
+    ----------
+    estimator : estimator with fit and predict
+        Any scikit-learn classifier of texts. It is cloned, never fitted itself.
+    X : sequence of str, length n_texts
+        The texts.
+    y : array-like of shape (n_texts,)
+        Their labels.
+    n_shots : int or None, default=None
+        How many rows are drawn outside the fold. ``None`` takes all.
+    n_seeds : int, default=3
+        How many seeds in each fold.
+    n_folds : int, default=5
+        How many folds.
+    sampler : str or object with a select method, default="balanced"
+        How the rows are drawn.
+    random_state : int, default=0
+        Where folds and seeds come from.
+    folder : str, path or None, default=None
+        Where finished runs are kept, as for `evaluate_seeds`.
+    verbose : int or bool, default=0
+        Whether to show a progress bar on standard error.
+
+    Returns
+    -------
+    FoldScores
+        Accuracy for each fold and seed, with a corrected interval. Print it.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a parameter is outside its domain.
+    InvalidTextsError
+        If texts are not a sequence of strings, or there are none.
+    InvalidLabelsError
+        If labels do not fit the texts, or a label has fewer rows than there are folds.
+    InvalidShotsError
+        If ``n_shots`` rows cannot be drawn.
+
+    See Also
+    --------
+    evaluate_seeds : With a test set of its own, which is better where there are rows enough.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> from instructclf.evaluation import cross_validate_seeds
+    >>> texts, labels = [f"text {i}" for i in range(20)], ["a", "b"] * 10
+    >>> print(cross_validate_seeds(DummyClassifier(), texts, labels, n_shots=4))
+    0.500 [0.500, 0.500] over 5 folds x 3 seeds
+    """
+    check_parameters(
+        "cross_validate_seeds",
+        estimator=estimator,
+        n_shots=n_shots,
+        n_seeds=n_seeds,
+        n_folds=n_folds,
+        random_state=random_state,
+        folder=folder,
+        verbose=verbose,
+    )
+    texts, labels = check_texts("X", X), check_labels("y", y)
+    check_lengths("X", texts, "y", labels)
+    test_rows = _choose_folds(labels, n_folds, random_state)
+    splits = [_leave_out(texts, labels, rows) for rows in test_rows]
+    seeds = np.random.SeedSequence(random_state).spawn(n_folds)
+    plans = [
+        plan_runs(split, n_shots=n_shots, n_seeds=n_seeds, sampler=sampler, random_state=seed)
+        for split, seed in zip(splits, seeds, strict=True)
+    ]
+    folds = []
+    with Progress("folds", n_folds * n_seeds, verbose=verbose) as progress:
+        for split, runs in zip(splits, plans, strict=True):
+            store = Store(folder, split)
+            outcomes = []
+            for run in runs:
+                outcomes.append(store.execute(run, estimator))
+                progress.advance(note=f"accuracy {accuracy(outcomes[-1], split):.3f}")
+            folds.append(collect(runs, outcomes, split=split, n_shots=n_shots))
+    return FoldScores(folds, test_rows, len(texts))
+
+
+def _choose_folds(labels: NDArray[Any], n_folds: int, random_state: int) -> list[NDArray[np.intp]]:
+    names, counts = np.unique(labels, return_counts=True)
+    if counts.min() < n_folds:
+        rarest = names[counts.argmin()]
+        msg = (
+            f"Label {rarest.item()!r} has {counts.min()} rows, fewer than the {n_folds} folds. "
+            "Take fewer folds or give more rows."
+        )
+        raise InvalidLabelsError(msg)
+    folds = StratifiedKFold(n_folds, shuffle=True, random_state=random_state)
+    return [test for _, test in folds.split(np.zeros(len(labels)), labels)]
+
+
+def _leave_out(texts: list[str], labels: NDArray[Any], rows: NDArray[np.intp]) -> Split:
+    kept = np.setdiff1d(np.arange(len(texts)), rows)
+    return Split(
+        [texts[i] for i in kept.tolist()],
+        labels[kept],
+        [texts[i] for i in rows.tolist()],
+        labels[rows],
+    )

@@ -1,0 +1,198 @@
+"""Scores → intervals and p-values, with the seeds and the texts both taken as drawn at random.
+
+Another draw of shots gives another score, and so does another test set. An interval over seeds
+alone speaks of this test set only.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtr, stdtrit
+
+_BLOCK = 2**22  # drawn texts held at once: 32 MiB
+
+
+class Interval(NamedTuple):
+    """The two ends of an interval.
+
+    Parameters
+    ----------
+    low : float
+        The lower end.
+    high : float
+        The upper end.
+    """
+
+    low: float
+    high: float
+
+
+def t_interval(
+    values: ArrayLike, confidence: float = 0.95, *, test_to_train: float = 0.0
+) -> Interval:
+    """Return Student's interval of a mean, corrected for training rows in common if asked for.
+
+    Parameters
+    ----------
+    values : array-like of shape (n_values,)
+        Scores, or differences.
+    confidence : float, default=0.95
+        How often such intervals hold the true mean.
+    test_to_train : float, default=0.0
+        Test rows per training row. Above 0 the variance is that of Nadeau and Bengio, "Inference
+        for the Generalization Error" (Machine Learning 52, 2003): ``1/n_values + test_to_train``
+        in place of ``1/n_values``, because folds share most of their training rows.
+
+    Returns
+    -------
+    Interval
+        Both ends, NaN for fewer than two values.
+    """
+    mean, error, degrees = _standard_error(values, test_to_train)
+    if degrees < 1:
+        return Interval(float("nan"), float("nan"))
+    half = float(stdtrit(degrees, (1 + confidence) / 2)) * error
+    return Interval(mean - half, mean + half)
+
+
+def t_p_value(values: ArrayLike, *, test_to_train: float = 0.0) -> float:
+    """Return the two-sided p-value of a mean of zero, with the variance of ``t_interval``.
+
+    Parameters
+    ----------
+    values : array-like of shape (n_values,)
+        Differences.
+    test_to_train : float, default=0.0
+        Test rows per training row.
+
+    Returns
+    -------
+    float
+        The p-value, NaN for fewer than two values.
+    """
+    mean, error, degrees = _standard_error(values, test_to_train)
+    if degrees < 1:
+        return float("nan")
+    if error == 0:
+        return 1.0 if mean == 0 else 0.0
+    return float(2 * stdtr(degrees, -abs(mean) / error))
+
+
+def _standard_error(values: ArrayLike, test_to_train: float) -> tuple[float, float, int]:
+    """Return the mean, its standard error and the degrees of freedom."""
+    array = np.asarray(values, dtype=float)
+    if len(array) < 2:
+        return float(array.mean()), float("nan"), 0
+    variance = (1 / len(array) + test_to_train) * array.var(ddof=1)
+    return float(array.mean()), float(np.sqrt(variance)), len(array) - 1
+
+
+def resample_means(
+    values: ArrayLike, *, n_resamples: int = 2000, random_state: int | None = 0
+) -> NDArray[np.float64]:
+    """Draw the mean of a (seed, text) matrix as other seeds and other texts would have given it.
+
+    The crossed bootstrap, or "pigeonhole" bootstrap (Owen, Annals of Applied Statistics 1(2),
+    2007): rows and columns are drawn with replacement, each on their own. It errs on the wide side.
+
+    Few seeds cannot show their spread by being drawn again: in simulation, 95 % intervals of five
+    seeds hold the true value in 89 % of cases. So the part of each drawn mean that comes from its
+    seeds is multiplied by √(n / χ²) with χ² drawn at n - 1 degrees of freedom, which gives it the
+    tails of Student's t, and 95 % or more of the cases; with many seeds the factor is 1.
+
+    Parameters
+    ----------
+    values : array-like of shape (n_seeds, n_texts)
+        1 where right and 0 where wrong, or differences of these. With one seed only texts are
+        drawn, and the means say nothing about other seeds.
+    n_resamples : int, default=2000
+        How many means.
+    random_state : int or None, default=0
+        Decides the draws.
+
+    Returns
+    -------
+    ndarray of shape (n_resamples,)
+        The means.
+    """
+    matrix = np.asarray(values, dtype=float)
+    n_seeds, n_texts = matrix.shape
+    rng = np.random.default_rng(random_state)
+    seeds = rng.integers(n_seeds, size=(n_resamples, n_seeds))
+    size = max(1, _BLOCK // n_texts)
+    means = [
+        crossed_means(matrix, block, rng.integers(n_texts, size=(len(block), n_texts)))
+        for block in np.split(seeds, range(size, n_resamples, size))
+    ]
+    if n_seeds == 1:
+        return np.concatenate(means)
+    widening = np.sqrt(n_seeds / rng.chisquare(n_seeds - 1, size=n_resamples)) - 1
+    of_seeds = matrix.mean(axis=1)
+    return np.concatenate(means) + widening * (of_seeds[seeds].mean(axis=1) - of_seeds.mean())
+
+
+def crossed_means(
+    matrix: NDArray[np.float64], seeds: NDArray[np.intp], texts: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Return the mean over drawn rows and drawn columns, for each draw.
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (n_seeds, n_texts)
+        The values.
+    seeds : ndarray of shape (n_resamples, n_seeds)
+        The rows of each draw.
+    texts : ndarray of shape (n_resamples, n_texts)
+        The columns of each draw.
+
+    Returns
+    -------
+    ndarray of shape (n_resamples,)
+        The means.
+    """
+    weights = np.zeros((len(seeds), len(matrix)))
+    np.add.at(weights, (np.arange(len(seeds))[:, np.newaxis], seeds), 1 / seeds.shape[1])
+    return np.take_along_axis(weights @ matrix, texts, axis=1).mean(axis=1)
+
+
+def percentile_interval(draws: NDArray[np.float64], confidence: float = 0.95) -> Interval:
+    """Return the interval that leaves equal shares of the draws on both sides.
+
+    Parameters
+    ----------
+    draws : ndarray of shape (n_resamples,)
+        Means, from ``resample_means``.
+    confidence : float, default=0.95
+        The share inside.
+
+    Returns
+    -------
+    Interval
+        Both ends.
+    """
+    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(low), float(high))
+
+
+def bootstrap_p_value(draws: NDArray[np.float64]) -> float:
+    """Return twice the share of the draws on the rarer side of zero, and never nothing.
+
+    Below 0.05 it is where the 95 % percentile interval of the same draws leaves zero out. One is
+    added to share and total (Davison and Hinkley, "Bootstrap Methods and their Application",
+    1997), as no number of draws shows that something is impossible.
+
+    Parameters
+    ----------
+    draws : ndarray of shape (n_resamples,)
+        Mean differences, from ``resample_means``.
+
+    Returns
+    -------
+    float
+        The p-value.
+    """
+    rarer = min(np.sum(draws <= 0), np.sum(draws >= 0))
+    return float(min(1.0, 2 * (rarer + 1) / (len(draws) + 1)))

@@ -1,0 +1,336 @@
+"""Outcomes of one estimator under several seeds → its scores, with how sure they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import log_loss
+
+from instructclf.evaluation.differences import PairedDifference, compare_correct
+from instructclf.evaluation.intervals import (
+    Interval,
+    percentile_interval,
+    resample_means,
+    t_interval,
+)
+from instructclf.evaluation.metrics import expected_calibration_error
+from instructclf.evaluation.running import Outcome, Run
+from instructclf.evaluation.splitting import Split
+from instructclf.exceptions import InvalidLabelsError
+
+_IMPOSSIBLE = float(np.log(np.finfo(np.float64).tiny))
+
+
+@dataclass(frozen=True, eq=False)
+class SeedScores:
+    """How an estimator did on one test set, trained once for every seed.
+
+    What is not here can be computed from ``predictions`` with any function of ``sklearn.metrics``.
+
+    Parameters
+    ----------
+    y_test : ndarray of shape (n_test,)
+        The true labels.
+    predictions : ndarray of shape (n_seeds, n_test)
+        The labels predicted under each seed.
+    fit_seconds : ndarray of shape (n_seeds,)
+        How long each ``fit`` took. The first one loads the model, if it was not loaded yet.
+    predict_seconds : ndarray of shape (n_seeds,)
+        How long each prediction of the whole test set took.
+    shots : list of ndarray of shape (n_shots,)
+        Indices of the training rows drawn under each seed, in the order drawn.
+    n_shots : int or None
+        How many rows were asked for; ``None`` means all.
+    classes : ndarray of shape (n_classes,) or None, default=None
+        All labels, sorted. ``None`` takes those of ``y_test``.
+    log_probabilities : ndarray of shape (n_seeds, n_test, n_classes) or None, default=None
+        What each label was given, columns as in ``classes``. ``None`` where the estimator gives
+        no probabilities.
+    loss_curves : list of ndarray, default=()
+        The training loss of each epoch under each seed, where the estimator has a
+        ``loss_curve_``.
+
+    See Also
+    --------
+    evaluate_seeds : Makes one.
+    """
+
+    y_test: NDArray[Any]
+    predictions: NDArray[Any]
+    fit_seconds: NDArray[np.float64]
+    predict_seconds: NDArray[np.float64]
+    shots: list[NDArray[np.intp]]
+    n_shots: int | None
+    classes: NDArray[Any] | None = None
+    log_probabilities: NDArray[np.float64] | None = None
+    loss_curves: Sequence[NDArray[np.float64]] = field(default=())
+
+    @property
+    def n_seeds(self) -> int:
+        """Return the number of seeds."""
+        return len(self.predictions)
+
+    @property
+    def n_test(self) -> int:
+        """Return the number of test texts."""
+        return len(self.y_test)
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Return where the predictions are right, of shape (n_seeds, n_test)."""
+        return self.predictions == self.y_test
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """Return the accuracy under each seed, of shape (n_seeds,)."""
+        return self.correct.mean(axis=1)
+
+    @property
+    def mean(self) -> float:
+        """Return the mean accuracy."""
+        return float(np.mean(self.scores))
+
+    @property
+    def std(self) -> float:
+        """Return the standard deviation of the accuracy over the seeds, NaN for one seed."""
+        return float(np.std(self.scores, ddof=1)) if self.n_seeds > 1 else float("nan")
+
+    def t_interval(self, confidence: float = 0.95) -> Interval:
+        """Return Student's interval of the mean over seeds, on this test set.
+
+        It says where the mean of all seeds would lie on these texts, and nothing about other texts.
+
+        Parameters
+        ----------
+        confidence : float, default=0.95
+            How often such intervals hold the true mean.
+
+        Returns
+        -------
+        Interval
+            Both ends, NaN for one seed.
+        """
+        return t_interval(self.scores, confidence)
+
+    def interval(
+        self,
+        confidence: float = 0.95,
+        *,
+        n_resamples: int = 2000,
+        random_state: int | None = 0,
+    ) -> Interval:
+        """Return the interval of the mean over seeds and texts, by the crossed bootstrap.
+
+        Seeds and texts are both drawn again with replacement (Owen, "The Pigeonhole Bootstrap",
+        Annals of Applied Statistics 1(2), 2007), and the part of the seeds is widened as far as
+        their small number demands. With one seed only texts are drawn.
+
+        Parameters
+        ----------
+        confidence : float, default=0.95
+            How often such intervals hold the true mean.
+        n_resamples : int, default=2000
+            How many draws.
+        random_state : int or None, default=0
+            Decides the draws.
+
+        Returns
+        -------
+        Interval
+            Both ends, within 0 and 1.
+        """
+        draws = resample_means(self.correct, n_resamples=n_resamples, random_state=random_state)
+        low, high = percentile_interval(draws, confidence)
+        return Interval(max(low, 0.0), min(high, 1.0))
+
+    @property
+    def ensemble_score(self) -> float:
+        """Return the accuracy of the mean of log-probabilities over the seeds, NaN without any."""
+        if self.log_probabilities is None or self.classes is None:
+            return float("nan")
+        likeliest = self.log_probabilities.mean(axis=0).argmax(axis=1)
+        return float(np.mean(self.classes[likeliest] == self.y_test))
+
+    @property
+    def log_loss(self) -> float:
+        """Return scikit-learn's log loss, averaged over seeds, NaN without probabilities."""
+        if self.log_probabilities is None or self.classes is None:
+            return float("nan")
+        codes = np.searchsorted(self.classes, self.y_test)
+        every = np.arange(len(self.classes))
+        losses = [
+            log_loss(codes, _normalised(np.exp(own)), labels=every)
+            for own in self.log_probabilities
+        ]
+        return float(np.mean(losses))
+
+    def calibration_error(self, n_bins: int = 15) -> float:
+        """Return the expected calibration error, averaged over seeds.
+
+        By how much the probability of the predicted label differs from its accuracy, over bins of
+        equal width (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017).
+
+        Parameters
+        ----------
+        n_bins : int, default=15
+            How many bins between 0 and 1.
+
+        Returns
+        -------
+        float
+            The error, NaN without probabilities.
+        """
+        if self.log_probabilities is None:
+            return float("nan")
+        errors = [
+            expected_calibration_error(confidence, correct, n_bins)
+            for confidence, correct in zip(self.confidence, self.likeliest_correct, strict=True)
+        ]
+        return float(np.mean(errors))
+
+    @property
+    def confidence(self) -> NDArray[np.float64]:
+        """Return the probability of the likeliest label, of shape (n_seeds, n_test)."""
+        return np.exp(self._get_log_probabilities().max(axis=2))
+
+    @property
+    def likeliest_correct(self) -> NDArray[np.bool_]:
+        """Return where the likeliest label is the true one, of shape (n_seeds, n_test)."""
+        likeliest = self._get_log_probabilities().argmax(axis=2)
+        return np.asarray(self.classes)[likeliest] == self.y_test
+
+    @property
+    def texts_per_second(self) -> float:
+        """Return how many texts were predicted a second, over all seeds."""
+        seconds = float(np.sum(self.predict_seconds))
+        return self.n_test * self.n_seeds / seconds if seconds > 0 else float("inf")
+
+    def compare(
+        self,
+        other: SeedScores,
+        *,
+        confidence: float = 0.95,
+        n_resamples: int = 2000,
+        random_state: int | None = 0,
+    ) -> PairedDifference:
+        """Compare with other scores on the same texts, paired by seed and by text.
+
+        The interval and the p-value come from the crossed bootstrap of ``interval``, on the
+        differences. Draw both with the same ``random_state``, so that a seed means the same rows.
+
+        Parameters
+        ----------
+        other : SeedScores
+            Scores on the same test set, with as many seeds. One of the two may have one seed only.
+        confidence : float, default=0.95
+            That of the interval.
+        n_resamples : int, default=2000
+            How many draws.
+        random_state : int or None, default=0
+            Decides the draws.
+
+        Returns
+        -------
+        PairedDifference
+            This one minus the other.
+
+        Raises
+        ------
+        InvalidLabelsError
+            If test sets or numbers of seeds differ.
+        """
+        if not np.array_equal(self.y_test, other.y_test):
+            msg = (
+                f"Only scores on the same test set can be paired. These have {self.n_test} and "
+                f"{other.n_test} texts, and not the same labels."
+            )
+            raise InvalidLabelsError(msg)
+        if self.n_seeds != other.n_seeds and 1 not in (self.n_seeds, other.n_seeds):
+            msg = (
+                f"Scores are paired by seed, and these have {self.n_seeds} and {other.n_seeds} "
+                "seeds. Evaluate both with the same n_seeds and random_state."
+            )
+            raise InvalidLabelsError(msg)
+        return compare_correct(
+            self.correct,
+            other.correct,
+            confidence=confidence,
+            n_resamples=n_resamples,
+            random_state=random_state,
+        )
+
+    def to_row(self) -> dict[str, Any]:
+        """Return the figures, unrounded.
+
+        Returns
+        -------
+        dict
+            With the keys ``shots`` (the number of training rows), ``n_seeds``, ``accuracy``
+            (mean), ``low`` and ``high`` (of ``interval()``), ``std``, ``ensemble_accuracy``,
+            ``log_loss``, ``calibration_error``, ``fit_seconds`` (mean) and ``texts_per_second``.
+            What does not exist is NaN.
+        """
+        low, high = self.interval()
+        return {
+            "shots": len(self.shots[0]),
+            "n_seeds": self.n_seeds,
+            "accuracy": self.mean,
+            "low": low,
+            "high": high,
+            "std": self.std,
+            "ensemble_accuracy": self.ensemble_score,
+            "log_loss": self.log_loss,
+            "calibration_error": self.calibration_error(),
+            "fit_seconds": float(self.fit_seconds.mean()),
+            "texts_per_second": self.texts_per_second,
+        }
+
+    def __str__(self) -> str:
+        low, high = self.interval()
+        seeds = "1 seed" if self.n_seeds == 1 else f"{self.n_seeds} seeds"
+        return f"{self.mean:.3f} [{low:.3f}, {high:.3f}] over {seeds} and {self.n_test:,} texts"
+
+    def _get_log_probabilities(self) -> NDArray[np.float64]:
+        if self.log_probabilities is None:
+            msg = "These scores have no probabilities, as the estimator has no predict_proba."
+            raise AttributeError(msg)
+        return self.log_probabilities
+
+
+def collect(
+    runs: Sequence[Run], outcomes: Sequence[Outcome], *, split: Split, n_shots: int | None
+) -> SeedScores:
+    """Put the outcomes of the runs of one estimator together."""
+    known = [split.y_train.tolist(), split.y_test.tolist(), *(own.classes for own in outcomes)]
+    classes = np.unique(np.array([label for labels in known for label in labels]))
+    has_scores = all(outcome.log_probabilities is not None for outcome in outcomes)
+    return SeedScores(
+        y_test=split.y_test,
+        predictions=np.array([outcome.predictions for outcome in outcomes]),
+        fit_seconds=np.array([outcome.fit_seconds for outcome in outcomes]),
+        predict_seconds=np.array([outcome.predict_seconds for outcome in outcomes]),
+        shots=[run.shots for run in runs],
+        n_shots=n_shots,
+        classes=classes,
+        log_probabilities=np.stack([_aligned(o, classes) for o in outcomes])
+        if has_scores
+        else None,
+        loss_curves=[np.array(o.loss_curve) for o in outcomes if o.loss_curve is not None],
+    )
+
+
+def _aligned(outcome: Outcome, classes: NDArray[Any]) -> NDArray[np.float64]:
+    """Give each class its column, also those that the estimator never saw."""
+    scores = np.asarray(outcome.log_probabilities)
+    aligned = np.full((len(scores), len(classes)), _IMPOSSIBLE)
+    aligned[:, np.searchsorted(classes, outcome.classes)] = scores
+    return aligned
+
+
+def _normalised(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Take the rounding of exp and log back, of which log_loss would warn."""
+    return probabilities / probabilities.sum(axis=1, keepdims=True)

@@ -1,0 +1,135 @@
+"""Texts → rows of unit length, whose scalar products say how alike texts are.
+
+By default from the words that the texts have in common (TF-IDF, then a truncated SVD), which takes
+no further model. Hidden states of the language model itself are no option on purpose: mean-pooled,
+they tell texts apart worse than their words do.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from importlib import import_module
+from os import PathLike, fspath
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.utils import check_array
+from sklearn.utils.extmath import randomized_svd
+from sklearn.utils.validation import check_consistent_length
+
+from instructclf.exceptions import MissingExtraError
+
+N_COMPONENTS = 128
+"""To how many columns a sparse matrix is reduced. Latent semantic indexing takes about 100."""
+
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+
+class TextEmbedding:
+    """Texts as rows of unit length.
+
+    Parameters
+    ----------
+    embedder : transformer, str, path or None
+        A scikit-learn transformer of texts, the name or folder of a sentence encoder, or ``None``
+        for TF-IDF. Sparse rows are reduced to 128 columns by a truncated SVD.
+    seed : int
+        Decides the random projections of the SVD.
+    """
+
+    def __init__(self, embedder: Any, seed: int) -> None:
+        self._embedder = _resolve(embedder)
+        self._seed = seed
+        self._columns: NDArray[np.intp] | None = None
+        self._components: NDArray[np.float64] | None = None
+
+    def fit_transform(self, texts: list[str]) -> NDArray[np.float64]:
+        """Learn from the texts what the embedder learns; shape (n_texts, n_columns)."""
+        if hasattr(self._embedder, "fit_transform"):
+            raw = self._embedder.fit_transform(texts)
+        else:
+            raw = self._embedder.fit(texts).transform(texts)
+        raw = _check_rows(raw, texts)
+        if issparse(raw):
+            # A hashing vectorizer has a million columns, most of them empty.
+            self._columns = np.flatnonzero(abs(raw).sum(axis=0))
+            self._components = self._find_components(raw[:, self._columns])
+        return self._reduce(raw)
+
+    def transform(self, texts: list[str]) -> NDArray[np.float64]:
+        """Embed texts that were not learned from; shape (n_texts, n_columns)."""
+        return self._reduce(_check_rows(self._embedder.transform(texts), texts))
+
+    def _find_components(self, used: Any) -> NDArray[np.float64]:
+        """Return the directions that say most, of shape (n_components, n_columns)."""
+        if used.shape[1] == 0:
+            return np.zeros((1, 0))
+        n_components = min(N_COMPONENTS, *used.shape)
+        return randomized_svd(used, n_components, random_state=self._seed)[2]
+
+    def _reduce(self, raw: Any) -> NDArray[np.float64]:
+        dense = raw
+        if self._components is not None:
+            dense = raw[:, self._columns] @ self._components.T
+        lengths = np.linalg.norm(dense, axis=1, keepdims=True)
+        return dense / np.where(lengths > 0, lengths, 1)  # a row of zeros is like no other
+
+
+def _check_rows(raw: Any, texts: list[str]) -> Any:
+    rows = check_array(raw, accept_sparse=True)
+    check_consistent_length(rows, texts)
+    return rows
+
+
+def _resolve(embedder: Any) -> Any:
+    if embedder is None:
+        analyzer: Any = _words  # scikit-learn's signature says str
+        return TfidfVectorizer(analyzer=analyzer, sublinear_tf=True)
+    if isinstance(embedder, str | PathLike):
+        return SentenceEncoder(fspath(embedder))
+    return clone(embedder)
+
+
+def _words(text: str) -> list[str]:
+    """Return words and marks in lower case; what has none is a word of its own, not an error."""
+    return _WORD.findall(text.lower()) or [""]
+
+
+class SentenceEncoder(TransformerMixin, BaseEstimator):
+    """A model of the sentence-transformers package as a transformer.
+
+    Parameters
+    ----------
+    name : str
+        A hub id or a folder.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002  (scikit-learn's signature)
+        """Return this encoder, which has nothing to learn."""
+        return self
+
+    def transform(self, X: list[str]) -> NDArray[np.float64]:
+        """Return an embedding of each text, of shape (n_texts, n_columns)."""
+        encoder = _load_encoder(self.name)
+        return np.asarray(encoder.encode(list(X), show_progress_bar=False), dtype=np.float64)
+
+
+@lru_cache(maxsize=1)  # the folds of a search use one encoder
+def _load_encoder(name: str) -> Any:
+    try:
+        package = import_module("sentence_transformers")
+    except ImportError as error:
+        msg = (
+            f"embedder={name!r} needs sentence-transformers. Install it with "
+            'pip install "instructclf[sentences]", or leave embedder at None for TF-IDF.'
+        )
+        raise MissingExtraError(msg) from error
+    return package.SentenceTransformer(name)

@@ -1,0 +1,179 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.naive_bayes import MultinomialNB
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import LinearSVC
+from sklearn.utils import estimator_checks, get_tags
+from sklearn.utils._param_validation import InvalidParameterError
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from instructclf.evaluation import FewShot, evaluate_seeds
+from instructclf.exceptions import InvalidLabelsError, InvalidShotsError, InvalidTextsError
+from instructclf.sampling import BalancedSampler
+from tests.classifiers.test_sklearn_contract import DATA_FREE_CHECKS, RowsAsTexts, written_out
+
+TEXTS = [f"good {i}" for i in range(20)] + [f"bad {i}" for i in range(20)]
+LABELS = ["p"] * 20 + ["n"] * 20
+TEST = (["good", "bad", "good bad", "other"], ["p", "n", "p", "n"])
+
+
+def svm():
+    return make_pipeline(TfidfVectorizer(), LinearSVC())
+
+
+def regression():
+    return make_pipeline(TfidfVectorizer(), LogisticRegression())
+
+
+def test_classifier_is_trained_on_the_rows_that_the_sampler_draws():
+    few = FewShot(regression(), n_shots=6, random_state=3).fit(TEXTS, LABELS)
+    drawn = BalancedSampler().select(TEXTS, LABELS, 6, random_state=np.random.RandomState(3))
+    assert_array_equal(few.shots_, drawn)
+    alone = regression().fit([TEXTS[i] for i in drawn], [LABELS[i] for i in drawn])
+    assert_array_equal(few.predict(TEST[0]), alone.predict(TEST[0]))
+    for method in ("predict_proba", "predict_log_proba", "decision_function"):
+        assert_allclose(getattr(few, method)(TEST[0]), getattr(alone, method)(TEST[0]))
+    assert few.score(*TEST) == alone.score(*TEST)
+    assert_array_equal(few.classes_, ["n", "p"])
+
+
+def test_the_classifier_given_is_not_touched():
+    inner = svm()
+    FewShot(inner, n_shots=4, random_state=0).fit(TEXTS, LABELS)
+    assert not hasattr(inner[-1], "coef_")
+
+
+def test_only_methods_of_the_classifier_exist():
+    for few in (FewShot(svm(), n_shots=4), FewShot(svm(), n_shots=4).fit(TEXTS, LABELS)):
+        assert hasattr(few, "decision_function")
+        assert not hasattr(few, "predict_proba")
+    assert hasattr(FewShot(regression()), "predict_proba")
+
+
+def test_weights_are_cut_to_the_shots_and_other_arguments_passed_on():
+    weights = np.arange(1.0, 41.0)
+    few = FewShot(regression(), n_shots=6, random_state=0)
+    few.fit(TEXTS, LABELS, logisticregression__sample_weight=weights)
+    drawn = few.shots_
+    alone = regression().fit(
+        [TEXTS[i] for i in drawn],
+        [LABELS[i] for i in drawn],
+        logisticregression__sample_weight=weights[drawn],
+    )
+    assert_allclose(few.predict_proba(TEST[0]), alone.predict_proba(TEST[0]))
+    plain = clone(few).fit(TEXTS, LABELS, logisticregression__sample_weight=None)
+    assert not np.allclose(plain.predict_proba(TEST[0]), few.predict_proba(TEST[0]))
+
+
+def test_shots_and_what_is_inside_can_be_searched():
+    search = GridSearchCV(
+        FewShot(svm(), random_state=0), {"n_shots": [4, 8], "estimator__linearsvc__C": [1, 10]}
+    )
+    search.fit(TEXTS, LABELS)
+    assert search.best_score_ > 0.5
+    assert cross_val_score(FewShot(svm(), n_shots=4), TEXTS, LABELS, cv=3).shape == (3,)
+
+
+def test_tags_are_those_of_the_classifier_for_texts():
+    few = FewShot(MultinomialNB())
+    assert is_classifier(few)
+    tags = get_tags(few)
+    assert tags.classifier_tags == get_tags(MultinomialNB()).classifier_tags
+    assert (tags.input_tags.string, tags.input_tags.two_d_array) == (True, False)
+
+
+def test_series_and_arrays_are_texts():
+    pandas = pytest.importorskip("pandas")
+    expected = FewShot(svm(), n_shots=4, random_state=0).fit(TEXTS, LABELS)
+    for kind in (pandas.Series, np.array, tuple):
+        few = FewShot(svm(), n_shots=4, random_state=0).fit(kind(TEXTS), kind(LABELS))
+        assert_array_equal(few.shots_, expected.shots_)
+        assert_array_equal(few.predict(kind(TEST[0])), expected.predict(TEST[0]))
+
+
+def test_our_classifiers_may_stand_inside(make_prompting):
+    few = FewShot(make_prompting(n_shots=None), n_shots=2)
+    scores = evaluate_seeds(few, TEXTS, LABELS, *TEST, n_seeds=1)
+    likeliest = scores.classes[scores.log_probabilities[0].argmax(axis=1)]
+    assert_array_equal(scores.predictions[0], likeliest)
+
+
+def test_unfitted_use_is_refused():
+    for method in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
+        with pytest.raises(NotFittedError, match="This FewShot instance is not fitted yet"):
+            getattr(FewShot(regression()), method)(["good"])
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "error", "message"),
+    [
+        (TEXTS, None, InvalidLabelsError, "requires y to be passed, but the target y is None"),
+        (TEXTS, LABELS[:-1], InvalidLabelsError, "X has 40 texts and y has 39 labels"),
+        (["a", 1], ["p", "n"], InvalidTextsError, "Text 1 of X is a int, expected a str"),
+        (TEXTS[:10], LABELS[:10], InvalidLabelsError, "when only one class is present"),
+        (TEXTS[15:25], LABELS[15:25], InvalidShotsError, "n_shots=16 is more than the 10"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused(X, y, error, message):
+    with pytest.raises(error, match=message):
+        FewShot(svm()).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_shots": 0}, "'n_shots' parameter of FewShot must be an int .* Got 0 instead"),
+        ({"sampler": 3}, "'sampler' parameter of FewShot"),
+        ({"estimator": TfidfVectorizer()}, "must be an object implementing 'fit' and 'predict'"),
+    ],
+)
+def test_parameters_outside_their_domain_are_refused(options, message):
+    few = FewShot(svm()).set_params(**options)
+    with pytest.raises(InvalidParameterError, match=message):
+        few.fit(TEXTS, LABELS)
+
+
+# This one has data where an estimator has decision values: it runs below, on texts.
+@pytest.mark.parametrize("name", sorted({*DATA_FREE_CHECKS} - {"check_decision_proba_consistency"}))
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+def test_checks_that_need_no_data(name):
+    getattr(estimator_checks, name)("FewShot", FewShot(regression()))
+
+
+class FewRows(RowsAsTexts, FewShot):
+    """Rows of numbers, written out as texts."""
+
+    def _written(self, X):
+        check_is_fitted(self)
+        return written_out(validate_data(self, X, reset=False))
+
+    def predict(self, X):
+        return super().predict(self._written(X))
+
+    def predict_proba(self, X):
+        return super().predict_proba(self._written(X))
+
+    def predict_log_proba(self, X):
+        return super().predict_log_proba(self._written(X))
+
+    def decision_function(self, X):
+        return super().decision_function(self._written(X))
+
+
+def test_all_checks_on_rows_written_out():
+    words = TfidfVectorizer(token_pattern=r"\S+")
+    few = FewRows(make_pipeline(words, LogisticRegression()), n_shots=4, random_state=0)
+    results = estimator_checks.check_estimator(few, on_skip=None, on_fail=None)
+    failed = {
+        one["check_name"]: f"{type(one['exception']).__name__}: {one['exception']}"
+        for one in results
+        if one["status"] == "failed"
+    }
+    assert not failed
+    assert sum(one["status"] == "passed" for one in results) > 40
