@@ -48,7 +48,8 @@ def public_objects():
             thing = getattr(module, name)
             if not is_own(thing) or not (inspect.isclass(thing) or inspect.isfunction(thing)):
                 continue
-            if not getattr(thing, "_is_protocol", False):  # a protocol has no constructor
+            # A protocol has no constructor; the fields of a named tuple are its attributes.
+            if not getattr(thing, "_is_protocol", False) and not hasattr(thing, "_fields"):
                 yield f"{room}.{name}"
             if inspect.isclass(thing):
                 yield from (f"{room}.{name}.{member}" for member in public_members(thing))

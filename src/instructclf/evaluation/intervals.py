@@ -18,7 +18,7 @@ _BLOCK = 2**22  # drawn texts held at once: 32 MiB
 class Interval(NamedTuple):
     """The two ends of an interval.
 
-    Parameters
+    Attributes
     ----------
     low : float
         The lower end.
