@@ -29,7 +29,6 @@ class _Figures:
     """Median CPU seconds of one variant."""
 
     per_text: float
-    wall_per_text: float
     once: float
 
     def total(self, n_texts: int) -> float:
@@ -40,14 +39,13 @@ def _figures(case: dict[str, Any]) -> dict[str, _Figures]:
     found = {}
     for variant, row in case["variants"].items():
         cpu = median_of(timing["cpu_s"] for timing in row["timings"]) / row["texts"]
-        wall = median_of(timing["wall_s"] for timing in row["timings"]) / row["texts"]
         shared = OURS if variant == OURS else COPIED
         once = 0.0
         if variant in (OURS, COPIED, EXPANDED):
             once = median_of(timing["cpu_s"] for timing in case["once"][shared])
         if variant == OURS:
             once -= cpu  # the first fit and the first text, without the text
-        found[variant] = _Figures(cpu, wall, once)
+        found[variant] = _Figures(cpu, once)
     return found
 
 
@@ -62,25 +60,25 @@ def _table(name: str, model: dict[str, Any], label: str) -> Table:
         rows.append(
             [
                 f"**{variant}**" if is_ours else variant,
-                _setting(measured["batch"]) if variant in model["batches"] else "",
-                str(measured["texts"]),
                 number(peer.per_text),
-                number(peer.wall_per_text),
-                number(peer.once) if peer.once else "",
                 "1" if is_ours else times(peer.per_text / ours.per_text),
                 *("" if is_ours else times(peer.total(n) / ours.total(n)) for n in _TOTALS),
-                "" if is_ours else small(measured["max_difference"]),
                 number(model["memory"].get(variant)),
-                "" if is_ours else _verdict(variant, label, model, figures),
+                "" if is_ours else small(measured["max_difference"]),
+                number(peer.once) if peer.once else "",
+                _setting(measured["batch"]) if variant in model["batches"] else "",
+                str(measured["texts"]),
             ]
         )
     tokens = case["tokens"]
     title = f"{name}: {_CASE_NAMES[label]}, {case['shots']} shots, CPU seconds"
     header = [
-        "variant", "batch", "texts", "s a text", "wall", "once", f"{TIMES} ours",
-        *(f"N = {n:,}" for n in _TOTALS), "max. difference", "MiB", "target",
+        "variant", "s a text", f"{TIMES} ours", *(f"N = {n:,}" for n in _TOTALS), "MiB",
+        "max. difference", "once", "batch", "texts",
     ]  # fmt: skip
+    verdicts = {v: _verdict(v, label, model, figures) for v in figures if v != OURS}
     notes = [
+        "Targets: " + "; ".join(f"{v}: {said}" for v, said in verdicts.items() if said) + ".",
         f"{model['parameters'] / 1e6:.1f} M parameters; prefix of {tokens['prefix']:,} tokens, "
         f"texts of {number(tokens['own'])} with what follows them, labels of "
         f"{case['label_tokens']} tokens. *texts* is how many a round takes: totals for N texts are "
