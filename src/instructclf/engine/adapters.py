@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from instructclf.engine.decoder_layers import n_frozen_layers, named_decoder_layers
 from instructclf.engine.low_rank import linear_with_update
+from instructclf.engine.quantization import without_layout_hint
 
 _initialisation = threading.Lock()
 
@@ -64,7 +65,8 @@ class Adapter:
     """
 
     def __init__(self, view: Any, settings: LoraSettings, seed: int = 0) -> None:
-        from peft import LoraConfig, get_peft_model
+        with without_layout_hint():
+            from peft import LoraConfig, get_peft_model
 
         targets = settings.target_modules
         config = LoraConfig(

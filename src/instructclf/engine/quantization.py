@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -56,18 +57,33 @@ def check_quantization(quantization: str | None, dtype: torch.dtype) -> None:
 
 
 def _import_bitsandbytes(quantization: str) -> None:
-    """Import it without its hint at a package for the layout that `keep_layout` turns off."""
-    logger = logging.getLogger("bitsandbytes")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
     try:
-        import_module("bitsandbytes")
+        with without_layout_hint():
+            import_module("bitsandbytes")
     except ImportError as error:
         msg = (
             f"quantization={quantization!r} needs bitsandbytes. "
             'Install it with pip install "instructclf[quantization]".'
         )
         raise MissingExtraError(msg) from error
+
+
+@contextmanager
+def without_layout_hint() -> Iterator[None]:
+    """Let bitsandbytes be imported without its hint at a package for a layout of weights.
+
+    ``keep_layout`` turns that layout off. PEFT imports bitsandbytes wherever it is installed.
+
+    Yields
+    ------
+    None
+        Meanwhile it logs errors only.
+    """
+    logger = logging.getLogger("bitsandbytes")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
     finally:
         logger.setLevel(level)
 
