@@ -20,11 +20,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the raw data")
     parser.add_argument("--out", type=Path, required=True, help="folder of the finished model")
     parser.add_argument("--against", type=Path, nargs="*", default=[], help="evaluation files")
-    parser.add_argument("--threads", type=int, default=2)
     add_options(parser)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(1)
     options.work.mkdir(parents=True, exist_ok=True)
     if not (options.work / "language.npy").exists():
         prepare(options.data, options.work, options.against)

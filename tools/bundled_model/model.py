@@ -60,6 +60,35 @@ class _RMSNorm(torch.autograd.Function):
         return (inner - normal * mean) * scale, (grad * normal).sum((0, 1))
 
 
+def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Attend causally, a few hundred queries at a time.
+
+    PyTorch's own operator computes in 64-wide tiles on a CPU; larger matrix products in bfloat16 take
+    half the time, forward and backward.
+
+    Parameters
+    ----------
+    query, key, value : torch.Tensor
+        Of shape ``(batch, heads, length, channels)``.
+
+    Returns
+    -------
+    torch.Tensor
+        Of the same shape.
+    """
+    length = query.shape[2]
+    size = min(length, 128 if length <= 512 else 256)
+    hidden = torch.full((size, size), -torch.inf, dtype=query.dtype).triu(1)
+    query = query * query.shape[-1] ** -0.5
+    found = []
+    for start in range(0, length, size):
+        stop = min(start + size, length)
+        scores = query[:, :, start:stop] @ key[:, :, :stop].transpose(-1, -2)
+        scores[..., start:] += hidden[: stop - start, : stop - start]
+        found.append(torch.softmax(scores, -1) @ value[:, :, :stop])
+    return torch.cat(found, 2)
+
+
 class Block(nn.Module):
     """Attention and a gated feed-forward layer.
 
@@ -87,9 +116,7 @@ class Block(nn.Module):
         turned, value = mixed[:, :, : 2 * heads], mixed[:, :, 2 * heads :]
         turned = turned * cosine + torch.roll(turned, HEAD // 2, -1) * sine
         query, key = turned.chunk(2, 2)
-        read = functional.scaled_dot_product_attention(
-            query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), is_causal=True
-        )
+        read = attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
         x = x + self.output(read.transpose(1, 2).reshape(batch, length, width))
         gate, up = self.gate_up(_RMSNorm.apply(x, self.norms[1])).chunk(2, -1)
         return x + self.down(functional.silu(gate) * up)

@@ -76,11 +76,13 @@ class Optimiser:
         return name.startswith("blocks") and "norms" not in name
 
     @torch.no_grad()
-    def step(self, scale: float) -> float:
-        """Apply the gradients held by the model and clear them.
+    def step(self, gradients: dict[str, torch.Tensor], scale: float) -> float:
+        """Apply gradients.
 
         Parameters
         ----------
+        gradients : dict of str to torch.Tensor
+            The gradients by the names of the weights, in float32.
         scale : float
             What the learning rates are multiplied by.
 
@@ -90,11 +92,10 @@ class Optimiser:
             The norm of the gradients.
         """
         self.steps += 1
-        total = sum(float(w.grad.float().square().sum()) for w in self.weights.values()) ** 0.5
+        total = sum(float(grad.square().sum()) for grad in gradients.values()) ** 0.5
         clip = min(1.0, 1.0 / (total + 1e-6))
         for name, weight in self.weights.items():
-            grad = weight.grad.float()
-            weight.grad = None
+            grad = gradients[name]
             if self._is_matrix(name):
                 self._muon(name, grad, scale)
             else:
