@@ -73,6 +73,34 @@ def test_the_size_of_batches_makes_no_difference(make_prompting):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5)
 
 
+# Answers
+
+
+def test_a_label_may_have_several_answers_of_which_the_prompt_states_the_first(make_classifier):
+    words = {"positive": ["good", "good film"], "negative": "bad"}
+    classifier = make_classifier(verbalizer=words).fit(TEXTS, LABELS)
+    assert classifier.label_words_ == (("bad",), ("good", "good film"))
+    assert "labels: bad, good." in classifier.get_prompt("x")
+    assert classifier.get_prompt("x", "positive").rstrip().endswith("good")
+    assert classifier.predict_proba(UNSEEN).shape == (5, 2)
+
+
+def test_another_answer_makes_a_label_likelier(make_prompting):
+    one = make_prompting(verbalizer={"positive": "good", "negative": "bad"})
+    two = make_prompting(verbalizer={"positive": ["good", "lovely"], "negative": "bad"})
+    before = one.fit(TEXTS, LABELS).label_log_likelihood(UNSEEN)
+    after = two.fit(TEXTS, LABELS).label_log_likelihood(UNSEEN)
+    assert (after[:, 1] > before[:, 1]).all()
+    np.testing.assert_allclose(after[:, 0], before[:, 0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("words", [[], ["good", " "], ["good", 3], {"good"}])
+def test_answers_that_are_no_words_are_an_error(words, make_classifier):
+    classifier = make_classifier(verbalizer={"positive": words, "negative": "bad"})
+    with pytest.raises(InvalidLabelsError, match="words of label 'positive' must be"):
+        classifier.fit(TEXTS, LABELS)
+
+
 # Classes
 
 
@@ -92,7 +120,7 @@ def test_columns_are_in_the_order_of_classes_whatever_came_first(labels, make_cl
     y = np.repeat(labels, 8)
     classifier = make_classifier(verbalizer={labels[0]: "good", labels[1]: "bad"}).fit(TEXTS, y)
     assert classifier.classes_.tolist() == [labels[1], labels[0]]
-    assert classifier.label_words_ == ("bad", "good")
+    assert classifier.label_words_ == (("bad",), ("good",))
     predicted = classifier.predict(TEXTS)
     assert set(predicted.tolist()) <= set(labels)
     likeliest = classifier.predict_proba(TEXTS).argmax(axis=1)

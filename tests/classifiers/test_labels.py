@@ -155,20 +155,29 @@ def test_definitions_of_mixed_labels_are_an_error():
 
 
 def test_words_are_the_labels_themselves_unless_named():
-    assert check_label_words(np.array([1, 10]), None) == ("1", "10")
-    assert check_label_words(np.array([False, True]), None) == ("False", "True")
-    assert check_label_words(np.array([1, 10]), {10: "ten ", 1: " one"}) == ("one", "ten")
+    assert check_label_words(np.array([1, 10]), None) == (("1",), ("10",))
+    assert check_label_words(np.array([False, True]), None) == (("False",), ("True",))
+    words = {10: "ten ", 1: " one"}
+    assert check_label_words(np.array([1, 10]), words) == (("one",), ("ten",))
+
+
+def test_a_list_of_words_is_several_answers():
+    words = {"a": ["x ", "y"], "b": ("z",)}
+    assert check_label_words(np.array(["a", "b"]), words) == (("x", "y"), ("z",))
 
 
 @pytest.mark.parametrize(
     ("verbalizer", "match"),
     [
         ({"a": "x"}, r"words for all classes \['a', 'b'\]. It names \['a'\]: add \['b'\]"),
-        ({"a": "x", "b": "x "}, "labels 'a' and 'b' have the same words, 'x '. .*different ones"),
-        ({"a": "x", "b": " "}, "words of label 'b' must be a text that is not empty. Got ' '"),
-        ({"a": "x", "b": None}, "words of label 'b' must be a text that is not empty. Got None"),
+        ({"a": "x", "b": "x "}, "labels 'a' and 'b' have the same words, 'x'. .*different ones"),
+        ({"a": "x", "b": ["y", "x"]}, "labels 'a' and 'b' have the same words, 'x'"),
+        ({"a": ["x", "x"], "b": "y"}, "labels 'a' and 'a' have the same words, 'x'"),
+        ({"a": "x", "b": " "}, "words of label 'b' must be a text that is not empty.* Got ' '"),
+        ({"a": "x", "b": None}, "words of label 'b' must be a text that is not empty.* Got None"),
+        ({"a": "x", "b": []}, "words of label 'b' must be a text.*list of such texts. Got \\[]"),
     ],
-    ids=["missing", "same", "empty", "no text"],
+    ids=["missing", "same", "same in a list", "twice", "empty", "no text", "no answers"],
 )
 def test_words_that_do_not_fit_are_an_error(verbalizer, match):
     with pytest.raises(InvalidLabelsError, match=match):
@@ -176,7 +185,10 @@ def test_words_that_do_not_fit_are_an_error(verbalizer, match):
 
 
 def test_words_of_a_label_that_a_fold_lacks_are_not_missed():
-    assert check_label_words(np.array(["a", "b"]), {"a": "x", "b": "y", "c": "z"}) == ("x", "y")
+    assert check_label_words(np.array(["a", "b"]), {"a": "x", "b": "y", "c": "z"}) == (
+        ("x",),
+        ("y",),
+    )
 
 
 def test_labels_that_a_meta_estimator_has_numbered_get_a_hint():
@@ -193,4 +205,4 @@ def test_labels_that_differ_by_spaces_only_have_the_same_words():
 
 
 def test_labels_that_differ_by_case_only_are_different():
-    assert check_label_words(np.array(["A", "a"]), None) == ("A", "a")
+    assert check_label_words(np.array(["A", "a"]), None) == (("A",), ("a",))

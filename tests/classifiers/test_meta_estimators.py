@@ -153,7 +153,7 @@ def test_votes_beside_a_support_vector_machine(make_classifier):
     np.testing.assert_array_equal(votes[:, 1], voting.named_estimators_["llm"].predict(TEXTS))
     expected = np.array(["negative", "positive"])[(votes.sum(axis=1) > 1).astype(int)]
     np.testing.assert_array_equal(voting.predict(TEXTS), expected)
-    assert voting.named_estimators_["llm"].label_words_ == ("negative", "positive")
+    assert voting.named_estimators_["llm"].label_words_ == (("negative",), ("positive",))
 
 
 def test_labels_that_a_meta_estimator_numbered_need_definitions_by_number(make_prompting):

@@ -406,5 +406,7 @@ def test_a_variant_of_the_prompt_is_tokenised_as_a_whole_too(template, tokenizer
     variant = encoder.prompt.with_demonstrations(encoder.prompt.demonstrations[1:])
     for text in nasty_texts(10):
         encoded = encoder.encode_variant(variant, text)
-        wholes = [encode_whole(tokenizer, variant.render(text, own)) for own in encoder.label_words]
+        wholes = [
+            encode_whole(tokenizer, variant.render(text, own)) for own in encoder.verbalizer.answers
+        ]
         assert spelled_out(encoded) == wholes, text

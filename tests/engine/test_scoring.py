@@ -49,7 +49,8 @@ def score_naively(model, tokenizer, encoder, texts):
 def _score_text(model, tokenizer, encoder, text):
     prompt = tokenizer(encoder.prompt.render(text))["input_ids"]
     wholes = [
-        tokenizer(encoder.prompt.render(text, words))["input_ids"] for words in encoder.label_words
+        tokenizer(encoder.prompt.render(text, words))["input_ids"]
+        for words in encoder.verbalizer.answers
     ]
     start = min(_n_equal(prompt, whole) for whole in wholes)
     return [_score_pair(model, tokenizer, start, whole, wholes) for whole in wholes]
@@ -79,6 +80,41 @@ def test_scores_equal_a_naive_forward_pass(architecture, words, tokenizer):
     scores = LabelScorer(shared_view(model), encoder).score(TEXTS)
     expected = score_naively(model, tokenizer, encoder, TEXTS)
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
+
+
+def test_the_likelihoods_of_several_answers_for_one_label_add_up(tokenizer):
+    model = make_model()
+    answers = [("good", "good film", "very good"), ("bad",), ("so-so", "mixed")]
+    prompt = make_encoder(tokenizer, ["good", "bad", "so-so"]).prompt
+    encoder = PromptEncoder(tokenizer, prompt, answers, None)
+    scores = LabelScorer(shared_view(model), encoder).score(TEXTS)
+    naive = np.exp(score_naively(model, tokenizer, encoder, TEXTS))
+    sums = [naive[:, :3].sum(axis=1), naive[:, 3], naive[:, 4:].sum(axis=1)]
+    np.testing.assert_allclose(scores, np.log(np.transpose(sums)), rtol=0, atol=1e-5)
+
+
+def test_one_answer_a_label_scores_the_same_alone_or_in_a_list(tokenizer):
+    model = make_model()
+    words = LABEL_SETS["shared beginnings"]
+    encoder = make_encoder(tokenizer, words)
+    listed = PromptEncoder(tokenizer, encoder.prompt, [[own] for own in words], None)
+    expected = LabelScorer(shared_view(model), encoder).score(TEXTS)
+    scores = LabelScorer(shared_view(model), listed).score(TEXTS)
+    np.testing.assert_array_equal(scores, expected)
+
+
+def test_demonstrations_are_scored_by_all_answers_of_a_label(tokenizer):
+    model = make_model()
+    prompt = Prompt(
+        TEMPLATES["alpaca"], "Do.", (("one", "good"), ("two", "bad"), ("three", "good"))
+    )
+    scorers = [
+        LabelScorer(shared_view(model), PromptEncoder(tokenizer, prompt, answers, None))
+        for answers in ([("good", "very good"), ("bad",)], ["good", "very good", "bad"])
+    ]
+    together, apart = (np.exp(scorer.score_demonstrations()) for scorer in scorers)
+    expected = np.transpose([apart[:, 0] + apart[:, 1], apart[:, 2]])
+    np.testing.assert_allclose(together, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "mistral", "gpt2"])
@@ -173,7 +209,7 @@ def test_labels_of_one_token_cost_one_pass_of_the_texts_own_tokens(model, tokeni
 def test_only_a_label_that_begins_another_is_scored_with_its_end(tokenizer):
     encoder = make_encoder(tokenizer, LABEL_SETS["shared beginnings"], n_shots=0)
     ends = [label for label, _, token in encoder.trie.edges if token == tokenizer.eos_token_id]
-    assert [encoder.label_words[label] for label in ends] == ["good"]
+    assert [encoder.verbalizer.answers[label] for label in ends] == ["good"]
 
 
 def test_probabilities_of_all_labels_never_exceed_one(model, tokenizer):
@@ -225,7 +261,7 @@ def test_scoring_demonstrations_equals_prompts_without_them(architecture, tokeni
     solved = encoder.prompt.demonstrations
     for left_out, (text, _) in enumerate(solved):
         others = encoder.prompt.with_demonstrations(solved[:left_out] + solved[left_out + 1 :])
-        smaller = PromptEncoder(tokenizer, others, encoder.label_words, None)
+        smaller = PromptEncoder(tokenizer, others, encoder.verbalizer.answers, None)
         expected = score_naively(model, tokenizer, smaller, [text])[0]
         np.testing.assert_allclose(scores[left_out], expected, rtol=0, atol=1e-5)
 

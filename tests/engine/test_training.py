@@ -100,6 +100,24 @@ def test_the_language_loss_is_that_of_a_naive_forward_pass(words, tokenizer):
     assert language_loss == pytest.approx(np.mean(losses), abs=1e-5)
 
 
+@fails
+def test_with_several_answers_a_label_is_right_by_any_and_taught_by_the_first(tokenizer):
+    base = make_base(tokenizer)
+    answers = [("bad", "very bad"), ("good", "good film")]
+    encoder = PromptEncoder(tokenizer, make_encoder(tokenizer).prompt, answers, None)
+    scores = LabelScorer(shared_view(base.model), encoder).score(TEXTS)
+    own = scores[np.arange(len(TEXTS)), LABELS]
+    label_loss = np.mean(np.logaddexp.reduce(scores, axis=1) - own)
+    language_losses = [
+        naive_language_loss(base, encoder, text, answers[label][0])
+        for text, label in zip(TEXTS, LABELS, strict=True)
+    ]
+    _, record = tune(base, encoder, **FROZEN)
+    assert record.label_loss_curve[0] == pytest.approx(label_loss, abs=1e-5)
+    expected = label_loss + np.mean(language_losses)
+    assert record.loss_curve[0] == pytest.approx(expected, abs=1e-5)
+
+
 def naive_language_loss(base, encoder, text, words):
     prompt = base.tokenizer(encoder.prompt.render(text))["input_ids"]
     whole = base.tokenizer(encoder.prompt.render(text, words))["input_ids"]

@@ -48,6 +48,7 @@ from instructclf.engine.progress import Progress
 from instructclf.engine.registry import get_base_model
 from instructclf.engine.scoring import LabelScorer
 from instructclf.engine.tokenising import control_strings
+from instructclf.engine.verbalizers import Verbalizer
 from instructclf.engine.views import shared_view
 from instructclf.exceptions import InvalidLabelsError, InvalidShotsError, PromptTooLongError
 from instructclf.prompts import CHAT, Prompt, PromptTemplate, get_template, write_instruction
@@ -87,7 +88,7 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
 
     model: str | PathLike[str] | tuple[Any, Any]
     label_definitions: dict[Any, str] | None
-    verbalizer: dict[Any, str] | None
+    verbalizer: dict[Any, str | list[str]] | None
     instruction: str | None
     template: str | PromptTemplate
     n_shots: int | None
@@ -212,9 +213,10 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
         definitions = None
         if self.label_definitions is not None:
             definitions = [self.label_definitions[label] for label in self.classes_.tolist()]
-        instruction = write_instruction(self.instruction, self.label_words_, definitions)
+        preferred = Verbalizer(self.label_words_).preferred
+        instruction = write_instruction(self.instruction, preferred, definitions)
         prompt = Prompt(template, instruction, (), control_strings(base.tokenizer))
-        for words in self.label_words_:
+        for words in Verbalizer(self.label_words_).answers:
             if prompt.as_data(words) != words:
                 msg = (
                     f"The label words {words!r} contain a marker of the template or a special "
@@ -227,7 +229,7 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
         self, base: BaseModel, shots: Sequence[str], codes: NDArray[np.intp]
     ) -> None:
         """Put solved examples into the prompt, cut where the context is too short for them."""
-        solved = zip(shots, (self.label_words_[code] for code in codes), strict=True)
+        solved = zip(shots, (self.label_words_[code][0] for code in codes), strict=True)
         self.prompt_ = fit_demonstrations(
             base.tokenizer,
             self.prompt_.with_demonstrations(tuple(solved)),
@@ -307,7 +309,8 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
         -------
         ndarray of shape (n_texts, n_classes)
             ``log p(label words | prompt)``, columns in the order of ``classes_``. The sum over a
-            label's tokens of the log-softmax over the whole vocabulary.
+            label's tokens of the log-softmax over the whole vocabulary; of a label with several
+            answers, the log of the sum of their likelihoods.
         """
         check_is_fitted(self)
         texts = check_texts(X)
@@ -335,8 +338,8 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
         return self.prompt_.render(self._get_scorer().encoder.shorten(checked), words)
 
     def _words_of(self, label: Any) -> str:
-        for known, words in zip(self.classes_.tolist(), self.label_words_, strict=True):
+        for known, answers in zip(self.classes_.tolist(), self.label_words_, strict=True):
             if known == label:
-                return words
+                return answers[0]
         msg = f"There is no label {label!r}. The classes are {self.classes_.tolist()!r}."
         raise InvalidLabelsError(msg)

@@ -117,8 +117,8 @@ def check_same_length(texts: Sequence[str], codes: NDArray[np.intp]) -> None:
 
 
 def check_label_words(
-    classes: NDArray[Any], verbalizer: Mapping[Any, str] | None
-) -> tuple[str, ...]:
+    classes: NDArray[Any], verbalizer: Mapping[Any, str | Sequence[str]] | None
+) -> tuple[tuple[str, ...], ...]:
     """Return the words that the model answers with, in the order of the classes.
 
     Parameters
@@ -126,39 +126,48 @@ def check_label_words(
     classes : ndarray of shape (n_classes,)
         The labels.
     verbalizer : mapping or None
-        The words of each label. ``None`` takes ``str(label)``.
+        The words of each label: one answer, or a list of answers. ``None`` takes ``str(label)``.
 
     Returns
     -------
-    tuple of str
-        The words.
+    tuple of tuple of str
+        The answers of each label, the preferred one first.
 
     Raises
     ------
     InvalidLabelsError
-        If a label has no words, words are no text or empty, or two labels have the same words.
+        If a label has no words, words are no text or empty, or two answers are the same.
     """
     labels = classes.tolist()
     if verbalizer is not None:
         _check_names(labels, verbalizer)
-    words = [str(label) if verbalizer is None else verbalizer[label] for label in labels]
-    for label, own in zip(labels, words, strict=True):
-        if not isinstance(own, str) or not own.strip():
-            msg = (
-                f"The words of label {label!r} must be a text that is not empty. Got {own!r}. Name "
-                "them in 'verbalizer'."
-            )
-            raise InvalidLabelsError(msg)
+    words = [
+        _check_answers(label, str(label) if verbalizer is None else verbalizer[label])
+        for label in labels
+    ]
     seen: dict[str, Hashable] = {}
-    for label, own in zip(labels, words, strict=True):
-        if own.strip() in seen:
-            msg = (
-                f"The labels {seen[own.strip()]!r} and {label!r} have the same words, {own!r}. "
-                "Give them different ones in 'verbalizer'."
-            )
-            raise InvalidLabelsError(msg)
-        seen[own.strip()] = label
-    return tuple(own.strip() for own in words)
+    for label, answers in zip(labels, words, strict=True):
+        for answer in answers:
+            if answer in seen:
+                msg = (
+                    f"The labels {seen[answer]!r} and {label!r} have the same words, {answer!r}. "
+                    "Give different ones in 'verbalizer'."
+                )
+                raise InvalidLabelsError(msg)
+            seen[answer] = label
+    return tuple(words)
+
+
+def _check_answers(label: Any, words: Any) -> tuple[str, ...]:
+    """Return the answers that stand for one label, without white space around them."""
+    answers = words if isinstance(words, list | tuple) else [words]
+    if not answers or not all(isinstance(own, str) and own.strip() for own in answers):
+        msg = (
+            f"The words of label {label!r} must be a text that is not empty, or a list of such "
+            f"texts. Got {words!r}. Name them in 'verbalizer'."
+        )
+        raise InvalidLabelsError(msg)
+    return tuple(own.strip() for own in answers)
 
 
 def _as_array(y: Any) -> NDArray[Any]:

@@ -35,6 +35,8 @@ class PromptClassifier(PromptedClassifier):
         the classes, so that a label that a fold lacks is still known.
     verbalizer : dict or None, default=None
         The words that the model answers with, ``{label: words}``. ``None`` takes ``str(label)``.
+        A list of words is several answers for one label: their likelihoods add up, and the first
+        is the one that the prompt states.
     instruction : str or None, default=None
         The task in your words. The labels to choose from are stated after it in any case. ``None``
         asks to classify the input.
@@ -82,8 +84,9 @@ class PromptClassifier(PromptedClassifier):
     ----------
     classes_ : ndarray of shape (n_classes,)
         The labels, sorted.
-    label_words_ : tuple of str
-        The words the model answers with, in the order of ``classes_``.
+    label_words_ : tuple of tuple of str
+        The answers that stand for each label, in the order of ``classes_``, the one that the prompt
+        states first.
     shots_ : ndarray of shape (n_shots,)
         Which rows of ``X`` became shots, in the order of their use.
     prompt_ : Prompt
@@ -113,7 +116,7 @@ class PromptClassifier(PromptedClassifier):
         model: str | PathLike[str] | tuple[Any, Any] = "bundled",
         *,
         label_definitions: dict[Any, str] | None = None,
-        verbalizer: dict[Any, str] | None = None,
+        verbalizer: dict[Any, str | list[str]] | None = None,
         instruction: str | None = None,
         template: str | PromptTemplate = "alpaca",
         n_shots: int | None = 16,

@@ -14,7 +14,7 @@ from instructclf.prompts import Prompt
 def fit_demonstrations(
     tokenizer: Any,
     prompt: Prompt,
-    label_words: Sequence[str],
+    label_words: Sequence[str | Sequence[str]],
     *,
     max_length: int | None,
     texts: Sequence[str],
@@ -30,8 +30,8 @@ def fit_demonstrations(
         A transformers tokenizer.
     prompt : Prompt
         The prompt with whole demonstrations.
-    label_words : sequence of str
-        The words the model answers with.
+    label_words : sequence of (str or sequence of str)
+        The words the model answers with, one entry a class: one answer, or several.
     max_length : int or None
         How many tokens prompt and label may take together. ``None`` for no limit.
     texts : sequence of str

@@ -15,6 +15,7 @@ from instructclf.engine.suffixes import SuffixTokeniser
 from instructclf.engine.tokenising import WholeStringTokeniser, common_prefix_length
 from instructclf.engine.tries import LabelTrie, build_trie
 from instructclf.engine.truncation import cut_to_fit
+from instructclf.engine.verbalizers import Verbalizer
 from instructclf.exceptions import PromptTooLongError
 from instructclf.prompts import Prompt
 
@@ -83,24 +84,28 @@ class PromptEncoder:
         A transformers tokenizer.
     prompt : Prompt
         What stands around each text.
-    label_words : sequence of str
-        The words the model answers with, one entry a class.
+    label_words : sequence of (str or sequence of str)
+        The words the model answers with, one entry a class: one answer, or several.
     max_length : int or None
         How many tokens prompt and label may take together. ``None`` for no limit.
 
     Raises
     ------
     InvalidLabelsError
-        If two labels have the same tokens.
+        If two answers have the same tokens.
     PromptTooLongError
         If the prompt leaves no room for a text.
     """
 
     def __init__(
-        self, tokenizer: Any, prompt: Prompt, label_words: Sequence[str], max_length: int | None
+        self,
+        tokenizer: Any,
+        prompt: Prompt,
+        label_words: Sequence[str | Sequence[str]],
+        max_length: int | None,
     ) -> None:
         self.prompt = prompt
-        self.label_words = tuple(label_words)
+        self.verbalizer = Verbalizer(label_words)
         self.max_length = max_length
         self.end_token: int | None = tokenizer.eos_token_id
         self._tokenise = WholeStringTokeniser(tokenizer, prompt.render(""))
@@ -216,7 +221,7 @@ class PromptEncoder:
 
     def _observe_join(self, prompt: Prompt, ids: list[int], text: str, n_cue: int) -> _Join:
         """Tokenise a prompt with each label, and see where the labels begin."""
-        answered = self._tokenise([prompt.render(text, words) for words in self.label_words])
+        answered = self._tokenise([prompt.render(text, words) for words in self.verbalizer.answers])
         n_kept = min(common_prefix_length([ids, whole]) for whole in answered)
         continuations = tuple(tuple(whole[n_kept:]) for whole in answered)
         return _Join(len(ids) - n_kept, continuations, tuple(ids[len(ids) - n_cue :]))

@@ -23,14 +23,17 @@ class Example:
     ----------
     prompt : EncodedPrompt
         The prompt. The last label of its trie is the end of the response.
-    label : int
-        The position of the right label.
+    answer : int
+        The position of the right answer, the preferred one of the text's class.
+    synonyms : tuple of int
+        The positions of all answers of that class.
     n_response_tokens : int
         How many tokens the response has, its end included.
     """
 
     prompt: EncodedPrompt
-    label: int
+    answer: int
+    synonyms: tuple[int, ...]
     n_response_tokens: int
 
 
@@ -46,7 +49,7 @@ def make_examples(
     texts : sequence of str
         The texts.
     labels : ndarray of shape (n_texts,)
-        The position of each text's label.
+        The class of each text.
 
     Returns
     -------
@@ -63,12 +66,14 @@ def make_examples(
     grown: dict[tuple[int, int], LabelTrie] = {}
     examples = []
     for prompt, label in zip(encoded, labels.tolist(), strict=True):
-        key = (id(prompt.trie), label)
+        synonyms = encoder.verbalizer.positions[label]
+        answer = synonyms[0]
+        key = (id(prompt.trie), answer)
         if key not in grown:
-            grown[key] = _with_end(prompt.trie, label, encoder.end_token)
+            grown[key] = _with_end(prompt.trie, answer, encoder.end_token)
         trie = grown[key]
-        n_tokens = sum(edge[0] in {label, trie.n_labels - 1} for edge in trie.edges)
-        examples.append(Example(replace(prompt, trie=trie), label, n_tokens))
+        n_tokens = sum(edge[0] in {answer, trie.n_labels - 1} for edge in trie.edges)
+        examples.append(Example(replace(prompt, trie=trie), answer, synonyms, n_tokens))
     return examples
 
 
@@ -90,21 +95,24 @@ def response_losses(scores: Tensor, examples: Sequence[Example]) -> tuple[Tensor
 
     Parameters
     ----------
-    scores : Tensor of shape (n_texts, n_labels + 1)
-        Log-likelihoods of the labels, then of the end of each text's own response.
+    scores : Tensor of shape (n_texts, n_answers + 1)
+        Log-likelihoods of the answers, then of the end of each text's own response.
     examples : sequence of example
-        The texts' labels, and how many tokens their responses have.
+        The texts' answers, and how many tokens their responses have.
 
     Returns
     -------
     language_loss, label_loss : Tensor of shape (n_texts,)
         The mean negative log-likelihood of the response's tokens, its end included; and the
-        negative log-probability of the label among the labels.
+        negative log-probability of the label, by any of its answers, among the labels.
     """
     device = scores.device
-    own = torch.tensor([example.label for example in examples], device=device).unsqueeze(1)
+    own = torch.tensor([example.answer for example in examples], device=device).unsqueeze(1)
     n_tokens = torch.tensor([example.n_response_tokens for example in examples], device=device)
-    labels, ends = scores[:, :-1], scores[:, -1]
-    language_loss = -(labels.gather(1, own).squeeze(1) + ends) / n_tokens
-    label_loss = -labels.log_softmax(dim=1).gather(1, own).squeeze(1)
-    return language_loss, label_loss
+    answers, ends = scores[:, :-1], scores[:, -1]
+    language_loss = -(answers.gather(1, own).squeeze(1) + ends) / n_tokens
+    is_right = torch.zeros(answers.shape, dtype=torch.bool)
+    for row, example in enumerate(examples):
+        is_right[row, list(example.synonyms)] = True
+    right = answers.masked_fill(~is_right.to(device), -torch.inf)
+    return language_loss, answers.logsumexp(dim=1) - right.logsumexp(dim=1)

@@ -19,6 +19,7 @@ from instructclf.engine.prefixes import Prefix
 from instructclf.engine.progress import Progress
 from instructclf.engine.strategies import PLAIN, Strategies, Strategy
 from instructclf.engine.truncation import warn_of_cuts
+from instructclf.engine.verbalizers import Verbalizer
 from instructclf.exceptions import ScoringError
 
 _LARGE_CHUNK = 2048
@@ -48,7 +49,7 @@ class LabelScorer:
         self._prefixes: dict[type[Prefix], Prefix] = {}
 
     def score(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
-        """Return ``log p(label | prompt)`` of each text and label.
+        """Return ``log p(label | prompt)`` of each text and label: of any of its answers.
 
         Parameters
         ----------
@@ -73,7 +74,7 @@ class LabelScorer:
             If texts had to be cut: how many, and which.
         """
         different = list(dict.fromkeys(texts))
-        scores = np.empty((len(different), len(self.encoder.label_words)), dtype=np.float64)
+        scores = np.empty((len(different), len(self._verbalizer.classes)), dtype=np.float64)
         cut: set[str] = set()
         with torch.inference_mode():
             for start in range(0, len(different), _LARGE_CHUNK):
@@ -81,7 +82,7 @@ class LabelScorer:
                 encoded = self.encoder.encode(chunk)
                 cut |= {text for text, own in zip(chunk, encoded, strict=True) if own.was_cut}
                 for positions, values in self._score_encoded(encoded):
-                    scores[start + np.array(positions)] = values
+                    scores[start + np.array(positions)] = self._verbalizer.sum_answers(values)
                     if progress is not None:
                         progress.advance(len(positions))
         warn_of_cuts([i for i, text in enumerate(texts) if text in cut], self.encoder.max_length)
@@ -99,13 +100,13 @@ class LabelScorer:
         """
         prompt = self.encoder.prompt
         solved = prompt.demonstrations
-        scores = np.empty((len(solved), len(self.encoder.label_words)), dtype=np.float64)
+        scores = np.empty((len(solved), len(self._verbalizer.answers)), dtype=np.float64)
         with torch.inference_mode():
             for left_out, (text, _) in enumerate(solved):
                 others = prompt.with_demonstrations(solved[:left_out] + solved[left_out + 1 :])
                 encoded = self.encoder.encode_variant(others, text)
                 scores[left_out] = self._score_variant(encoded)
-        return scores
+        return self._verbalizer.sum_answers(scores)
 
     def _score_variant(self, encoded: EncodedPrompt) -> NDArray[np.float64]:
         """Score a prompt that shares only a part of the prefix, if it can be shared in parts."""
@@ -156,6 +157,10 @@ class LabelScorer:
         if strategy is PLAIN:
             return own * len(prompt.trie.paths)
         return own + len(prompt.trie.tokens) - 1
+
+    @property
+    def _verbalizer(self) -> Verbalizer:
+        return self.encoder.verbalizer
 
     @cached_property
     def _strategies(self) -> Strategies:

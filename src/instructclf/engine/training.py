@@ -142,7 +142,7 @@ def tune_adapter(
     """
     examples = make_examples(encoder, texts, labels)
     shared = shared_ids(encoder, examples)
-    guessing = math.log(len(encoder.label_words))
+    guessing = math.log(len(encoder.verbalizer.classes))
     attempts: list[tuple[Adapter, TrainingRecord]] = []
     for seed in seeds:
         adapter = Adapter(shared_view(base.model), lora, seed)

@@ -1,0 +1,66 @@
+"""Classes ↔ the words that stand for them: one for each class, or several.
+
+Source of the sum over words: Schick & Schütze, "It's Not Just Size That Matters" (NAACL 2021), who
+let several words stand for one class, and Holtzman et al., "Surface Form Competition" (EMNLP 2021),
+on why words of one meaning take probability from each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Verbalizer:
+    """The words of each class.
+
+    Parameters
+    ----------
+    classes : sequence of (str or sequence of str)
+        The words of each class: one answer, or several, the preferred one first.
+    """
+
+    def __init__(self, classes: Sequence[str | Sequence[str]]) -> None:
+        self.classes: tuple[tuple[str, ...], ...] = tuple(
+            (words,) if isinstance(words, str) else tuple(words) for words in classes
+        )
+
+    @cached_property
+    def answers(self) -> tuple[str, ...]:
+        """All answers, class after class."""
+        return tuple(answer for answers in self.classes for answer in answers)
+
+    @property
+    def preferred(self) -> tuple[str, ...]:
+        """The answer of each class that prompts state and demonstrations give."""
+        return tuple(answers[0] for answers in self.classes)
+
+    @cached_property
+    def positions(self) -> tuple[tuple[int, ...], ...]:
+        """Where among `answers` each class's own are."""
+        starts = np.cumsum([0, *map(len, self.classes)]).tolist()
+        return tuple(
+            tuple(range(start, start + len(answers)))
+            for start, answers in zip(starts, self.classes, strict=False)
+        )
+
+    def sum_answers(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Add up the likelihoods of each class's answers.
+
+        Parameters
+        ----------
+        scores : ndarray of shape (n_texts, n_answers)
+            The log-likelihood of each answer.
+
+        Returns
+        -------
+        ndarray of shape (n_texts, n_classes)
+            The log-likelihood of each class: the log of the sum over its answers.
+        """
+        if len(self.answers) == len(self.classes):
+            return scores
+        starts = [positions[0] for positions in self.positions]
+        return np.logaddexp.reduceat(scores, starts, axis=1)
