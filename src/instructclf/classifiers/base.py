@@ -38,6 +38,7 @@ from instructclf.classifiers.labels import (
     defined_classes,
 )
 from instructclf.classifiers.predicting import LabelPredictor
+from instructclf.classifiers.seeding import LabelScores, average_scores, spawn_members
 from instructclf.classifiers.sharing import SharedModelEstimator
 from instructclf.classifiers.texts import check_texts
 from instructclf.engine.chat import chat_template
@@ -61,7 +62,8 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
     It is responsible for
 
     - checking what comes in, choosing shots, writing the prompt and calibrating scores in ``fit``;
-    - scoring labels, ``label_log_likelihood``, from which its base derives every prediction.
+    - scoring labels, ``_score``, from which its base derives every prediction;
+    - fitting one classifier for each of several seeds, and averaging what they say.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -72,6 +74,8 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
         "template": [str, PromptTemplate],
         "n_shots": [Interval(Integral, 0, None, closed="left"), None],
         "sampler": [str, ShotSampler],
+        "label_order": [StrOptions({"sorted", "random"})],
+        "n_seeds": [Interval(Integral, 1, None, closed="left")],
         "calibration": [StrOptions({"auto", "contextual", "domain", "batch"}), None],
         "max_length": [Interval(Integral, 1, None, closed="left"), None],
         "max_batch_tokens": [
@@ -93,6 +97,8 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
     template: str | PromptTemplate
     n_shots: int | None
     sampler: str | ShotSampler
+    label_order: str
+    n_seeds: int
     calibration: str | None
     max_length: int | None
     max_batch_tokens: int | str | None
@@ -128,6 +134,8 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
         """Take the steps that both estimators take."""
         self._validate_params()
         self._unfit()
+        if self.n_seeds > 1:
+            return self._fit_members(X, y)
         template = None if self.template == CHAT else get_template(self.template)
         sampler = get_sampler(self.sampler)
         texts, codes = self._check_rows(X, y)
@@ -136,13 +144,32 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
         base = self._get_base()
         self.max_length_ = self._resolve_max_length(base)
         self.prompt_ = self._write_prompt(
-            base, template if template is not None else chat_template(base.tokenizer)
+            base, template if template is not None else chat_template(base.tokenizer), rng
         )
         self.shots_ = self._choose_shots(texts, codes, sampler, rng)
         shots = [texts[i] for i in self.shots_]
         self._scorer = self._fit_scorer(base, shots, codes[self.shots_], rng)
         self.calibration_ = self._calibrate(texts, codes, rng)
         return self
+
+    def _fit_members(self, X: Any, y: Any) -> Self:
+        """Fit a classifier for each seed. What is the same for all of them becomes this one's."""
+        self._check_that_seeds_differ()
+        rng = check_random_state(self.random_state)
+        members = [member.fit(X, y) for member in spawn_members(self, self.n_seeds, rng)]
+        for name in ("classes_", "label_words_", "max_length_"):
+            setattr(self, name, getattr(members[0], name))
+        self.shots_ = np.unique(np.concatenate([member.shots_ for member in members]))
+        self.estimators_ = members
+        return self
+
+    @property
+    def _averages_predictions(self) -> bool:
+        """Whether this has nothing to predict with but its members."""
+        return hasattr(self, "estimators_")
+
+    def _check_that_seeds_differ(self) -> None:
+        """Raise if all seeds would make the same classifier."""
 
     def _check_rows(self, X: Any, y: Any) -> tuple[list[str], NDArray[np.intp]]:
         """Check labels before texts, as scikit-learn does, and set the classes."""
@@ -209,12 +236,18 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
             raise PromptTooLongError(msg)
         return self.max_length
 
-    def _write_prompt(self, base: BaseModel, template: PromptTemplate) -> Prompt:
+    def _write_prompt(
+        self, base: BaseModel, template: PromptTemplate, rng: np.random.RandomState
+    ) -> Prompt:
+        labels = self.classes_.tolist()
+        order = range(len(labels))
+        if self.label_order == "random":
+            order = rng.permutation(len(labels)).tolist()
         definitions = None
         if self.label_definitions is not None:
-            definitions = [self.label_definitions[label] for label in self.classes_.tolist()]
-        preferred = Verbalizer(self.label_words_).preferred
-        instruction = write_instruction(self.instruction, preferred, definitions)
+            definitions = [self.label_definitions[labels[i]] for i in order]
+        words = [self.label_words_[i][0] for i in order]
+        instruction = write_instruction(self.instruction, words, definitions)
         prompt = Prompt(template, instruction, (), control_strings(base.tokenizer))
         for words in Verbalizer(self.label_words_).answers:
             if prompt.as_data(words) != words:
@@ -297,25 +330,15 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
         )
         return self._base
 
-    def label_log_likelihood(self, X: Any) -> NDArray[np.float64]:
-        """Return how likely the model is to answer with each label's words, before calibration.
-
-        Parameters
-        ----------
-        X : array-like of str of shape (n_texts,)
-            The texts.
-
-        Returns
-        -------
-        ndarray of shape (n_texts, n_classes)
-            ``log p(label words | prompt)``, columns in the order of ``classes_``. The sum over a
-            label's tokens of the log-softmax over the whole vocabulary; of a label with several
-            answers, the log of the sum of their likelihoods.
-        """
+    def _score(self, X: Any) -> LabelScores:
         check_is_fitted(self)
+        if self._averages_predictions:
+            members = self.estimators_
+            return average_scores([member._score(X) for member in members])  # noqa: SLF001
         texts = check_texts(X)
         with Progress("Scoring", len(dict.fromkeys(texts)), verbose=self.verbose) as progress:
-            return self._get_scorer().score(texts, progress)
+            scores = self._get_scorer().score(texts, progress)
+        return LabelScores(scores, self.calibration_.log_probabilities(scores))
 
     def get_prompt(self, text: str, label: Any = None) -> str:
         """Return what the model reads for a text.
@@ -331,8 +354,19 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
         -------
         str
             The prompt, with the text cut if the context is too short for it.
+
+        Raises
+        ------
+        AttributeError
+            If several seeds make several prompts: ask one of ``estimators_``.
         """
         check_is_fitted(self)
+        if self._averages_predictions:
+            msg = (
+                f"Each of the n_seeds={self.n_seeds} classifiers has a prompt of its own. Ask one "
+                "of them: estimators_[0].get_prompt(text)."
+            )
+            raise AttributeError(msg)
         (checked,) = check_texts([text])
         words = "" if label is None else self._words_of(label)
         return self.prompt_.render(self._get_scorer().encoder.shorten(checked), words)

@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import Interval
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
 
 from instructclf.classifiers.base import PromptedClassifier
-from instructclf.engine.adapters import Adapter, LoraSettings
+from instructclf.engine.adapters import Adapter, LoraSettings, average_adapters
 from instructclf.engine.loading import BaseModel
 from instructclf.engine.scoring import LabelScorer
 from instructclf.engine.training import TrainingSettings, tune_adapter
@@ -52,6 +53,17 @@ class InstructionTunedClassifier(PromptedClassifier):
     sampler : str or object with a select method, default="balanced"
         How the shots are chosen among the rows: ``"balanced"``, ``"random"``, ``"kmeans"``,
         ``"facility_location"``, ``"vote_k"``, ``"uncertainty"``, or one of `instructclf.sampling`.
+    label_order : {"sorted", "random"}, default="sorted"
+        In which order the instruction states the labels: as in ``classes_``, or drawn from
+        ``random_state``, so that several seeds average over orders.
+    n_seeds : int, default=1
+        How many adapters are trained, each with a seed of its own, spawned from ``random_state``:
+        its own shots, order of rows and initial weights. ``fit`` takes as many times as long.
+    seed_average : {"log_proba", "adapter"}, default="log_proba"
+        What of several seeds is averaged. ``"log_proba"``: their calibrated log-probabilities; a
+        prediction takes as many times as long. ``"adapter"``: their updates of the weights, into
+        one adapter of ``n_seeds`` times the rank, which is their mean exactly; a prediction takes
+        as long as with one seed.
     calibration : {"auto", "contextual", "domain", "batch"} or None, default="auto"
         ``"auto"`` takes from each label's log-likelihood its class-balanced mean over labelled
         rows, shrunk by what noise would give, and fits a temperature from 32 rows on. It uses
@@ -139,6 +151,12 @@ class InstructionTunedClassifier(PromptedClassifier):
     stopped_by_ : {"max_epochs", "n_iter_no_change", "target_loss"}
         Why training ended.
 
+    estimators_ : list of InstructionTunedClassifier
+        With ``n_seeds`` above 1, the fitted classifier of each seed. Then ``loss_curve_``,
+        ``n_iter_`` and ``stopped_by_`` are theirs alone, and ``shots_`` are the rows that any of
+        them was trained on. With ``seed_average="log_proba"``, ``prompt_``, ``calibration_`` and
+        ``adapter_`` are theirs alone too.
+
     See Also
     --------
     PromptClassifier : Shows the shots in the prompt instead, and trains nothing.
@@ -159,6 +177,7 @@ class InstructionTunedClassifier(PromptedClassifier):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **PromptedClassifier._parameter_constraints,
         "n_shots": [Interval(Integral, 1, None, closed="left"), None],
+        "seed_average": [StrOptions({"log_proba", "adapter"})],
         "lora_rank": [Interval(Integral, 1, None, closed="left")],
         "lora_alpha": [Interval(Real, 0, None, closed="neither"), None],
         "lora_dropout": [Interval(Real, 0, 1, closed="left")],
@@ -184,6 +203,9 @@ class InstructionTunedClassifier(PromptedClassifier):
         template: str | PromptTemplate = "alpaca",
         n_shots: int | None = None,
         sampler: str | ShotSampler = "balanced",
+        label_order: str = "sorted",
+        n_seeds: int = 1,
+        seed_average: str = "log_proba",
         calibration: str | None = "auto",
         lora_rank: int = 16,
         lora_alpha: float | None = None,
@@ -213,6 +235,9 @@ class InstructionTunedClassifier(PromptedClassifier):
         self.template = template
         self.n_shots = n_shots
         self.sampler = sampler
+        self.label_order = label_order
+        self.n_seeds = n_seeds
+        self.seed_average = seed_average
         self.calibration = calibration
         self.lora_rank = lora_rank
         self.lora_alpha = lora_alpha
@@ -268,7 +293,8 @@ class InstructionTunedClassifier(PromptedClassifier):
         ScoringError
             If the training loss is not finite.
         ValueError
-            If the model has fewer layers than ``n_tuned_layers``.
+            If the model has fewer layers than ``n_tuned_layers``, or one adapter for all seeds
+            (``seed_average="adapter"``) shall answer prompts of several label orders.
 
         Warns
         -----
@@ -301,8 +327,35 @@ class InstructionTunedClassifier(PromptedClassifier):
         self.adapter_ = adapter.state()
         return self._make_scorer(base, adapter.model)
 
+    def _fit_members(self, X: Any, y: Any) -> Self:
+        super()._fit_members(X, y)
+        if self.seed_average == "adapter":
+            self._average_adapters(X, y)
+        return self
+
+    def _average_adapters(self, X: Any, y: Any) -> None:
+        """Make one classifier of the members: the mean of their updates, calibrated anew."""
+        texts, codes = self._check_rows(X, y)
+        self.prompt_ = self.estimators_[0].prompt_
+        self.adapter_ = average_adapters([member.adapter_ for member in self.estimators_])
+        self._scorer = self._rebuild_scorer(self._get_base())
+        self.calibration_ = self._calibrate(texts, codes, check_random_state(self.random_state))
+
+    @property
+    def _averages_predictions(self) -> bool:
+        return self.seed_average == "log_proba" and super()._averages_predictions
+
+    def _check_that_seeds_differ(self) -> None:
+        if self.seed_average == "adapter" and self.label_order == "random":
+            msg = (
+                "seed_average='adapter' makes one classifier, with one prompt, of all seeds, and "
+                "label_order='random' gives each a prompt of its own. Set label_order='sorted' or "
+                "seed_average='log_proba'."
+            )
+            raise ValueError(msg)
+
     def _rebuild_scorer(self, base: BaseModel) -> LabelScorer:
-        adapter = Adapter(shared_view(base.model), self._lora_settings())
+        adapter = Adapter(shared_view(base.model), self._lora_settings(self.n_seeds))
         adapter.load(self.adapter_)
         return self._make_scorer(base, adapter.model)
 
@@ -312,11 +365,13 @@ class InstructionTunedClassifier(PromptedClassifier):
     ) -> None:
         return None
 
-    def _lora_settings(self) -> LoraSettings:
+    def _lora_settings(self, n_adapters: int = 1) -> LoraSettings:
+        """Describe an adapter, or the mean of several: its rank is the sum of theirs."""
         targets = self.target_modules
+        alpha = 2 * self.lora_rank if self.lora_alpha is None else self.lora_alpha
         return LoraSettings(
-            rank=self.lora_rank,
-            alpha=2 * self.lora_rank if self.lora_alpha is None else self.lora_alpha,
+            rank=n_adapters * self.lora_rank,
+            alpha=n_adapters * alpha,
             dropout=self.lora_dropout,
             target_modules=targets if isinstance(targets, str) else tuple(targets),
             n_layers=self.n_tuned_layers,

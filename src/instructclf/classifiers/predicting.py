@@ -11,22 +11,38 @@ from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
-from instructclf.classifiers.calibration import BatchCalibration, Calibration
+from instructclf.classifiers.seeding import LabelScores
 
 
 class LabelPredictor(ClassifierMixin, metaclass=ABCMeta):
     """Base of classifiers that score labels, and calibrate the scores.
 
-    A subclass sets ``classes_`` and ``calibration_`` in ``fit``, and supplies
-    ``label_log_likelihood``, which checks the texts.
+    A subclass sets ``classes_`` in ``fit``, and supplies ``_score``, which checks the texts.
     """
 
     classes_: NDArray[Any]
-    calibration_: Calibration | BatchCalibration
 
     @abstractmethod
+    def _score(self, X: Any) -> LabelScores:
+        """Score the labels of each text, before and after calibration."""
+
     def label_log_likelihood(self, X: Any) -> NDArray[np.float64]:
-        """Return the score of each label, of shape (n_texts, n_classes)."""
+        """Return how likely the model is to answer with each label's words, before calibration.
+
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,)
+            The texts.
+
+        Returns
+        -------
+        ndarray of shape (n_texts, n_classes)
+            ``log p(label words | prompt)``, columns in the order of ``classes_``. The sum over a
+            label's tokens of the log-softmax over the whole vocabulary; of a label with several
+            answers, the log of the sum of their likelihoods; of several seeds, the log of the mean
+            of theirs.
+        """
+        return self._score(X).log_likelihood
 
     def label_mass(self, X: Any) -> NDArray[np.float64]:
         """Return how likely the model is to answer with any label's words at all.
@@ -61,8 +77,7 @@ class LabelPredictor(ClassifierMixin, metaclass=ABCMeta):
         ndarray of shape (n_texts, n_classes)
             Log-probabilities, columns in the order of ``classes_``.
         """
-        scores = self.label_log_likelihood(X)
-        return self.calibration_.log_probabilities(scores)
+        return self._score(X).log_probabilities
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the probability of each label.
@@ -103,13 +118,13 @@ class LabelPredictor(ClassifierMixin, metaclass=ABCMeta):
         scorer or a meta-estimator, which call ``predict(X)``, get nothing but labels.
         """
         self._check_min_label_mass(min_label_mass)
-        scores = self.label_log_likelihood(X)
-        probabilities = np.exp(self.calibration_.log_probabilities(scores))
+        scores = self._score(X)
+        probabilities = np.exp(scores.log_probabilities)
         labels = self.classes_[probabilities.argmax(axis=1)]
         if min_label_mass is None:
             return labels
         answers = labels.astype(object)
-        answers[_label_mass(scores) < min_label_mass] = None
+        answers[_label_mass(scores.log_likelihood) < min_label_mass] = None
         return answers
 
     def _check_min_label_mass(self, min_label_mass: float | None) -> None:
@@ -120,5 +135,5 @@ class LabelPredictor(ClassifierMixin, metaclass=ABCMeta):
         )
 
 
-def _label_mass(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.exp(scores).sum(axis=1)
+def _label_mass(log_likelihood: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.exp(log_likelihood).sum(axis=1)

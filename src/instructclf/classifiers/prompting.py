@@ -12,6 +12,7 @@ from instructclf.classifiers.base import PromptedClassifier
 from instructclf.engine.loading import BaseModel
 from instructclf.engine.scoring import LabelScorer
 from instructclf.engine.views import shared_view
+from instructclf.exceptions import InvalidShotsError
 from instructclf.prompts import PromptTemplate
 from instructclf.sampling import ShotSampler
 
@@ -49,6 +50,13 @@ class PromptClassifier(PromptedClassifier):
     sampler : str or object with a select method, default="balanced"
         How the shots are chosen among the rows: ``"balanced"``, ``"random"``, ``"kmeans"``,
         ``"facility_location"``, ``"vote_k"``, ``"uncertainty"``, or one of `instructclf.sampling`.
+    label_order : {"sorted", "random"}, default="sorted"
+        In which order the instruction states the labels: as in ``classes_``, or drawn from
+        ``random_state``, so that several seeds average over orders.
+    n_seeds : int, default=1
+        How many times shots are drawn, each with a seed of its own, spawned from ``random_state``.
+        Predictions are the mean of the calibrated log-probabilities. A prediction takes as many
+        times as long, and depends less on the draw.
     calibration : {"auto", "contextual", "domain", "batch"} or None, default="auto"
         ``"auto"`` takes from each label's log-likelihood its class-balanced mean over labelled
         rows, shrunk by what noise would give, and fits a temperature from 32 rows on. It uses
@@ -97,6 +105,10 @@ class PromptClassifier(PromptedClassifier):
         What makes log-likelihoods probabilities: its ``bias`` and ``temperature``, or, for
         ``"batch"``, what finds them at prediction.
 
+    estimators_ : list of PromptClassifier
+        With ``n_seeds`` above 1, the fitted classifier of each seed. Then ``prompt_`` and
+        ``calibration_`` are theirs alone, and ``shots_`` are the rows that any of them shows.
+
     See Also
     --------
     InstructionTunedClassifier : Trains an adapter on the shots instead, and predicts faster.
@@ -121,6 +133,8 @@ class PromptClassifier(PromptedClassifier):
         template: str | PromptTemplate = "alpaca",
         n_shots: int | None = 16,
         sampler: str | ShotSampler = "balanced",
+        label_order: str = "sorted",
+        n_seeds: int = 1,
         calibration: str | None = "auto",
         max_length: int | None = None,
         max_batch_tokens: int | str | None = "auto",
@@ -137,6 +151,8 @@ class PromptClassifier(PromptedClassifier):
         self.template = template
         self.n_shots = n_shots
         self.sampler = sampler
+        self.label_order = label_order
+        self.n_seeds = n_seeds
         self.calibration = calibration
         self.max_length = max_length
         self.max_batch_tokens = max_batch_tokens
@@ -170,7 +186,8 @@ class PromptClassifier(PromptedClassifier):
             If labels are missing, of one class only, or do not fit ``label_definitions`` or
             ``verbalizer``.
         InvalidShotsError
-            If there are fewer rows than shots, or fewer shots than labels.
+            If there are fewer rows than shots, fewer shots than labels, or ``n_seeds`` seeds
+            without anything to draw.
         InvalidTemplateError
             If there is no such template.
         ModelLoadingError
@@ -179,6 +196,15 @@ class PromptClassifier(PromptedClassifier):
             If instruction, definitions and shots leave no room for a text.
         """
         return self._fit(X, y)
+
+    def _check_that_seeds_differ(self) -> None:
+        if not self.n_shots and self.label_order == "sorted":
+            msg = (
+                f"n_seeds={self.n_seeds} seeds would all make the same prompt, since "
+                f"n_shots={self.n_shots} leaves nothing to draw. Set n_shots to fewer than the "
+                "rows, label_order='random', or n_seeds=1."
+            )
+            raise InvalidShotsError(msg)
 
     def _fit_scorer(
         self,

@@ -22,11 +22,11 @@ class SharedModelEstimator(BaseEstimator):
         return tags
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "calibration_")  # the last thing that `fit` learns
+        return hasattr(self, "calibration_") or hasattr(self, "estimators_")  # learned last
 
     def _unfit(self) -> None:
         """Count as unfitted from here on, so that a fit that fails leaves no mixture of two."""
-        for name in ("calibration_", "_scorer"):
+        for name in ("calibration_", "estimators_", "_scorer"):
             vars(self).pop(name, None)
 
     def __sklearn_clone__(self) -> Self:

@@ -1,0 +1,224 @@
+"""Several seeds in one estimator: what they share, what differs, and what is averaged."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from transformers.pytorch_utils import Conv1D
+
+from instructclf import InstructionTunedClassifier
+from instructclf.engine.adapters import average_adapters
+from instructclf.exceptions import InvalidShotsError
+from tests.fixtures import LABELS, TEXTS, make_model
+
+pytestmark = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
+
+UNSEEN = ["good", "", "bad {input} </s>", "a film that is long and not so good"]
+DRAWN = {"n_shots": 4, "n_seeds": 3, "random_state": 0}
+
+
+def test_a_prediction_is_the_mean_of_the_seeds_log_probabilities(make_classifier):
+    classifier = make_classifier(**DRAWN).fit(TEXTS, LABELS)
+    members = [member.predict_log_proba(UNSEEN) for member in classifier.estimators_]
+    expected = log_softmax(np.mean(members, axis=0), axis=1)
+    np.testing.assert_allclose(classifier.predict_log_proba(UNSEEN), expected, rtol=1e-12)
+    np.testing.assert_allclose(classifier.predict_proba(UNSEEN).sum(axis=1), 1)
+    labels = classifier.classes_[expected.argmax(axis=1)]
+    np.testing.assert_array_equal(classifier.predict(UNSEEN), labels)
+
+
+def test_the_likelihood_and_mass_of_labels_are_means_over_seeds(make_classifier):
+    classifier = make_classifier(**DRAWN).fit(TEXTS, LABELS)
+    members = [np.exp(member.label_log_likelihood(UNSEEN)) for member in classifier.estimators_]
+    likelihoods = np.exp(classifier.label_log_likelihood(UNSEEN))
+    np.testing.assert_allclose(likelihoods, np.mean(members, axis=0), rtol=1e-9)
+    np.testing.assert_allclose(classifier.label_mass(UNSEEN), likelihoods.sum(axis=1), rtol=1e-9)
+
+
+@pytest.mark.parametrize("calibration", [None, "auto", "contextual", "domain", "batch"])
+def test_each_seed_is_calibrated_by_itself(calibration, make_prompting):
+    options = {**DRAWN, "calibration": calibration, "label_order": "random"}
+    classifier = make_prompting(**options).fit(TEXTS, LABELS)
+    members = [member.predict_log_proba(UNSEEN) for member in classifier.estimators_]
+    expected = log_softmax(np.mean(members, axis=0), axis=1)
+    np.testing.assert_allclose(classifier.predict_log_proba(UNSEEN), expected, rtol=1e-12)
+
+
+def test_each_seed_is_the_classifier_of_that_seed_alone(make_classifier):
+    classifier = make_classifier(**DRAWN).fit(TEXTS, LABELS)
+    for member in classifier.estimators_:
+        alone = clone(member).fit(TEXTS, LABELS)
+        assert alone.n_seeds == 1
+        np.testing.assert_array_equal(alone.shots_, member.shots_)
+        np.testing.assert_array_equal(
+            alone.predict_log_proba(UNSEEN), member.predict_log_proba(UNSEEN)
+        )
+
+
+def test_seeds_draw_shots_of_their_own_and_are_drawn_from_one(make_prompting):
+    classifier = make_prompting(**DRAWN).fit(TEXTS, LABELS)
+    draws = [member.shots_.tolist() for member in classifier.estimators_]
+    assert len({tuple(draw) for draw in draws}) == 3
+    assert classifier.shots_.tolist() == sorted({row for draw in draws for row in draw})
+    again = make_prompting(**DRAWN).fit(TEXTS, LABELS)
+    assert [member.shots_.tolist() for member in again.estimators_] == draws
+
+
+def test_the_first_of_many_seeds_are_those_of_few(make_prompting):
+    few = make_prompting(**{**DRAWN, "n_seeds": 2}).fit(TEXTS, LABELS)
+    many = make_prompting(**{**DRAWN, "n_seeds": 4}).fit(TEXTS, LABELS)
+    for one, other in zip(few.estimators_, many.estimators_, strict=False):
+        np.testing.assert_array_equal(one.shots_, other.shots_)
+
+
+def test_one_seed_has_no_members(make_classifier):
+    classifier = make_classifier(**{**DRAWN, "n_seeds": 1}).fit(TEXTS, LABELS)
+    assert not hasattr(classifier, "estimators_")
+
+
+def test_fitting_with_one_seed_forgets_members_of_before(make_prompting):
+    classifier = make_prompting(**DRAWN).fit(TEXTS, LABELS)
+    classifier.set_params(n_seeds=1).fit(TEXTS, LABELS)
+    alone = make_prompting(**{**DRAWN, "n_seeds": 1}).fit(TEXTS, LABELS)
+    np.testing.assert_array_equal(
+        classifier.predict_log_proba(UNSEEN), alone.predict_log_proba(UNSEEN)
+    )
+
+
+def test_a_classifier_of_seeds_survives_pickling(make_classifier):
+    classifier = make_classifier(**DRAWN).fit(TEXTS, LABELS)
+    restored = pickle.loads(pickle.dumps(classifier))
+    np.testing.assert_allclose(
+        restored.predict_log_proba(UNSEEN), classifier.predict_log_proba(UNSEEN), atol=1e-6
+    )
+
+
+def test_seeds_can_be_searched_for(make_prompting):
+    search = GridSearchCV(make_prompting(n_shots=2, random_state=0), {"n_seeds": [1, 2]}, cv=2)
+    assert search.fit(TEXTS, LABELS).best_params_["n_seeds"] in {1, 2}
+
+
+def test_a_fit_that_fails_leaves_nothing_to_predict_with(make_prompting):
+    classifier = make_prompting(**DRAWN).fit(TEXTS, LABELS)
+    with pytest.raises(InvalidShotsError):
+        classifier.set_params(n_shots=1).fit(TEXTS, LABELS)
+    with pytest.raises(NotFittedError):
+        classifier.predict(UNSEEN)
+
+
+def test_each_seed_has_a_prompt_of_its_own_to_ask_for(make_prompting):
+    classifier = make_prompting(**DRAWN).fit(TEXTS, LABELS)
+    with pytest.raises(AttributeError, match=r"estimators_\[0\].get_prompt\(text\)"):
+        classifier.get_prompt("x")
+    assert "x" in classifier.estimators_[0].get_prompt("x")
+
+
+@pytest.mark.parametrize("n_shots", [0, None])
+def test_prompts_that_cannot_differ_are_an_error(n_shots, make_prompting):
+    match = rf"n_seeds=2 seeds .* n_shots={n_shots} leaves nothing to draw"
+    with pytest.raises(InvalidShotsError, match=match):
+        make_prompting(n_shots=n_shots, n_seeds=2).fit(TEXTS, LABELS)
+
+
+# Label order
+
+
+def test_labels_are_stated_in_the_order_of_classes_unless_drawn(make_classifier):
+    classifier = make_classifier(random_state=0).fit(TEXTS, LABELS)
+    assert "labels: negative, positive." in classifier.get_prompt("x")
+    drawn = {
+        make_classifier(label_order="random", random_state=seed, n_shots=2, calibration=None)
+        .fit(TEXTS, LABELS)
+        .prompt_.instruction
+        for seed in range(8)
+    }
+    assert len(drawn) == 2
+
+
+def test_definitions_stand_beside_their_labels_in_any_order(make_prompting):
+    definitions = {"positive": "They like it.", "negative": "They do not."}
+    options = {"label_definitions": definitions, "label_order": "random", "n_shots": 0}
+    for seed in range(4):
+        classifier = make_prompting(**options, random_state=seed).fit(TEXTS, LABELS)
+        prompt = classifier.get_prompt("x")
+        assert "positive: They like it." in prompt
+        assert "negative: They do not." in prompt
+        assert classifier.classes_.tolist() == ["negative", "positive"]
+
+
+def test_an_order_of_labels_is_enough_for_seeds_to_differ(make_prompting):
+    options = {"n_shots": 0, "n_seeds": 6, "label_order": "random", "random_state": 0}
+    classifier = make_prompting(**options).fit(TEXTS, LABELS)
+    assert len({member.prompt_.instruction for member in classifier.estimators_}) == 2
+
+
+# One adapter for all seeds
+
+
+def test_the_mean_of_adapters_is_that_of_their_updates():
+    rng = torch.Generator().manual_seed(0)
+    states = [
+        {
+            "q.lora_A.weight": torch.randn(2, 5, generator=rng),
+            "q.lora_B.weight": torch.randn(4, 2, generator=rng),
+        }
+        for _ in range(3)
+    ]
+    mean = average_adapters(states)
+    updates = [state["q.lora_B.weight"] @ state["q.lora_A.weight"] for state in states]
+    update = mean["q.lora_B.weight"] @ mean["q.lora_A.weight"]
+    torch.testing.assert_close(update, torch.stack(updates).mean(dim=0))
+
+
+def test_weights_without_an_exact_mean_are_an_error():
+    state = {"q.ia3_l": torch.ones(3)}
+    with pytest.raises(ValueError, match=r"'q.ia3_l' .* seed_average='log_proba'"):
+        average_adapters([state, state])
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_one_adapter_scores_as_the_mean_of_the_updates_merged_by_hand(architecture, tokenizer):
+    model = make_model(architecture)
+    options = {**DRAWN, "seed_average": "adapter", "max_epochs": 2, "learning_rate": 0.01}
+    classifier = InstructionTunedClassifier((model, tokenizer), **options).fit(TEXTS, LABELS)
+    scores = classifier.label_log_likelihood(UNSEEN)
+    merged = make_model(architecture)
+    _add_updates(merged, [member.adapter_ for member in classifier.estimators_], scale=2)
+    alone = InstructionTunedClassifier(
+        (merged, tokenizer), learning_rate=1e-30, max_epochs=1, calibration=None
+    )
+    expected = alone.fit(TEXTS, LABELS).label_log_likelihood(UNSEEN)
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-4)
+
+
+def _add_updates(model, adapters, scale):
+    for name in [name for name in adapters[0] if "lora_A" in name]:
+        path = name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+        layer, other = model.get_submodule(path), name.replace("lora_A", "lora_B")
+        update = torch.stack([scale * a[other] @ a[name] for a in adapters]).mean(dim=0)
+        with torch.no_grad():
+            layer.weight += update.T if isinstance(layer, Conv1D) else update  # stored transposed
+
+
+def test_one_adapter_is_calibrated_and_pickled_like_any(make_tuning):
+    options = {**DRAWN, "seed_average": "adapter"}
+    classifier = make_tuning(**options).fit(TEXTS, LABELS)
+    assert classifier.get_prompt("x") == classifier.estimators_[0].get_prompt("x")
+    scores = classifier.label_log_likelihood(UNSEEN)
+    expected = classifier.calibration_.log_probabilities(scores)
+    np.testing.assert_allclose(classifier.predict_log_proba(UNSEEN), expected)
+    restored = pickle.loads(pickle.dumps(classifier))
+    np.testing.assert_allclose(restored.label_log_likelihood(UNSEEN), scores, atol=1e-6)
+
+
+def test_one_adapter_cannot_answer_prompts_of_several_orders(make_tuning):
+    classifier = make_tuning(n_seeds=2, seed_average="adapter", label_order="random")
+    with pytest.raises(ValueError, match=r"Set label_order='sorted' or seed_average='log_proba'"):
+        classifier.fit(TEXTS, LABELS)
