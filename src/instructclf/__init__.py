@@ -7,10 +7,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from instructclf.classifiers import InstructionTunedClassifier, PromptClassifier
+    from instructclf.classifiers import InstructionTunedClassifier, PromptClassifier, load
     from instructclf.prompts import PromptTemplate
 
-__all__ = ["InstructionTunedClassifier", "PromptClassifier", "PromptTemplate", "__version__"]
+__all__ = [
+    "InstructionTunedClassifier",
+    "PromptClassifier",
+    "PromptTemplate",
+    "__version__",
+    "load",
+]
 
 __version__ = "0.1.0"
 
@@ -18,6 +24,7 @@ _ROOMS = {
     "InstructionTunedClassifier": "instructclf.classifiers",
     "PromptClassifier": "instructclf.classifiers",
     "PromptTemplate": "instructclf.prompts",
+    "load": "instructclf.classifiers",
 }
 
 

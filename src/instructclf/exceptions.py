@@ -12,6 +12,7 @@
         ├── PromptTooLongError (ValueError)    the prompt leaves no room for a text
         ├── ScoringError (RuntimeError)        scores could not be computed
         ├── DataFormatError (ValueError)       a data file is not as expected
+        ├── SavedClassifierError (OSError, ValueError)  a classifier cannot be saved or loaded
         └── MissingExtraError (ImportError)    an optional dependency is missing
     UserWarning
     └── InstructClfWarning
@@ -39,6 +40,7 @@ __all__ = [
     "MissingExtraError",
     "ModelLoadingError",
     "PromptTooLongError",
+    "SavedClassifierError",
     "ScoringError",
     "TruncationWarning",
     "warn_caller",
@@ -75,6 +77,10 @@ class PromptTooLongError(InstructClfError, ValueError):
 
 class ScoringError(InstructClfError, RuntimeError):
     """Label log-likelihoods could not be computed."""
+
+
+class SavedClassifierError(InstructClfError, OSError, ValueError):
+    """A classifier cannot be saved, or what was saved cannot be loaded."""
 
 
 class DataFormatError(InstructClfError, ValueError):

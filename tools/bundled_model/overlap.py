@@ -96,24 +96,48 @@ def drop_overlaps(texts: list[str], runs: set[int]) -> list[bool]:
     return [runs.isdisjoint(word_runs(text)) for text in texts]
 
 
+def count_overlaps(
+    texts: dict[str, list[str]], runs: dict[str, set[int]]
+) -> dict[str, dict[str, int]]:
+    """Count the training texts that share a run of words with each evaluation set.
+
+    Parameters
+    ----------
+    texts : dict
+        Training texts by source.
+    runs : dict
+        The hashes of each evaluation set.
+
+    Returns
+    -------
+    dict
+        For each source the number of its texts, ``rows``, and how many of them overlap with each set.
+    """
+    found = {}
+    for source, members in texts.items():
+        hashed = [word_runs(text) for text in members]
+        counts = {
+            name: sum(not own.isdisjoint(those) for own in hashed) for name, those in runs.items()
+        }
+        found[source] = {"rows": len(members), **counts}
+        LOG.info("%s: %s", source, found[source])
+    return found
+
+
 def main() -> None:
-    """Write how many texts of each source overlap, as JSON."""
+    """Write how many texts of each source overlap with each evaluation file, as JSON."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--against", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
-    runs = evaluation_runs(options.against)
+    runs = {f"{file.parent.name}/{file.name}": evaluation_runs([file]) for file in options.against}
     texts = read_texts(options.data)
     texts |= {name: [text for text, _ in read_labelled(options.data, name)] for name in LABELLED}
     rows = read_rows(options.data / "instructions.jsonl.gz")
     texts["instructions"] = [row["prompt"] for row in rows]
-    found = {}
-    for name, members in texts.items():
-        kept = drop_overlaps(members, runs)
-        found[name] = {"rows": len(kept), "overlapping": kept.count(False)}
-        LOG.info("%s: %s", name, found[name])
+    found = count_overlaps(texts, runs)
     if options.out:
         options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

@@ -1,6 +1,7 @@
 """The two estimators: a local language model as a scikit-learn text classifier."""
 
 from instructclf.classifiers.instruction_tuning import InstructionTunedClassifier
+from instructclf.classifiers.loading import load
 from instructclf.classifiers.prompting import PromptClassifier
 
-__all__ = ["InstructionTunedClassifier", "PromptClassifier"]
+__all__ = ["InstructionTunedClassifier", "PromptClassifier", "load"]

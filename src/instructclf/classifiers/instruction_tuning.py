@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from numbers import Integral, Real
 from os import PathLike
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
 
 from instructclf.classifiers.base import PromptedClassifier
-from instructclf.engine.adapters import Adapter, LoraSettings, average_adapters
+from instructclf.classifiers.saving import export_classifier
+from instructclf.engine.adapters import (
+    Adapter,
+    LoraSettings,
+    average_adapters,
+    merge_adapter,
+    read_adapter,
+)
 from instructclf.engine.loading import BaseModel
 from instructclf.engine.scoring import LabelScorer
 from instructclf.engine.training import TrainingSettings, tune_adapter
 from instructclf.engine.views import shared_view
+from instructclf.exceptions import SavedClassifierError
 from instructclf.prompts import PromptTemplate
 from instructclf.sampling import ShotSampler
 
@@ -355,9 +365,65 @@ class InstructionTunedClassifier(PromptedClassifier):
             raise ValueError(msg)
 
     def _rebuild_scorer(self, base: BaseModel) -> LabelScorer:
+        return self._make_scorer(base, self._make_adapter(base).model)
+
+    def _make_adapter(self, base: BaseModel) -> Adapter:
+        """Return the fitted adapter on a view of its own."""
         adapter = Adapter(shared_view(base.model), self._lora_settings(self.n_seeds))
         adapter.load(self.adapter_)
-        return self._make_scorer(base, adapter.model)
+        return adapter
+
+    def export(self, folder: str | PathLike[str]) -> None:
+        """Write base model and adapter as one model, which plain transformers loads.
+
+        The folder also gets the tokenizer, and ``prompt.json``: what stands before and after a
+        text, the answers of each label, and the calibration.
+
+        Parameters
+        ----------
+        folder : str or path
+            Where to. A model exported there before is replaced; anything else is an error.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        SavedClassifierError
+            If there is no one model to write: of several seeds whose predictions are averaged, or
+            of a base model in 4 bits; or if the folder holds something else.
+
+        Notes
+        -----
+        Weights are written in the precision they are in. In half precision an update that is small
+        beside a weight is rounded away: load with ``dtype="float32"`` to export scores that stay
+        the same.
+        """
+        check_is_fitted(self)
+        if self._averages_predictions:
+            msg = (
+                f"There is no one model to export: n_seeds={self.n_seeds} adapters are averaged by "
+                "what they predict. Fit with seed_average='adapter', or export one of estimators_."
+            )
+            raise SavedClassifierError(msg)
+        if self.quantization is not None:
+            msg = (
+                f"Updates cannot be added to weights in {self.quantization}. Save the classifier, "
+                "and export instructclf.load(folder, quantization=None)."
+            )
+            raise SavedClassifierError(msg)
+        base = self._get_base()
+        settings = self._lora_settings(self.n_seeds)
+        export_classifier(self, merge_adapter(base.model, settings, self.adapter_), base, folder)
+
+    def _write_adapter(self, folder: Path) -> None:
+        """Write the adapter's weights and configuration as PEFT does."""
+        self._make_adapter(self._get_base()).write(folder, str(self.model))
+
+    def _read_adapter(self, folder: Path) -> None:
+        """Read the adapter's weights, where there are any."""
+        weights = read_adapter(folder)
+        if weights is not None:
+            self.adapter_ = weights
 
     def _leave_one_out_scores(
         self,

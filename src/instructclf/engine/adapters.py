@@ -7,6 +7,7 @@ nothing.
 
 from __future__ import annotations
 
+import copy
 import re
 import threading
 import warnings
@@ -14,9 +15,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from instructclf.engine.decoder_layers import n_frozen_layers, named_decoder_layers
@@ -24,6 +27,8 @@ from instructclf.engine.low_rank import linear_with_update
 from instructclf.engine.quantization import without_layout_hint
 
 _initialisation = threading.Lock()
+_WEIGHTS = "adapter_model.safetensors"
+"""PEFT's name for the file."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,23 @@ class Adapter:
 
         set_peft_model_state_dict(self._wrapped, state)
 
+    def write(self, folder: Path, base_name: str) -> None:
+        """Write weights and configuration into a folder, for ``PeftModel.from_pretrained``.
+
+        Parameters
+        ----------
+        folder : pathlib.Path
+            A folder that exists.
+        base_name : str
+            The name of the base model.
+        """
+        config = copy.deepcopy(self._wrapped.peft_config["default"])
+        config.base_model_name_or_path = base_name
+        config.inference_mode = True
+        config.save_pretrained(str(folder))
+        weights = {name: weight.contiguous() for name, weight in self.state().items()}
+        save_file(weights, folder / _WEIGHTS, metadata={"format": "pt"})
+
     @contextmanager
     def dropping_out(self, seed: int) -> Iterator[None]:
         """Let the adapter drop inputs meanwhile, the same ones under the same seed.
@@ -129,6 +151,34 @@ class Adapter:
             dropout = getattr(module, "lora_dropout", None)
             if isinstance(dropout, nn.Module):
                 dropout.train(active)
+
+
+def merge_adapter(model: Any, settings: LoraSettings, state: dict[str, Tensor]) -> Any:
+    """Return a copy of a model with an adapter's updates added to its weights.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The base model, which stays as it is.
+    settings : LoraSettings
+        What the adapter looks like.
+    state : dict of str to Tensor
+        Its weights.
+
+    Returns
+    -------
+    torch.nn.Module
+        A plain model, in the precision of the base.
+    """
+    adapter = Adapter(copy.deepcopy(model), settings)
+    adapter.load(state)
+    return adapter._wrapped.merge_and_unload()  # noqa: SLF001  (it is this class's own)
+
+
+def read_adapter(folder: Path) -> dict[str, Tensor] | None:
+    """Return the weights that `Adapter.write` wrote, or ``None`` where there are none."""
+    path = folder / _WEIGHTS
+    return load_file(path) if path.is_file() else None
 
 
 def average_adapters(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -1,0 +1,103 @@
+"""A fitted classifier → a model card, as the Hugging Face hub reads them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+_TITLE = "A text classifier made with instructclf"
+
+
+def write_card(classifier: Any, versions: Mapping[str, str], scores: Mapping[str, float]) -> str:
+    """Write what a reader must know of a saved classifier, in Markdown with hub metadata.
+
+    Parameters
+    ----------
+    classifier : estimator
+        A fitted classifier of this package.
+    versions : mapping of str to str
+        Versions by package.
+    scores : mapping of str to float
+        Figures by name.
+
+    Returns
+    -------
+    str
+        The card.
+    """
+    parts = [
+        _metadata(classifier),
+        f"# {_TITLE}\n",
+        _use(classifier),
+        "## Labels\n\n" + _labels(classifier),
+        "## How it was made\n\n" + _parameters(classifier),
+        "## Scores\n\n" + _scores(scores),
+        "## Versions\n\n" + _table(("package", "version"), versions.items()),
+    ]
+    return "\n".join(parts)
+
+
+def _metadata(classifier: Any) -> str:
+    tuned = hasattr(classifier, "adapter_")
+    lines = [
+        "---",
+        f"library_name: {'peft' if tuned else 'instructclf'}",
+        "pipeline_tag: text-classification",
+        "tags:",
+        "- instructclf",
+        *(["- lora"] if tuned else []),
+    ]
+    if str(classifier.model) != "bundled":
+        lines.insert(1, f"base_model: {json.dumps(str(classifier.model))}")
+    return "\n".join([*lines, "---", ""])
+
+
+def _use(classifier: Any) -> str:
+    return (
+        f"A `{type(classifier).__name__}` on the base model `{classifier.model}`.\n\n"
+        "```python\nimport instructclf\n\n"
+        'classifier = instructclf.load("this folder")\nclassifier.predict(["a text"])\n```\n'
+    )
+
+
+def _labels(classifier: Any) -> str:
+    definitions = classifier.label_definitions or {}
+    rows = [
+        (label, ", ".join(words), definitions.get(label, ""))
+        for label, words in zip(classifier.classes_.tolist(), classifier.label_words_, strict=True)
+    ]
+    return _table(("label", "words", "definition"), rows)
+
+
+def _parameters(classifier: Any) -> str:
+    names = ("template", "instruction", "n_shots", "n_seeds", "calibration", "random_state")
+    rows = [(f"`{name}`", getattr(classifier, name)) for name in names]
+    rows.append(("rows used", len(classifier.shots_)))
+    rows += [
+        (name, getattr(classifier, name))
+        for name in ("n_iter_", "stopped_by_")
+        if hasattr(classifier, name)
+    ]
+    note = (
+        "\nThe texts of the solved examples are in `classifier.json`.\n"
+        if not hasattr(classifier, "adapter_") and len(classifier.shots_)
+        else ""
+    )
+    return _table(("what", "value"), rows) + note
+
+
+def _scores(scores: Mapping[str, float]) -> str:
+    return _table(("figure", "value"), scores.items()) if scores else "None were given.\n"
+
+
+def _table(head: tuple[str, ...], rows: Any) -> str:
+    lines = [" | ".join(head), " | ".join("---" for _ in head)]
+    lines += [" | ".join(_cell(value) for value in row) for row in rows]
+    return "".join(f"| {line} |\n" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    """Return a value that stays in its cell, whatever it holds."""
+    text = f"{value:.4f}" if isinstance(value, float) else str(value)
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

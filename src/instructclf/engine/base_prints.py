@@ -1,0 +1,88 @@
+"""Base model → what tells it from any other, whatever its name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+import torch
+
+from instructclf.engine.loading import BaseModel
+
+_N_SAMPLES = 16
+_N_KEPT = 256
+_PROBES = ("", " a", "\n\n### Response:\n", "Naïve, 12.5 % 日本語 🙂", "\tx\r\n  y")
+
+
+def take_print(base: BaseModel) -> dict[str, Any]:
+    """Describe a base model by its weights, its tokenizer and its shape.
+
+    Some elements of every tensor are looked at, so it takes milliseconds; two models of one family,
+    such as a base and a chat model, differ in nearly all of them.
+
+    Parameters
+    ----------
+    base : BaseModel
+        The model.
+
+    Returns
+    -------
+    dict
+        ``"tokenizer"``, ``"shapes"`` and ``"weights"`` are checksums; ``"dtype"`` is what the
+        weights are stored in; ``"samples"`` are a few of them.
+    """
+    weights = dict(sorted(base.model.named_parameters()))
+    samples = {name: _sample(weight) for name, weight in weights.items()}
+    together = np.concatenate(list(samples.values()))
+    shapes = [[name, list(weight.shape)] for name, weight in weights.items()]
+    spread = np.linspace(0, len(together) - 1, _N_KEPT).astype(int)
+    return {
+        "tokenizer": _digest(json.dumps(_describe_tokenizer(base.tokenizer)).encode()),
+        "shapes": _digest(json.dumps(shapes).encode()),
+        "weights": _digest(together.astype("<f4").tobytes()),
+        "dtype": str(next(iter(weights.values())).dtype),
+        "samples": together[spread].tolist(),
+    }
+
+
+def find_difference(known: dict[str, Any], found: dict[str, Any]) -> str | None:
+    """Say in what two prints differ.
+
+    Parameters
+    ----------
+    known, found : dict
+        What `take_print` returned.
+
+    Returns
+    -------
+    str or None
+        ``"tokenizer"``, ``"shape"`` or ``"weights"``, ``None`` where they are of one model. Weights
+        stored in another precision are compared as closely as that allows.
+    """
+    if known["tokenizer"] != found["tokenizer"]:
+        return "tokenizer"
+    if known["dtype"] == found["dtype"]:
+        if known["shapes"] != found["shapes"]:
+            return "shape"
+        return None if known["weights"] == found["weights"] else "weights"
+    if len(known["samples"]) != len(found["samples"]):
+        return "shape"
+    same = np.allclose(known["samples"], found["samples"], rtol=2**-7, atol=1e-6)
+    return None if same else "weights"
+
+
+def _sample(weight: torch.Tensor) -> np.ndarray[Any, Any]:
+    flat = weight.detach().reshape(-1)
+    places = torch.linspace(0, flat.numel() - 1, _N_SAMPLES, dtype=torch.float64).long()
+    return flat[places.to(flat.device)].float().cpu().numpy()
+
+
+def _describe_tokenizer(tokenizer: Any) -> Any:
+    probes = [tokenizer(probe)["input_ids"] for probe in _PROBES]
+    return [sorted(tokenizer.get_vocab().items()), tokenizer.all_special_tokens, probes]
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,59 @@
+"""Files → checksums, so that what was damaged or swapped is known by name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from instructclf.exceptions import SavedClassifierError
+
+
+def find_checksums(folder: Path) -> dict[str, str]:
+    """Return the checksum of every file in a folder.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The folder.
+
+    Returns
+    -------
+    dict of str to str
+        SHA-256 in hexadecimal, by path inside the folder, with forward slashes.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): _checksum(path) for path in files}
+
+
+def check_files(folder: Path, expected: Mapping[str, str]) -> None:
+    """Raise unless files are there and have the checksums that they were saved with.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The folder.
+    expected : mapping of str to str
+        SHA-256 in hexadecimal, by path inside the folder.
+
+    Raises
+    ------
+    SavedClassifierError
+        If a file is missing or has changed.
+    """
+    for name, checksum in expected.items():
+        path = folder / name
+        if not path.is_file():
+            msg = f"{path} is missing from the saved classifier. Save it again, or copy all files."
+            raise SavedClassifierError(msg)
+        if _checksum(path) != checksum:
+            msg = (
+                f"{path} is not the file that was saved: its checksum differs, so it is truncated, "
+                "corrupt or another's. Save the classifier again, or copy all files."
+            )
+            raise SavedClassifierError(msg)
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

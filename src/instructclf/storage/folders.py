@@ -1,0 +1,168 @@
+"""A folder's new contents → that folder, in one step that cannot be seen half done.
+
+Contents are written beside the folder, synced to the disk, and change places with it. Linux and
+macOS exchange two folders in one operation. Elsewhere there are two renames, and whoever reads
+between them finds the old folder by the name that it has meanwhile.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from instructclf.exceptions import SavedClassifierError
+
+_HERE = -100
+_SWAP = 2
+"""AT_FDCWD and RENAME_EXCHANGE of Linux; RENAME_SWAP of macOS has the same value."""
+
+
+@contextmanager
+def replacing_folder(folder: Path, marker: str) -> Iterator[Path]:
+    """Give an empty folder to write into, which then takes the place of another.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The folder to write. Its parents are made.
+    marker : str
+        A file that shows that a folder may be replaced. Others are not touched, unless empty.
+
+    Yields
+    ------
+    pathlib.Path
+        Where to write meanwhile. Where an exception leaves the block, it is removed again.
+
+    Raises
+    ------
+    SavedClassifierError
+        If there is something else at this place.
+    """
+    check_place(folder, marker)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(folder)
+    fresh = folder.with_name(f".{folder.name}.new-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    fresh.mkdir()
+    try:
+        yield fresh
+        _sync(fresh)
+        _put_in_place(fresh, folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def find_folder(folder: Path) -> Path:
+    """Return a folder, or its old contents where a replacement was cut off between two renames.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The folder as it was saved.
+
+    Returns
+    -------
+    pathlib.Path
+        Where its contents are.
+    """
+    old = _old(folder)
+    return old if old.is_dir() and not folder.exists() else folder
+
+
+def check_place(folder: Path, marker: str) -> None:
+    """Raise if something that this package has not written would be lost.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The folder to write.
+    marker : str
+        A file that shows that a folder may be replaced.
+
+    Raises
+    ------
+    SavedClassifierError
+        If there is a file, or a folder with other contents.
+    """
+    if folder.is_dir():
+        is_free = (folder / marker).is_file() or not any(folder.iterdir())
+    else:
+        is_free = not folder.exists()
+    if not is_free:
+        msg = (
+            f"{str(folder)!r} holds something else: there is no {marker!r} in it. It is left as it "
+            "is. Give another folder, or remove it first."
+        )
+        raise SavedClassifierError(msg)
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what a process that was killed has left beside the folder."""
+    for left in folder.parent.glob(f".{folder.name}.new-*-*"):
+        owner = left.name.split("-")[-2]
+        if owner.isdigit() and not _is_running(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is there and another's
+        return True
+    return True
+
+
+def _sync(folder: Path) -> None:
+    """Wait until all files of a folder are on the disk."""
+    for path in [*folder.rglob("*"), folder]:
+        _sync_one(path)
+
+
+def _sync_one(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":  # Windows opens no folders
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _put_in_place(fresh: Path, folder: Path) -> None:
+    if folder.is_dir():
+        if not _exchange(fresh, folder):
+            _rename_twice(fresh, folder)
+    else:
+        fresh.rename(folder)
+    _sync_one(folder.parent)
+    shutil.rmtree(_old(folder), ignore_errors=True)
+
+
+def _rename_twice(fresh: Path, folder: Path) -> None:
+    old = _old(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    folder.rename(old)
+    fresh.rename(folder)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change places in one operation, if the system has one."""
+    paths = os.fsencode(one), os.fsencode(other)
+    try:
+        library = ctypes.CDLL(None, use_errno=True)
+        if sys.platform == "darwin":
+            return library.renamex_np(*paths, _SWAP) == 0
+        return library.renameat2(_HERE, paths[0], _HERE, paths[1], _SWAP) == 0
+    except (AttributeError, OSError, TypeError):  # another system, or an older one
+        return False

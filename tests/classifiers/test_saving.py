@@ -1,0 +1,319 @@
+"""What is saved predicts the same elsewhere, and what is damaged or foreign is named."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from sklearn.exceptions import NotFittedError
+from transformers import AutoModelForCausalLM
+
+import instructclf
+from instructclf import PromptClassifier, PromptTemplate, load
+from instructclf.engine.loading import BaseModel
+from instructclf.engine.views import shared_view
+from instructclf.exceptions import SavedClassifierError
+from instructclf.sampling import FacilityLocationSampler, KMeansSampler
+from tests.fixtures import LABELS, TEXTS, make_model
+
+pytestmark = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
+
+UNSEEN = ["good", "", "bad {input} </s>", "a film that is long and not so good"]
+OPTIONS = {
+    "as it is": {},
+    "definitions": {"label_definitions": {"positive": "They like it.", "negative": "No | <b>."}},
+    "several words": {"verbalizer": {"positive": ["good", "fine"], "negative": ("bad",)}},
+    "a template": {"template": PromptTemplate("{instruction}\nText: {input}\nVerdict: {response}")},
+    "a sampler": {"sampler": KMeansSampler()},
+    "calibrated by the batch": {"calibration": "batch"},
+    "seeds": {"n_seeds": 2},
+    "a length": {"max_length": 200},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_predictions_are_the_same_to_the_last_bit(options, make_classifier, tmp_path):
+    classifier = make_classifier(**options).fit(TEXTS, LABELS)
+    classifier.save(tmp_path / "saved")
+    loaded = load(tmp_path / "saved")
+    assert type(loaded) is type(classifier)
+    assert repr(loaded) == repr(classifier)
+    np.testing.assert_array_equal(
+        loaded.label_log_likelihood(UNSEEN), classifier.label_log_likelihood(UNSEEN)
+    )
+    np.testing.assert_array_equal(
+        loaded.predict_log_proba(UNSEEN), classifier.predict_log_proba(UNSEEN)
+    )
+    np.testing.assert_array_equal(loaded.predict(UNSEEN), classifier.predict(UNSEEN))
+
+
+def test_one_adapter_of_several_seeds_is_saved_too(make_tuning, tmp_path):
+    classifier = make_tuning(n_seeds=2, seed_average="adapter").fit(TEXTS, LABELS)
+    classifier.save(tmp_path / "saved")
+    np.testing.assert_array_equal(
+        load(tmp_path / "saved").predict_log_proba(UNSEEN), classifier.predict_log_proba(UNSEEN)
+    )
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [[3, 1], [True, False], ["z", "ä"], [2.0, 1.0], np.array(["z", "a"], dtype=object)],
+    ids=["int", "bool", "str", "float", "object"],
+)
+def test_labels_keep_their_type(labels, make_prompting, tmp_path):
+    y = np.repeat(labels, 8)
+    words = {labels[0]: "good", labels[1]: "bad"}
+    classifier = make_prompting(verbalizer=words).fit(TEXTS, y)
+    classifier.save(tmp_path / "saved")
+    loaded = load(tmp_path / "saved")
+    assert loaded.classes_.dtype == classifier.classes_.dtype
+    assert loaded.verbalizer == words
+    np.testing.assert_array_equal(loaded.predict(UNSEEN), classifier.predict(UNSEEN))
+
+
+def test_a_loaded_classifier_may_be_fitted_again(make_classifier, tmp_path):
+    classifier = make_classifier().fit(TEXTS, LABELS)
+    classifier.save(tmp_path / "saved")
+    again = load(tmp_path / "saved").fit(TEXTS, LABELS)
+    np.testing.assert_array_equal(
+        again.predict_log_proba(UNSEEN), classifier.predict_log_proba(UNSEEN)
+    )
+
+
+def test_a_fresh_process_predicts_the_same(make_tuning, tmp_path):
+    classifier = make_tuning().fit(TEXTS, LABELS)
+    classifier.save(tmp_path / "saved")
+    program = (
+        "import json, sys, instructclf\n"
+        "loaded = instructclf.load(sys.argv[1])\n"
+        "print(json.dumps(loaded.predict_proba(json.loads(sys.argv[2])).tolist()))"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "saved"), json.dumps(UNSEEN)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    np.testing.assert_allclose(json.loads(printed), classifier.predict_proba(UNSEEN), atol=1e-7)
+
+
+def test_saving_again_replaces_what_was_there(make_prompting, tmp_path):
+    make_prompting(n_shots=2).fit(TEXTS, LABELS).save(tmp_path / "saved")
+    make_prompting(n_shots=4).fit(TEXTS, LABELS).save(tmp_path / "saved")
+    assert load(tmp_path / "saved").n_shots == 4
+
+
+def test_control_characters_survive(make_prompting, tmp_path):
+    texts = [f"{text} \x00 \u2028 \u202e" for text in TEXTS]
+    classifier = make_prompting().fit(texts, LABELS)
+    classifier.save(tmp_path / "saved")
+    assert load(tmp_path / "saved").prompt_ == classifier.prompt_
+
+
+# Only data
+
+
+def test_a_folder_holds_json_markdown_and_safetensors(make_tuning, tmp_path):
+    make_tuning().fit(TEXTS, LABELS).save(tmp_path / "saved")
+    names = sorted(path.name for path in (tmp_path / "saved").iterdir())
+    assert names == [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "classifier.json",
+    ]
+
+
+def test_peft_loads_the_adapter_and_gives_the_same_scores(make_tuning, model_folder, tmp_path):
+    classifier = make_tuning(calibration=None).fit(TEXTS, LABELS)
+    classifier.save(tmp_path / "saved")
+    base = AutoModelForCausalLM.from_pretrained(model_folder)
+    tuned = PeftModel.from_pretrained(base, str(tmp_path / "saved")).merge_and_unload()
+    tokenizer = classifier._get_base().tokenizer
+    scorer = classifier._make_scorer(BaseModel("merged", tuned, tokenizer), shared_view(tuned))
+    expected = classifier.label_log_likelihood(UNSEEN)
+    np.testing.assert_allclose(scorer.score(UNSEEN), expected, rtol=0, atol=1e-5)
+
+
+def test_a_record_of_another_kind_is_refused(make_prompting, tmp_path):
+    folder = save(make_prompting, tmp_path)
+    edit(folder, lambda record: record["attributes"].update(prompt_={"record": "Popen"}))
+    with pytest.raises(SavedClassifierError, match="'Popen'.* which this version cannot read"):
+        load(folder)
+    edit(folder, lambda record: record.update({"class": "Popen"}))
+    with pytest.raises(SavedClassifierError, match="is of a 'Popen'. There are: Instruction"):
+        load(folder)
+
+
+# What goes wrong
+
+
+def save(make, tmp_path):
+    folder = tmp_path / "saved"
+    make().fit(TEXTS, LABELS).save(folder)
+    return folder
+
+
+def edit(folder, change):
+    path = folder / "classifier.json"
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+
+
+def test_an_unfitted_classifier_is_not_saved(make_classifier, tmp_path):
+    with pytest.raises(NotFittedError):
+        make_classifier().save(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
+def test_a_model_given_as_objects_has_no_name_to_save(model, tokenizer, tmp_path):
+    classifier = PromptClassifier((model, tokenizer), n_shots=2).fit(TEXTS, LABELS)
+    with pytest.raises(SavedClassifierError, match="give that folder as 'model'"):
+        classifier.save(tmp_path / "saved")
+
+
+def test_a_parameter_that_is_no_text_is_named(make_prompting, tmp_path):
+    classifier = make_prompting(random_state=np.random.RandomState(0)).fit(TEXTS, LABELS)
+    with pytest.raises(SavedClassifierError, match="random_state=.* cannot be saved.*Give an int"):
+        classifier.save(tmp_path / "saved")
+
+    class Sampler(FacilityLocationSampler):
+        pass
+
+    classifier = make_prompting(sampler=Sampler()).fit(TEXTS, LABELS)
+    with pytest.raises(SavedClassifierError, match="sampler=.* Only samplers of instructclf"):
+        classifier.save(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
+def test_another_folder_is_no_saved_classifier(tmp_path):
+    with pytest.raises(SavedClassifierError, match="it has no classifier.json"):
+        load(tmp_path)
+    (tmp_path / "classifier.json").write_text("{")
+    with pytest.raises(SavedClassifierError, match="no JSON, so it is truncated or corrupt"):
+        load(tmp_path)
+    (tmp_path / "classifier.json").write_text('{"format": "something else"}')
+    with pytest.raises(SavedClassifierError, match="its format is not 'instructclf classifier'"):
+        load(tmp_path)
+
+
+def test_a_file_that_changed_or_is_gone_is_named(make_tuning, tmp_path):
+    folder = save(make_tuning, tmp_path)
+    weights = folder / "adapter_model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1])
+    with pytest.raises(SavedClassifierError, match=r"adapter_model.safetensors is not the file"):
+        load(folder)
+    weights.unlink()
+    with pytest.raises(SavedClassifierError, match=r"adapter_model.safetensors is missing"):
+        load(folder)
+
+
+def test_a_newer_schema_asks_for_an_upgrade(make_prompting, tmp_path):
+    folder = save(make_prompting, tmp_path)
+    edit(folder, lambda record: record.update(schema=99))
+    with pytest.raises(SavedClassifierError, match="schema 99.*Upgrade instructclf"):
+        load(folder)
+
+
+def test_an_unknown_parameter_is_named(make_prompting, tmp_path):
+    folder = save(make_prompting, tmp_path)
+    with pytest.raises(SavedClassifierError, match="PromptClassifier has no parameter 'modle'"):
+        load(folder, modle="x")
+
+
+# The base model
+
+
+def test_a_base_model_that_has_moved_is_found_where_it_is_now(
+    make_prompting, fresh_folder, tmp_path
+):
+    classifier = make_prompting().fit(TEXTS, LABELS)
+    classifier.save(tmp_path / "saved")
+    loaded = load(tmp_path / "saved", model=fresh_folder)
+    assert loaded.model == fresh_folder
+    np.testing.assert_array_equal(loaded.predict_proba(UNSEEN), classifier.predict_proba(UNSEEN))
+
+
+def test_another_base_model_is_an_error(make_prompting, tokenizer, tmp_path):
+    folder = save(make_prompting, tmp_path)
+    other = make_model()
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.mul_(1.001)
+    other.save_pretrained(tmp_path / "other")
+    tokenizer.save_pretrained(tmp_path / "other")
+    with pytest.raises(SavedClassifierError, match="another base model.*the weights differs"):
+        load(folder, model=str(tmp_path / "other"))
+
+
+def test_another_tokenizer_is_an_error(make_prompting, model, tokenizer, tmp_path):
+    folder = save(make_prompting, tmp_path)
+    model.save_pretrained(tmp_path / "other")
+    tokenizer.save_pretrained(tmp_path / "other")
+    path = tmp_path / "other" / "tokenizer.json"
+    path.write_text(
+        path.read_text().replace('"add_prefix_space": false', '"add_prefix_space": true')
+    )
+    with pytest.raises(SavedClassifierError, match="another base model.*the tokenizer differs"):
+        load(folder, model=str(tmp_path / "other"))
+
+
+def test_another_precision_is_the_same_base_model(make_prompting, tmp_path):
+    folder = save(make_prompting, tmp_path)
+    loaded = load(folder, dtype="bfloat16")
+    assert loaded.predict(UNSEEN).shape == (4,)
+
+
+# One model for plain transformers
+
+
+@pytest.mark.parametrize("options", [{}, {"n_seeds": 2, "seed_average": "adapter"}])
+def test_an_exported_model_gives_the_same_scores(options, make_tuning, tmp_path):
+    classifier = make_tuning(**options).fit(TEXTS, LABELS)
+    classifier.export(tmp_path / "model")
+    prompted = PromptClassifier(str(tmp_path / "model"), n_shots=0).fit(TEXTS, LABELS)
+    expected = classifier.label_log_likelihood(UNSEEN)
+    actual = prompted.label_log_likelihood(UNSEEN)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5)
+
+
+def test_an_exported_prompt_is_what_the_classifier_reads(make_tuning, tmp_path):
+    classifier = make_tuning().fit(TEXTS, LABELS)
+    classifier.export(tmp_path / "model")
+    record = json.loads((tmp_path / "model" / "prompt.json").read_text())
+    assert record["before"] + "a text" + record["after"] == classifier.get_prompt("a text")
+    assert record["answers"] == [["negative"], ["positive"]]
+
+
+def test_exporting_leaves_the_base_model_as_it_was(make_tuning, make_prompting, tmp_path):
+    prompted = make_prompting().fit(TEXTS, LABELS)
+    before = prompted.label_log_likelihood(UNSEEN)
+    make_tuning().fit(TEXTS, LABELS).export(tmp_path / "model")
+    np.testing.assert_array_equal(prompted.label_log_likelihood(UNSEEN), before)
+
+
+def test_several_models_are_not_exported_as_one(make_tuning, tmp_path):
+    classifier = make_tuning(n_seeds=2).fit(TEXTS, LABELS)
+    with pytest.raises(SavedClassifierError, match="seed_average='adapter', or export one of"):
+        classifier.export(tmp_path / "model")
+    classifier.estimators_[0].export(tmp_path / "model")
+
+
+# The card
+
+
+def test_the_card_says_what_the_classifier_is(make_tuning, tmp_path):
+    definitions = {"positive": "They like it.", "negative": "No | <b>."}
+    classifier = make_tuning(label_definitions=definitions).fit(TEXTS, LABELS)
+    classifier.save(tmp_path / "saved", scores={"accuracy": 0.91234})
+    card = (tmp_path / "saved" / "README.md").read_text()
+    assert card.startswith("---\nbase_model: ")
+    assert "library_name: peft" in card
+    assert "| positive | positive | They like it. |" in card
+    assert r"| negative | negative | No \| &lt;b>. |" in card
+    assert "| rows used | 4 |" in card
+    assert "| accuracy | 0.9123 |" in card
+    assert f"| instructclf | {instructclf.__version__} |" in card

@@ -1,0 +1,125 @@
+"""A folder is the old one or the new one, whatever happens while it is replaced."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from instructclf.exceptions import SavedClassifierError
+from instructclf.storage import find_folder, folders, replacing_folder
+
+MARKER = "classifier.json"
+
+
+def write(folder, text):
+    with replacing_folder(folder, MARKER) as fresh:
+        (fresh / MARKER).write_text(text)
+
+
+def write_half(folder):
+    with replacing_folder(folder, MARKER) as fresh:
+        (fresh / MARKER).write_text("half")
+        (fresh / "missing" / "file").write_text("the other half")
+
+
+def test_a_folder_is_made_with_its_parents(tmp_path):
+    folder = tmp_path / "one" / "two"
+    write(folder, "first")
+    assert (folder / MARKER).read_text() == "first"
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path):
+    folder = tmp_path / "saved"
+    write(folder, "first")
+    (folder / "other").write_text("of the first")
+    write(folder, "second")
+    assert [path.name for path in folder.iterdir()] == [MARKER]
+    assert (folder / MARKER).read_text() == "second"
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+
+
+def test_two_renames_replace_a_folder_where_two_cannot_be_exchanged(tmp_path, monkeypatch):
+    monkeypatch.setattr(folders, "_exchange", lambda *_: False)
+    test_a_folder_is_replaced_as_a_whole(tmp_path)
+
+
+def test_between_two_renames_the_old_folder_is_found(tmp_path):
+    folder = tmp_path / "saved"
+    write(folder, "first")
+    folder.rename(tmp_path / ".saved.old")
+    assert (find_folder(folder) / MARKER).read_text() == "first"
+    write(folder, "second")
+    assert find_folder(folder) == folder
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+
+
+def test_an_exception_leaves_the_old_folder_and_nothing_beside_it(tmp_path):
+    folder = tmp_path / "saved"
+    write(folder, "first")
+    with pytest.raises(FileNotFoundError):
+        write_half(folder)
+    assert (folder / MARKER).read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+
+
+def test_what_somebody_else_wrote_is_not_replaced(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years of work")
+    with pytest.raises(SavedClassifierError, match="holds something else"):
+        write(folder, "first")
+    assert (folder / "thesis.txt").read_text() == "years of work"
+    with pytest.raises(SavedClassifierError, match="holds something else"):
+        write(folder / "thesis.txt", "first")
+
+
+def test_an_empty_folder_may_be_written_to(tmp_path):
+    write(tmp_path, "first")
+    assert (tmp_path / MARKER).read_text() == "first"
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    folder = tmp_path / "saved"
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left = tmp_path / f".saved.new-{gone.pid}-0123abcd"
+    left.mkdir()
+    running = tmp_path / f".saved.new-{os.getpid()}-0123abcd"
+    running.mkdir()
+    write(folder, "first")
+    assert not left.exists()
+    assert running.exists()
+
+
+WRITER = """
+import itertools, pathlib, sys
+from instructclf.storage import replacing_folder
+for number in itertools.count():
+    with replacing_folder(pathlib.Path(sys.argv[1]), "classifier.json") as fresh:
+        for name in ("classifier.json", "a", "b", "c"):
+            (fresh / name).write_text(str(number) * 1000)
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="There is no SIGKILL.")
+def test_a_process_killed_at_any_moment_leaves_one_whole_folder(tmp_path):
+    folder = tmp_path / "saved"
+    for attempt in range(12):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE
+        )
+        process.stdout.readline()
+        time.sleep(0.0007 * attempt)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        found = {path.name: path.read_text() for path in find_folder(folder).iterdir()}
+        assert sorted(found) == ["a", "b", "c", "classifier.json"]
+        assert len(set(found.values())) == 1
+        assert len(found["a"]) >= 1000
