@@ -51,8 +51,8 @@ def naive_gradients(adapter, examples):
     """Full prompts, one at a time, no shortcut."""
     for example in examples:
         scores = label_log_likelihoods(adapter.model, [example.prompt], row_layout)
-        language_loss, label_loss = response_losses(scores, [example])
-        ((language_loss + label_loss).sum() / len(examples)).backward()
+        loss, _ = response_losses(scores, [example])
+        (loss.sum() / len(examples)).backward()
     return take_gradients(adapter)
 
 

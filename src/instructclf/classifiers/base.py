@@ -40,6 +40,7 @@ from instructclf.classifiers.labels import (
 from instructclf.classifiers.predicting import LabelPredictor
 from instructclf.classifiers.sharing import SharedModelEstimator
 from instructclf.classifiers.texts import check_texts
+from instructclf.classifiers.weights import rows_that_count
 from instructclf.engine.chat import chat_template
 from instructclf.engine.demonstrations import fit_demonstrations
 from instructclf.engine.encoding import PromptEncoder
@@ -110,6 +111,7 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
         shots: list[str],
         codes: NDArray[np.intp],
         rng: np.random.RandomState,
+        weights: NDArray[np.float64] | None,
     ) -> LabelScorer:
         """Learn from the shots what this estimator learns, and return what scores with it."""
 
@@ -123,13 +125,15 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
 
     # fit
 
-    def _fit(self, X: Any, y: Any) -> Self:
+    def _fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Take the steps that both estimators take."""
         self._validate_params()
         self._unfit()
         template = None if self.template == CHAT else get_template(self.template)
         sampler = get_sampler(self.sampler)
         texts, codes = self._check_rows(X, y)
+        rows, weights = rows_that_count(sample_weight, texts, codes, self.classes_)
+        texts, codes = [texts[i] for i in rows], codes[rows]
         self.label_words_ = check_label_words(self.classes_, self.verbalizer)
         rng = check_random_state(self.random_state)
         base = self._get_base()
@@ -139,8 +143,11 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
         )
         self.shots_ = self._choose_shots(texts, codes, sampler, rng)
         shots = [texts[i] for i in self.shots_]
-        self._scorer = self._fit_scorer(base, shots, codes[self.shots_], rng)
-        self.calibration_ = self._calibrate(texts, codes, rng)
+        weights = None if weights is None else weights[self.shots_]
+        self._scorer = self._fit_scorer(base, shots, codes[self.shots_], rng, weights)
+        calibration = self._calibrate(texts, codes, rng)
+        self.shots_ = rows[self.shots_]  # so far among the rows that count
+        self.calibration_ = calibration
         return self
 
     def _check_rows(self, X: Any, y: Any) -> tuple[list[str], NDArray[np.intp]]:

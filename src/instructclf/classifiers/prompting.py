@@ -183,6 +183,7 @@ class PromptClassifier(PromptedClassifier):
         shots: list[str],
         codes: NDArray[np.intp],
         rng: np.random.RandomState,  # noqa: ARG002  (nothing here is random)
+        weights: NDArray[np.float64] | None,  # noqa: ARG002  (shots in a prompt have none)
     ) -> LabelScorer:
         self._add_demonstrations(base, shots, codes)
         return self._rebuild_scorer(base)

@@ -1,4 +1,4 @@
-"""View → view with a LoRA adapter. The only module that imports peft.
+"""View → view with an adapter: LoRA, or whatever else PEFT has. The only module that imports peft.
 
 Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (ICLR 2022),
 h = W0 x + (alpha / rank) B A x, with B = 0 at the start, so that an untrained adapter changes
@@ -7,23 +7,34 @@ nothing.
 
 from __future__ import annotations
 
+import copy
+import math
 import re
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from instructclf.engine.decoder_layers import n_frozen_layers, named_decoder_layers
+from instructclf.engine.guarding import SharedWeightError, SharedWeights
 from instructclf.engine.low_rank import linear_with_update
 from instructclf.engine.quantization import without_layout_hint
 
 _initialisation = threading.Lock()
+_N_PROBED = 8
+"""Tokens of a probe."""
+_PROBE_NOISE = 0.1
+"""Standard deviation of what is added to an adapter's weights, so that it shows what it does."""
+_PROBE_TOLERANCE = 0.01
+"""Relative to the largest logit: above the rounding of half precision."""
+_SAID_BY_THE_TYPE = ("peft_type", "peft_version", "task_type")
+_PER_TOKEN = ("input_ids", "attention_mask")
 
 
 @dataclass(frozen=True)
@@ -50,44 +61,117 @@ class LoraSettings:
     target_modules: str | tuple[str, ...]
     n_layers: int | None = None
 
+    @property
+    def may_draw(self) -> bool:
+        """Whether a forward pass in training may draw random numbers."""
+        return self.dropout > 0
+
+    def make_config(self, view: Any) -> Any:
+        """Return PEFT's configuration of such an adapter on this view."""
+        from peft import LoraConfig
+
+        targets = self.target_modules
+        return LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,  # pyright: ignore[reportArgumentType]  # scaling may be a fraction
+            lora_dropout=self.dropout,
+            target_modules=targets if isinstance(targets, str) else list(targets),
+            exclude_modules=_lower_layers(view, self.n_layers),
+            task_type="CAUSAL_LM",
+        )
+
+
+@dataclass(frozen=True)
+class PeftSettings:
+    """An adapter of any kind that PEFT has.
+
+    Parameters
+    ----------
+    config : peft.PeftConfig
+        What PEFT calls its configuration. It is never changed.
+    """
+
+    config: Any
+    n_layers: ClassVar[None] = None
+    may_draw: ClassVar[bool] = True  # each kind has its own words for dropout
+
+    def make_config(self, view: Any) -> Any:  # noqa: ARG002  (a configuration says all by itself)
+        """Return a copy of the configuration, to be trained."""
+        config = copy.deepcopy(self.config)
+        config.task_type = "CAUSAL_LM"
+        config.inference_mode = False
+        return config
+
+
+def check_peft_config(config: Any) -> None:
+    """Check what shows before there is a model: whether such an adapter can be tuned and scored.
+
+    Parameters
+    ----------
+    config : object
+        What was given as a configuration of PEFT.
+
+    Raises
+    ------
+    ValueError
+        If it is none, for another task, or of a kind that works beside the layers of a model or
+        takes more than gradients to train.
+    """
+    with without_layout_hint():
+        from peft import PeftConfig, PeftType
+        from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
+
+    if not isinstance(config, PeftConfig):
+        msg = f"an instance of peft.PeftConfig, such as peft.IA3Config(), or None. Got {config!r}"
+        raise ValueError(msg)  # noqa: TRY004  (the caller says which parameter it is)
+    kinds: Any = PEFT_TYPE_TO_TUNER_MAPPING
+    tuner = kinds.get(config.peft_type)
+    wanted: str | None = None
+    is_outside = config.is_prompt_learning or getattr(config, "is_adaption_prompt", False)
+    if config.task_type not in (None, "CAUSAL_LM"):
+        wanted = 'for causal language models: with task_type="CAUSAL_LM", or without one'
+    elif tuner is None or is_outside or config.peft_type == PeftType.XLORA:
+        wanted = (
+            "of a kind that PEFT puts into the layers of a model, such as peft.LoraConfig: prompt "
+            "tuning, prefix tuning, adaption prompts and X-LoRA work beside them"
+        )
+    elif hasattr(tuner, "update_and_allocate"):
+        wanted = (
+            "of a kind that is trained by gradients alone, such as peft.LoraConfig: this one moves "
+            "parameters between layers after each step"
+        )
+    if wanted is not None:
+        msg = f"{wanted}. Got {_describe(config)}"
+        raise ValueError(msg)
+
 
 class Adapter:
-    """A LoRA adapter on a view of a base model.
+    """An adapter on a view of a base model.
 
     Parameters
     ----------
     view : torch.nn.Module
         A view that is the adapter's own. Its layers are wrapped in place.
-    settings : LoraSettings
+    settings : LoraSettings or PeftSettings
         What the adapter looks like.
     seed : int, default=0
         Decides the initial weights.
+
+    Raises
+    ------
+    ValueError
+        If such an adapter would change weights of the base model, would be trained in half
+        precision, or works beside the layers.
     """
 
-    def __init__(self, view: Any, settings: LoraSettings, seed: int = 0) -> None:
-        with without_layout_hint():
-            from peft import LoraConfig, get_peft_model
-
-        targets = settings.target_modules
-        config = LoraConfig(
-            r=settings.rank,
-            lora_alpha=settings.alpha,  # pyright: ignore[reportArgumentType]  # scaling may be a fraction
-            lora_dropout=settings.dropout,
-            target_modules=targets if isinstance(targets, str) else list(targets),
-            exclude_modules=_lower_layers(view, settings.n_layers),
-            task_type="CAUSAL_LM",
-        )
-        with _seeded(view, seed), warnings.catch_warnings():
-            # GPT-2's Conv1D layers store weights transposed; peft notices, sets it right and warns.
-            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
-            # peft 0.21 reads a property that transformers 5.23 has renamed.
-            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*deprecated")
-            self._wrapped = get_peft_model(view, config)
+    def __init__(self, view: Any, settings: LoraSettings | PeftSettings, seed: int = 0) -> None:
         self.model = view
-        self._has_dropout = settings.dropout > 0
-        if not self._has_dropout:
-            _fuse_updates(self._wrapped)
-        self._set_dropout(active=False)
+        self._may_draw = settings.may_draw
+        self._wrapped = _wrap(view, settings, seed)
+        _fuse_updates(self._wrapped)
+        if isinstance(settings, PeftSettings):
+            _check_trained_in_full_precision(self.parameters, settings.config)
+            _check_works_in_layers(self._wrapped, view, self.parameters, settings.config)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -98,14 +182,27 @@ class Adapter:
         """Return a copy of the adapter's weights, on the CPU."""
         from peft import get_peft_model_state_dict
 
-        weights = get_peft_model_state_dict(self._wrapped)
+        # Left to itself, PEFT may ask the hub whether an embedding was resized.
+        weights = get_peft_model_state_dict(self._wrapped, save_embedding_layers=False)
         return {name: weight.detach().cpu().clone() for name, weight in weights.items()}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Put in weights that ``state`` returned."""
+        """Put in weights that ``state`` returned.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor
+            The weights of an adapter with the same settings.
+
+        Raises
+        ------
+        ValueError
+            If it had others.
+        """
         from peft import set_peft_model_state_dict
 
-        set_peft_model_state_dict(self._wrapped, state)
+        _check_same_shapes(state, self.state())
+        set_peft_model_state_dict(self._wrapped, dict(state))
 
     @contextmanager
     def dropping_out(self, seed: int) -> Iterator[None]:
@@ -113,7 +210,7 @@ class Adapter:
 
         Dropout reads torch's global generators, so no other run may draw from them at the time.
         """
-        if not self._has_dropout:
+        if not self._may_draw:
             yield
             return
         with _seeded(self.model, seed):
@@ -125,10 +222,135 @@ class Adapter:
 
     def _set_dropout(self, *, active: bool) -> None:
         """Switch the adapter's own dropout on or off. The base model never drops anything."""
-        for module in self._wrapped.modules():
-            dropout = getattr(module, "lora_dropout", None)
-            if isinstance(dropout, nn.Module):
-                dropout.train(active)
+        for module in _adapter_modules(self._wrapped):
+            module.training = active
+
+
+def _wrap(view: Any, settings: LoraSettings | PeftSettings, seed: int) -> Any:
+    """Let PEFT put an adapter into a view, and nothing into the weights that it shares."""
+    with without_layout_hint():
+        from peft import get_peft_model
+
+    config = settings.make_config(view)
+    shared = SharedWeights(view)
+    try:
+        with _seeded(view, seed), warnings.catch_warnings(), shared.guarded():
+            # GPT-2's Conv1D layers store weights transposed; peft notices, sets it right and warns.
+            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
+            # peft 0.21 reads a property that transformers 5.23 has renamed.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*deprecated")
+            wrapped = get_peft_model(view, config)
+        shared.check_kept()
+    except SharedWeightError:
+        msg = (
+            f"This peft_config changes weights of the base model, which all classifiers share: "
+            f"{_describe(config)}. Choose an initialisation that leaves them, such as "
+            "init_lora_weights=True, or another kind."
+        )
+        raise ValueError(msg) from None
+    view.eval()
+    shared.own_trained(view.parameters())
+    return wrapped
+
+
+def _check_trained_in_full_precision(parameters: list[nn.Parameter], config: Any) -> None:
+    half = {p.dtype for p in parameters} & {torch.float16, torch.bfloat16}
+    if half:
+        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in half))
+        msg = (
+            f"This peft_config trains weights of the base model itself, in {names}, which is too "
+            f"coarse for small steps: {_describe(config)}. Use dtype='float32', or leave out what "
+            "trains them, such as bias or modules_to_save."
+        )
+        raise ValueError(msg)
+
+
+@torch.no_grad()
+def _check_works_in_layers(
+    wrapped: Any, view: Any, parameters: list[nn.Parameter], config: Any
+) -> None:
+    """Raise unless the view alone returns what PEFT's wrapper around it does.
+
+    The wrapper is where some kinds do a part of their work, and scoring never calls it. A new
+    adapter often changes nothing, so this one is disturbed meanwhile.
+    """
+    device = view.get_input_embeddings().weight.device
+    ids = torch.arange(_N_PROBED, device=device).unsqueeze(0)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
+    before = [parameter.detach().clone() for parameter in parameters]
+    generator = torch.Generator().manual_seed(0)
+    try:
+        for parameter in parameters:
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
+            parameter.add_((_PROBE_NOISE * noise).to(parameter))
+        expected, found = wrapped(**inputs).logits, view(**inputs).logits
+        shorter = view(**{**inputs, **{name: inputs[name][:, :-1] for name in _PER_TOKEN}}).logits
+    except (TypeError, ValueError, RuntimeError, AttributeError, KeyError) as error:
+        msg = f"This peft_config cannot be scored with: {_describe(config)}. PEFT says: {error}"
+        raise ValueError(msg) from error
+    finally:
+        for parameter, own in zip(parameters, before, strict=True):
+            parameter.copy_(own)
+    if not _are_close(expected, found):
+        msg = (
+            "A part of what this peft_config asks for happens outside of the model's layers, where "
+            f"labels are not scored: {_describe(config)}. Choose another kind."
+        )
+        raise ValueError(msg)
+    if not _are_close(found[:, :-1], shorter):
+        msg = (
+            "With this peft_config, what the model makes of a token depends on the tokens after "
+            f"it, so labels cannot be scored: {_describe(config)}. Choose another kind."
+        )
+        raise ValueError(msg)
+
+
+def _are_close(one: Tensor, other: Tensor) -> bool:
+    """Say whether logits are equal but for rounding, in any precision."""
+    difference = (one - other).abs().max() if one.shape == other.shape else math.inf
+    return not difference > _PROBE_TOLERANCE * one.abs().max().clamp_min(1.0)
+
+
+def _describe(config: Any) -> str:
+    """Return a configuration as one would write it: without what is left at its default."""
+    given = [
+        f"{entry.name}={getattr(config, entry.name)!r}"
+        for entry in fields(config)
+        if entry.name not in _SAID_BY_THE_TYPE and getattr(config, entry.name) != _default(entry)
+    ]
+    return f"{type(config).__name__}({', '.join(given)})"
+
+
+def _default(entry: Any) -> Any:
+    return entry.default if entry.default_factory is MISSING else entry.default_factory()
+
+
+def _check_same_shapes(state: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+    given = {name: tuple(weight.shape) for name, weight in state.items()}
+    expected = {name: tuple(weight.shape) for name, weight in own.items()}
+    differing = sorted(
+        name for name in given.keys() | expected.keys() if given.get(name) != expected.get(name)
+    )
+    if differing:
+        name = differing[0]
+        msg = (
+            f"The weights of the earlier adapter do not fit: {name} has the shape "
+            f"{given.get(name)} there and {expected.get(name)} here. The rank, the layers or the "
+            "model were others. Set them back, or begin anew with warm_start=False."
+        )
+        raise ValueError(msg)
+
+
+def _adapter_modules(wrapped: nn.Module) -> Iterator[nn.Module]:
+    """Yield the modules that PEFT has added, without the layers that they wrap."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for layer in wrapped.modules():
+        if isinstance(layer, BaseTunerLayer):
+            yield layer
+            for name, child in layer.named_children():
+                if name != "base_layer":
+                    yield from child.modules()
 
 
 def _lower_layers(view: Any, n_tuned: int | None) -> str | None:
@@ -143,8 +365,14 @@ def _fuse_updates(wrapped: nn.Module) -> None:
 
     for module in wrapped.modules():
         plain = type(module) is Linear and type(module.base_layer) is nn.Linear
-        if plain and not module.lora_variant:
+        if plain and not module.lora_variant and _only_adds_a_product(module):
             module.forward = partial(_forward_fused, module)
+
+
+def _only_adds_a_product(layer: Any) -> bool:
+    (name,) = layer.active_adapters
+    drops = not isinstance(layer.lora_dropout[name], nn.Identity)
+    return not drops and layer.lora_B[name].bias is None and name not in layer.lora_magnitude_vector
 
 
 def _forward_fused(layer: Any, x: Tensor) -> Tensor:
