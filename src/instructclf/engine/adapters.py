@@ -8,33 +8,30 @@ nothing.
 from __future__ import annotations
 
 import copy
-import math
 import re
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from instructclf.engine.adapter_checks import (
+    check_same_shapes,
+    check_trained_in_full_precision,
+    check_works_in_layers,
+    describe,
+)
 from instructclf.engine.decoder_layers import n_frozen_layers, named_decoder_layers
 from instructclf.engine.guarding import SharedWeightError, SharedWeights
 from instructclf.engine.low_rank import linear_with_update
 from instructclf.engine.quantization import without_layout_hint
 
 _initialisation = threading.Lock()
-_N_PROBED = 8
-"""Tokens of a probe."""
-_PROBE_NOISE = 0.1
-"""Standard deviation of what is added to an adapter's weights, so that it shows what it does."""
-_PROBE_TOLERANCE = 0.01
-"""Relative to the largest logit: above the rounding of half precision."""
-_SAID_BY_THE_TYPE = ("peft_type", "peft_version", "task_type")
-_PER_TOKEN = ("input_ids", "attention_mask")
 
 
 @dataclass(frozen=True)
@@ -141,7 +138,7 @@ def check_peft_config(config: Any) -> None:
             "parameters between layers after each step"
         )
     if wanted is not None:
-        msg = f"{wanted}. Got {_describe(config)}"
+        msg = f"{wanted}. Got {describe(config)}"
         raise ValueError(msg)
 
 
@@ -170,8 +167,8 @@ class Adapter:
         self._wrapped = _wrap(view, settings, seed)
         _fuse_updates(self._wrapped)
         if isinstance(settings, PeftSettings):
-            _check_trained_in_full_precision(self.parameters, settings.config)
-            _check_works_in_layers(self._wrapped, view, self.parameters, settings.config)
+            check_trained_in_full_precision(self.parameters, settings.config)
+            check_works_in_layers(self._wrapped, view, self.parameters, settings.config)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -201,7 +198,7 @@ class Adapter:
         """
         from peft import set_peft_model_state_dict
 
-        _check_same_shapes(state, self.state())
+        check_same_shapes(state, self.state())
         set_peft_model_state_dict(self._wrapped, dict(state))
 
     @contextmanager
@@ -244,101 +241,13 @@ def _wrap(view: Any, settings: LoraSettings | PeftSettings, seed: int) -> Any:
     except SharedWeightError:
         msg = (
             f"This peft_config changes weights of the base model, which all classifiers share: "
-            f"{_describe(config)}. Choose an initialisation that leaves them, such as "
+            f"{describe(config)}. Choose an initialisation that leaves them, such as "
             "init_lora_weights=True, or another kind."
         )
         raise ValueError(msg) from None
     view.eval()
     shared.own_trained(view.parameters())
     return wrapped
-
-
-def _check_trained_in_full_precision(parameters: list[nn.Parameter], config: Any) -> None:
-    half = {p.dtype for p in parameters} & {torch.float16, torch.bfloat16}
-    if half:
-        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in half))
-        msg = (
-            f"This peft_config trains weights of the base model itself, in {names}, which is too "
-            f"coarse for small steps: {_describe(config)}. Use dtype='float32', or leave out what "
-            "trains them, such as bias or modules_to_save."
-        )
-        raise ValueError(msg)
-
-
-@torch.no_grad()
-def _check_works_in_layers(
-    wrapped: Any, view: Any, parameters: list[nn.Parameter], config: Any
-) -> None:
-    """Raise unless the view alone returns what PEFT's wrapper around it does.
-
-    The wrapper is where some kinds do a part of their work, and scoring never calls it. A new
-    adapter often changes nothing, so this one is disturbed meanwhile.
-    """
-    device = view.get_input_embeddings().weight.device
-    ids = torch.arange(_N_PROBED, device=device).unsqueeze(0)
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
-    before = [parameter.detach().clone() for parameter in parameters]
-    generator = torch.Generator().manual_seed(0)
-    try:
-        for parameter in parameters:
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
-            parameter.add_((_PROBE_NOISE * noise).to(parameter))
-        expected, found = wrapped(**inputs).logits, view(**inputs).logits
-        shorter = view(**{**inputs, **{name: inputs[name][:, :-1] for name in _PER_TOKEN}}).logits
-    except (TypeError, ValueError, RuntimeError, AttributeError, KeyError) as error:
-        msg = f"This peft_config cannot be scored with: {_describe(config)}. PEFT says: {error}"
-        raise ValueError(msg) from error
-    finally:
-        for parameter, own in zip(parameters, before, strict=True):
-            parameter.copy_(own)
-    if not _are_close(expected, found):
-        msg = (
-            "A part of what this peft_config asks for happens outside of the model's layers, where "
-            f"labels are not scored: {_describe(config)}. Choose another kind."
-        )
-        raise ValueError(msg)
-    if not _are_close(found[:, :-1], shorter):
-        msg = (
-            "With this peft_config, what the model makes of a token depends on the tokens after "
-            f"it, so labels cannot be scored: {_describe(config)}. Choose another kind."
-        )
-        raise ValueError(msg)
-
-
-def _are_close(one: Tensor, other: Tensor) -> bool:
-    """Say whether logits are equal but for rounding, in any precision."""
-    difference = (one - other).abs().max() if one.shape == other.shape else math.inf
-    return not difference > _PROBE_TOLERANCE * one.abs().max().clamp_min(1.0)
-
-
-def _describe(config: Any) -> str:
-    """Return a configuration as one would write it: without what is left at its default."""
-    given = [
-        f"{entry.name}={getattr(config, entry.name)!r}"
-        for entry in fields(config)
-        if entry.name not in _SAID_BY_THE_TYPE and getattr(config, entry.name) != _default(entry)
-    ]
-    return f"{type(config).__name__}({', '.join(given)})"
-
-
-def _default(entry: Any) -> Any:
-    return entry.default if entry.default_factory is MISSING else entry.default_factory()
-
-
-def _check_same_shapes(state: dict[str, Tensor], own: dict[str, Tensor]) -> None:
-    given = {name: tuple(weight.shape) for name, weight in state.items()}
-    expected = {name: tuple(weight.shape) for name, weight in own.items()}
-    differing = sorted(
-        name for name in given.keys() | expected.keys() if given.get(name) != expected.get(name)
-    )
-    if differing:
-        name = differing[0]
-        msg = (
-            f"The weights of the earlier adapter do not fit: {name} has the shape "
-            f"{given.get(name)} there and {expected.get(name)} here. The rank, the layers or the "
-            "model were others. Set them back, or begin anew with warm_start=False."
-        )
-        raise ValueError(msg)
 
 
 def _adapter_modules(wrapped: nn.Module) -> Iterator[nn.Module]:
