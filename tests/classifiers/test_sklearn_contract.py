@@ -68,12 +68,30 @@ class TunedRows(RowsAsTexts, InstructionTunedClassifier):
     """Instruction tuning over rows of numbers."""
 
 
+class WeightedRows(TunedRows):
+    """Instruction tuning over rows of numbers that have weights."""
+
+    def fit(self, X, y=None, sample_weight=None):
+        X, y = validate_data(self, X, y) if y is not None else (validate_data(self, X), y)
+        return InstructionTunedClassifier.fit(self, written_out(X), y, sample_weight)
+
+
 ROWS = {
     "prompting without shots": (PromptedRows, {"n_shots": 0, "calibration": None}),
     "prompting": (PromptedRows, {"n_shots": 4}),
     "tuning": (TunedRows, {"n_shots": 4, "max_epochs": 1, "lora_rank": 1, "calibration": None}),
 }
 SETTINGS = {"random_state": 0, "dtype": "float64"}  # checks compare to 1e-7
+
+
+WEIGHT_CHECKS = [
+    "check_sample_weight_equivalence_on_dense_data",
+    "check_sample_weights_list",
+    "check_sample_weights_not_an_array",
+    "check_sample_weights_not_overwritten",
+    "check_sample_weights_pandas_series",
+    "check_sample_weights_shape",
+]
 
 
 @pytest.mark.parametrize("name", DATA_FREE_CHECKS)
@@ -100,3 +118,12 @@ def test_all_checks_on_rows_written_out(estimator, options, model_folder):
     }
     assert not failed
     assert sum(one["status"] == "passed" for one in results) > 50
+
+
+@pytest.mark.parametrize("name", WEIGHT_CHECKS)
+@pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
+def test_checks_of_weights_on_rows_written_out(name, model_folder):
+    """A weight equals so many rows where all of them fit into one step."""
+    options = {"max_epochs": 2, "lora_rank": 1, "calibration": None, "train_batch_size": 500}
+    check = getattr(estimator_checks, name)
+    check(WeightedRows.__name__, WeightedRows(model_folder, **SETTINGS, **options))

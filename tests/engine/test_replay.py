@@ -28,12 +28,14 @@ def make_adapter(model, n_tuned=None):
     return adapter
 
 
-def make_backpropagation(adapter, encoder, *, n_tuned=None, n_epochs=1, budget=150, **changes):
-    examples = make_examples(encoder, TEXTS, LABELS)
+def make_backpropagation(
+    adapter, encoder, *, texts=TEXTS, labels=LABELS, loss="lm+label", weights=None, **changes
+):
+    examples = make_examples(encoder, texts, labels, loss=loss, weights=weights)
     settings = BackpropagationSettings(
-        n_frozen_layers=n_frozen_layers(adapter.model, n_tuned),
-        n_epochs=n_epochs,
-        max_batch_tokens=budget,
+        n_frozen_layers=n_frozen_layers(adapter.model, changes.get("n_tuned")),
+        n_epochs=changes.get("n_epochs", 1),
+        max_batch_tokens=changes.get("budget", 150),
         gradient_checkpointing=changes.get("gradient_checkpointing", False),
     )
     shared = shared_ids(encoder, examples)
@@ -51,8 +53,8 @@ def naive_gradients(adapter, examples):
     """Full prompts, one at a time, no shortcut."""
     for example in examples:
         scores = label_log_likelihoods(adapter.model, [example.prompt], row_layout)
-        language_loss, label_loss = response_losses(scores, [example])
-        ((language_loss + label_loss).sum() / len(examples)).backward()
+        loss, _ = response_losses(scores, [example])
+        (loss.sum() / len(examples)).backward()
     return take_gradients(adapter)
 
 

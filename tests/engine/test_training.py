@@ -55,6 +55,7 @@ def make_encoder(tokenizer, words=("negative", "positive"), max_length=None):
 
 
 def tune(base, encoder=None, *, texts=TEXTS, labels=LABELS, seeds=(0, 1), lora=LORA, **changes):
+    options = {name: changes.pop(name, None) for name in ("weights", "start")}
     return tune_adapter(
         base,
         make_encoder(base.tokenizer) if encoder is None else encoder,
@@ -63,6 +64,7 @@ def tune(base, encoder=None, *, texts=TEXTS, labels=LABELS, seeds=(0, 1), lora=L
         lora=lora,
         settings=dataclasses.replace(SETTINGS, **changes),
         seeds=seeds,
+        **options,
     )
 
 

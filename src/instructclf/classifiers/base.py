@@ -42,6 +42,7 @@ from instructclf.classifiers.saving import save_classifier
 from instructclf.classifiers.seeding import LabelScores, average_scores, spawn_members
 from instructclf.classifiers.sharing import SharedModelEstimator
 from instructclf.classifiers.texts import check_texts
+from instructclf.classifiers.weights import rows_that_count
 from instructclf.engine.chat import chat_template
 from instructclf.engine.demonstrations import fit_demonstrations
 from instructclf.engine.encoding import PromptEncoder
@@ -118,6 +119,7 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
         shots: list[str],
         codes: NDArray[np.intp],
         rng: np.random.RandomState,
+        weights: NDArray[np.float64] | None,
     ) -> LabelScorer:
         """Learn from the shots what this estimator learns, and return what scores with it."""
 
@@ -131,15 +133,17 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
 
     # fit
 
-    def _fit(self, X: Any, y: Any) -> Self:
+    def _fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Take the steps that both estimators take."""
         self._validate_params()
         self._unfit()
         if self.n_seeds > 1:
-            return self._fit_members(X, y)
+            return self._fit_members(X, y, sample_weight)
         template = None if self.template == CHAT else get_template(self.template)
         sampler = get_sampler(self.sampler)
         texts, codes = self._check_rows(X, y)
+        rows, weights = rows_that_count(sample_weight, texts, codes, self.classes_)
+        texts, codes = [texts[i] for i in rows], codes[rows]
         self.label_words_ = check_label_words(self.classes_, self.verbalizer)
         rng = check_random_state(self.random_state)
         base = self._get_base()
@@ -149,15 +153,20 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
         )
         self.shots_ = self._choose_shots(texts, codes, sampler, rng)
         shots = [texts[i] for i in self.shots_]
-        self._scorer = self._fit_scorer(base, shots, codes[self.shots_], rng)
-        self.calibration_ = self._calibrate(texts, codes, rng)
+        weights = None if weights is None else weights[self.shots_]
+        self._scorer = self._fit_scorer(base, shots, codes[self.shots_], rng, weights)
+        calibration = self._calibrate(texts, codes, rng)
+        self.shots_ = rows[self.shots_]  # so far among the rows that count
+        self.calibration_ = calibration
         return self
 
-    def _fit_members(self, X: Any, y: Any) -> Self:
+    def _fit_members(self, X: Any, y: Any, sample_weight: Any) -> Self:
         """Fit a classifier for each seed. What is the same for all of them becomes this one's."""
-        self._check_that_seeds_differ()
+        self._check_seeds()
         rng = check_random_state(self.random_state)
-        members = [member.fit(X, y) for member in spawn_members(self, self.n_seeds, rng)]
+        members = spawn_members(self, self.n_seeds, rng)
+        for member in members:
+            member._fit(X, y, sample_weight)  # noqa: SLF001
         for name in ("classes_", "label_words_", "max_length_"):
             setattr(self, name, getattr(members[0], name))
         self.shots_ = np.unique(np.concatenate([member.shots_ for member in members]))
@@ -169,8 +178,8 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
         """Whether this has nothing to predict with but its members."""
         return hasattr(self, "estimators_")
 
-    def _check_that_seeds_differ(self) -> None:
-        """Raise if all seeds would make the same classifier."""
+    def _check_seeds(self) -> None:
+        """Raise if several seeds would make the same classifier, or none."""
 
     def _check_rows(self, X: Any, y: Any) -> tuple[list[str], NDArray[np.intp]]:
         """Check labels before texts, as scikit-learn does, and set the classes."""

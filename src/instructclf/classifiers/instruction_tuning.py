@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
@@ -10,25 +11,37 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from instructclf.classifiers.base import PromptedClassifier
 from instructclf.classifiers.saving import export_classifier
+from instructclf.classifiers.weights import weigh_rows
 from instructclf.engine.adapters import (
     Adapter,
     LoraSettings,
+    PeftSettings,
     average_adapters,
+    check_peft_config,
     merge_adapter,
     read_adapter,
 )
+from instructclf.engine.examples import Loss
 from instructclf.engine.loading import BaseModel
 from instructclf.engine.scoring import LabelScorer
 from instructclf.engine.training import TrainingSettings, tune_adapter
 from instructclf.engine.views import shared_view
-from instructclf.exceptions import SavedClassifierError
+from instructclf.exceptions import InvalidLabelsError, SavedClassifierError
 from instructclf.prompts import PromptTemplate
 from instructclf.sampling import ShotSampler
+
+_SAID_BY_PEFT_CONFIG = (
+    "lora_rank",
+    "lora_alpha",
+    "lora_dropout",
+    "target_modules",
+    "n_tuned_layers",
+)
 
 
 class InstructionTunedClassifier(PromptedClassifier):
@@ -95,6 +108,22 @@ class InstructionTunedClassifier(PromptedClassifier):
         How many of the last transformer layers get updates. ``None`` for all. What the layers below
         make of each row is computed once and kept for all epochs, if that takes no more than a
         quarter of the free memory: tuning is several times faster, and learns a smaller adapter.
+    peft_config : peft.PeftConfig or None, default=None
+        What PEFT calls the configuration of an adapter, for anything that LoRA as above is not:
+        ``peft.LoraConfig(use_dora=True)``, ``peft.IA3Config()`` and so on. It is copied, and says
+        all about the adapter: ``lora_rank``, ``lora_alpha``, ``lora_dropout``, ``target_modules``
+        and ``n_tuned_layers`` must be left at their defaults. Kinds that work beside the layers of
+        a model, that change the weights of the base model, or that move parameters while they are
+        trained (AdaLoRA) are an error. Such adapters run PEFT's own layers.
+    loss : {"lm", "label", "lm+label"}, default="lm+label"
+        What is minimised. ``"lm"`` is the mean negative log-likelihood of the response's tokens,
+        its end included; ``"label"`` the negative log-probability of the label among the labels;
+        ``"lm+label"`` the sum of both. With labels of several tokens ``"lm"`` is faster, since the
+        other labels are not computed.
+    class_weight : dict, "balanced" or None, default=None
+        How much the rows of each class count, ``{label: weight}``, beside ``sample_weight``. Labels
+        that are not named weigh 1. ``"balanced"`` lets the rows of each class that are trained on
+        weigh the same together. ``None`` weighs all rows alike. Calibration is not weighted.
     learning_rate : float, default=2e-4
         The highest learning rate of AdamW. It rises and falls linearly.
     max_epochs : int, default=20
@@ -108,11 +137,16 @@ class InstructionTunedClassifier(PromptedClassifier):
     n_iter_no_change : int, default=3
         After how many epochs without an improvement training stops.
     target_loss : float, default=0.05
-        Training stops when the mean negative log-probability of the right label is as low as this.
+        Training stops when the mean negative log-probability of the right label among the labels is
+        as low as this; with ``loss="lm"``, that of its words among all words, which is never less.
     gradient_checkpointing : bool, default=False
         Whether layers run a second time in the backward pass instead of keeping all they computed.
         Tuning takes a fraction of the memory and about half as much time again. Gradients stay the
         same.
+    warm_start : bool, default=False
+        Whether ``fit`` begins with the adapter of the fit before, which must have had the same
+        classes and an adapter of the same shape. The optimiser, its learning rate and all other
+        things begin anew.
     max_length : int or None, default=None
         The most tokens of a prompt with its label. Longer texts are cut in their middle, with a
         warning. ``None`` takes the model's context.
@@ -152,12 +186,12 @@ class InstructionTunedClassifier(PromptedClassifier):
         What makes log-likelihoods probabilities: its ``bias`` and ``temperature``, or, for
         ``"batch"``, what finds them at prediction.
     adapter_ : dict of str to Tensor
-        The adapter's weights.
+        The adapter's weights, named as PEFT names them.
     loss_curve_ : list of float
-        The mean training loss of each epoch: the negative log-likelihood of a response's tokens
-        plus the negative log-probability of the label among the labels.
+        The mean training loss of each epoch of the last fit, in the weights of the rows: what
+        ``loss`` says.
     n_iter_ : int
-        The number of epochs.
+        The number of epochs of the last fit.
     stopped_by_ : {"max_epochs", "n_iter_no_change", "target_loss"}
         Why training ended.
 
@@ -184,7 +218,9 @@ class InstructionTunedClassifier(PromptedClassifier):
     8
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    loss: Loss
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **PromptedClassifier._parameter_constraints,
         "n_shots": [Interval(Integral, 1, None, closed="left"), None],
         "seed_average": [StrOptions({"log_proba", "adapter"})],
@@ -201,6 +237,10 @@ class InstructionTunedClassifier(PromptedClassifier):
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "target_loss": [Interval(Real, 0, None, closed="left")],
         "gradient_checkpointing": ["boolean"],
+        "warm_start": ["boolean"],
+        "peft_config": "no_validation",  # takes an import of peft: see `_validate_params`
+        "loss": [StrOptions({"lm", "label", "lm+label"})],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
     }
 
     def __init__(
@@ -222,6 +262,9 @@ class InstructionTunedClassifier(PromptedClassifier):
         lora_dropout: float = 0.0,
         target_modules: str | list[str] | tuple[str, ...] = "all-linear",
         n_tuned_layers: int | None = None,
+        peft_config: Any = None,
+        loss: Loss = "lm+label",
+        class_weight: dict[Any, float] | str | None = None,
         learning_rate: float = 2e-4,
         max_epochs: int = 20,
         train_batch_size: int = 8,
@@ -230,6 +273,7 @@ class InstructionTunedClassifier(PromptedClassifier):
         n_iter_no_change: int = 3,
         target_loss: float = 0.05,
         gradient_checkpointing: bool = False,
+        warm_start: bool = False,
         max_length: int | None = None,
         max_batch_tokens: int | str | None = "auto",
         device: str | None = None,
@@ -254,6 +298,9 @@ class InstructionTunedClassifier(PromptedClassifier):
         self.lora_dropout = lora_dropout
         self.target_modules = target_modules
         self.n_tuned_layers = n_tuned_layers
+        self.peft_config = peft_config
+        self.loss = loss
+        self.class_weight = class_weight
         self.learning_rate = learning_rate
         self.max_epochs = max_epochs
         self.train_batch_size = train_batch_size
@@ -262,6 +309,7 @@ class InstructionTunedClassifier(PromptedClassifier):
         self.n_iter_no_change = n_iter_no_change
         self.target_loss = target_loss
         self.gradient_checkpointing = gradient_checkpointing
+        self.warm_start = warm_start
         self.max_length = max_length
         self.max_batch_tokens = max_batch_tokens
         self.device = device
@@ -270,7 +318,7 @@ class InstructionTunedClassifier(PromptedClassifier):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Train the adapter and calibrate.
 
         Parameters
@@ -279,6 +327,11 @@ class InstructionTunedClassifier(PromptedClassifier):
             The texts.
         y : array-like of shape (n_texts,)
             Their labels.
+        sample_weight : array-like of shape (n_texts,), float or None, default=None
+            How much each row counts in training: a weight of 2 is as good as the row given twice,
+            as far as both fit into one batch. Only ratios matter. A row with a weight of 0 is as
+            good as left out: it becomes no shot and is not calibrated with. Other weights decide
+            neither which rows become shots nor the calibration. ``None`` weighs all rows alike.
 
         Returns
         -------
@@ -290,8 +343,9 @@ class InstructionTunedClassifier(PromptedClassifier):
         InvalidTextsError
             If ``X`` is no sequence of strings.
         InvalidLabelsError
-            If labels are missing, of one class only, or do not fit ``label_definitions`` or
-            ``verbalizer``.
+            If labels are missing, of one class only, or do not fit ``label_definitions``,
+            ``verbalizer`` or ``class_weight``, or are others than those of the fit that
+            ``warm_start`` goes on from.
         InvalidShotsError
             If there are fewer rows than shots, or fewer shots than labels.
         InvalidTemplateError
@@ -303,15 +357,40 @@ class InstructionTunedClassifier(PromptedClassifier):
         ScoringError
             If the training loss is not finite.
         ValueError
-            If the model has fewer layers than ``n_tuned_layers``, or one adapter for all seeds
-            (``seed_average="adapter"``) shall answer prompts of several label orders.
+            If the model has fewer layers than ``n_tuned_layers``, cannot be tuned with
+            ``peft_config``, or the adapter that ``warm_start`` begins with has another shape; if
+            ``sample_weight`` is negative, not finite, all 0, or not one number for each text; or if
+            one adapter for all seeds (``seed_average="adapter"``) has no exact mean, or would have
+            to answer prompts of several label orders.
 
         Warns
         -----
         FailedRunWarning
             If training learned nothing and was started again with another seed.
         """
-        return self._fit(X, y)
+        return self._fit(X, y, sample_weight)
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        if self.peft_config is None:
+            return
+        try:
+            check_peft_config(self.peft_config)
+        except ValueError as error:
+            msg = f"The 'peft_config' parameter of {type(self).__name__} must be {error} instead."
+            raise InvalidParameterError(msg) from None
+        for name in _SAID_BY_PEFT_CONFIG:
+            value, default = getattr(self, name), self._default_of(name)
+            if value != default:
+                msg = (
+                    f"{name}={value!r} means nothing together with 'peft_config', which says all "
+                    f"about the adapter. Say it there, or leave {name} at {default!r}."
+                )
+                raise InvalidParameterError(msg)
+
+    @classmethod
+    def _default_of(cls, name: str) -> Any:
+        return inspect.signature(cls).parameters[name].default
 
     def _fit_scorer(
         self,
@@ -319,26 +398,31 @@ class InstructionTunedClassifier(PromptedClassifier):
         shots: list[str],
         codes: NDArray[np.intp],
         rng: np.random.RandomState,
+        weights: NDArray[np.float64] | None,
     ) -> LabelScorer:
+        start = self._earlier_adapter()
         first, second = (int(seed) for seed in rng.randint(np.iinfo(np.int32).max, size=2))
         adapter, record = tune_adapter(
             base,
             self._make_encoder(base),
             shots,
             codes,
-            lora=self._lora_settings(),
+            lora=self._adapter_settings(),
             settings=self._training_settings(),
             seeds=(first, second),
+            weights=weigh_rows(self.class_weight, self.classes_, codes, weights),
+            start=start,
             verbose=self.verbose,
         )
         self.loss_curve_ = record.loss_curve
         self.n_iter_ = len(record.loss_curve)
         self.stopped_by_ = record.stopped_by
         self.adapter_ = adapter.state()
+        self._adapter_classes = self.classes_
         return self._make_scorer(base, adapter.model)
 
-    def _fit_members(self, X: Any, y: Any) -> Self:
-        super()._fit_members(X, y)
+    def _fit_members(self, X: Any, y: Any, sample_weight: Any) -> Self:
+        super()._fit_members(X, y, sample_weight)
         if self.seed_average == "adapter":
             self._average_adapters(X, y)
         return self
@@ -355,7 +439,19 @@ class InstructionTunedClassifier(PromptedClassifier):
     def _averages_predictions(self) -> bool:
         return self.seed_average == "log_proba" and super()._averages_predictions
 
-    def _check_that_seeds_differ(self) -> None:
+    def _check_seeds(self) -> None:
+        if self.warm_start:
+            msg = (
+                f"warm_start=True goes on from one adapter, and n_seeds={self.n_seeds} makes "
+                "several. Set n_seeds=1 or warm_start=False."
+            )
+            raise ValueError(msg)
+        if self.seed_average == "adapter" and self.peft_config is not None:
+            msg = (
+                "seed_average='adapter' takes plain LoRA, whose updates have an exact mean, and "
+                "'peft_config' may be anything. Set seed_average='log_proba'."
+            )
+            raise ValueError(msg)
         if self.seed_average == "adapter" and self.label_order == "random":
             msg = (
                 "seed_average='adapter' makes one classifier, with one prompt, of all seeds, and "
@@ -369,7 +465,7 @@ class InstructionTunedClassifier(PromptedClassifier):
 
     def _make_adapter(self, base: BaseModel) -> Adapter:
         """Return the fitted adapter on a view of its own."""
-        adapter = Adapter(shared_view(base.model), self._lora_settings(self.n_seeds))
+        adapter = Adapter(shared_view(base.model), self._adapter_settings(self.n_seeds))
         adapter.load(self.adapter_)
         return adapter
 
@@ -412,7 +508,7 @@ class InstructionTunedClassifier(PromptedClassifier):
             )
             raise SavedClassifierError(msg)
         base = self._get_base()
-        settings = self._lora_settings(self.n_seeds)
+        settings = self._adapter_settings(self.n_seeds)
         export_classifier(self, merge_adapter(base.model, settings, self.adapter_), base, folder)
 
     def _write_adapter(self, folder: Path) -> None:
@@ -424,6 +520,7 @@ class InstructionTunedClassifier(PromptedClassifier):
         weights = read_adapter(folder)
         if weights is not None:
             self.adapter_ = weights
+            self._adapter_classes = self.classes_
 
     def _leave_one_out_scores(
         self,
@@ -431,8 +528,24 @@ class InstructionTunedClassifier(PromptedClassifier):
     ) -> None:
         return None
 
-    def _lora_settings(self, n_adapters: int = 1) -> LoraSettings:
+    def _earlier_adapter(self) -> dict[str, Any] | None:
+        """Return the adapter to begin with, if any. A fit that failed has left it as it was."""
+        if not self.warm_start or not hasattr(self, "adapter_"):
+            return None
+        earlier, now = self._adapter_classes.tolist(), self.classes_.tolist()
+        if earlier != now:
+            msg = (
+                f"warm_start=True goes on from a fit with the classes {earlier!r}, and now they "
+                f"are {now!r}. Give labels of the same classes, name all of them in "
+                "label_definitions from the first fit on, or set warm_start=False."
+            )
+            raise InvalidLabelsError(msg)
+        return self.adapter_
+
+    def _adapter_settings(self, n_adapters: int = 1) -> LoraSettings | PeftSettings:
         """Describe an adapter, or the mean of several: its rank is the sum of theirs."""
+        if self.peft_config is not None:
+            return PeftSettings(self.peft_config)
         targets = self.target_modules
         alpha = 2 * self.lora_rank if self.lora_alpha is None else self.lora_alpha
         return LoraSettings(
@@ -454,4 +567,5 @@ class InstructionTunedClassifier(PromptedClassifier):
             target_loss=self.target_loss,
             max_batch_tokens=self._token_budget(),
             gradient_checkpointing=self.gradient_checkpointing,
+            loss=self.loss,
         )

@@ -197,7 +197,7 @@ class PromptClassifier(PromptedClassifier):
         """
         return self._fit(X, y)
 
-    def _check_that_seeds_differ(self) -> None:
+    def _check_seeds(self) -> None:
         if not self.n_shots and self.label_order == "sorted":
             msg = (
                 f"n_seeds={self.n_seeds} seeds would all make the same prompt, since "
@@ -212,6 +212,7 @@ class PromptClassifier(PromptedClassifier):
         shots: list[str],
         codes: NDArray[np.intp],
         rng: np.random.RandomState,  # noqa: ARG002  (nothing here is random)
+        weights: NDArray[np.float64] | None,  # noqa: ARG002  (shots in a prompt have none)
     ) -> LabelScorer:
         self._add_demonstrations(base, shots, codes)
         return self._rebuild_scorer(base)

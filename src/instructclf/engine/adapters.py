@@ -1,4 +1,4 @@
-"""View → view with a LoRA adapter. The only module that imports peft.
+"""View → view with an adapter: LoRA, or whatever else PEFT has. The only module that imports peft.
 
 Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (ICLR 2022),
 h = W0 x + (alpha / rank) B A x, with B = 0 at the start, so that an untrained adapter changes
@@ -16,13 +16,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from instructclf.engine.adapter_checks import (
+    check_same_shapes,
+    check_trained_in_full_precision,
+    check_works_in_layers,
+    describe,
+)
 from instructclf.engine.decoder_layers import n_frozen_layers, named_decoder_layers
+from instructclf.engine.guarding import SharedWeightError, SharedWeights
 from instructclf.engine.low_rank import linear_with_update
 from instructclf.engine.quantization import without_layout_hint
 
@@ -55,44 +62,117 @@ class LoraSettings:
     target_modules: str | tuple[str, ...]
     n_layers: int | None = None
 
+    @property
+    def may_draw(self) -> bool:
+        """Whether a forward pass in training may draw random numbers."""
+        return self.dropout > 0
+
+    def make_config(self, view: Any) -> Any:
+        """Return PEFT's configuration of such an adapter on this view."""
+        from peft import LoraConfig
+
+        targets = self.target_modules
+        return LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,  # pyright: ignore[reportArgumentType]  # scaling may be a fraction
+            lora_dropout=self.dropout,
+            target_modules=targets if isinstance(targets, str) else list(targets),
+            exclude_modules=_lower_layers(view, self.n_layers),
+            task_type="CAUSAL_LM",
+        )
+
+
+@dataclass(frozen=True)
+class PeftSettings:
+    """An adapter of any kind that PEFT has.
+
+    Parameters
+    ----------
+    config : peft.PeftConfig
+        What PEFT calls its configuration. It is never changed.
+    """
+
+    config: Any
+    n_layers: ClassVar[None] = None
+    may_draw: ClassVar[bool] = True  # each kind has its own words for dropout
+
+    def make_config(self, view: Any) -> Any:  # noqa: ARG002  (a configuration says all by itself)
+        """Return a copy of the configuration, to be trained."""
+        config = copy.deepcopy(self.config)
+        config.task_type = "CAUSAL_LM"
+        config.inference_mode = False
+        return config
+
+
+def check_peft_config(config: Any) -> None:
+    """Check what shows before there is a model: whether such an adapter can be tuned and scored.
+
+    Parameters
+    ----------
+    config : object
+        What was given as a configuration of PEFT.
+
+    Raises
+    ------
+    ValueError
+        If it is none, for another task, or of a kind that works beside the layers of a model or
+        takes more than gradients to train.
+    """
+    with without_layout_hint():
+        from peft import PeftConfig, PeftType
+        from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
+
+    if not isinstance(config, PeftConfig):
+        msg = f"an instance of peft.PeftConfig, such as peft.IA3Config(), or None. Got {config!r}"
+        raise ValueError(msg)  # noqa: TRY004  (the caller says which parameter it is)
+    kinds: Any = PEFT_TYPE_TO_TUNER_MAPPING
+    tuner = kinds.get(config.peft_type)
+    wanted: str | None = None
+    is_outside = config.is_prompt_learning or getattr(config, "is_adaption_prompt", False)
+    if config.task_type not in (None, "CAUSAL_LM"):
+        wanted = 'for causal language models: with task_type="CAUSAL_LM", or without one'
+    elif tuner is None or is_outside or config.peft_type == PeftType.XLORA:
+        wanted = (
+            "of a kind that PEFT puts into the layers of a model, such as peft.LoraConfig: prompt "
+            "tuning, prefix tuning, adaption prompts and X-LoRA work beside them"
+        )
+    elif hasattr(tuner, "update_and_allocate"):
+        wanted = (
+            "of a kind that is trained by gradients alone, such as peft.LoraConfig: this one moves "
+            "parameters between layers after each step"
+        )
+    if wanted is not None:
+        msg = f"{wanted}. Got {describe(config)}"
+        raise ValueError(msg)
+
 
 class Adapter:
-    """A LoRA adapter on a view of a base model.
+    """An adapter on a view of a base model.
 
     Parameters
     ----------
     view : torch.nn.Module
         A view that is the adapter's own. Its layers are wrapped in place.
-    settings : LoraSettings
+    settings : LoraSettings or PeftSettings
         What the adapter looks like.
     seed : int, default=0
         Decides the initial weights.
+
+    Raises
+    ------
+    ValueError
+        If such an adapter would change weights of the base model, would be trained in half
+        precision, or works beside the layers.
     """
 
-    def __init__(self, view: Any, settings: LoraSettings, seed: int = 0) -> None:
-        with without_layout_hint():
-            from peft import LoraConfig, get_peft_model
-
-        targets = settings.target_modules
-        config = LoraConfig(
-            r=settings.rank,
-            lora_alpha=settings.alpha,  # pyright: ignore[reportArgumentType]  # scaling may be a fraction
-            lora_dropout=settings.dropout,
-            target_modules=targets if isinstance(targets, str) else list(targets),
-            exclude_modules=_lower_layers(view, settings.n_layers),
-            task_type="CAUSAL_LM",
-        )
-        with _seeded(view, seed), warnings.catch_warnings():
-            # GPT-2's Conv1D layers store weights transposed; peft notices, sets it right and warns.
-            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
-            # peft 0.21 reads a property that transformers 5.23 has renamed.
-            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*deprecated")
-            self._wrapped = get_peft_model(view, config)
+    def __init__(self, view: Any, settings: LoraSettings | PeftSettings, seed: int = 0) -> None:
         self.model = view
-        self._has_dropout = settings.dropout > 0
-        if not self._has_dropout:
-            _fuse_updates(self._wrapped)
-        self._set_dropout(active=False)
+        self._may_draw = settings.may_draw
+        self._wrapped = _wrap(view, settings, seed)
+        _fuse_updates(self._wrapped)
+        if isinstance(settings, PeftSettings):
+            check_trained_in_full_precision(self.parameters, settings.config)
+            check_works_in_layers(self._wrapped, view, self.parameters, settings.config)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -103,14 +183,27 @@ class Adapter:
         """Return a copy of the adapter's weights, on the CPU."""
         from peft import get_peft_model_state_dict
 
-        weights = get_peft_model_state_dict(self._wrapped)
+        # Left to itself, PEFT may ask the hub whether an embedding was resized.
+        weights = get_peft_model_state_dict(self._wrapped, save_embedding_layers=False)
         return {name: weight.detach().cpu().clone() for name, weight in weights.items()}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Put in weights that ``state`` returned."""
+        """Put in weights that ``state`` returned.
+
+        Parameters
+        ----------
+        state : dict of str to Tensor
+            The weights of an adapter with the same settings.
+
+        Raises
+        ------
+        ValueError
+            If it had others.
+        """
         from peft import set_peft_model_state_dict
 
-        set_peft_model_state_dict(self._wrapped, state)
+        check_same_shapes(state, self.state())
+        set_peft_model_state_dict(self._wrapped, dict(state))
 
     def write(self, folder: Path, base_name: str) -> None:
         """Write weights and configuration into a folder, for ``PeftModel.from_pretrained``.
@@ -135,7 +228,7 @@ class Adapter:
 
         Dropout reads torch's global generators, so no other run may draw from them at the time.
         """
-        if not self._has_dropout:
+        if not self._may_draw:
             yield
             return
         with _seeded(self.model, seed):
@@ -147,20 +240,59 @@ class Adapter:
 
     def _set_dropout(self, *, active: bool) -> None:
         """Switch the adapter's own dropout on or off. The base model never drops anything."""
-        for module in self._wrapped.modules():
-            dropout = getattr(module, "lora_dropout", None)
-            if isinstance(dropout, nn.Module):
-                dropout.train(active)
+        for module in _adapter_modules(self._wrapped):
+            module.training = active
 
 
-def merge_adapter(model: Any, settings: LoraSettings, state: dict[str, Tensor]) -> Any:
+def _wrap(view: Any, settings: LoraSettings | PeftSettings, seed: int) -> Any:
+    """Let PEFT put an adapter into a view, and nothing into the weights that it shares."""
+    with without_layout_hint():
+        from peft import get_peft_model
+
+    config = settings.make_config(view)
+    shared = SharedWeights(view)
+    try:
+        with _seeded(view, seed), warnings.catch_warnings(), shared.guarded():
+            # GPT-2's Conv1D layers store weights transposed; peft notices, sets it right and warns.
+            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
+            # peft 0.21 reads a property that transformers 5.23 has renamed.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*deprecated")
+            wrapped = get_peft_model(view, config)
+        shared.check_kept()
+    except SharedWeightError:
+        msg = (
+            f"This peft_config changes weights of the base model, which all classifiers share: "
+            f"{describe(config)}. Choose an initialisation that leaves them, such as "
+            "init_lora_weights=True, or another kind."
+        )
+        raise ValueError(msg) from None
+    view.eval()
+    shared.own_trained(view.parameters())
+    return wrapped
+
+
+def _adapter_modules(wrapped: nn.Module) -> Iterator[nn.Module]:
+    """Yield the modules that PEFT has added, without the layers that they wrap."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for layer in wrapped.modules():
+        if isinstance(layer, BaseTunerLayer):
+            yield layer
+            for name, child in layer.named_children():
+                if name != "base_layer":
+                    yield from child.modules()
+
+
+def merge_adapter(
+    model: Any, settings: LoraSettings | PeftSettings, state: dict[str, Tensor]
+) -> Any:
     """Return a copy of a model with an adapter's updates added to its weights.
 
     Parameters
     ----------
     model : torch.nn.Module
         The base model, which stays as it is.
-    settings : LoraSettings
+    settings : LoraSettings or PeftSettings
         What the adapter looks like.
     state : dict of str to Tensor
         Its weights.
@@ -230,8 +362,14 @@ def _fuse_updates(wrapped: nn.Module) -> None:
 
     for module in wrapped.modules():
         plain = type(module) is Linear and type(module.base_layer) is nn.Linear
-        if plain and not module.lora_variant:
+        if plain and not module.lora_variant and _only_adds_a_product(module):
             module.forward = partial(_forward_fused, module)
+
+
+def _only_adds_a_product(layer: Any) -> bool:
+    (name,) = layer.active_adapters
+    drops = not isinstance(layer.lora_dropout[name], nn.Identity)
+    return not drops and layer.lora_B[name].bias is None and name not in layer.lora_magnitude_vector
 
 
 def _forward_fused(layer: Any, x: Tensor) -> Tensor:

@@ -100,6 +100,8 @@ class Backpropagation:
             if self._settings.gradient_checkpointing:
                 stack.enter_context(checkpointing(self._model))
             stack.callback(self._forget)
+            for example in self._examples:  # trying them out must not draw what dropout will draw
+                self._strategies.choose(example.prompt)
             if self._settings.n_frozen_layers and self._settings.n_epochs > 1:
                 self._replay = self._make_replay()
             yield
@@ -107,7 +109,7 @@ class Backpropagation:
     def __call__(
         self, batch: Sequence[Example], scaled: Callable[[Tensor], Tensor] = _as_it_is
     ) -> Tensor:
-        """Add the gradients of a batch's mean loss to those of the weights.
+        """Add the gradients of a batch's weighted losses, divided by its size, to the weights'.
 
         Parameters
         ----------
@@ -119,7 +121,7 @@ class Backpropagation:
         Returns
         -------
         Tensor of shape (2,)
-            The sums over the batch of the whole loss and of the part that tells the labels apart.
+            The weighted sums over the batch of the loss and of what tells the labels apart.
         """
         prefixes: dict[Any, Any] = {None: None}
         sums = torch.zeros(2, dtype=torch.float32, device=self._model.device)
@@ -128,10 +130,10 @@ class Backpropagation:
             if kind not in prefixes:
                 prefixes[kind] = self._compute_prefix(kind)
             scores = self._label_log_likelihoods(part, strategy, prefixes[kind])
-            language_loss, label_loss = response_losses(scores, part)
-            loss = (language_loss + label_loss).sum()
+            weights = scores.new_tensor([example.weight for example in part])
+            loss, label_loss = (weights @ losses for losses in response_losses(scores, part))
             scaled(loss / len(batch)).backward()
-            sums = sums + torch.stack([loss, label_loss.sum()]).detach()
+            sums = sums + torch.stack([loss, label_loss]).detach()
         for prefix in prefixes.values():
             if prefix is not None:
                 prefix.backward()

@@ -161,7 +161,9 @@ def _architecture(model: Any) -> tuple[Hashable, ...]:
     """Return what decides which shortcuts are exact: all but the values of weights."""
     weight = model.get_input_embeddings().weight
     attention = getattr(model.config, "_attn_implementation", None)
-    return type(model), model.config.to_json_string(), attention, weight.dtype, weight.device.type
+    modules = frozenset(map(type, model.modules()))  # an adapter may bring modules of its own
+    config = model.config.to_json_string()
+    return type(model), modules, config, attention, weight.dtype, weight.device.type
 
 
 def _check_causal(model: Any, probes: Sequence[EncodedPrompt], expected: torch.Tensor) -> None:

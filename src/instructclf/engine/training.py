@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from instructclf.engine.adapters import Adapter, LoraSettings
+from instructclf.engine.adapters import Adapter, LoraSettings, PeftSettings
 from instructclf.engine.backpropagation import Backpropagation, BackpropagationSettings
 from instructclf.engine.budgets import is_out_of_memory
 from instructclf.engine.decoder_layers import n_frozen_layers
 from instructclf.engine.encoding import PromptEncoder
-from instructclf.engine.examples import Example, make_examples, shared_ids
+from instructclf.engine.examples import Example, Loss, make_examples, shared_ids
 from instructclf.engine.loading import BaseModel
 from instructclf.engine.progress import Progress
 from instructclf.engine.views import shared_view
@@ -56,6 +56,8 @@ class TrainingSettings:
         How many tokens go through the model at once. It decides speed and memory only.
     gradient_checkpointing : bool, default=False
         Whether layers run again in the backward pass. It decides speed and memory only.
+    loss : {"lm", "label", "lm+label"}, default="lm+label"
+        What is minimised.
     """
 
     learning_rate: float
@@ -67,6 +69,7 @@ class TrainingSettings:
     target_loss: float
     max_batch_tokens: int | None
     gradient_checkpointing: bool = False
+    loss: Loss = "lm+label"
 
 
 @dataclass
@@ -76,9 +79,9 @@ class TrainingRecord:
     Parameters
     ----------
     loss_curve : list of float
-        The mean training loss of each epoch.
+        The mean training loss of each epoch, weighted where rows have weights.
     label_loss_curve : list of float
-        The part of it that tells the labels apart.
+        How well the labels are told apart: the second result of ``response_losses``, as a mean.
     stopped_by : str
         ``"max_epochs"``, ``"n_iter_no_change"`` or ``"target_loss"``.
     """
@@ -94,12 +97,14 @@ def tune_adapter(
     texts: Sequence[str],
     labels: NDArray[np.intp],
     *,
-    lora: LoraSettings,
+    lora: LoraSettings | PeftSettings,
     settings: TrainingSettings,
     seeds: tuple[int, int],
+    weights: NDArray[np.float64] | None = None,
+    start: dict[str, Tensor] | None = None,
     verbose: int | bool = 0,
 ) -> tuple[Adapter, TrainingRecord]:
-    """Train a LoRA adapter on texts and their labels. The base model stays as it is.
+    """Train an adapter on texts and their labels. The base model stays as it is.
 
     Parameters
     ----------
@@ -111,13 +116,19 @@ def tune_adapter(
         The texts.
     labels : ndarray of shape (n_texts,)
         The position of each text's label.
-    lora : LoraSettings
+    lora : LoraSettings or PeftSettings
         What the adapter looks like.
     settings : TrainingSettings
         How it is trained.
     seeds : tuple of (int, int)
         Initial weights and order of the rows follow from the first; from the second if that run
         fails.
+    weights : ndarray of shape (n_texts,) or None, default=None
+        How much each text counts, not negative and not all 0. Only their ratios matter: losses are
+        multiplied by the weights divided by the weights' mean, so that a batch's gradient does not
+        depend on what else is in it. A text of weight 0 is left out.
+    start : dict of str to Tensor or None, default=None
+        The weights of an earlier adapter to begin with. ``None`` for new ones.
     verbose : int or bool, default=0
         Whether to show a progress bar.
 
@@ -133,19 +144,26 @@ def tune_adapter(
     ScoringError
         If the loss is not finite.
     ValueError
-        If the model has fewer layers than are to be tuned.
+        If the model has fewer layers than are to be tuned, cannot have such an adapter, or
+        ``start`` is of another one.
 
     Warns
     -----
     FailedRunWarning
         If the first run learned nothing and was restarted.
     """
-    examples = make_examples(encoder, texts, labels)
+    if weights is not None:
+        rows = np.flatnonzero(weights)
+        texts, labels, weights = [texts[i] for i in rows.tolist()], labels[rows], weights[rows]
+        weights = weights / weights.mean()
+    examples = make_examples(encoder, texts, labels, loss=settings.loss, weights=weights)
     shared = shared_ids(encoder, examples)
     guessing = math.log(len(encoder.verbalizer.classes))
     attempts: list[tuple[Adapter, TrainingRecord]] = []
     for seed in seeds:
         adapter = Adapter(shared_view(base.model), lora, seed)
+        if start is not None:
+            adapter.load(start)
         backpropagate = Backpropagation(
             adapter.model,
             examples,
@@ -223,7 +241,7 @@ class _Run:
         return record
 
     def _epoch(self) -> tuple[float, float]:
-        """Take one pass over the rows in random order. Return the two mean losses."""
+        """Take one pass over the rows in random order. Return the two weighted mean losses."""
         order = self._rng.permutation(len(self._examples))
         sums = np.zeros(2)
         for start in range(0, len(order), self._settings.batch_size):
@@ -233,7 +251,7 @@ class _Run:
         return float(loss), float(label_loss)
 
     def _step(self, batch: Sequence[Example]) -> NDArray[np.float64]:
-        """Take one optimiser step. Return the sums of both losses over the batch."""
+        """Take one optimiser step. Return the weighted sums of both losses over the batch."""
         sums = self._find_gradients(batch).cpu().double().numpy()
         self._check_finite(sums[0])
         self._scaler.unscale_(self._optimiser)

@@ -127,6 +127,30 @@ def with_response_end(trie: LabelTrie, label: int, end_token: int) -> LabelTrie:
     return LabelTrie((*trie.tokens, token), (*trie.parents, node), edges, end + 1)
 
 
+def label_path(trie: LabelTrie, label: int) -> LabelTrie:
+    """Return the trie of one label alone: the nodes on its path, and none of the others'.
+
+    Parameters
+    ----------
+    trie : LabelTrie
+        The labels' trie.
+    label : int
+        The label, which becomes the only one.
+
+    Returns
+    -------
+    LabelTrie
+        A chain of nodes.
+    """
+    steps = [(node, token) for own, node, token in trie.edges if own == label]
+    return LabelTrie(
+        tokens=tuple(trie.tokens[node] for node, _ in steps),
+        parents=(0, *range(len(steps) - 1)),
+        edges=tuple((0, position, token) for position, (_, token) in enumerate(steps)),
+        n_labels=1,
+    )
+
+
 def _ended(
     sequence: Sequence[int], sequences: Sequence[Sequence[int]], end_token: int | None
 ) -> tuple[int, ...]:

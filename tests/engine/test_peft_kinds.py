@@ -1,0 +1,260 @@
+"""Whatever PEFT puts into layers can be tuned, and nothing of it reaches the base model."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import peft
+import pytest
+import torch
+from torch import nn
+
+from instructclf.engine.adapters import Adapter, PeftSettings, check_peft_config
+from instructclf.engine.guarding import SharedWeightError, SharedWeights
+from instructclf.engine.scoring import LabelScorer
+from instructclf.engine.views import shared_view
+from tests.engine.test_training import (
+    FROZEN,
+    LABEL_SETS,
+    TEXTS,
+    assert_same_weights,
+    fails,
+    make_base,
+    make_encoder,
+    tune,
+)
+from tests.fixtures import make_model
+
+TARGETS = ["q_proj", "v_proj", "gate_proj"]
+RATE = 0.01
+KINDS = {
+    "LoRA": peft.LoraConfig(r=4, target_modules=TARGETS),
+    "DoRA": peft.LoraConfig(r=4, use_dora=True, target_modules=TARGETS),
+    "DoRA with dropout": peft.LoraConfig(
+        r=4, use_dora=True, lora_dropout=0.3, target_modules=TARGETS
+    ),
+    "rsLoRA": peft.LoraConfig(r=4, use_rslora=True, target_modules=TARGETS),
+    "LoRA with a rank for each layer": peft.LoraConfig(
+        r=4, target_modules=TARGETS, rank_pattern={"q_proj": 2}, alpha_pattern={"v_proj": 32}
+    ),
+    "LoRA of the embeddings": peft.LoraConfig(r=4, target_modules=["embed_tokens", "v_proj"]),
+    "LoRA with the output layer": peft.LoraConfig(
+        r=4, target_modules=TARGETS, modules_to_save=["lm_head"]
+    ),
+    "LoRA in one layer": peft.LoraConfig(
+        r=4, target_modules=TARGETS, layers_to_transform=[1], init_lora_weights="orthogonal"
+    ),
+    "IA3": peft.IA3Config(target_modules=TARGETS, feedforward_modules=["gate_proj"]),
+    "LoHa": peft.LoHaConfig(r=4, target_modules=TARGETS, rank_dropout=0.2),
+    "OFT": peft.OFTConfig(oft_block_size=4, target_modules=TARGETS),
+    "VeRA": peft.VeraConfig(r=4, target_modules=["q_proj"]),
+    "layer norms": peft.LNTuningConfig(target_modules=["input_layernorm"]),
+}
+pytestmark = [
+    fails,
+    # What PEFT says about its own kinds is for whoever chose them.
+    pytest.mark.filterwarnings("ignore:Unsupported layer type:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*lora_bias=True:peft.utils.warning.PeftWarning"),
+]
+each_kind = pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
+
+
+def naive_scores(adapted, tokenizer, encoder, text):
+    """Full prompts through PEFT's own model, one label at a time."""
+    scores = []
+    for words in encoder.label_words:
+        prompt = tokenizer(encoder.prompt.render(text))["input_ids"]
+        whole = tokenizer(encoder.prompt.render(text, words))["input_ids"]
+        with torch.no_grad():
+            logits = adapted(input_ids=torch.tensor([whole]), use_cache=False).logits[0]
+        steps = logits.double().log_softmax(-1)[len(prompt) - 1 : -1]
+        scores.append(steps[range(len(steps)), whole[len(prompt) :]].sum().item())
+    return scores
+
+
+@each_kind
+def test_scores_after_tuning_are_those_of_pefts_own_model(config, tokenizer):
+    base, encoder = make_base(tokenizer), make_encoder(tokenizer, LABEL_SETS["shared beginnings"])
+    adapter, _ = tune(base, encoder, lora=PeftSettings(config), learning_rate=RATE)
+    scores = LabelScorer(adapter.model, encoder).score(TEXTS)
+    untuned = LabelScorer(shared_view(base.model), encoder).score(TEXTS)
+    assert np.abs(scores - untuned).max() > 1e-3
+    plain = peft.get_peft_model(copy.deepcopy(base.model), copy.deepcopy(config)).eval()
+    peft.set_peft_model_state_dict(plain, adapter.state())
+    expected = [naive_scores(plain, tokenizer, encoder, text) for text in TEXTS]
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-4)
+
+
+@each_kind
+def test_the_base_model_keeps_every_bit(config, tokenizer):
+    base = make_base(tokenizer)
+    base.model.requires_grad_(requires_grad=False)
+    before = {name: weight.clone() for name, weight in base.model.state_dict().items()}
+    adapter, _ = tune(base, lora=PeftSettings(config))
+    assert_same_weights(base.model.state_dict(), before)
+    assert not any(weight.requires_grad for weight in base.model.parameters())
+    assert not base.model.training
+    shared = {weight.untyped_storage().data_ptr() for weight in base.model.parameters()}
+    assert not shared & {weight.untyped_storage().data_ptr() for weight in adapter.parameters}
+
+
+@each_kind
+def test_what_was_learned_is_in_the_state(config, tokenizer):
+    base, encoder = make_base(tokenizer), make_encoder(tokenizer)
+    adapter, _ = tune(base, encoder, lora=PeftSettings(config))
+    restored = Adapter(shared_view(base.model), PeftSettings(config), seed=77)
+    restored.load(adapter.state())
+    expected = LabelScorer(adapter.model, encoder).score(TEXTS)
+    np.testing.assert_array_equal(LabelScorer(restored.model, encoder).score(TEXTS), expected)
+
+
+@each_kind
+def test_the_configuration_given_is_not_changed(config, tokenizer):
+    before = copy.deepcopy(config)
+    tune(make_base(tokenizer), lora=PeftSettings(config), **FROZEN)
+    assert config == before
+    assert config.task_type is None
+
+
+@each_kind
+def test_one_seed_gives_one_adapter_of_each_kind(config, tokenizer):
+    base = make_base(tokenizer)
+    one, other = (tune(base, lora=PeftSettings(config))[0].state() for _ in range(2))
+    assert_same_weights(one, other)
+
+
+def test_a_configuration_for_inference_is_trained_all_the_same(tokenizer):
+    config = peft.LoraConfig(r=2, target_modules=TARGETS, inference_mode=True)
+    assert Adapter(shared_view(make_model()), PeftSettings(config)).parameters
+    assert config.inference_mode
+
+
+# Plain LoRA is fast, everything else is PEFT's
+
+
+def fused(config):
+    adapter = Adapter(shared_view(make_model()), PeftSettings(config))
+    layers = [m for m in adapter.model.modules() if hasattr(m, "lora_A")]
+    return {"forward" in vars(layer) for layer in layers}
+
+
+@pytest.mark.parametrize("options", [{}, {"use_rslora": True}], ids=["LoRA", "rsLoRA"])
+def test_updates_of_lora_are_fused(options):
+    assert fused(peft.LoraConfig(target_modules=TARGETS, **options)) == {True}
+
+
+@pytest.mark.parametrize(
+    "options", [{"use_dora": True}, {"lora_dropout": 0.1}, {"lora_bias": True}], ids=str
+)
+def test_updates_of_its_kin_are_pefts_own(options):
+    assert fused(peft.LoraConfig(target_modules=TARGETS, **options)) == {False}
+
+
+# Weights of the base model
+
+
+def test_biases_are_trained_as_ones_own(tokenizer):
+    base = make_base(tokenizer, architecture="gpt2")
+    config = peft.LoraConfig(r=2, target_modules=["c_attn"], bias="all")
+    before = {name: weight.clone() for name, weight in base.model.state_dict().items()}
+    adapter, _ = tune(base, lora=PeftSettings(config))
+    assert_same_weights(base.model.state_dict(), before)
+    biases = {name: bias for name, bias in adapter.state().items() if name.endswith("ln_1.bias")}
+    assert len(biases) == 2
+    assert all(bias.any() for bias in biases.values())  # 0 in the base model
+
+
+@pytest.mark.parametrize("how", ["olora", "pissa"])
+def test_an_initialisation_that_changes_the_base_model_is_stopped_in_time(how):
+    """One of them writes into the weights in place, the other one exchanges them."""
+    model = make_model()
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    config = peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=how)
+    match = rf"changes weights of the base model.*init_lora_weights='{how}'.*init_lora_weights=Tru"
+    with pytest.raises(ValueError, match=match):
+        Adapter(shared_view(model), PeftSettings(config))
+    assert_same_weights(model.state_dict(), before)
+
+
+def test_guarded_weights_can_be_read_and_copied_but_not_written():
+    layer = nn.Linear(3, 3)
+    before = layer.weight.detach().clone()
+    writes = [
+        lambda: layer.weight.data.sub_(1),
+        lambda: layer.weight.data[0].fill_(1),
+        lambda: torch.add(before, 1, out=layer.weight.data),
+        lambda: nn.init.zeros_(layer.weight),
+        lambda: torch._foreach_add_([torch.ones(1), layer.weight.data], 1),
+    ]
+    with SharedWeights(layer).guarded():
+        for write in writes:
+            with pytest.raises(SharedWeightError):
+                write()
+        own = layer.weight.data.clone().add_(1)
+    assert torch.equal(own, before + 1)
+    assert torch.equal(layer.weight, before)
+
+
+def test_weights_trained_in_half_precision_are_an_error_with_a_way_out():
+    model = make_model(dtype=torch.bfloat16)
+    config = peft.LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["lm_head"])
+    with pytest.raises(ValueError, match=r"itself, in bfloat16, .* Use dtype='float32', or leave"):
+        Adapter(shared_view(model), PeftSettings(config))
+    config = peft.LoraConfig(r=2, target_modules=["q_proj"], use_dora=True)
+    adapter = Adapter(shared_view(model), PeftSettings(config))
+    assert {weight.dtype for weight in adapter.parameters} == {torch.float32}
+
+
+# What cannot be scored
+
+
+@pytest.mark.parametrize(
+    ("config", "match"),
+    [
+        ("lora", "an instance of peft.PeftConfig, .* Got 'lora'"),
+        (peft.LoraConfig, "an instance of peft.PeftConfig"),
+        (peft.PeftConfig(), "puts into the layers"),
+        (
+            peft.PromptTuningConfig(num_virtual_tokens=2),
+            "puts into the layers .* Got PromptTuningC",
+        ),
+        (peft.PrefixTuningConfig(num_virtual_tokens=2), "puts into the layers"),
+        (peft.AdaptionPromptConfig(adapter_len=2, adapter_layers=1), "puts into the layers"),
+        (peft.AdaLoraConfig(total_step=9), "by gradients alone, .* Got AdaLoraConfig"),
+        (peft.LoraConfig(task_type="SEQ_CLS"), 'with task_type="CAUSAL_LM", or without one'),
+    ],
+    ids=lambda value: value if isinstance(value, str) else getattr(value, "__name__", str(value)),
+)
+def test_kinds_that_cannot_be_tuned_are_known_at_once(config, match):
+    with pytest.raises(ValueError, match=match):
+        check_peft_config(config)
+
+
+@each_kind
+def test_kinds_that_can_be_tuned_are_let_pass(config):
+    check_peft_config(config)
+
+
+@pytest.mark.parametrize(
+    ("config", "match"),
+    [
+        (
+            peft.LoraConfig(
+                target_modules=TARGETS, alora_invocation_tokens=[1, 2], task_type="CAUSAL_LM"
+            ),
+            r"happens outside of the model's layers.*alora_invocation_tokens=\[1, 2\]",
+        ),
+        (peft.PolyConfig(target_modules=TARGETS), "cannot be scored with: PolyConfig.*PEFT says: "),
+        (peft.LilyConfig(target_modules=TARGETS), "depends on the tokens after it.*LilyConfig"),
+    ],
+    ids=["a wrapper that marks tokens", "a wrapper that wants more", "layers that look ahead"],
+)
+def test_kinds_that_do_not_work_in_layers_are_found_out(config, match):
+    with pytest.raises(ValueError, match=match):
+        Adapter(shared_view(make_model()), PeftSettings(config))
+
+
+def test_finding_out_leaves_the_initial_weights(tokenizer):
+    adapter = Adapter(shared_view(make_model()), PeftSettings(KINDS["LoRA"]), seed=3)
+    assert not any(weight.any() for name, weight in adapter.state().items() if ".lora_B." in name)
