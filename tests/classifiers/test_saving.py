@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from peft import PeftModel
+from peft import IA3Config, LoraConfig, PeftModel
 from sklearn.exceptions import NotFittedError
 from transformers import AutoModelForCausalLM
 
@@ -58,6 +58,33 @@ def test_one_adapter_of_several_seeds_is_saved_too(make_tuning, tmp_path):
     np.testing.assert_array_equal(
         load(tmp_path / "saved").predict_log_proba(UNSEEN), classifier.predict_log_proba(UNSEEN)
     )
+
+
+@pytest.mark.parametrize("n_seeds", [1, 2])
+@pytest.mark.parametrize(
+    "config",
+    [LoraConfig(r=2, use_dora=True, target_modules="all-linear"), IA3Config()],
+    ids=["DoRA", "IA3"],
+)
+def test_an_adapter_of_any_kind_is_saved_with_its_configuration(
+    config, n_seeds, make_tuning, tmp_path
+):
+    tuning = make_tuning(peft_config=config, n_seeds=n_seeds, lora_rank=16)
+    classifier = tuning.fit(TEXTS, LABELS)
+    classifier.save(tmp_path / "saved")
+    loaded = load(tmp_path / "saved")
+    assert type(loaded.peft_config) is type(config)
+    np.testing.assert_array_equal(
+        loaded.predict_log_proba(UNSEEN), classifier.predict_log_proba(UNSEEN)
+    )
+
+
+def test_a_loaded_classifier_can_go_on_learning(make_tuning, tmp_path):
+    classifier = make_tuning(warm_start=True).fit(TEXTS, LABELS)
+    classifier.save(tmp_path / "saved")
+    again = load(tmp_path / "saved").fit(TEXTS, LABELS)
+    classifier.fit(TEXTS, LABELS)
+    assert again.loss_curve_ == classifier.loss_curve_
 
 
 @pytest.mark.parametrize(

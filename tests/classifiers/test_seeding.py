@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from peft import IA3Config
 from scipy.special import log_softmax
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -222,3 +223,24 @@ def test_one_adapter_cannot_answer_prompts_of_several_orders(make_tuning):
     classifier = make_tuning(n_seeds=2, seed_average="adapter", label_order="random")
     with pytest.raises(ValueError, match=r"Set label_order='sorted' or seed_average='log_proba'"):
         classifier.fit(TEXTS, LABELS)
+
+
+def test_several_adapters_cannot_go_on_from_one(make_tuning):
+    with pytest.raises(ValueError, match=r"n_seeds=2 makes several. Set n_seeds=1 or warm_start"):
+        make_tuning(n_seeds=2, warm_start=True).fit(TEXTS, LABELS)
+
+
+def test_one_adapter_of_seeds_is_plain_lora(make_tuning):
+    options = {"peft_config": IA3Config(), "lora_rank": 16, "seed_average": "adapter"}
+    with pytest.raises(ValueError, match="plain LoRA, whose updates have an exact mean"):
+        make_tuning(n_seeds=2, **options).fit(TEXTS, LABELS)
+
+
+def test_rows_weigh_the_same_under_every_seed(make_tuning):
+    weights = np.linspace(0, 1, len(TEXTS))
+    options = {"n_seeds": 2, "n_shots": None, "random_state": 0}
+    classifier = make_tuning(**options).fit(TEXTS, LABELS, sample_weight=weights)
+    for member in classifier.estimators_:
+        alone = clone(member).fit(TEXTS, LABELS, sample_weight=weights)
+        assert alone.loss_curve_ == member.loss_curve_
+    assert 0 not in classifier.shots_

@@ -62,11 +62,12 @@ def test_the_loss_is_the_sum_unless_told_otherwise(make_tuning):
     assert plain.loss_curve_[0] > other.loss_curve_[0]
 
 
-@pytest.mark.parametrize("loss", ["lm", "label", "lm+label"])
-def test_each_loss_has_a_target(loss, make_tuning):
-    classifier = make_tuning(n_shots=None, loss=loss, max_epochs=9, target_loss=0.6)
+@pytest.mark.parametrize(("loss", "target"), [("lm", 1.0), ("label", 0.3), ("lm+label", 0.3)])
+def test_each_loss_has_a_target(loss, target, make_tuning):
+    """The random model finds no word of its own accord, which is what ``"lm"`` goes by."""
+    classifier = make_tuning(n_shots=None, loss=loss, max_epochs=12, target_loss=target)
     assert classifier.fit(TEXTS, LABELS).stopped_by_ == "target_loss"
-    assert 1 < classifier.n_iter_ < 9
+    assert 1 < classifier.n_iter_ < 12
 
 
 @pytest.mark.parametrize("loss", ["lm", "label"])

@@ -25,6 +25,7 @@ from instructclf.engine.adapters import (
     check_peft_config,
     merge_adapter,
     read_adapter,
+    read_config,
 )
 from instructclf.engine.examples import Loss
 from instructclf.engine.loading import BaseModel
@@ -514,6 +515,11 @@ class InstructionTunedClassifier(PromptedClassifier):
     def _write_adapter(self, folder: Path) -> None:
         """Write the adapter's weights and configuration as PEFT does."""
         self._make_adapter(self._get_base()).write(folder, str(self.model))
+
+    @staticmethod
+    def _read_config(folder: Path) -> Any:
+        """Read what a configuration of PEFT was, as far as it describes the adapter."""
+        return read_config(folder)
 
     def _read_adapter(self, folder: Path) -> None:
         """Read the adapter's weights, where there are any."""

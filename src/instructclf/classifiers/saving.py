@@ -33,6 +33,9 @@ CARD = "README.md"
 PROMPT = "prompt.json"
 FORMAT = "instructclf classifier"
 SCHEMA = 1
+_PEFT = "peft_config"
+_IN_ADAPTER = {"file": "adapter_config.json"}
+"""A configuration of PEFT, which PEFT stores with the adapter and reads again."""
 _APART = {"adapter_", "estimators_"}
 """Attributes that have files or folders of their own."""
 _PACKAGES = ("torch", "transformers", "peft", "scikit-learn", "numpy", "safetensors")
@@ -167,7 +170,8 @@ def _describe(classifier: Any) -> dict[str, Any]:
     return {
         "class": type(classifier).__name__,
         "parameters": {
-            name: to_plain(value, name) for name, value in classifier.get_params(deep=False).items()
+            name: _IN_ADAPTER if name == _PEFT and value is not None else to_plain(value, name)
+            for name, value in classifier.get_params(deep=False).items()
         },
         "attributes": {name: to_plain(value, name) for name, value in attributes.items()},
         "seeds": [_describe(member) for member in getattr(classifier, "estimators_", [])],
@@ -192,7 +196,10 @@ def _restore(
     if kind is None:
         msg = f"{folder / FILE} is of a {record['class']!r}. There are: {', '.join(kinds)}."
         raise SavedClassifierError(msg)
-    parameters = {name: from_plain(value) for name, value in record["parameters"].items()}
+    parameters = {
+        name: _read_config(kind, record, folder) if value == _IN_ADAPTER else from_plain(value)
+        for name, value in record["parameters"].items()
+    }
     parameters |= changes
     unknown = sorted(set(parameters) - set(kind._get_param_names()))  # noqa: SLF001
     if unknown:
@@ -212,6 +219,11 @@ def _restore(
             for number, seed in enumerate(record["seeds"])
         ]
     return classifier
+
+
+def _read_config(kind: Any, record: Mapping[str, Any], folder: Path) -> Any:
+    """Return a configuration of PEFT: the adapter's, or that of the first of several."""
+    return kind._read_config(folder / "seed-0" if record["seeds"] else folder)  # noqa: SLF001
 
 
 # Checks

@@ -313,6 +313,15 @@ def read_adapter(folder: Path) -> dict[str, Tensor] | None:
     return load_file(path) if path.is_file() else None
 
 
+def read_config(folder: Path) -> Any:
+    """Return the configuration that `Adapter.write` wrote, ready to be trained with."""
+    from peft import PeftConfig
+
+    config = PeftConfig.from_pretrained(str(folder))
+    config.inference_mode = False
+    return config
+
+
 def average_adapters(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Return the adapter whose updates are the mean of others' updates, exactly.
 
