@@ -121,6 +121,15 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
     def _leave_one_out_scores(self, scorer: LabelScorer) -> NDArray[np.float64] | None:
         """Score each shot as if it had not been one, or return ``None`` where that is too dear."""
 
+    def _check_per_input(self, sampler: PerInputSampler) -> None:
+        """Raise unless this estimator can use a sampler that chooses for each text."""
+        msg = (
+            f"{type(sampler).__name__} chooses other shots for each text, and "
+            f"{type(self).__name__} learns from the same shots for all. Use another sampler, such "
+            "as 'facility_location' or 'kmeans', or PromptClassifier."
+        )
+        raise InvalidShotsError(msg)
+
     # fit
 
     def _fit(self, X: Any, y: Any) -> Self:
@@ -129,6 +138,8 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
         self._unfit()
         template = None if self.template == CHAT else get_template(self.template)
         sampler = get_sampler(self.sampler)
+        if self.n_shots and isinstance(sampler, PerInputSampler):
+            self._check_per_input(sampler)
         texts, codes = self._check_rows(X, y)
         self.label_words_ = check_label_words(self.classes_, self.verbalizer)
         rng = check_random_state(self.random_state)
@@ -165,13 +176,6 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
             return np.arange(len(texts), dtype=np.intp)
         if self.n_shots == 0:
             return np.empty(0, dtype=np.intp)
-        if isinstance(sampler, PerInputSampler):
-            msg = (
-                f"{type(sampler).__name__} chooses other shots for each text, and "
-                f"{type(self).__name__} has the same shots for all. Use another sampler, such as "
-                "'facility_location' or 'kmeans'."
-            )
-            raise InvalidShotsError(msg)
         seed = int(rng.randint(np.iinfo(np.int32).max))
         return select_shots(
             sampler,
@@ -227,14 +231,17 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
         self, base: BaseModel, shots: Sequence[str], codes: NDArray[np.intp]
     ) -> None:
         """Put solved examples into the prompt, cut where the context is too short for them."""
-        solved = zip(shots, (self.label_words_[code] for code in codes), strict=True)
         self.prompt_ = fit_demonstrations(
             base.tokenizer,
-            self.prompt_.with_demonstrations(tuple(solved)),
+            self.prompt_.with_demonstrations(self._solve(shots, codes)),
             self.label_words_,
             max_length=self.max_length_,
             texts=shots,
         )
+
+    def _solve(self, texts: Sequence[str], codes: NDArray[np.intp]) -> tuple[tuple[str, str], ...]:
+        """Return rows as solved examples, pairs of a text and its label words."""
+        return tuple(zip(texts, (self.label_words_[code] for code in codes), strict=True))
 
     def _make_scorer(self, base: BaseModel, model: Any) -> LabelScorer:
         """Return what scores labels after the fitted prompt, with this view of the base model."""
@@ -332,7 +339,8 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
         check_is_fitted(self)
         (checked,) = check_texts([text])
         words = "" if label is None else self._words_of(label)
-        return self.prompt_.render(self._get_scorer().encoder.shorten(checked), words)
+        encoder = self._get_scorer().encoder
+        return encoder.prompt_for(checked).render(encoder.shorten(checked), words)
 
     def _words_of(self, label: Any) -> str:
         for known, words in zip(self.classes_.tolist(), self.label_words_, strict=True):

@@ -50,6 +50,8 @@ class InstructionTunedClassifier(PromptedClassifier):
     sampler : str or object with a select method, default="balanced"
         How the shots are chosen among the rows: ``"balanced"``, ``"random"``, ``"kmeans"``,
         ``"facility_location"``, ``"vote_k"``, ``"uncertainty"``, or one of `instructclf.sampling`.
+        ``"knn"`` chooses others for each text, the rows most similar to it, which only
+        `PromptClassifier` can use.
     calibration : {"auto", "contextual", "domain", "batch"} or None, default="auto"
         ``"auto"`` takes from each label's log-likelihood its class-balanced mean over labelled
         rows, shrunk by what noise would give, and fits a temperature from 32 rows on. It uses

@@ -85,9 +85,23 @@ def warn_of_cuts(positions: Sequence[int], max_length: int | None) -> None:
     """Say how many texts were cut, and which, in one warning."""
     if not positions:
         return
-    named = ", ".join(map(str, positions[:5])) + (", ..." if len(positions) > 5 else "")
     warn_caller(
         f"{len(positions)} of the texts are longer than max_length={max_length} tokens allows and "
-        f"were cut in their middle (positions {named}).",
+        f"were cut in their middle (positions {_name(positions)}).",
         TruncationWarning,
     )
+
+
+def warn_of_cut_demonstrations(positions: Sequence[int], max_length: int | None) -> None:
+    """Say how many texts stand after demonstrations that were cut, and which, in one warning."""
+    if not positions:
+        return
+    warn_caller(
+        f"For {len(positions)} of the texts, demonstrations were cut in their middle to fit beside "
+        f"them within max_length={max_length} tokens (positions {_name(positions)}).",
+        TruncationWarning,
+    )
+
+
+def _name(positions: Sequence[int]) -> str:
+    return ", ".join(map(str, positions[:5])) + (", ..." if len(positions) > 5 else "")

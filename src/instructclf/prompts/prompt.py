@@ -23,12 +23,15 @@ class Prompt:
         Solved examples, pairs of a text and its label words.
     control_strings : tuple of str, default=()
         Special tokens of the tokenizer, which no text may contain.
+    cut_demonstrations : tuple of int, default=()
+        Which of the demonstrations were cut in their middle, so that it can be shown.
     """
 
     template: PromptTemplate
     instruction: str
     demonstrations: tuple[tuple[str, str], ...] = ()
     control_strings: tuple[str, ...] = ()
+    cut_demonstrations: tuple[int, ...] = ()
 
     def render(self, text: str, response: str = "") -> str:
         """Return what the model reads for a text.
@@ -87,7 +90,7 @@ class Prompt:
         Prompt
             A new prompt; this one stays as it is.
         """
-        return replace(self, demonstrations=demonstrations)
+        return replace(self, demonstrations=demonstrations, cut_demonstrations=())
 
     def as_data(self, text: str) -> str:
         """Break up whatever in a text could be read as template or control token.
