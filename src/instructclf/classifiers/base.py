@@ -39,6 +39,7 @@ from instructclf.classifiers.labels import (
 )
 from instructclf.classifiers.predicting import LabelPredictor
 from instructclf.classifiers.sharing import SharedModelEstimator
+from instructclf.classifiers.showing.methods import PromptShowing
 from instructclf.classifiers.texts import check_texts
 from instructclf.engine.chat import chat_template
 from instructclf.engine.demonstrations import fit_demonstrations
@@ -50,11 +51,18 @@ from instructclf.engine.scoring import LabelScorer
 from instructclf.engine.tokenising import control_strings
 from instructclf.engine.views import shared_view
 from instructclf.exceptions import InvalidLabelsError, InvalidShotsError, PromptTooLongError
-from instructclf.prompts import CHAT, Prompt, PromptTemplate, get_template, write_instruction
+from instructclf.prompts import (
+    CHAT,
+    Prompt,
+    PromptTemplate,
+    define_labels,
+    get_template,
+    write_instruction,
+)
 from instructclf.sampling import PerInputSampler, ShotSampler, get_sampler, select_shots
 
 
-class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta):
+class PromptedClassifier(LabelPredictor, PromptShowing, SharedModelEstimator, metaclass=ABCMeta):
     """Base of classifiers that score label words after a prompt.
 
     It is responsible for
@@ -217,7 +225,12 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
         if self.label_definitions is not None:
             definitions = [self.label_definitions[label] for label in self.classes_.tolist()]
         instruction = write_instruction(self.instruction, self.label_words_, definitions)
-        prompt = Prompt(template, instruction, (), control_strings(base.tokenizer))
+        prompt = Prompt(
+            template,
+            instruction,
+            control_strings=control_strings(base.tokenizer),
+            definitions=define_labels(self.label_words_, definitions) if definitions else "",
+        )
         for words in self.label_words_:
             if prompt.as_data(words) != words:
                 msg = (

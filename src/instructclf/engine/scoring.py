@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +20,25 @@ from instructclf.exceptions import ScoringError
 
 _LARGE_CHUNK = 2048
 """Texts encoded at a time, so that memory does not grow with the number of texts."""
+
+
+@dataclass(frozen=True, eq=False)
+class TokenScores:
+    """What the labels of one text are scored by, token by token.
+
+    Parameters
+    ----------
+    prompt : EncodedPrompt
+        The prompt, and the trie of the labels' tokens after it.
+    log_likelihoods : ndarray of shape (n_edges,)
+        ``log p(token | prompt and label so far)``, in the order of the trie's edges.
+    n_shared : int
+        How many first tokens of the prompt were computed once for several texts.
+    """
+
+    prompt: EncodedPrompt
+    log_likelihoods: NDArray[np.float64]
+    n_shared: int
 
 
 class LabelScorer:
@@ -107,6 +127,25 @@ class LabelScorer:
                 (encoded,) = self.encoder.encode_variants([others], [text])
                 scores[left_out] = self._shared.score_part(encoded)
         return scores
+
+    def score_tokens(self, text: str) -> TokenScores:
+        """Score each token of each label: what ``score`` sums.
+
+        Parameters
+        ----------
+        text : str
+            The text.
+
+        Returns
+        -------
+        TokenScores
+            The scores.
+        """
+        with torch.inference_mode():
+            (encoded,) = self.encoder.encode([text])
+            scorer = self._scorer_of([encoded])
+            values = scorer.score_edges(encoded)
+            return TokenScores(encoded, values, scorer.n_shared(encoded))
 
     def _score_encoded(
         self, encoded: Sequence[EncodedPrompt]

@@ -33,6 +33,24 @@ def cut_middle(text: str, n_kept: int) -> str:
     return f"{text[: n_kept - n_last]}{ELLIPSIS}{text[len(text) - n_last :]}"
 
 
+def find_cut(cut: str) -> tuple[int, int]:
+    """Return where the ellipsis of a text that was cut begins and ends.
+
+    Parameters
+    ----------
+    cut : str
+        What ``cut_middle`` or ``cut_to_fit`` returned for a longer text.
+
+    Returns
+    -------
+    start, end : int
+        Positions of characters, equal if nothing of the text was kept.
+    """
+    n_kept = max(len(cut) - len(ELLIPSIS), 0)
+    start = n_kept - n_kept // 2
+    return start, min(start + len(ELLIPSIS), len(cut))
+
+
 def cut_to_fit(text: str, room: int, measure: Measure) -> str:
     """Cut the middle of a text until it takes no more than the tokens there are for it.
 
