@@ -155,8 +155,13 @@ class PromptTemplate:
             ("template", before_input),
         ]
         for text, response in demonstrations:
-            pieces += [("shot", text), ("template", solved_cue)]
-            pieces += [("answer", response), ("template", separator)]
+            solved: list[tuple[Role, str]] = [
+                ("shot", text),
+                ("template", solved_cue),
+                ("answer", response),
+                ("template", separator),
+            ]
+            pieces += solved
         return pieces
 
     @property
