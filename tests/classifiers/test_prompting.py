@@ -139,10 +139,3 @@ def test_an_uncertain_sampler_is_given_the_probabilities_without_shots(make_prom
     make_prompting(sampler=Sampler(), calibration=None).fit(TEXTS, LABELS)
     without = make_prompting(n_shots=0, calibration=None).fit(TEXTS, LABELS)
     np.testing.assert_allclose(asked["rows"], without.predict_proba(TEXTS), atol=1e-6)
-
-
-@pytest.mark.parametrize("make", ["make_prompting", "make_tuning"])
-def test_a_sampler_for_each_text_is_an_error_with_a_way_out(make, request):
-    classifier = request.getfixturevalue(make)(sampler="knn", n_shots=4)
-    with pytest.raises(InvalidShotsError, match="KNNSampler chooses other shots for each text"):
-        classifier.fit(TEXTS, LABELS)

@@ -60,6 +60,19 @@ def test_one_adapter_of_several_seeds_is_saved_too(make_tuning, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"n_seeds": 2, "label_order": "random"}], ids=["one seed", "seeds"]
+)
+def test_shots_for_each_text_are_saved_with_what_they_are_chosen_from(
+    options, make_prompting, tmp_path
+):
+    classifier = make_prompting(sampler="knn", **options).fit(TEXTS, LABELS)
+    classifier.save(tmp_path / "saved")
+    np.testing.assert_array_equal(
+        load(tmp_path / "saved").predict_log_proba(UNSEEN), classifier.predict_log_proba(UNSEEN)
+    )
+
+
 @pytest.mark.parametrize("n_seeds", [1, 2])
 @pytest.mark.parametrize(
     "config",

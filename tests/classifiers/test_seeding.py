@@ -116,14 +116,14 @@ def test_a_fit_that_fails_leaves_nothing_to_predict_with(make_prompting):
 
 def test_each_seed_has_a_prompt_of_its_own_to_ask_for(make_prompting):
     classifier = make_prompting(**DRAWN).fit(TEXTS, LABELS)
-    with pytest.raises(AttributeError, match=r"estimators_\[0\].get_prompt\(text\)"):
+    with pytest.raises(AttributeError, match=r"such as estimators_\[0\]"):
         classifier.get_prompt("x")
     assert "x" in classifier.estimators_[0].get_prompt("x")
 
 
 @pytest.mark.parametrize("n_shots", [0, None])
 def test_prompts_that_cannot_differ_are_an_error(n_shots, make_prompting):
-    match = rf"n_seeds=2 seeds .* n_shots={n_shots} leaves nothing to draw"
+    match = rf"n_seeds=2 seeds .* n_shots={n_shots} with .* leaves nothing to draw"
     with pytest.raises(InvalidShotsError, match=match):
         make_prompting(n_shots=n_shots, n_seeds=2).fit(TEXTS, LABELS)
 
@@ -244,3 +244,13 @@ def test_rows_weigh_the_same_under_every_seed(make_tuning):
         alone = clone(member).fit(TEXTS, LABELS, sample_weight=weights)
         assert alone.loss_curve_ == member.loss_curve_
     assert 0 not in classifier.shots_
+
+
+def test_shots_for_each_text_are_the_same_under_every_seed(make_prompting):
+    with pytest.raises(InvalidShotsError, match="sampler='knn' leaves nothing to draw"):
+        make_prompting(sampler="knn", n_seeds=2).fit(TEXTS, LABELS)
+    options = {"sampler": "knn", "n_seeds": 2, "label_order": "random"}
+    classifier = make_prompting(**options).fit(TEXTS, LABELS)
+    assert classifier.predict(UNSEEN).shape == (4,)
+    with pytest.raises(AttributeError, match="has a prompt of its own"):
+        classifier.shots_for(UNSEEN)

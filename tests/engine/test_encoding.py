@@ -405,7 +405,7 @@ def test_a_variant_of_the_prompt_is_tokenised_as_a_whole_too(template, tokenizer
     encoder = make_encoder(tokenizer, template=template, n_shots=3)
     variant = encoder.prompt.with_demonstrations(encoder.prompt.demonstrations[1:])
     for text in nasty_texts(10):
-        encoded = encoder.encode_variant(variant, text)
+        (encoded,) = encoder.encode_variants([variant], [text])
         wholes = [
             encode_whole(tokenizer, variant.render(text, own)) for own in encoder.verbalizer.answers
         ]

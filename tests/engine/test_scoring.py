@@ -38,7 +38,7 @@ def make_encoder(tokenizer, words, *, n_shots=5, template=TEMPLATES["alpaca"], m
 def strategy_of(scorer):
     """How a scorer sends ordinary prompts through its model."""
     (prompt,) = scorer.encoder.encode(["x"])
-    return scorer._strategies.choose(prompt)
+    return scorer._shared._choose(prompt)
 
 
 def score_naively(model, tokenizer, encoder, texts):

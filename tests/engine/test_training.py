@@ -229,7 +229,7 @@ def test_prediction_shares_its_prefix_in_its_own_way_after_tuning(tokenizer):
     adapter, _ = tune(base, encoder, max_epochs=10)
     scorer = LabelScorer(adapter.model, encoder)
     scorer.score(TEXTS)
-    assert list(scorer._prefixes) == [PrefixAttention]
+    assert list(scorer._shared._prefixes) == [PrefixAttention]
 
 
 # Learning

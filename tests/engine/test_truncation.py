@@ -10,6 +10,7 @@ from instructclf.engine.truncation import (
     ELLIPSIS,
     cut_middle,
     cut_to_fit,
+    find_cut,
     share_room,
     warn_of_cuts,
 )
@@ -109,3 +110,18 @@ def test_many_positions_are_abridged():
 
 def test_nothing_is_said_where_nothing_was_cut():
     warn_of_cuts([], 20)
+
+
+def test_the_ellipsis_of_a_cut_text_is_found_whatever_the_text_holds():
+    text = " [...] ".join(map(str, range(40)))
+    for n_kept in range(1, len(text)):
+        cut = cut_middle(text, n_kept)
+        start, end = find_cut(cut)
+        assert cut[start:end] == ELLIPSIS
+        assert text.startswith(cut[:start])
+        assert text.endswith(cut[end:])
+        assert len(cut) - len(ELLIPSIS) == n_kept
+
+
+def test_of_a_text_of_which_nothing_is_left_the_cut_is_empty():
+    assert find_cut("") == (0, 0)

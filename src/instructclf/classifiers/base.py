@@ -41,6 +41,7 @@ from instructclf.classifiers.predicting import LabelPredictor
 from instructclf.classifiers.saving import save_classifier
 from instructclf.classifiers.seeding import LabelScores, average_scores, spawn_members
 from instructclf.classifiers.sharing import SharedModelEstimator
+from instructclf.classifiers.showing.methods import PromptShowing
 from instructclf.classifiers.texts import check_texts
 from instructclf.classifiers.weights import rows_that_count
 from instructclf.engine.chat import chat_template
@@ -54,11 +55,18 @@ from instructclf.engine.tokenising import control_strings
 from instructclf.engine.verbalizers import Verbalizer
 from instructclf.engine.views import shared_view
 from instructclf.exceptions import InvalidLabelsError, InvalidShotsError, PromptTooLongError
-from instructclf.prompts import CHAT, Prompt, PromptTemplate, get_template, write_instruction
+from instructclf.prompts import (
+    CHAT,
+    Prompt,
+    PromptTemplate,
+    define_labels,
+    get_template,
+    write_instruction,
+)
 from instructclf.sampling import PerInputSampler, ShotSampler, get_sampler, select_shots
 
 
-class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta):
+class PromptedClassifier(LabelPredictor, PromptShowing, SharedModelEstimator, metaclass=ABCMeta):
     """Base of classifiers that score label words after a prompt.
 
     It is responsible for
@@ -131,6 +139,15 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
     def _leave_one_out_scores(self, scorer: LabelScorer) -> NDArray[np.float64] | None:
         """Score each shot as if it had not been one, or return ``None`` where that is too dear."""
 
+    def _check_per_input(self, sampler: PerInputSampler) -> None:
+        """Raise unless this estimator can use a sampler that chooses for each text."""
+        msg = (
+            f"{type(sampler).__name__} chooses other shots for each text, and "
+            f"{type(self).__name__} learns from the same shots for all. Use another sampler, such "
+            "as 'facility_location' or 'kmeans', or PromptClassifier."
+        )
+        raise InvalidShotsError(msg)
+
     # fit
 
     def _fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -141,6 +158,8 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
             return self._fit_members(X, y, sample_weight)
         template = None if self.template == CHAT else get_template(self.template)
         sampler = get_sampler(self.sampler)
+        if self.n_shots and isinstance(sampler, PerInputSampler):
+            self._check_per_input(sampler)
         texts, codes = self._check_rows(X, y)
         rows, weights = rows_that_count(sample_weight, texts, codes, self.classes_)
         texts, codes = [texts[i] for i in rows], codes[rows]
@@ -178,6 +197,15 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
         """Whether this has nothing to predict with but its members."""
         return hasattr(self, "estimators_")
 
+    def _check_one_prompt(self) -> None:
+        """Raise if there are as many prompts as seeds."""
+        if self._averages_predictions:
+            msg = (
+                f"Each of the n_seeds={self.n_seeds} classifiers has a prompt of its own. Ask one "
+                "of them, such as estimators_[0]."
+            )
+            raise AttributeError(msg)
+
     def _check_seeds(self) -> None:
         """Raise if several seeds would make the same classifier, or none."""
 
@@ -203,13 +231,6 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
             return np.arange(len(texts), dtype=np.intp)
         if self.n_shots == 0:
             return np.empty(0, dtype=np.intp)
-        if isinstance(sampler, PerInputSampler):
-            msg = (
-                f"{type(sampler).__name__} chooses other shots for each text, and "
-                f"{type(self).__name__} has the same shots for all. Use another sampler, such as "
-                "'facility_location' or 'kmeans'."
-            )
-            raise InvalidShotsError(msg)
         seed = int(rng.randint(np.iinfo(np.int32).max))
         return select_shots(
             sampler,
@@ -257,8 +278,12 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
         if self.label_definitions is not None:
             definitions = [self.label_definitions[labels[i]] for i in order]
         words = [self.label_words_[i][0] for i in order]
-        instruction = write_instruction(self.instruction, words, definitions)
-        prompt = Prompt(template, instruction, (), control_strings(base.tokenizer))
+        prompt = Prompt(
+            template,
+            write_instruction(self.instruction, words, definitions),
+            control_strings=control_strings(base.tokenizer),
+            definitions=define_labels(words, definitions) if definitions else "",
+        )
         for words in Verbalizer(self.label_words_).answers:
             if prompt.as_data(words) != words:
                 msg = (
@@ -272,14 +297,17 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
         self, base: BaseModel, shots: Sequence[str], codes: NDArray[np.intp]
     ) -> None:
         """Put solved examples into the prompt, cut where the context is too short for them."""
-        solved = zip(shots, (self.label_words_[code][0] for code in codes), strict=True)
         self.prompt_ = fit_demonstrations(
             base.tokenizer,
-            self.prompt_.with_demonstrations(tuple(solved)),
+            self.prompt_.with_demonstrations(self._solve(shots, codes)),
             self.label_words_,
             max_length=self.max_length_,
             texts=shots,
         )
+
+    def _solve(self, texts: Sequence[str], codes: NDArray[np.intp]) -> tuple[tuple[str, str], ...]:
+        """Return rows as solved examples, pairs of a text and its label words."""
+        return tuple(zip(texts, (self.label_words_[code][0] for code in codes), strict=True))
 
     def _make_scorer(self, base: BaseModel, model: Any) -> LabelScorer:
         """Return what scores labels after the fitted prompt, with this view of the base model."""
@@ -329,6 +357,7 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
 
     def _get_scorer(self) -> LabelScorer:
         """Return the scorer of ``fit``, or build it again after unpickling."""
+        self._check_one_prompt()
         if getattr(self, "_scorer", None) is None:
             self._scorer = self._rebuild_scorer(self._get_base())
         return self._scorer
@@ -402,15 +431,10 @@ class PromptedClassifier(LabelPredictor, SharedModelEstimator, metaclass=ABCMeta
             If several seeds make several prompts: ask one of ``estimators_``.
         """
         check_is_fitted(self)
-        if self._averages_predictions:
-            msg = (
-                f"Each of the n_seeds={self.n_seeds} classifiers has a prompt of its own. Ask one "
-                "of them: estimators_[0].get_prompt(text)."
-            )
-            raise AttributeError(msg)
         (checked,) = check_texts([text])
         words = "" if label is None else self._words_of(label)
-        return self.prompt_.render(self._get_scorer().encoder.shorten(checked), words)
+        encoder = self._get_scorer().encoder
+        return encoder.prompt_for(checked).render(encoder.shorten(checked), words)
 
     def _words_of(self, label: Any) -> str:
         for known, answers in zip(self.classes_.tolist(), self.label_words_, strict=True):

@@ -77,6 +77,8 @@ class InstructionTunedClassifier(PromptedClassifier):
     sampler : str or object with a select method, default="balanced"
         How the shots are chosen among the rows: ``"balanced"``, ``"random"``, ``"kmeans"``,
         ``"facility_location"``, ``"vote_k"``, ``"uncertainty"``, or one of `instructclf.sampling`.
+        ``"knn"`` chooses others for each text, the rows most similar to it, which only
+        `PromptClassifier` can use.
     label_order : {"sorted", "random"}, default="sorted"
         In which order the instruction states the labels: as in ``classes_``, or drawn from
         ``random_state``, so that several seeds average over orders.

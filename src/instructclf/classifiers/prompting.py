@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
 from os import PathLike
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
 
 from instructclf.classifiers.base import PromptedClassifier
+from instructclf.classifiers.calibration import Calibration, fit_calibration, no_calibration
+from instructclf.classifiers.calibration_texts import held_out_rows
+from instructclf.classifiers.own_shots import OwnShots
+from instructclf.classifiers.texts import check_texts
+from instructclf.engine.encoding import PromptEncoder
 from instructclf.engine.loading import BaseModel
 from instructclf.engine.scoring import LabelScorer
+from instructclf.engine.variants import VariantEncoder
 from instructclf.engine.views import shared_view
 from instructclf.exceptions import InvalidShotsError
 from instructclf.prompts import PromptTemplate
-from instructclf.sampling import ShotSampler
+from instructclf.sampling import PerInputSampler, ShotSampler, get_sampler
 
 
 class PromptClassifier(PromptedClassifier):
@@ -50,6 +58,8 @@ class PromptClassifier(PromptedClassifier):
     sampler : str or object with a select method, default="balanced"
         How the shots are chosen among the rows: ``"balanced"``, ``"random"``, ``"kmeans"``,
         ``"facility_location"``, ``"vote_k"``, ``"uncertainty"``, or one of `instructclf.sampling`.
+        ``"knn"`` chooses others for each text, the rows most similar to it, which only
+        `PromptClassifier` can use.
     label_order : {"sorted", "random"}, default="sorted"
         In which order the instruction states the labels: as in ``classes_``, or drawn from
         ``random_state``, so that several seeds average over orders.
@@ -60,12 +70,13 @@ class PromptClassifier(PromptedClassifier):
     calibration : {"auto", "contextual", "domain", "batch"} or None, default="auto"
         ``"auto"`` takes from each label's log-likelihood its class-balanced mean over labelled
         rows, shrunk by what noise would give, and fits a temperature from 32 rows on. It uses
-        rows that are no shots, else each shot after a prompt of the others.
+        rows that are no shots, else each shot after a prompt of the others; where shots are chosen
+        for each text, rows that are left out of their own prompts.
         ``"contextual"``, ``"domain"`` and ``"batch"`` are for comparison. They take the mean of
         each label's probability: over the texts "N/A", "" and "[MASK]"; over 20 texts of random
         words from the texts of ``fit``; or over the very texts to predict, which is right only
-        where labels are equally frequent, and makes an answer depend on its neighbours.
-        ``None`` only normalises.
+        where labels are equally frequent, and makes an answer depend on its neighbours. The first
+        two are an error where shots are chosen for each text. ``None`` only normalises.
     max_length : int or None, default=None
         The most tokens of a prompt with its label. Longer texts are cut in their middle, with a
         warning. ``None`` takes the model's context.
@@ -96,9 +107,11 @@ class PromptClassifier(PromptedClassifier):
         The answers that stand for each label, in the order of ``classes_``, the one that the prompt
         states first.
     shots_ : ndarray of shape (n_shots,)
-        Which rows of ``X`` became shots, in the order of their use.
+        Which rows of ``X`` became shots, in the order of their use. With a sampler that chooses
+        for each text, all rows, since each may become one: ``shots_for`` says when.
     prompt_ : Prompt
-        Template, instruction and demonstrations.
+        Template, instruction and demonstrations. No demonstrations with a sampler that chooses for
+        each text.
     max_length_ : int or None
         The most tokens of a prompt with its label.
     calibration_ : Calibration or BatchCalibration
@@ -198,11 +211,13 @@ class PromptClassifier(PromptedClassifier):
         return self._fit(X, y)
 
     def _check_seeds(self) -> None:
-        if not self.n_shots and self.label_order == "sorted":
+        sampler = get_sampler(self.sampler)
+        draws = bool(self.n_shots) and not isinstance(sampler, PerInputSampler)
+        if not draws and self.label_order == "sorted":
             msg = (
                 f"n_seeds={self.n_seeds} seeds would all make the same prompt, since "
-                f"n_shots={self.n_shots} leaves nothing to draw. Set n_shots to fewer than the "
-                "rows, label_order='random', or n_seeds=1."
+                f"n_shots={self.n_shots} with sampler={self.sampler!r} leaves nothing to draw. Set "
+                "n_shots to fewer than the rows, label_order='random', or n_seeds=1."
             )
             raise InvalidShotsError(msg)
 
@@ -214,11 +229,93 @@ class PromptClassifier(PromptedClassifier):
         rng: np.random.RandomState,  # noqa: ARG002  (nothing here is random)
         weights: NDArray[np.float64] | None,  # noqa: ARG002  (shots in a prompt have none)
     ) -> LabelScorer:
-        self._add_demonstrations(base, shots, codes)
-        return self._rebuild_scorer(base)
+        if self._own_shots is None:
+            self._add_demonstrations(base, shots, codes)
+            return self._rebuild_scorer(base)
+        scorer = self._rebuild_scorer(base)
+        scorer.encoder.prompt_for(shots[0])  # so many shots that none fit are an error now
+        return scorer
 
     def _rebuild_scorer(self, base: BaseModel) -> LabelScorer:
         return self._make_scorer(base, shared_view(base.model))
 
     def _leave_one_out_scores(self, scorer: LabelScorer) -> NDArray[np.float64] | None:
         return scorer.score_demonstrations() if len(self.shots_) else None
+
+    # Shots for each text
+
+    _own_shots: OwnShots | None = None
+    """What chooses shots for each text, where the sampler does."""
+
+    def shots_for(self, X: Any) -> list[NDArray[np.intp]]:
+        """Return which rows stand solved in the prompt of each text.
+
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,)
+            The texts.
+
+        Returns
+        -------
+        list of ndarray of shape (n_shots,)
+            For each text, indices into the ``X`` of ``fit``, in the order of its prompt. They
+            differ from text to text with a sampler that chooses for each, such as ``"knn"``, and
+            are ``shots_`` with any other.
+        """
+        check_is_fitted(self)
+        texts = check_texts(X)
+        self._check_one_prompt()
+        if self._own_shots is None:
+            return [self.shots_.copy() for _ in texts]
+        return self._own_shots.rows(texts)
+
+    def _check_per_input(self, sampler: PerInputSampler) -> None:
+        if self.calibration in {"contextual", "domain"}:
+            msg = (
+                f"calibration={self.calibration!r} measures the bias of one prompt, and "
+                f"{type(sampler).__name__} gives each text a prompt of its own. Use "
+                "calibration='auto', 'batch' or None, or another sampler."
+            )
+            raise InvalidShotsError(msg)
+
+    def _choose_shots(
+        self,
+        texts: list[str],
+        codes: NDArray[np.intp],
+        sampler: ShotSampler,
+        rng: np.random.RandomState,
+    ) -> NDArray[np.intp]:
+        self._own_shots = None
+        if not self.n_shots or not isinstance(sampler, PerInputSampler):
+            return super()._choose_shots(texts, codes, sampler, rng)
+        seed = int(rng.randint(np.iinfo(np.int32).max))
+        self._own_shots = OwnShots(sampler, self._solve(texts, codes), codes, self.n_shots, seed)
+        self._own_shots.rows(texts[:1])  # too few rows or shots are an error now, not in predict
+        return np.arange(len(texts), dtype=np.intp)
+
+    def _make_encoder(self, base: BaseModel, *, leave_out: bool = False) -> PromptEncoder:
+        if self._own_shots is None:
+            return super()._make_encoder(base)
+        return VariantEncoder(
+            base.tokenizer,
+            self.prompt_,
+            self.label_words_,
+            self.max_length_,
+            partial(self._own_shots.demonstrations, leave_out=leave_out),
+        )
+
+    def _calibrate_by_rows(
+        self, texts: list[str], codes: NDArray[np.intp], rng: np.random.RandomState
+    ) -> Calibration:
+        if self._own_shots is None:
+            return super()._calibrate_by_rows(texts, codes, rng)
+        # Every row may be a shot, so a row is held out where it is left out of its own prompt.
+        rows = held_out_rows(texts, codes, (), rng)
+        if not len(rows):
+            return no_calibration(len(self.classes_))
+        scorer = LabelScorer(
+            self._scorer.model,
+            self._make_encoder(self._base, leave_out=True),
+            max_batch_tokens=self._token_budget(),
+        )
+        return fit_calibration(scorer.score([texts[i] for i in rows]), codes[rows])

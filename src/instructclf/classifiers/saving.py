@@ -19,10 +19,12 @@ from sklearn.utils.validation import check_is_fitted
 
 import instructclf
 from instructclf.classifiers.cards import write_card
+from instructclf.classifiers.own_shots import OwnShots
 from instructclf.classifiers.plain import from_plain, to_plain
 from instructclf.engine.base_prints import find_difference, take_print
 from instructclf.engine.loading import BaseModel
 from instructclf.exceptions import SavedClassifierError
+from instructclf.sampling import get_sampler
 from instructclf.storage import check_files, find_checksums, find_folder, replacing_folder
 
 if TYPE_CHECKING:
@@ -174,8 +176,16 @@ def _describe(classifier: Any) -> dict[str, Any]:
             for name, value in classifier.get_params(deep=False).items()
         },
         "attributes": {name: to_plain(value, name) for name, value in attributes.items()},
+        "own_shots": _describe_own_shots(getattr(classifier, "_own_shots", None)),
         "seeds": [_describe(member) for member in getattr(classifier, "estimators_", [])],
     }
+
+
+def _describe_own_shots(shots: OwnShots | None) -> Any:
+    """Return the rows that shots are chosen from for each text. What chooses is a parameter."""
+    if shots is None:
+        return None
+    return to_plain((shots.solved, shots.codes, shots.n_shots, shots.seed), "own_shots")
 
 
 def _write_adapters(classifier: Any, folder: Path) -> None:
@@ -211,6 +221,9 @@ def _restore(
     classifier = kind(**parameters)
     for name, value in record["attributes"].items():
         setattr(classifier, name, from_plain(value))
+    if record["own_shots"] is not None:
+        sampler: Any = get_sampler(classifier.sampler)
+        classifier._own_shots = OwnShots(sampler, *from_plain(record["own_shots"]))  # noqa: SLF001
     if hasattr(classifier, "_read_adapter"):
         classifier._read_adapter(folder)  # noqa: SLF001
     if record["seeds"]:

@@ -3,12 +3,99 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from instructclf.engine.encoding import LEAST_ROOM, PromptEncoder
 from instructclf.engine.truncation import cut_to_fit, share_room
+from instructclf.engine.verbalizers import Verbalizer
 from instructclf.exceptions import PromptTooLongError, TruncationWarning, warn_caller
 from instructclf.prompts import Prompt
+
+
+@dataclass(frozen=True)
+class FittedPrompt:
+    """A prompt whose demonstrations fit the context, and what was done to them.
+
+    Parameters
+    ----------
+    prompt : Prompt
+        The prompt.
+    limit : int or None, default=None
+        To how many tokens its long demonstrations were cut. ``None`` if none was.
+    reserve : int, default=0
+        How many tokens were left for a text.
+    """
+
+    prompt: Prompt
+    limit: int | None = None
+    reserve: int = 0
+
+
+class DemonstrationFitter:
+    """Cut demonstrations so that prompt and text fit the context together.
+
+    It remembers how long texts are, for prompts that take their demonstrations from the same rows.
+
+    Parameters
+    ----------
+    encoder : PromptEncoder
+        The encoder of the prompt without demonstrations.
+    """
+
+    def __init__(self, encoder: PromptEncoder) -> None:
+        self._count_tokens = cache(encoder.count_tokens)
+        self._count_frame = cache(encoder.count_frame)
+        self._encoder = encoder
+
+    def fit(self, prompt: Prompt, texts: Sequence[str]) -> FittedPrompt:
+        """Cut demonstrations where they leave too little room for texts like those given.
+
+        Parameters
+        ----------
+        prompt : Prompt
+            A prompt with whole demonstrations.
+        texts : sequence of str
+            Texts like those to come.
+
+        Returns
+        -------
+        FittedPrompt
+            The prompt, unchanged if it fits.
+
+        Raises
+        ------
+        PromptTooLongError
+            If demonstrations would have to be cut to less than a few tokens.
+        """
+        max_length = self._encoder.max_length
+        if max_length is None or not prompt.demonstrations:
+            return FittedPrompt(prompt)
+        lengths = [self._count_tokens(text) for text, _ in prompt.demonstrations]
+        reserve = min(max(map(self._count_tokens, texts), default=0), max_length // 4)
+        emptied = prompt.with_demonstrations(tuple(("", own) for _, own in prompt.demonstrations))
+        n_frame_tokens = self._count_frame(emptied)
+        room = max_length - self._encoder.n_label_tokens - n_frame_tokens - reserve
+        limit = share_room(lengths, max(room, 0))
+        if limit >= max(lengths):
+            return FittedPrompt(prompt)
+        if limit < LEAST_ROOM:
+            msg = (
+                f"{len(lengths)} demonstrations do not fit beside "
+                f"{_beside(reserve, max_length)}: each would be cut to {limit} tokens. Use fewer "
+                "shots, or a model with a longer context."
+            )
+            raise PromptTooLongError(msg)
+        return FittedPrompt(self._cut(prompt, lengths, limit), limit, reserve)
+
+    def _cut(self, prompt: Prompt, lengths: Sequence[int], limit: int) -> Prompt:
+        demonstrations = tuple(
+            (cut_to_fit(text, limit, self._encoder.count_tokens), own)
+            for text, own in prompt.demonstrations
+        )
+        cut = tuple(i for i, length in enumerate(lengths) if length > limit)
+        return replace(prompt, demonstrations=demonstrations, cut_demonstrations=cut)
 
 
 def fit_demonstrations(
@@ -54,31 +141,33 @@ def fit_demonstrations(
     """
     if max_length is None or not prompt.demonstrations:
         return prompt
-    bare = PromptEncoder(tokenizer, prompt.with_demonstrations(()), label_words, max_length)
-    lengths = [bare.count_tokens(text) for text, _ in prompt.demonstrations]
-    reserve = min(max(map(bare.count_tokens, texts), default=0), max_length // 4)
-    emptied = prompt.with_demonstrations(tuple(("", words) for _, words in prompt.demonstrations))
-    frame = PromptEncoder(tokenizer, emptied, label_words, None)
-    room = max_length - frame.n_label_tokens - frame.n_frame_tokens - reserve
-    limit = share_room(lengths, max(room, 0))
-    if limit >= max(lengths):
-        return prompt
-    _refuse_or_warn(lengths, limit, reserve=reserve, max_length=max_length)
-    return prompt.with_demonstrations(
-        tuple((cut_to_fit(x, limit, bare.count_tokens), y) for x, y in prompt.demonstrations)
+    bare = prompt.with_demonstrations(())
+    encoder = PromptEncoder(
+        tokenizer,
+        bare,
+        label_words,
+        max_length,
+        frame=frame_with_demonstrations(prompt, label_words),
     )
-
-
-def _refuse_or_warn(lengths: Sequence[int], limit: int, *, reserve: int, max_length: int) -> None:
-    beside = f"a text of {reserve} tokens and a label within max_length={max_length}"
-    if limit < LEAST_ROOM:
-        msg = (
-            f"{len(lengths)} demonstrations do not fit beside {beside}: each would be cut to "
-            f"{limit} tokens. Use fewer shots, or a model with a longer context."
+    fitted = DemonstrationFitter(encoder).fit(prompt, texts)
+    if fitted.limit is not None:
+        warn_caller(
+            f"{len(fitted.prompt.cut_demonstrations)} of {len(prompt.demonstrations)} "
+            f"demonstrations were cut in their middle to {fitted.limit} tokens each, to fit beside "
+            f"{_beside(fitted.reserve, max_length)}.",
+            TruncationWarning,
         )
-        raise PromptTooLongError(msg)
-    warn_caller(
-        f"{sum(length > limit for length in lengths)} of {len(lengths)} demonstrations were cut in "
-        f"their middle to {limit} tokens each, to fit beside {beside}.",
-        TruncationWarning,
-    )
+    return fitted.prompt
+
+
+def frame_with_demonstrations(prompt: Prompt, label_words: Sequence[str | Sequence[str]]) -> str:
+    """Return a prompt with demonstrations but without any text of a user.
+
+    It has every special token that the template puts into prompts.
+    """
+    answer = Verbalizer(label_words).preferred[0]
+    return prompt.with_demonstrations((("", answer), ("", answer))).render("")
+
+
+def _beside(reserve: int, max_length: int | None) -> str:
+    return f"a text of {reserve} tokens and a label within max_length={max_length}"

@@ -39,12 +39,15 @@ class EncodedPrompt:
         The tokens that come before, one object for all prompts that share them.
     was_cut : bool, default=False
         Whether the text had to be cut to fit.
+    has_cut_demonstrations : bool, default=False
+        Whether demonstrations that only this prompt has were cut to fit.
     """
 
     own: list[int]
     trie: LabelTrie
     prefix: Sequence[int] = ()
     was_cut: bool = False
+    has_cut_demonstrations: bool = False
 
     @property
     def ids(self) -> list[int]:
@@ -88,6 +91,10 @@ class PromptEncoder:
         The words the model answers with, one entry a class: one answer, or several.
     max_length : int or None
         How many tokens prompt and label may take together. ``None`` for no limit.
+    frame : str or None, default=None
+        The prompt without any text of a user, in which special tokens are looked for. ``None``
+        takes the prompt given. Variants of it may have special tokens that it has not, as between
+        demonstrations.
 
     Raises
     ------
@@ -103,12 +110,16 @@ class PromptEncoder:
         prompt: Prompt,
         label_words: Sequence[str | Sequence[str]],
         max_length: int | None,
+        *,
+        frame: str | None = None,
     ) -> None:
         self.prompt = prompt
         self.verbalizer = Verbalizer(label_words)
         self.max_length = max_length
         self.end_token: int | None = tokenizer.eos_token_id
-        self._tokenise = WholeStringTokeniser(tokenizer, prompt.render(""))
+        self._tokenise = WholeStringTokeniser(
+            tokenizer, prompt.render("") if frame is None else frame
+        )
         self._tries: dict[tuple[tuple[int, ...], ...], LabelTrie] = {}
         self._check_room()
 
@@ -151,18 +162,27 @@ class PromptEncoder:
             for position, (part, text) in enumerate(zip(parts, texts, strict=True))
         ]
 
-    def encode_variant(self, prompt: Prompt, text: str) -> EncodedPrompt:
-        """Return another prompt with the same labels as token ids, as it is.
+    def encode_variants(
+        self, prompts: Sequence[Prompt], texts: Sequence[str]
+    ) -> list[EncodedPrompt]:
+        """Return other prompts with the same labels as token ids, as they are.
 
-        What it shares with this encoder's prompts is its prefix.
+        What they share with this encoder's prompts is their prefix.
         """
-        (ids,) = self._tokenise([prompt.render(text)])
-        join = self._observe_join(prompt, ids, text, n_cue=0)
-        n_kept = len(ids) - join.n_dropped
-        n_shared = min(common_prefix_length([self.prefix_ids, ids]), n_kept - 1)
-        return EncodedPrompt(
-            ids[n_shared:n_kept], self._trie(join.continuations), self.prefix_ids[:n_shared]
-        )
+        wholes = self._tokenise([p.render(text) for p, text in zip(prompts, texts, strict=True)])
+        return [self._follow(*own) for own in zip(prompts, texts, wholes, strict=True)]
+
+    def _follow(self, prompt: Prompt, text: str, ids: list[int]) -> EncodedPrompt:
+        join = self._find_join(prompt, (), ids, text)
+        kept = ids[: len(ids) - join.n_dropped]
+        shared = self.prefix_ids
+        n_shared = min(common_prefix_length([shared, kept]), len(kept) - 1)
+        prefix = shared if n_shared == len(shared) else shared[:n_shared]
+        return EncodedPrompt(kept[n_shared:], self._trie(join.continuations), prefix)
+
+    def prompt_for(self, text: str) -> Prompt:  # noqa: ARG002  (a subclass looks at it)
+        """Return the prompt that a text gets."""
+        return self.prompt
 
     def shorten(self, text: str) -> str:
         """Return a text as it stands in its prompt: cut in its middle if it is too long."""
@@ -229,13 +249,18 @@ class PromptEncoder:
     def _join(
         self, prefix: Sequence[int], own: list[int], text: str, *, was_cut: bool
     ) -> EncodedPrompt:
-        join = self._joins[0]
-        if len(self._joins) > 1 or not join.holds_for(prefix, own):
-            join = self._observe_join(self.prompt, [*prefix, *own], text, n_cue=0)
+        join = self._find_join(self.prompt, prefix, own, text)
         if join.n_dropped >= len(own):  # the labels change a token that other prompts share
             prefix, own = (), [*prefix, *own]
         kept = own[: len(own) - join.n_dropped]
         return EncodedPrompt(kept, self._trie(join.continuations), prefix, was_cut)
+
+    def _find_join(self, prompt: Prompt, prefix: Sequence[int], own: list[int], text: str) -> _Join:
+        """Return how labels join on a prompt, observed on that very prompt if need be."""
+        join = self._joins[0]
+        if len(self._joins) == 1 and join.holds_for(prefix, own):
+            return join
+        return self._observe_join(prompt, [*prefix, *own], text, n_cue=0)
 
     def _trie(self, continuations: tuple[tuple[int, ...], ...]) -> LabelTrie:
         """Return one trie for equal continuations, so that rows can be told to share it."""
@@ -244,6 +269,14 @@ class PromptEncoder:
         return self._tries[continuations]
 
     # Room
+
+    def count_frame(self, prompt: Prompt) -> int:
+        """Return how many tokens another prompt takes without a text."""
+        return len(self._tokenise([prompt.render("")])[0])
+
+    def surely_fits(self, encoded: EncodedPrompt) -> bool:
+        """Say whether a prompt and any label fit, whatever tokens at their join come to."""
+        return self.max_length is None or encoded.n_tokens + LEAST_ROOM <= self._room_for_prompt
 
     @cached_property
     def n_frame_tokens(self) -> int:

@@ -41,14 +41,44 @@ def label_log_likelihoods(
     Tensor of shape (n_texts, n_labels)
         The log-likelihood of each label, summed over its tokens in float64 where the device has it.
     """
+    return _sum_edges(_lay_out_and_run(model, batch, layout, prefix), batch)
+
+
+def edge_log_likelihoods(
+    model: Any, prompt: EncodedPrompt, layout: LayoutFunction, prefix: Prefix | None = None
+) -> Tensor:
+    """Return the log-likelihood of each token of each label: the terms of the labels' sums.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A causal language model.
+    prompt : EncodedPrompt
+        A prompt, beginning with the prefix if there is one.
+    layout : callable
+        ``tree_layout`` or ``row_layout``.
+    prefix : Prefix or None, default=None
+        The keys and values of the tokens that the prompt begins with.
+
+    Returns
+    -------
+    Tensor of shape (n_edges,)
+        In the order of the trie's edges.
+    """
+    return _read_edges(_lay_out_and_run(model, [prompt], layout, prefix), [prompt])[0]
+
+
+def _lay_out_and_run(
+    model: Any, batch: Sequence[EncodedPrompt], layout: LayoutFunction, prefix: Prefix | None
+) -> Tensor:
+    """Return logits of shape (n_texts, n_nodes, n_vocabulary)."""
     n_prefix = 0 if prefix is None else prefix.length
     weight = model.get_input_embeddings().weight
     n_masked = 0 if prefix is None or not prefix.is_in_mask else n_prefix
     inputs = layout(
         batch, n_prefix=n_prefix, n_masked=n_masked, dtype=weight.dtype, device=weight.device
     )
-    logits = _node_logits(model, inputs, prefix)
-    return _sum_edges(logits, batch)
+    return _node_logits(model, inputs, prefix)
 
 
 def _node_logits(model: Any, inputs: Layout, prefix: Prefix | None) -> Tensor:
@@ -75,6 +105,17 @@ def _accepts(model: Any, name: str) -> bool:
 
 def _sum_edges(logits: Tensor, batch: Sequence[EncodedPrompt]) -> Tensor:
     """Sum the log-probabilities along each label's path, of all texts at once."""
+    log_probabilities, text, label = _read_edges(logits, batch)
+    # Apple's GPUs have no float64; elsewhere it keeps long labels from gathering rounding errors.
+    sum_dtype = torch.float32 if logits.device.type == "mps" else torch.float64
+    n_labels = batch[0].trie.n_labels
+    sums = log_probabilities.new_zeros(len(batch) * n_labels, dtype=sum_dtype)
+    sums = sums.index_add(0, text * n_labels + label, log_probabilities.to(sum_dtype))
+    return sums.view(-1, n_labels)
+
+
+def _read_edges(logits: Tensor, batch: Sequence[EncodedPrompt]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the log-probability of each edge of all texts, and its text and label."""
     edges = [
         (text, label, node, token)
         for text, prompt in enumerate(batch)
@@ -82,13 +123,7 @@ def _sum_edges(logits: Tensor, batch: Sequence[EncodedPrompt]) -> Tensor:
     ]
     text, label, node, token = torch.tensor(edges, device=logits.device).unbind(dim=1)
     normaliser = _log_normaliser(logits)
-    # Apple's GPUs have no float64; elsewhere it keeps long labels from gathering rounding errors.
-    sum_dtype = torch.float32 if logits.device.type == "mps" else torch.float64
-    log_probabilities = _wide(logits[text, node, token]) - normaliser[text, node]
-    n_labels = batch[0].trie.n_labels
-    sums = log_probabilities.new_zeros(len(batch) * n_labels, dtype=sum_dtype)
-    sums = sums.index_add(0, text * n_labels + label, log_probabilities.to(sum_dtype))
-    return sums.view(-1, n_labels)
+    return _wide(logits[text, node, token]) - normaliser[text, node], text, label
 
 
 def _log_normaliser(logits: Tensor) -> Tensor:

@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+_N_CONTEXT = 8
+"""Tokens that are decoded along, so that the first in question is not the first of all."""
+_NO_CHARACTER = "\N{REPLACEMENT CHARACTER}"
+
 
 class WholeStringTokeniser:
     """Tokenise rendered prompts, special tokens included where they belong.
@@ -76,6 +80,38 @@ def control_strings(tokenizer: Any) -> tuple[str, ...]:
     found = {str(token) for token in tokenizer.all_special_tokens}
     found |= {str(token) for token in added if token.special}
     return tuple(sorted((token for token in found if token.strip()), key=lambda t: (-len(t), t)))
+
+
+def token_pieces(tokenizer: Any, ids: Sequence[int], before: Sequence[int] = ()) -> list[str]:
+    """Return the characters that each token stands for, in its place.
+
+    Parameters
+    ----------
+    tokenizer : object
+        A transformers tokenizer.
+    ids : sequence of int
+        The tokens.
+    before : sequence of int, default=()
+        Tokens that come before them: some tokenizers leave out the space that a text begins with.
+
+    Returns
+    -------
+    list of str
+        One entry a token. A token that is only a part of a character is given by the name that the
+        tokenizer has for it.
+    """
+    context = list(before[-_N_CONTEXT:])
+    read = [_decode(tokenizer, [*context, *ids[:n]]) for n in range(len(ids) + 1)]
+    pieces = []
+    for own, shorter, longer in zip(ids, read, read[1:], strict=False):
+        piece = longer[len(shorter) :]
+        is_whole = longer.startswith(shorter) and piece and _NO_CHARACTER not in piece
+        pieces.append(piece if is_whole else str(tokenizer.convert_ids_to_tokens(int(own))))
+    return pieces
+
+
+def _decode(tokenizer: Any, ids: list[int]) -> str:
+    return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
 def common_prefix_length(sequences: Sequence[Sequence[int]]) -> int:

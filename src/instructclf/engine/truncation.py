@@ -33,6 +33,24 @@ def cut_middle(text: str, n_kept: int) -> str:
     return f"{text[: n_kept - n_last]}{ELLIPSIS}{text[len(text) - n_last :]}"
 
 
+def find_cut(cut: str) -> tuple[int, int]:
+    """Return where the ellipsis of a text that was cut begins and ends.
+
+    Parameters
+    ----------
+    cut : str
+        What ``cut_middle`` or ``cut_to_fit`` returned for a longer text.
+
+    Returns
+    -------
+    start, end : int
+        Positions of characters, equal if nothing of the text was kept.
+    """
+    n_kept = max(len(cut) - len(ELLIPSIS), 0)
+    start = n_kept - n_kept // 2
+    return start, min(start + len(ELLIPSIS), len(cut))
+
+
 def cut_to_fit(text: str, room: int, measure: Measure) -> str:
     """Cut the middle of a text until it takes no more than the tokens there are for it.
 
@@ -85,9 +103,23 @@ def warn_of_cuts(positions: Sequence[int], max_length: int | None) -> None:
     """Say how many texts were cut, and which, in one warning."""
     if not positions:
         return
-    named = ", ".join(map(str, positions[:5])) + (", ..." if len(positions) > 5 else "")
     warn_caller(
         f"{len(positions)} of the texts are longer than max_length={max_length} tokens allows and "
-        f"were cut in their middle (positions {named}).",
+        f"were cut in their middle (positions {_name(positions)}).",
         TruncationWarning,
     )
+
+
+def warn_of_cut_demonstrations(positions: Sequence[int], max_length: int | None) -> None:
+    """Say how many texts stand after demonstrations that were cut, and which, in one warning."""
+    if not positions:
+        return
+    warn_caller(
+        f"For {len(positions)} of the texts, demonstrations were cut in their middle to fit beside "
+        f"them within max_length={max_length} tokens (positions {_name(positions)}).",
+        TruncationWarning,
+    )
+
+
+def _name(positions: Sequence[int]) -> str:
+    return ", ".join(map(str, positions[:5])) + (", ..." if len(positions) > 5 else "")

@@ -36,6 +36,24 @@ def write_instruction(
     stated = f"Answer with exactly one of these labels: {', '.join(label_words)}."
     lines = [f"{(DEFAULT_TASK if task is None else task).strip()} {stated}".strip()]
     if definitions is not None:
-        pairs = zip(label_words, definitions, strict=True)
-        lines += [f"{words}: {definition.strip()}" for words, definition in pairs]
+        lines.append(define_labels(label_words, definitions))
     return "\n".join(lines)
+
+
+def define_labels(label_words: Sequence[str], definitions: Sequence[str]) -> str:
+    """Say what each label means: the last lines of an instruction.
+
+    Parameters
+    ----------
+    label_words : sequence of str
+        The words the model answers with, one entry a class.
+    definitions : sequence of str
+        What each label means, in the order of ``label_words``.
+
+    Returns
+    -------
+    str
+        One line for each label.
+    """
+    pairs = zip(label_words, definitions, strict=True)
+    return "\n".join(f"{words}: {definition.strip()}" for words, definition in pairs)

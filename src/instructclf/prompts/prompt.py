@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from instructclf.prompts.neutralising import neutralise
+from instructclf.prompts.parts import PromptPart
 from instructclf.prompts.template import PromptTemplate
 
 
@@ -23,12 +24,18 @@ class Prompt:
         Solved examples, pairs of a text and its label words.
     control_strings : tuple of str, default=()
         Special tokens of the tokenizer, which no text may contain.
+    cut_demonstrations : tuple of int, default=()
+        Which of the demonstrations were cut in their middle, so that it can be shown.
+    definitions : str, default=""
+        The end of ``instruction`` that says what the labels mean, so that it can be shown apart.
     """
 
     template: PromptTemplate
     instruction: str
     demonstrations: tuple[tuple[str, str], ...] = ()
     control_strings: tuple[str, ...] = ()
+    cut_demonstrations: tuple[int, ...] = ()
+    definitions: str = ""
 
     def render(self, text: str, response: str = "") -> str:
         """Return what the model reads for a text.
@@ -64,6 +71,44 @@ class Prompt:
         """
         return "".join([self.as_data(text), self._frame[1], response])
 
+    def parts(self, text: str, response: str = "") -> list[PromptPart]:
+        """Return the prompt in parts, each with what it is.
+
+        Parameters
+        ----------
+        text : str
+            The text.
+        response : str, default=""
+            What the model answers.
+
+        Returns
+        -------
+        list of PromptPart
+            Joined, they are what ``render`` returns. Some may be empty.
+        """
+        solved = [(self.as_data(x), y) for x, y in self.demonstrations]
+        pieces = self.template.pieces(self.as_data(self.instruction), solved)
+        sources = iter([self.instruction, *(x for x, _ in self.demonstrations)])
+        parts = [
+            PromptPart(role, own, next(sources) if role in {"instruction", "shot"} else own)
+            for role, own in pieces
+        ]
+        parts[1:2] = self._part_definitions(parts[1])
+        cue = self.template.cue
+        return [
+            *parts,
+            PromptPart("text", self.as_data(text), text),
+            PromptPart("cue", cue, cue),
+            PromptPart("label", response, response),
+        ]
+
+    def _part_definitions(self, instruction: PromptPart) -> list[PromptPart]:
+        """Split the instruction before the definitions of labels, if it has any."""
+        if not self.definitions or not self.instruction.endswith(self.definitions):
+            return [instruction]
+        task, defined = instruction.split(len(self.instruction) - len(self.definitions))
+        return [task, replace(defined, role="definitions")]
+
     @property
     def beginning(self) -> str:
         """What the prompts of all texts begin with: everything before the text."""
@@ -87,7 +132,7 @@ class Prompt:
         Prompt
             A new prompt; this one stays as it is.
         """
-        return replace(self, demonstrations=demonstrations)
+        return replace(self, demonstrations=demonstrations, cut_demonstrations=())
 
     def as_data(self, text: str) -> str:
         """Break up whatever in a text could be read as template or control token.

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from instructclf.exceptions import InvalidTemplateError
+from instructclf.prompts.parts import Role
 
 _PLACEHOLDER = re.compile(r"\{(instruction|input|response)\}")
 
@@ -124,12 +125,49 @@ class PromptTemplate:
         before, after : str
             The two parts, the same for every input.
         """
+        before = self.pieces(instruction, demonstrations)
+        return "".join(text for _, text in before), self.cue
+
+    def pieces(
+        self, instruction: str, demonstrations: Sequence[tuple[str, str]] = ()
+    ) -> list[tuple[Role, str]]:
+        """Return what stands before an input, piece by piece.
+
+        Parameters
+        ----------
+        instruction : str
+            The task.
+        demonstrations : sequence of (str, str), default=()
+            Solved examples, pairs of an input and its response, in the order of the prompt.
+
+        Returns
+        -------
+        list of (str, str)
+            The role of each piece, and its text.
+        """
         head, before_input, cue = self._segments
         solved_cue = cue if self.demonstration_cue is None else self.demonstration_cue
         separator = self.demonstration_separator
         separator = before_input if separator is None else separator
-        solved = [part for x, y in demonstrations for part in (x, solved_cue, y, separator)]
-        return "".join([head, instruction, before_input, *solved]), cue
+        pieces: list[tuple[Role, str]] = [
+            ("template", head),
+            ("instruction", instruction),
+            ("template", before_input),
+        ]
+        for text, response in demonstrations:
+            solved: list[tuple[Role, str]] = [
+                ("shot", text),
+                ("template", solved_cue),
+                ("answer", response),
+                ("template", separator),
+            ]
+            pieces += solved
+        return pieces
+
+    @property
+    def cue(self) -> str:
+        """What stands between an input and its response."""
+        return self._segments[2]
 
     @property
     def _segments(self) -> list[str]:
