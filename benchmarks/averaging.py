@@ -42,7 +42,7 @@ def _compare(scores: SeedScores, size: int) -> dict[str, Any]:
     singles = scores.scores
     pairs = disjoint_accuracies(matrix, truth, size)
     gain = float(pairs.mean() - singles.mean())
-    half = _half_width(matrix, truth, singles, size, gain)
+    half = _half_width(matrix, truth, singles, size)
     return {
         "n_averaged": size,
         "single_accuracy": float(singles.mean()),
@@ -50,8 +50,8 @@ def _compare(scores: SeedScores, size: int) -> dict[str, Any]:
         "accuracy": float(pairs.mean()),
         "std": spread(pairs),
         "difference": gain,
-        "low": gain - half,
-        "high": gain + half,
+        "low": None if half is None else gain - half,
+        "high": None if half is None else gain + half,
     }
 
 
@@ -76,16 +76,14 @@ def _half_width(
     truth: NDArray[np.intp],
     singles: NDArray[np.float64],
     size: int,
-    gain: float,
-) -> float:
+) -> float | None:
     """Return half the jackknife interval of a gain: every seed left out once."""
     n_seeds = len(matrix)
     if 2 * size > n_seeds - 1:
         size = (n_seeds - 1) // 2  # one seed less leaves no two averages of this size
     if size < 2:
-        return float("nan")
+        return None
     left = [np.delete(np.arange(n_seeds), seed) for seed in range(n_seeds)]
     gains = [disjoint_accuracies(matrix[k], truth, size).mean() - singles[k].mean() for k in left]
-    centre = np.mean(gains) if gains else gain
-    variance = (n_seeds - 1) / n_seeds * float(np.sum((np.array(gains) - centre) ** 2))
+    variance = (n_seeds - 1) ** 2 / n_seeds * float(np.var(gains, ddof=1))
     return float(stdtrit(n_seeds - 1, 0.975)) * variance**0.5

@@ -191,7 +191,7 @@ def run(cells: Sequence[Cell], options: argparse.Namespace) -> None:
             line = run_one(cell, read_rows(cell.task, options.data, options.limit_test), seed)
             line["environment"] = where
             lines.append(cell.name, line)
-            found = line.get("failed") or f"{line.get('accuracy', float('nan')):.4f}"
+            found = line.get("failed") or line.get("accuracy", "measured")
             print(f"{cell.name} {seed}: {found}, {time.perf_counter() - started:.0f} s", flush=True)
 
 
@@ -391,7 +391,9 @@ class Results:
             "low": found.interval.low,
             "high": found.interval.high,
             "p": found.p_value,
-            "n_seeds": one["scores"].n_seeds,
+            "before": other["scores"].mean,
+            "after": one["scores"].mean,
+            "n_seeds": max(one["scores"].n_seeds, other["scores"].n_seeds),
         }
 
     def _common(self, name: str, base: str) -> tuple[dict[str, Any], dict[str, Any]]:

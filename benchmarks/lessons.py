@@ -209,7 +209,8 @@ def _tuning(make: _Maker) -> Iterator[Cell]:
     for lesson, grid in ablations.items():
         for parameter, values in grid.items():
             if not has_parameter(parameter):
-                print(f"Left out: this version has no parameter {parameter!r}.")
+                if make.task.name == LESSON_TASKS[0]:  # once is enough
+                    print(f"Left out: this version has no parameter {parameter!r}.")
                 continue
             default = make.tuned().get_params()[parameter]
             for value in values:

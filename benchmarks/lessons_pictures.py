@@ -32,24 +32,26 @@ def draw(record: dict[str, Any], path: Path) -> None:
         "speed": ("Texts per second, one core", _speed),
         "averages": ("Standard deviation over seeds", _averages),
         "template": ("Bare text minus Alpaca", _differences("template")),
+        "definitions": ("Without definitions minus with", _differences("definitions")),
         "balance": ("Other draws minus balanced", _differences("balance")),
         "samplers": ("Samplers minus balanced", _differences("samplers")),
-        "definitions": ("Without definitions minus with", _differences("definitions")),
     }
     has = {name.split("/")[0] for name in record["differences"]}
     has |= {"speed"} if any(n.startswith("speed/") for n in record["cells"]) else set()
     has |= {"averages"} if any(record["averages"].values()) else set()
-    chosen = [panel for name, panel in panels.items() if name in has]
+    chosen = [name for name in panels if name in has]
     if not chosen:
         return
     n_columns = min(2, len(chosen))
-    n_rows = -(-len(chosen) // n_columns)
+    pairs = [chosen[i : i + n_columns] for i in range(0, len(chosen), n_columns)]
+    heights = [max(_height(record, name) for name in pair) for pair in pairs]
     with plt.style.context(["default", _STYLE]):
         figure, axes = plt.subplots(
-            n_rows, n_columns, figsize=(4.2 * n_columns, 3.1 * n_rows), layout="constrained",
-            squeeze=False,
+            len(pairs), n_columns, figsize=(4.2 * n_columns, sum(heights) + 0.3),
+            layout="constrained", squeeze=False, height_ratios=heights,
         )  # fmt: skip
-        for ax, (title, fill) in zip(axes.flat, chosen, strict=False):
+        for ax, name in zip(axes.flat, chosen, strict=False):
+            title, fill = panels[name]
             fill(ax, record)
             ax.set_title(title, loc="left")
         for ax in axes.flat[len(chosen) :]:
@@ -58,6 +60,12 @@ def draw(record: dict[str, Any], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=110, metadata={"Software": None})
         plt.close(figure)
+
+
+def _height(record: dict[str, Any], lesson: str) -> float:
+    """Return inches that leave each line of a panel room."""
+    places = {(variant, task) for task, _, variant in of_lesson(record, lesson)}
+    return max(2.5, 1 + 0.21 * len(places))
 
 
 def _legend(figure: Any) -> None:
@@ -79,7 +87,8 @@ def _differences(lesson: str) -> Callable[[Any, dict[str, Any]], None]:
             own = record["differences"].get(f"{lesson}/{task}/{classifier}-{variant}")
             if own is None:
                 continue
-            y = places.index((variant, task)) + 0.22 * (kinds.index(classifier) - 1)
+            beside = kinds.index(classifier) - (len(kinds) - 1) / 2
+            y = places.index((variant, task)) + 0.22 * beside
             low, middle, high = (100 * own[key] for key in ("low", "difference", "high"))
             ax.hlines(y, low, high, color=COLOURS[classifier], linewidth=1.4)
             ax.plot(middle, y, _MARKERS[classifier], color=COLOURS[classifier], markersize=4)
@@ -108,6 +117,9 @@ def _speed(ax: Any, record: dict[str, Any]) -> None:
                     markerfacecolor=colour, markeredgecolor=COLOURS[variant],
                 )  # fmt: skip
     ax.set_xscale("log")
+    plain = [n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500) if _within(n, ax.get_xlim())]
+    ax.set_xticks(plain, labels=map(str, plain))
+    ax.set_xticks([], minor=True)
     ax.set_yticks(range(len(named)), labels=[_short(task) for task in named])
     ax.set_ylim(len(named) - 0.5, -0.5)
     ax.set_xlabel("hollow: without the shared prefix")
@@ -115,26 +127,27 @@ def _speed(ax: Any, record: dict[str, Any]) -> None:
     ax.tick_params(axis="y", length=0)
 
 
+def _within(value: float, limits: tuple[float, float]) -> bool:
+    return limits[0] <= value <= limits[1]
+
+
 def _averages(ax: Any, record: dict[str, Any]) -> None:
-    """Draw the spread over the number of seeds averaged."""
+    """Draw the spread over the number of seeds averaged: each task, and their mean."""
+    curves: dict[str, list[tuple[list[int], list[float]]]] = {}
     for name, found in record["averages"].items():
-        if not found:
-            continue
-        _, task, classifier = name.split("/")
-        sizes = [1, *(own["n_averaged"] for own in found)]
-        spreads = [100 * found[0]["single_std"], *(100 * own["std"] for own in found)]
-        ax.plot(
-            sizes, spreads, marker=_MARKERS[classifier], color=COLOURS[classifier], markersize=4,
-            linewidth=1,
-        )  # fmt: skip
-        ax.annotate(
-            _short(task), (sizes[-1], spreads[-1]), xytext=(4, 0), textcoords="offset points",
-            fontsize=7, color=COLOURS[classifier], va="center",
-        )  # fmt: skip
-        ax.set_xticks(sizes)
+        if found:
+            sizes = [1, *(own["n_averaged"] for own in found)]
+            spreads = [100 * found[0]["single_std"], *(100 * own["std"] for own in found)]
+            curves.setdefault(name.split("/")[2], []).append((sizes, spreads))
+    for classifier, own in curves.items():
+        for sizes, spreads in own:
+            ax.plot(sizes, spreads, color=COLOURS[classifier], linewidth=0.8, alpha=0.45)
+        shared = min((sizes for sizes, _ in own), key=len)
+        means = [sum(s[i] for _, s in own) / len(own) for i in range(len(shared))]
+        ax.plot(shared, means, marker=_MARKERS[classifier], color=COLOURS[classifier], linewidth=2)
+        ax.set_xticks(shared)
     ax.set_ylim(bottom=0)
-    ax.margins(x=0.18)
-    ax.set_xlabel("seeds averaged")
+    ax.set_xlabel("seeds averaged (bold: mean of tasks)")
     ax.set_ylabel("percentage points")
     ax.grid(visible=True, axis="y", alpha=0.25)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from bundled_model_tables import cell_of, number_of, outcome, span
 from cells import Results
 from lessons_speed import PROMPTED, TUNED, WHOLE
 from tables import Table, number, small, times
+
+from instructclf.evaluation.intervals import t_interval
 
 CLASSIFIERS = {"tuned": "tuning", "prompted": "prompting", "zero": "zero-shot"}
 TITLES = {
@@ -114,8 +116,8 @@ def _against_base(record: dict[str, Any], lesson: str) -> list[Table]:
                 TITLES[lesson].get(variant, variant),
                 task,
                 CLASSIFIERS[classifier],
-                number_of(record["cells"][base_of(name)]["accuracy"]),
-                number_of(record["cells"][name]["accuracy"]),
+                number_of(own["before"]),
+                number_of(own["after"]),
                 points(own),
                 _VERDICTS[outcome(own)],
             )
@@ -130,8 +132,11 @@ def _against_base(record: dict[str, Any], lesson: str) -> list[Table]:
 
 def points(difference: dict[str, Any]) -> str:
     """Return a difference in percentage points with its interval."""
+    middle = f"{100 * difference['difference']:+.1f}"
+    if difference["low"] is None:  # too few seeds to tell
+        return middle
     low, high = (f"{100 * difference[key]:+.1f}" for key in ("low", "high"))
-    return f"{100 * difference['difference']:+.1f} [{low}, {high}]"
+    return f"{middle} [{low}, {high}]"
 
 
 def _tests(record: dict[str, Any], lesson: str) -> str:
@@ -156,17 +161,15 @@ def _speed(record: dict[str, Any]) -> list[Table]:
     for name, own in record["cells"].items():
         if not name.startswith("speed/") or "lines" not in own:
             continue
-        mean = speeds(own)
-        first = mean[TUNED]["cpu_s_per_text"]
-        for variant, found in mean.items():
+        for variant, found in speeds(own).items():
             rows.append(
                 (
                     name.split("/")[1],
                     _SPEED_NAMES[variant],
                     number(found.get("fit_cpu_s")),
                     number(1 / found["cpu_s_per_text"]),
-                    times(found["cpu_s_per_text"] / first),
-                    interval(found["cpu_s_per_text_ratio"]),
+                    times(found["ratio"]),
+                    found["ratio_interval"],
                     small(found.get("largest_difference")),
                 )
             )
@@ -189,23 +192,23 @@ _SPEED_NAMES = {
 
 
 def speeds(own: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return means over rounds by variant, and the interval of the ratio to tuning."""
+    """Return means over rounds by variant, and the ratio to tuning, paired by round."""
     lines = [line["timings"] for line in own["lines"]]
     found: dict[str, dict[str, Any]] = {}
     for variant in _SPEED_NAMES:
-        keys = lines[0][variant]
-        found[variant] = {k: float(np.mean([line[variant][k] for line in lines])) for k in keys}
-        ratios = [line[variant]["cpu_s_per_text"] / line[TUNED]["cpu_s_per_text"] for line in lines]
-        found[variant]["cpu_s_per_text_ratio"] = ratios
+        every = [line[variant] for line in lines]
+        mean = {key: float(np.mean([one[key] for one in every])) for key in every[0]}
+        if "largest_difference" in mean:
+            mean["largest_difference"] = max(one["largest_difference"] for one in every)
+        own_s = np.array([one["cpu_s_per_text"] for one in every])
+        ratios = np.log(own_s / [line[TUNED]["cpu_s_per_text"] for line in lines])
+        low, high = np.exp(t_interval(ratios))
+        is_known = variant != TUNED and len(lines) > 1
+        found[variant] = mean | {
+            "ratio": float(np.exp(ratios.mean())),
+            "ratio_interval": f"{number(low)} to {number(high)}" if is_known else "",
+        }
     return found
-
-
-def interval(values: Sequence[float]) -> str:
-    """Return Student's interval of a mean."""
-    from instructclf.evaluation.intervals import t_interval  # noqa: PLC0415
-
-    low, high = t_interval(values)
-    return f"{number(low)} to {number(high)}" if np.isfinite(low) else "—"
 
 
 # Averages of seeds
