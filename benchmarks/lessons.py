@@ -1,0 +1,261 @@
+"""The lessons of the reference experiment and our defaults, measured on the bundled model.
+
+    python benchmarks/lessons.py --plan                    how long it would take
+    python benchmarks/lessons.py --limit-test 1000         everything
+    python benchmarks/lessons.py --limit-test 1000 --cells 'base/*' --cells 'template/*'
+    python benchmarks/lessons.py --table                   tables and picture of what is there
+
+Cells are called lesson/task/classifier-variant. Every classifier learns from sixteen rows, the
+same under the same seed unless the lesson is about how they are drawn; ``base`` has the settings
+that all others differ from in one thing. A run leaves a line in ``--out`` and is not repeated;
+``results/lessons-*.md``, ``results/lessons.json`` and ``docs/pictures/lessons.png`` are made of
+those lines, whatever the options they ran with.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from approaches import MAX_EPOCHS, has_parameter, prompting, tuning
+from cells import Cell, Results, add_options, prepare_process, run, select
+from lessons_parts import (
+    RecalibratedPrompting,
+    SkewedSampler,
+    ZeroShotSampler,
+)
+from lessons_pictures import draw
+from lessons_speed import measure_speed
+from lessons_tables import summarise, tabulate
+from tables import circumstances, load_record, markdown, save_page, save_record
+from tasks import AMAZON, TASKS, Rows, Task, available, read_rows
+
+from instructclf import PromptTemplate
+from instructclf.sampling import FacilityLocationSampler, KMeansSampler, VoteKSampler
+
+NAME = "lessons"
+LESSON_TASKS = (AMAZON, "cr", "sst2", "emotion")
+SHOTS = 16
+PICTURE = Path(__file__).parents[1] / "docs" / "pictures" / "lessons.png"
+BARE = PromptTemplate("{instruction}\n\n{input}\n{response}")
+"""Nothing around instruction, text and answer but line breaks."""
+CALIBRATIONS = ("auto", None, "contextual", "domain", "batch")
+N_AVERAGED = 5
+_ORDER = (
+    "base", "speed", "template", "balance", "definitions", "words", "calibration", "samplers",
+    "loss", "rate", "rank", "order", "seeds",
+)  # fmt: skip
+
+
+def main() -> None:
+    """Measure and write tables, or one of these."""
+    options = _parse()
+    prepare_process(options)
+    names = available(LESSON_TASKS, options.data)
+    cells = [cell for name in names for cell in cells_of(TASKS[name], options)]
+    cells = select(sorted(cells, key=lambda cell: _ORDER.index(_lesson(cell))), options.cells)
+    if not options.table:
+        run(cells, options)
+    if not options.plan:
+        write(cells, options)
+
+
+def write(cells: list[Cell], options: argparse.Namespace) -> None:
+    """Write the record, a page of tables for each lesson, and the picture."""
+    results = Results.read(cells, options)
+    if not results.lines:
+        print("Nothing has run yet.")
+        return
+    save_record(summarise(results), NAME, options.results)
+    record = load_record(NAME, options.results)
+    for lesson, tables in tabulate(record).items():
+        text = "\n".join(markdown(table) for table in tables)
+        save_page(text, f"{NAME}-{lesson}", options.results)
+        print(text)
+    save_page(circumstances(record["environment"]), f"{NAME}-circumstances", options.results)
+    draw(record, options.picture)
+
+
+def _lesson(cell: Cell) -> str:
+    return cell.name.split("/")[0]
+
+
+# Cells
+
+
+class _Maker:
+    """Makes the cells of one task."""
+
+    def __init__(self, task: Task, rows: Rows, options: argparse.Namespace) -> None:
+        self.task, self.rows, self.options = task, rows, options
+        self.tuned = partial(tuning, task, rows, options.model)
+        self.prompted = partial(prompting, task, rows, options.model, n_shots=None)
+        self.zero = partial(prompting, task, rows, options.model, n_shots=0, calibration=None)
+
+    def cell(self, lesson: str, variant: str, estimator: Any, **more: Any) -> Cell:
+        """Return a cell of sixteen rows for each seed."""
+        given: dict[str, Any] = {"n_rows": SHOTS, "n_seeds": self.options.seeds}
+        name = f"{lesson}/{self.task.name}/{variant}"
+        repeats = getattr(estimator, "n_seeds", 1)
+        expected = repeats * self._expected(variant.partition("-")[0])
+        given["expected_s"] = expected
+        return Cell(name, self.task.name, estimator, **(given | more))
+
+    def each(self, lesson: str, variant: str, *, zero: bool = False, **changes: Any) -> list[Cell]:
+        """Return cells of both classifiers, and of a prompt without shots, changed in one thing."""
+        found = [
+            self.cell(lesson, f"tuned-{variant}", self.tuned(**changes)),
+            self.cell(lesson, f"prompted-{variant}", self.prompted(**changes)),
+        ]
+        if zero:
+            found.append(
+                self.cell(lesson, f"zero-{variant}", self.zero(**changes), n_rows=0, n_seeds=1)
+            )
+        return found
+
+    def drawn(self, lesson: str, variant: str, sampler: Any) -> list[Cell]:
+        """Return cells of both classifiers, unchanged, on rows drawn in another way."""
+        return [
+            self.cell(lesson, f"tuned-{variant}", self.tuned(), sampler=sampler),
+            self.cell(lesson, f"prompted-{variant}", self.prompted(), sampler=sampler),
+        ]
+
+    def _expected(self, classifier: str) -> float:
+        rates, n_test = self.task.rates, len(self.rows.split.X_test)
+        if classifier == "tuned":
+            return SHOTS * MAX_EPOCHS / 2 * rates.row_pass + n_test * rates.text
+        return n_test * (rates.text if classifier == "zero" else rates.shot_text) + 4
+
+
+def cells_of(task: Task, options: argparse.Namespace) -> Iterator[Cell]:
+    """Yield all cells of a task."""
+    make = _Maker(task, read_rows(task.name, options.data, options.limit_test), options)
+    yield from _base(make)
+    yield _speed(make)
+    yield from make.each("template", "bare", zero=True, template=BARE)
+    yield from make.drawn("balance", "random", "random")
+    yield from make.drawn("balance", "skewed", SkewedSampler())
+    yield from make.each("definitions", "off", zero=True, label_definitions=None)
+    for name, words in other_words(make.rows.labels).items():
+        yield from make.each("words", name, zero=True, verbalizer=words)
+    yield from make.each("order", "random", label_order="random")
+    yield from _calibrations(make)
+    yield from _samplers(make)
+    yield from _tuning(make)
+    yield from _averages(make)
+
+
+def _base(make: _Maker) -> Iterator[Cell]:
+    kept = {"n_seeds": max(make.options.seeds, make.options.average_seeds)}
+    kept["keeps_probabilities"] = True
+    yield make.cell("base", "tuned", make.tuned(), **kept)
+    yield make.cell("base", "prompted", make.prompted(), **kept)
+    yield make.cell("base", "zero", make.zero(), n_rows=0, n_seeds=1)
+
+
+def _speed(make: _Maker) -> Cell:
+    options = make.options
+    return Cell(
+        f"speed/{make.task.name}/seconds",
+        make.task.name,
+        None,
+        SHOTS,
+        options.seeds,
+        expected_s=options.speed_texts * make.task.rates.shot_text * 5,
+        measure=partial(measure_speed, make.task, model=options.model, n_texts=options.speed_texts),
+        model=options.model,
+    )
+
+
+def _calibrations(make: _Maker) -> Iterator[Cell]:
+    """Yield calibrations with sixteen labelled rows in all, and with others beside the shots."""
+    for calibration in CALIBRATIONS:
+        name = calibration or "none"
+        again = {} if calibration == CALIBRATIONS[0] else {"expected_s": 6.0}  # scores are known
+        few = RecalibratedPrompting(make.prompted(calibration=calibration))
+        yield make.cell("calibration", f"prompted-few-{name}", few, **again)
+        many = RecalibratedPrompting(make.prompted(n_shots=SHOTS, calibration=calibration))
+        yield make.cell("calibration", f"prompted-many-{name}", many, n_rows=None, **again)
+    for calibration in ("auto", None):
+        estimator = make.tuned(n_shots=SHOTS, calibration=calibration)
+        name = f"tuned-many-{calibration or 'none'}"
+        yield make.cell("calibration", name, estimator, n_rows=None)
+
+
+def _samplers(make: _Maker) -> Iterator[Cell]:
+    n_clusters = max(1, SHOTS // len(make.rows.labels))
+    zero = make.zero()
+    samplers = {
+        "kmeans": KMeansSampler(n_clusters=n_clusters),
+        "facility_location": FacilityLocationSampler(),
+        "vote_k": VoteKSampler(),
+        "uncertain": ZeroShotSampler(zero, "uncertain"),
+        "certain": ZeroShotSampler(zero, "certain"),
+    }
+    for name, sampler in samplers.items():
+        yield from make.drawn("samplers", name, sampler)
+
+
+def _tuning(make: _Maker) -> Iterator[Cell]:
+    """Yield the parameters of tuning, one after the other."""
+    ablations: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+        "loss": {"loss": ("lm", "label", "lm+label")},
+        "rate": {"learning_rate": (5e-5, 5e-4, 1e-3)},
+        "rank": {"lora_rank": (4, 64)},
+    }
+    for lesson, grid in ablations.items():
+        for parameter, values in grid.items():
+            if not has_parameter(parameter):
+                if make.task.name == LESSON_TASKS[0]:  # once is enough
+                    print(f"Left out: this version has no parameter {parameter!r}.")
+                continue
+            default = make.tuned().get_params()[parameter]
+            for value in values:
+                if value != default:
+                    estimator = make.tuned(**{parameter: value})
+                    yield make.cell(lesson, f"tuned-{value}", estimator)
+
+
+def _averages(make: _Maker) -> Iterator[Cell]:
+    """Yield averages over seeds inside a classifier, which all have the same sixteen rows."""
+    given = {"n_seeds": N_AVERAGED}
+    prompted = make.prompted(**given, n_shots=SHOTS)  # a number, so that each seed orders them
+    yield make.cell("seeds", f"prompted-{N_AVERAGED}", prompted)
+    yield make.cell("seeds", f"tuned-{N_AVERAGED}", make.tuned(**given))
+    adapters = make.tuned(**given, seed_average="adapter")
+    yield make.cell("seeds", f"tuned-{N_AVERAGED}-adapter", adapters)
+
+
+def other_words(labels: list[str]) -> dict[str, dict[str, Any]]:
+    """Return other words to answer with: of the same meaning, several of it, and of none."""
+    letters = {label: "ABCDEFGHIJ"[i] for i, label in enumerate(sorted(labels))}
+    if set(labels) == {"negative", "positive"}:
+        other = {"negative": "bad", "positive": "good"}
+        several = {"negative": ["negative", "bad"], "positive": ["positive", "good"]}
+    else:
+        other = dict(zip(sorted(labels), _ADJECTIVES, strict=True))
+        several = {label: [label, word] for label, word in other.items()}
+    return {"other": other, "several": several, "letters": letters}
+
+
+_ADJECTIVES = ("angry", "afraid", "happy", "loving", "sad", "surprised")
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_options(parser, name=NAME, seeds=10)
+    parser.add_argument(
+        "--average-seeds", type=int, default=20, help="seeds of base, whose averages are compared"
+    )
+    parser.add_argument("--speed-texts", type=int, default=100, help="texts whose time is taken")
+    parser.add_argument("--picture", type=Path, default=PICTURE)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,305 @@
+"""The record of ``lessons.py`` → tables for each lesson."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from averaging import compare_averages
+from bundled_model_tables import cell_of, number_of, outcome, span
+from cells import Results
+from lessons_speed import PROMPTED, TUNED, WHOLE
+from tables import Table, number, small, times
+
+from instructclf.evaluation.intervals import t_interval
+
+CLASSIFIERS = {"tuned": "tuning", "prompted": "prompting", "zero": "zero-shot"}
+TITLES = {
+    "template": {"bare": "bare text"},
+    "balance": {"random": "random rows", "skewed": "skewed rows"},
+    "definitions": {"off": "no definitions"},
+    "samplers": {
+        "kmeans": "k-means",
+        "facility_location": "facility location",
+        "vote_k": "vote-k",
+        "uncertain": "uncertainty",
+        "certain": "certainty",
+    },
+    "words": {"other": "other words", "several": "several words", "letters": "letters"},
+    "order": {"random": "random order"},
+    "loss": {},
+    "rate": {},
+    "rank": {},
+    "seeds": {"5": "5 seeds", "5-adapter": "5 seeds, one adapter"},
+}
+"""What a variant is called, for the lessons that hold variants against ``base``."""
+_CAPTIONS = {
+    "template": "Bare text minus the Alpaca template",
+    "balance": "Other draws minus balanced rows",
+    "definitions": "Without definitions minus with them",
+    "samplers": "Each sampler minus balanced rows drawn at random",
+    "words": "Other label words minus the label names",
+    "order": "Labels stated in random order minus sorted",
+    "loss": "Other losses minus the default",
+    "rate": "Other learning rates minus the default",
+    "rank": "Other ranks minus the default",
+    "seeds": "An average over seeds, all on the same sixteen rows, minus one seed",
+}
+_VERDICTS = {"win": "better", "tie": "no difference seen", "loss": "worse"}
+
+
+def summarise(results: Results) -> dict[str, Any]:
+    """Return the record: figures, differences from ``base``, and what averages over seeds give."""
+    record = results.record()
+    pairs = {name: results.difference(name, base_of(name)) for name in results.scores}
+    record["differences"] = {name: found for name, found in pairs.items() if found}
+    record["averages"] = {
+        name: compare_averages(scores)
+        for name, scores in results.scores.items()
+        if scores.log_probabilities is not None
+    }
+    return record
+
+
+def base_of(name: str) -> str:
+    """Return the cell that a cell is held against."""
+    lesson, task, variant = name.split("/")
+    if lesson == "calibration":
+        return f"{lesson}/{task}/{'-'.join(variant.split('-')[:2])}-none"
+    return f"base/{task}/{variant.partition('-')[0]}"
+
+
+def tabulate(record: dict[str, Any]) -> dict[str, list[Table]]:
+    """Return the tables of each lesson that has run."""
+    found = {
+        "base": [_base(record)],
+        "speed": _speed(record),
+        "seeds": [*_averages(record), *_against_base(record, "seeds")],
+        "calibration": _calibration(record),
+    }
+    for lesson in TITLES.keys() - {"seeds"}:
+        found[lesson] = _against_base(record, lesson)
+    return {lesson: tables for lesson, tables in found.items() if any(t.rows for t in tables)}
+
+
+def of_lesson(record: dict[str, Any], lesson: str) -> list[tuple[str, str, str]]:
+    """Return task, classifier and variant of the cells of a lesson that have scores."""
+    found = []
+    for name, own in record["cells"].items():
+        first, task, variant = name.split("/")
+        if first == lesson and "accuracy" in own:
+            classifier, _, rest = variant.partition("-")
+            found.append((task, classifier, rest))
+    return found
+
+
+def _base(record: dict[str, Any]) -> Table:
+    rows = [
+        (task, CLASSIFIERS[classifier], cell_of(own), number_of(own["std"]), str(len(own["seeds"])))
+        for task, classifier, _ in of_lesson(record, "base")
+        for own in [record["cells"][f"base/{task}/{classifier}"]]
+    ]
+    header = ("task", "classifier", "accuracy", "sd over seeds", "seeds")
+    return Table("What the others are held against", header, rows, (_tests(record, "base"),))
+
+
+def _against_base(record: dict[str, Any], lesson: str) -> list[Table]:
+    rows = []
+    for task, classifier, variant in of_lesson(record, lesson):
+        name = f"{lesson}/{task}/{classifier}-{variant}"
+        own = record["differences"].get(name)
+        if own is None:
+            continue
+        rows.append(
+            (
+                TITLES[lesson].get(variant, variant),
+                task,
+                CLASSIFIERS[classifier],
+                number_of(own["before"]),
+                number_of(own["after"]),
+                points(own),
+                _VERDICTS[outcome(own)],
+            )
+        )
+    rows.sort(key=lambda row: row[0])
+    header = ("", "task", "classifier", "before", "after", "points", "")
+    notes = [_tests(record, lesson)]
+    if failed := _failed(record, lesson):
+        notes.append(f"Could not run: {failed}.")
+    return [Table(_CAPTIONS[lesson], header, rows, notes)]
+
+
+def points(difference: dict[str, Any]) -> str:
+    """Return a difference in percentage points with its interval."""
+    middle = f"{100 * difference['difference']:+.1f}"
+    if difference["low"] is None:  # too few seeds to tell
+        return middle
+    low, high = (f"{100 * difference[key]:+.1f}" for key in ("low", "high"))
+    return f"{middle} [{low}, {high}]"
+
+
+def _tests(record: dict[str, Any], lesson: str) -> str:
+    own = [c for n, c in record["cells"].items() if n.startswith(f"{lesson}/") and "n_test" in c]
+    n_tests, n_seeds = (c["n_test"] for c in own), (len(c["seeds"]) for c in own)
+    return (
+        f"{span(n_tests)} test texts, {span(n_seeds)} seed(s); 95% intervals over both, or over "
+        "texts alone where there is one seed. They are not adjusted for their number."
+    )
+
+
+def _failed(record: dict[str, Any], lesson: str) -> str:
+    cells = record["cells"].items()
+    return "; ".join(n for n, own in cells if n.startswith(f"{lesson}/") and "failed" in own)
+
+
+# Speed
+
+
+def _speed(record: dict[str, Any]) -> list[Table]:
+    rows = []
+    for name, own in record["cells"].items():
+        if not name.startswith("speed/") or "lines" not in own:
+            continue
+        for variant, found in speeds(own).items():
+            rows.append(
+                (
+                    name.split("/")[1],
+                    _SPEED_NAMES[variant],
+                    number(found.get("fit_cpu_s")),
+                    number(1 / found["cpu_s_per_text"]),
+                    times(found["ratio"]),
+                    found["ratio_interval"],
+                    small(found.get("largest_difference")),
+                )
+            )
+    header = ("task", "", "fit seconds", "texts per second", "time over tuning", "95% interval",
+              "largest difference")  # fmt: skip
+    note = (
+        "CPU seconds on one thread, calibration off, each round other rows and another order. "
+        "Whole prompts: padded batches at the fastest of three sizes, logits at the labels only. "
+        "The last column is that of log-likelihoods from those of the shared prefix."
+    )
+    return [Table("Seconds of tuning and prompting with 16 rows", header, rows, (note,))]
+
+
+_SPEED_NAMES = {
+    TUNED: "tuning",
+    PROMPTED: "prompting",
+    f"{TUNED}, {WHOLE}": "tuning, no shared prefix",
+    f"{PROMPTED}, {WHOLE}": "prompting, no shared prefix",
+}
+
+
+def speeds(own: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return means over rounds by variant, and the ratio to tuning, paired by round."""
+    lines = [line["timings"] for line in own["lines"]]
+    found: dict[str, dict[str, Any]] = {}
+    for variant in _SPEED_NAMES:
+        every = [line[variant] for line in lines]
+        mean = {key: float(np.mean([one[key] for one in every])) for key in every[0]}
+        if "largest_difference" in mean:
+            mean["largest_difference"] = max(one["largest_difference"] for one in every)
+        own_s = np.array([one["cpu_s_per_text"] for one in every])
+        ratios = np.log(own_s / [line[TUNED]["cpu_s_per_text"] for line in lines])
+        low, high = np.exp(t_interval(ratios))
+        is_known = variant != TUNED and len(lines) > 1
+        found[variant] = mean | {
+            "ratio": float(np.exp(ratios.mean())),
+            "ratio_interval": f"{number(low)} to {number(high)}" if is_known else "",
+        }
+    return found
+
+
+# Averages of seeds
+
+
+def _averages(record: dict[str, Any]) -> list[Table]:
+    rows = []
+    for name, found in record["averages"].items():
+        _, task, classifier = name.split("/")
+        rows += [
+            (
+                task,
+                CLASSIFIERS[classifier],
+                str(own["n_averaged"]),
+                number_of(own["single_accuracy"]),
+                number_of(own["accuracy"]),
+                points(own),
+                f"{100 * own['single_std']:.2f}",
+                f"{100 * own['std']:.2f}",
+            )
+            for own in found
+        ]
+    header = ("task", "classifier", "seeds averaged", "one seed", "average", "points",
+              "sd of one seed", "sd of the average")  # fmt: skip
+    note = (
+        "Means of log-probabilities over seeds that each drew sixteen rows of their own, so an "
+        "average has met more labels than one seed. Standard deviations in points, from pairs of "
+        "averages that have no seed in common. Intervals are over seeds (jackknife)."
+    )
+    return [Table("Averages over seeds with other rows", header, rows, (note,))]
+
+
+# Calibration
+
+
+def _calibration(record: dict[str, Any]) -> list[Table]:
+    cells = record["cells"]
+    rows = []
+    for task, classifier, variant in of_lesson(record, "calibration"):
+        name = f"calibration/{task}/{classifier}-{variant}"
+        setting, _, calibration = variant.partition("-")
+        own = record["differences"].get(name)
+        rows.append(
+            (
+                f"{CLASSIFIERS[classifier]}, {_SETTINGS[setting]}",
+                task,
+                calibration,
+                number_of(cells[name]["accuracy"]),
+                points(own) if own and calibration != "none" else "",
+                number_of(cells[name]["calibration_error"]),
+                number(cells[name]["log_loss"]),
+            )
+        )
+    rows.sort(key=lambda row: (row[0], row[1]))
+    header = ("", "task", "calibration", "accuracy", "points over none", "calibration error",
+              "log loss")  # fmt: skip
+    tests = _tests(record, "calibration")
+    return [
+        Table("Calibrations", header, rows, (tests,)),
+        Table(
+            'Target: `calibration="auto"` against none',
+            ("", "median ratio of calibration errors", "≤ 0.5", "worst change of accuracy",
+             "≥ -0.5 points"),
+            list(_targets(record)),
+        ),
+    ]  # fmt: skip
+
+
+_SETTINGS = {"few": "16 labelled rows in all", "many": "16 shots, others to calibrate on"}
+
+
+def _targets(record: dict[str, Any]) -> Iterable[tuple[str, ...]]:
+    cells = record["cells"]
+    for setting in ("prompted-few", "prompted-many", "tuned-many"):
+        ratios, changes = [], []
+        for name, own in cells.items():
+            none = cells.get(base_of(name)) if name.startswith("calibration/") else None
+            if none and name.endswith(f"{setting}-auto") and "accuracy" in own:
+                ratios.append(own["calibration_error"] / none["calibration_error"])
+                changes.append(100 * (own["accuracy"] - none["accuracy"]))
+        if ratios:
+            classifier, _, rows = setting.partition("-")
+            ratio, worst = float(np.median(ratios)), min(changes)
+            yield (
+                f"{CLASSIFIERS[classifier]}, {_SETTINGS[rows]}, {len(ratios)} task(s)",
+                number(ratio),
+                _met(ratio <= 0.5),
+                f"{worst:+.1f} points",
+                _met(worst >= -0.5),
+            )
+
+
+def _met(is_met: bool) -> str:  # noqa: FBT001
+    return "met" if is_met else "**missed**"
