@@ -44,7 +44,7 @@ def log_probabilities(model, encoder, tokenizer, text, words, *, end):
 
 def naive_loss(model, encoder, tokenizer, row, *, loss):
     text, label = row
-    words = encoder.label_words
+    words = encoder.verbalizer.answers
     scores = torch.stack(
         [
             log_probabilities(
@@ -86,7 +86,9 @@ def test_gradients_are_those_of_the_loss_as_it_is_defined(words, loss, tokenizer
 def test_each_loss_pays_for_what_it_reads_only(tokenizer):
     """Nodes that go through the model after a prompt, and log-probabilities read off them."""
     encoder = make_encoder(tokenizer, ["very negative", "very positive", "so so"])
-    n_words = {words: len(tokenizer(" " + words)["input_ids"]) for words in encoder.label_words}
+    n_words = {
+        words: len(tokenizer(" " + words)["input_ids"]) for words in encoder.verbalizer.answers
+    }
     assert all(n > 1 for n in n_words.values())
     tries = {
         loss: make_examples(encoder, ["x"], np.array([1]), loss=loss)[0].prompt.trie

@@ -63,7 +63,7 @@ each_kind = pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 def naive_scores(adapted, tokenizer, encoder, text):
     """Full prompts through PEFT's own model, one label at a time."""
     scores = []
-    for words in encoder.label_words:
+    for words in encoder.verbalizer.answers:
         prompt = tokenizer(encoder.prompt.render(text))["input_ids"]
         whole = tokenizer(encoder.prompt.render(text, words))["input_ids"]
         with torch.no_grad():
