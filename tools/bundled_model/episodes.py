@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 MARK = "\x00"
+GAPS = 0.12
+"""The share of a review's tokens that are left out in every other episode."""
 
 
 @dataclass
@@ -136,7 +138,7 @@ class Composer:
         if symbols and rng.random() < 0.4:
             words.reverse()
         task = pick(rng, wording.POLARITY_TASKS) if rng.random() < 0.5 else self.plain(rng)
-        pools = self.units.pools[PRODUCT if rng.random() < 0.5 else POLAR]
+        pools = self.units.pools[PRODUCT if rng.random() < 0.7 else POLAR]
         return Task(task, words, definitions, pools, (1, 2))
 
     def plain(self, rng: np.random.Generator) -> str | None:
@@ -210,10 +212,16 @@ class Composer:
         share = rng.dirichlet(np.full(len(order), 5.0))
         room = length - len(ids) - len(self.separator_ids) - len(self.cue_ids) - 1
         misses = 0
+        gaps = GAPS if task.senses and rng.random() < 0.5 else 0.0
         while misses < 3:
             label = int(rng.choice(len(share), p=share))
             pool = task.pools[label]
-            text = self.units.text(int(pool[rng.integers(len(pool))]))
+            unit = int(pool[rng.integers(len(pool))])
+            text = self.units.text(unit)
+            if gaps:
+                text = [token for token, draw in zip(text, rng.random(len(text))) if draw > gaps]
+            if task.senses and rng.random() < self.units.doubts[unit]:
+                label = 1 - label  # what the teacher doubts has the other label as often
             answer = self.label_ids(task.words[label])
             need = len(text) + len(answer) + len(self.separator_ids) + len(self.cue_ids)
             if need > room:

@@ -66,12 +66,15 @@ class Run:
         state = torch.load(self.checkpoint, weights_only=False)
         self.optimiser.load(state["optimiser"])
         self.tokens, self.seconds = state["tokens"], state["seconds"]
+        if self.options.anew and not state.get("anew"):
+            self.tokens, self.seconds = 0, 0.0
         LOG.info("resumed at %d tokens", self.tokens)
 
     def save(self) -> None:
         """Write a checkpoint in one move."""
         state = {
             "shape": asdict(self.worker.shape),
+            "anew": self.options.anew,
             "tokens": self.tokens,
             "seconds": self.seconds,
             "optimiser": self.optimiser.state(),
@@ -147,6 +150,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hidden", type=int, default=704)
     parser.add_argument("--tokens", type=float, default=60e6)
     parser.add_argument("--minutes", type=float, default=0.0)
+    parser.add_argument("--anew", action="store_true", help="go on with a schedule of its own")
     parser.add_argument("--micros", type=int, default=2, help="own micro-batches in a step")
     parser.add_argument(
         "--workers", type=int, default=2, help="processes; a run repeats exactly with one only"

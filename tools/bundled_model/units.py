@@ -24,10 +24,12 @@ POLAR, PRODUCT, LEVEL, INTENT, TOPIC = "polarity", "product", "level", "intent",
 REVIEWS = ("imdb", "yelp5", "mr", "sst5")
 PRODUCTS, FILMS = "fdu_unlabelled_tokenised", "imdb_unsup"
 PURCHASES = ("yelp5", PRODUCTS)
-CUTS = {"imdb": 2, "yelp5": 4, "mr": 1, "sst5": 1, PRODUCTS: 4, FILMS: 1}
-SURE = {PRODUCTS: 0.82, FILMS: 0.9}
+CUTS = {"imdb": 4, "yelp5": 6, "mr": 1, "sst5": 1, PRODUCTS: 6, FILMS: 2}
+UNLABELLED = (PRODUCTS, FILMS)
+SURE = 0.6
 DOUBT = 0.2
 Pair = tuple[str, int]
+Cut = tuple[str, int, float]
 
 
 @dataclass
@@ -44,12 +46,15 @@ class Units:
         For each kind, an array of texts for each class.
     names : dict
         For each kind, the names of the classes.
+    doubts : numpy.ndarray
+        For each text, how probable it is that it belongs to the other one of two classes.
     """
 
     ids: np.ndarray
     starts: np.ndarray
     pools: dict[str, list[np.ndarray]] = field(default_factory=dict)
     names: dict[str, list[str]] = field(default_factory=dict)
+    doubts: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
 
     def text(self, index: int) -> list[int]:
         """Return the ids of a text."""
@@ -109,8 +114,8 @@ def fit_teacher(reviews: dict[str, list[Pair]], products: list[str], seed: int =
 
 def cut_reviews(
     reviews: dict[str, list[Pair]], texts: dict[str, list[str]], teacher: Teacher, seed: int = 0
-) -> dict[str, list[Pair]]:
-    """Cut and dress reviews, keeping what the teacher does not contradict or is sure of.
+) -> dict[str, list[Cut]]:
+    """Cut and dress reviews, keeping what the teacher does not contradict or has an opinion on.
 
     Parameters
     ----------
@@ -126,24 +131,24 @@ def cut_reviews(
     Returns
     -------
     dict
-        Reviews with their sentiment, by source.
+        Reviews, their sentiment, and how doubtful it is, by source.
     """
     rng = np.random.default_rng(seed + 1)
-    found: dict[str, list[Pair]] = {}
-    sources = {**reviews, **{name: [(x, -1) for x in texts[name]] for name in SURE}}
+    found: dict[str, list[Cut]] = {}
+    sources = {**reviews, **{name: [(x, -1) for x in texts[name]] for name in UNLABELLED}}
     for name, rows in sources.items():
         cuts = [
             (cut_window(x, target_words(rng), rng), y) for x, y in rows for _ in range(CUTS[name])
         ]
-        cuts = list(dict.fromkeys(cuts)) if name in SURE else cuts
+        cuts = list(dict.fromkeys(cuts)) if name in UNLABELLED else cuts
         positive = teacher.positive([x for x, _ in cuts])
-        sure = SURE.get(name)
+        guessed = name in UNLABELLED
         found[name] = []
         for (text, label), chance in zip(cuts, positive, strict=True):
-            answer = label if sure is None else int(chance > 0.5)
-            agreed = chance if answer else 1 - chance
-            if agreed > (DOUBT if sure is None else sure) and len(text) > 8:
-                found[name].append((dress(text, rng), answer))
+            answer = int(chance > 0.5) if guessed else label
+            agreed = float(chance if answer else 1 - chance)
+            if agreed > (SURE if guessed else DOUBT) and len(text) > 8:
+                found[name].append((dress(text, rng), answer, 1 - agreed if guessed else 0.0))
         LOG.info("%s: %d of %d windows kept", name, len(found[name]), len(cuts))
     return found
 
@@ -178,7 +183,7 @@ def build_units(
     cuts = cut_reviews(reviews, texts, teacher)
     films = [name for name in cuts if name not in PURCHASES]
     groups: dict[str, list[tuple[str, object]]] = {
-        POLAR: [pair for name in (*films, *PURCHASES) for pair in cuts[name]],
+        POLAR: [cut[:2] for name in (*films, *PURCHASES) for cut in cuts[name]],
         LEVEL: [],
     }
     for name in ("sst5", "yelp5"):
@@ -190,6 +195,9 @@ def build_units(
         rows = split_held_out(read_labelled(data, name))[0]
         groups[kind] = [(" ".join(x.split(" ")[:120]), y) for x, y in _filter(rows, keep)]
     units = _encode(groups, tokenizer)
+    doubts = [cut[2] for name in (*films, *PURCHASES) for cut in cuts[name]]
+    units.doubts = np.zeros(len(units.starts) - 1, np.float32)
+    units.doubts[: len(doubts)] = doubts
     first = sum(len(cuts[name]) for name in films)
     units.pools[PRODUCT] = [pool[pool >= first] for pool in units.pools[POLAR]]
     return units
