@@ -69,4 +69,4 @@ def test_parameters_that_both_classifiers_have_are_described_alike():
     differing = {
         name for name in prompting.keys() & tuning.keys() if prompting[name] != tuning[name]
     }
-    assert differing == {"n_shots", "calibration", "random_state"}  # they mean something else
+    assert differing == {"n_shots", "n_seeds", "calibration", "random_state"}  # they mean something else

@@ -43,9 +43,9 @@ class RowsAsTexts:
         X, y = validate_data(self, X, y) if y is not None else (validate_data(self, X), y)
         return super().fit(written_out(X), y)
 
-    def label_log_likelihood(self, X):
+    def _score(self, X):
         estimator_checks.check_is_fitted(self)
-        return super().label_log_likelihood(written_out(validate_data(self, X, reset=False)))
+        return super()._score(written_out(validate_data(self, X, reset=False)))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -219,7 +219,7 @@ class Composer:
             unit = int(pool[rng.integers(len(pool))])
             text = self.units.text(unit)
             if gaps:
-                text = [token for token, draw in zip(text, rng.random(len(text))) if draw > gaps]
+                text = np.array(text)[rng.random(len(text)) > gaps].tolist()
             if task.senses and rng.random() < self.units.doubts[unit]:
                 label = 1 - label  # what the teacher doubts has the other label as often
             answer = self.label_ids(task.words[label])

@@ -78,9 +78,7 @@ class Worker:
         return functional.binary_cross_entropy_with_logits(guess, micro.senses)
 
 
-def _note(
-    micro: Micro, logits: torch.Tensor, losses: torch.Tensor, totals: torch.Tensor
-) -> None:
+def _note(micro: Micro, logits: torch.Tensor, losses: torch.Tensor, totals: torch.Tensor) -> None:
     mark = micro.is_label
     totals[0] = float(losses[~mark].sum())
     totals[1] = float((~mark).sum())
@@ -119,9 +117,7 @@ def start_assistants(options: argparse.Namespace, pool: Pool, first: int) -> lis
     context = multiprocessing.get_context("spawn")
     found = []
     for number in range(1, options.workers):
-        process = context.Process(
-            target=_assist, args=(options, pool, number, first), daemon=True
-        )
+        process = context.Process(target=_assist, args=(options, pool, number, first), daemon=True)
         process.start()
         found.append(process)
     return found

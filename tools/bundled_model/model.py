@@ -63,8 +63,8 @@ class _RMSNorm(torch.autograd.Function):
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """Attend causally, a few hundred queries at a time.
 
-    PyTorch's own operator computes in 64-wide tiles on a CPU; larger matrix products in bfloat16 take
-    half the time, forward and backward.
+    PyTorch's own operator computes in 64-wide tiles on a CPU; larger matrix products in bfloat16
+    take half the time, forward and backward.
 
     Parameters
     ----------

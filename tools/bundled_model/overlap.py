@@ -111,7 +111,8 @@ def count_overlaps(
     Returns
     -------
     dict
-        For each source the number of its texts, ``rows``, and how many of them overlap with each set.
+        For each source the number of its texts, ``rows``, and how many of them overlap with each
+        set.
     """
     found = {}
     for source, members in texts.items():

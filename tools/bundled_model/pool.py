@@ -16,9 +16,9 @@ N_TOTALS = 8
 class Pool:
     """One copy of the weights to read and one sum of gradients to add to.
 
-    Whoever has finished a micro-batch adds its gradients; the optimiser takes what is there. A slow process
-    so delays nobody: its gradients count in the step that comes next, a step or two after the weights that
-    they were computed from.
+    Whoever has finished a micro-batch adds its gradients; the optimiser takes what is there. A slow
+    process so delays nobody: its gradients count in the step that comes next, a step or two after
+    the weights that they were computed from.
 
     Parameters
     ----------
