@@ -220,7 +220,7 @@ def _check_defined(found: NDArray[Any], classes: NDArray[Any]) -> None:
         )
 
 
-def _check_names(labels: list[Any], verbalizer: Mapping[Any, str]) -> None:
+def _check_names(labels: list[Any], verbalizer: Mapping[Any, Any]) -> None:
     missing = [label for label in labels if label not in verbalizer]
     if missing:
         named = np.array(list(map(str, verbalizer)))

@@ -9,7 +9,7 @@ seeds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,11 @@ def spawn_members(
         The copies.
     """
     seeds = rng.randint(np.iinfo(np.int32).max, size=n_seeds).tolist()
-    return [clone(classifier).set_params(n_seeds=1, random_state=seed) for seed in seeds]
+    members: list[Any] = [clone(classifier) for _ in seeds]
+    return [
+        member.set_params(n_seeds=1, random_state=seed)
+        for member, seed in zip(members, seeds, strict=True)
+    ]
 
 
 def average_scores(members: Sequence[LabelScores]) -> LabelScores:
