@@ -40,10 +40,29 @@ class Mix:
     label_weight: float
 
 
+FIRST = Mix(0.85, (256, 512), (0.60, 0.40), 0.20, 15.0)
 EARLY = Mix(0.12, (256, 512, 1024, 2048), (0.50, 0.33, 0.12, 0.05), 0.20, 15.0)
 LATE = Mix(0.05, (256, 512, 1024, 2048, 3072), (0.30, 0.20, 0.14, 0.20, 0.16), 0.08, 20.0)
+UNTIL = ((0.30, FIRST), (0.65, EARLY), (1.0, LATE))
+"""How much of a run is over where each mix ends: language, then prompts, then long prompts."""
 PLAIN_LOSS = 0.45
 PLAIN_LENGTH = 512
+
+
+def mix_at(progress: float) -> Mix:
+    """Return what batches are made of.
+
+    Parameters
+    ----------
+    progress : float
+        How much of the run is over, 0 to 1.
+
+    Returns
+    -------
+    Mix
+        The proportions.
+    """
+    return next(mix for end, mix in UNTIL if progress <= end)
 
 
 @dataclass

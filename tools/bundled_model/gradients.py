@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from batches import EARLY, LATE, Batches, Micro
+from batches import Batches, Micro, mix_at
 from episodes import Composer
 from model import Decoder, Shape
 from pool import N_TOTALS, Pool
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from units import Units
 
-TURN = 0.45
 PROBE = 0.5
 
 
@@ -54,8 +53,7 @@ class Worker:
         rng : numpy.random.Generator
             The source of chance.
         """
-        mix = EARLY if float(pool.progress) < TURN else LATE
-        micro = self.batches.draw(mix, rng)
+        micro = self.batches.draw(mix_at(float(pool.progress)), rng)
         totals = torch.zeros(N_TOTALS, dtype=torch.float64)
         self._loss(micro, totals).backward()
         totals[7] = micro.ids.numel()
