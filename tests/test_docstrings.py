@@ -69,4 +69,5 @@ def test_parameters_that_both_classifiers_have_are_described_alike():
     differing = {
         name for name in prompting.keys() & tuning.keys() if prompting[name] != tuning[name]
     }
-    assert differing == {"n_shots", "n_seeds", "calibration", "random_state"}  # they mean something else
+    mean_something_else = {"n_shots", "n_seeds", "calibration", "random_state"}
+    assert differing == mean_something_else

@@ -55,7 +55,7 @@ def _metadata(classifier: Any) -> str:
 
 def _use(classifier: Any) -> str:
     return (
-        f"A `{type(classifier).__name__}` on the base model `{classifier.model}`.\n\n"
+        f"`{type(classifier).__name__}` on the base model `{classifier.model}`.\n\n"
         "```python\nimport instructclf\n\n"
         'classifier = instructclf.load("this folder")\nclassifier.predict(["a text"])\n```\n'
     )
