@@ -357,3 +357,13 @@ def test_the_card_says_what_the_classifier_is(make_tuning, tmp_path):
     assert "| rows used | 4 |" in card
     assert "| accuracy | 0.9123 |" in card
     assert f"| instructclf | {instructclf.__version__} |" in card
+
+
+def test_a_classifier_tuned_in_4_bits_is_exported_in_full_precision(make_tuning, tmp_path):
+    pytest.importorskip("bitsandbytes", reason="4 bits take the quantization extra")
+    classifier = make_tuning(quantization="4bit").fit(TEXTS, LABELS)
+    classifier.save(tmp_path / "saved")
+    with pytest.raises(SavedClassifierError, match=r"load\(folder, quantization=None\)"):
+        classifier.export(tmp_path / "model")
+    load(tmp_path / "saved", quantization=None).export(tmp_path / "model")
+    assert (tmp_path / "model" / "config.json").is_file()

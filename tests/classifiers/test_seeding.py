@@ -254,3 +254,14 @@ def test_shots_for_each_text_are_the_same_under_every_seed(make_prompting):
     assert classifier.predict(UNSEEN).shape == (4,)
     with pytest.raises(AttributeError, match="has a prompt of its own"):
         classifier.shots_for(UNSEEN)
+
+
+def test_rows_without_weight_do_not_calibrate_the_adapter_of_seeds(make_tuning):
+    weights = np.ones(len(TEXTS))
+    weights[[0, 3, 9]] = 0
+    counted = np.flatnonzero(weights)
+    options = {"n_shots": 4, "n_seeds": 2, "seed_average": "adapter", "random_state": 0}
+    weighted = make_tuning(**options).fit(TEXTS, LABELS, sample_weight=weights)
+    fewer = make_tuning(**options).fit([TEXTS[i] for i in counted], [LABELS[i] for i in counted])
+    np.testing.assert_array_equal(weighted.calibration_.bias, fewer.calibration_.bias)
+    np.testing.assert_array_equal(weighted.shots_, counted[fewer.shots_])

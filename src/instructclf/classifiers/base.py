@@ -170,13 +170,12 @@ class PromptedClassifier(LabelPredictor, PromptShowing, SharedModelEstimator, me
         self.prompt_ = self._write_prompt(
             base, template if template is not None else chat_template(base.tokenizer), rng
         )
-        self.shots_ = self._choose_shots(texts, codes, sampler, rng)
-        shots = [texts[i] for i in self.shots_]
-        weights = None if weights is None else weights[self.shots_]
-        self._scorer = self._fit_scorer(base, shots, codes[self.shots_], rng, weights)
-        calibration = self._calibrate(texts, codes, rng)
-        self.shots_ = rows[self.shots_]  # so far among the rows that count
-        self.calibration_ = calibration
+        chosen = self._choose_shots(texts, codes, sampler, rng)
+        self.shots_ = rows[chosen]
+        shots = [texts[i] for i in chosen]
+        weights = None if weights is None else weights[chosen]
+        self._scorer = self._fit_scorer(base, shots, codes[chosen], rng, weights)
+        self.calibration_ = self._calibrate(texts, codes, chosen, rng)
         return self
 
     def _fit_members(self, X: Any, y: Any, sample_weight: Any) -> Self:
@@ -327,7 +326,11 @@ class PromptedClassifier(LabelPredictor, PromptShowing, SharedModelEstimator, me
     # Calibration
 
     def _calibrate(
-        self, texts: list[str], codes: NDArray[np.intp], rng: np.random.RandomState
+        self,
+        texts: list[str],
+        codes: NDArray[np.intp],
+        shots: NDArray[np.intp],
+        rng: np.random.RandomState,
     ) -> Calibration | BatchCalibration:
         match self.calibration:
             case "contextual":
@@ -337,21 +340,25 @@ class PromptedClassifier(LabelPredictor, PromptShowing, SharedModelEstimator, me
             case "batch":
                 return BatchCalibration()
             case "auto":
-                return self._calibrate_by_rows(texts, codes, rng)
+                return self._calibrate_by_rows(texts, codes, shots, rng)
             case _:
                 return no_calibration(len(self.classes_))
 
     def _calibrate_by_rows(
-        self, texts: list[str], codes: NDArray[np.intp], rng: np.random.RandomState
+        self,
+        texts: list[str],
+        codes: NDArray[np.intp],
+        shots: NDArray[np.intp],
+        rng: np.random.RandomState,
     ) -> Calibration:
-        rows = held_out_rows(texts, codes, self.shots_, rng)
+        rows = held_out_rows(texts, codes, shots, rng)
         if len(rows):
             scores = self._scorer.score([texts[i] for i in rows])
             return fit_calibration(scores, codes[rows])
         scores = self._leave_one_out_scores(self._scorer)
         if scores is None:
             return no_calibration(len(self.classes_))
-        return fit_calibration(scores, codes[self.shots_])
+        return fit_calibration(scores, codes[shots])
 
     # Scoring labels
 

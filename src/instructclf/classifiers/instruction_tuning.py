@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from instructclf.classifiers.base import PromptedClassifier
 from instructclf.classifiers.saving import export_classifier
-from instructclf.classifiers.weights import weigh_rows
+from instructclf.classifiers.weights import rows_that_count, weigh_rows
 from instructclf.engine.adapters import (
     Adapter,
     LoraSettings,
@@ -427,16 +427,19 @@ class InstructionTunedClassifier(PromptedClassifier):
     def _fit_members(self, X: Any, y: Any, sample_weight: Any) -> Self:
         super()._fit_members(X, y, sample_weight)
         if self.seed_average == "adapter":
-            self._average_adapters(X, y)
+            self._average_adapters(X, y, sample_weight)
         return self
 
-    def _average_adapters(self, X: Any, y: Any) -> None:
+    def _average_adapters(self, X: Any, y: Any, sample_weight: Any) -> None:
         """Make one classifier of the members: the mean of their updates, calibrated anew."""
         texts, codes = self._check_rows(X, y)
+        rows, _ = rows_that_count(sample_weight, texts, codes, self.classes_)
+        shots = np.searchsorted(rows, self.shots_)
         self.prompt_ = self.estimators_[0].prompt_
         self.adapter_ = average_adapters([member.adapter_ for member in self.estimators_])
         self._scorer = self._rebuild_scorer(self._get_base())
-        self.calibration_ = self._calibrate(texts, codes, check_random_state(self.random_state))
+        rng = check_random_state(self.random_state)
+        self.calibration_ = self._calibrate([texts[i] for i in rows], codes[rows], shots, rng)
 
     @property
     def _averages_predictions(self) -> bool:

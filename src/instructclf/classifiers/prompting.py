@@ -305,10 +305,14 @@ class PromptClassifier(PromptedClassifier):
         )
 
     def _calibrate_by_rows(
-        self, texts: list[str], codes: NDArray[np.intp], rng: np.random.RandomState
+        self,
+        texts: list[str],
+        codes: NDArray[np.intp],
+        shots: NDArray[np.intp],
+        rng: np.random.RandomState,
     ) -> Calibration:
         if self._own_shots is None:
-            return super()._calibrate_by_rows(texts, codes, rng)
+            return super()._calibrate_by_rows(texts, codes, shots, rng)
         # Every row may be a shot, so a row is held out where it is left out of its own prompt.
         rows = held_out_rows(texts, codes, (), rng)
         if not len(rows):

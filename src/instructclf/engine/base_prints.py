@@ -31,19 +31,18 @@ def take_print(base: BaseModel) -> dict[str, Any]:
     -------
     dict
         ``"tokenizer"``, ``"shapes"`` and ``"weights"`` are checksums; ``"dtype"`` is what the
-        weights are stored in; ``"samples"`` are a few of them.
+        weights are stored in; ``"samples"`` are a few of the embeddings, which are never quantised.
     """
     weights = dict(sorted(base.model.named_parameters()))
     samples = {name: _sample(weight) for name, weight in weights.items()}
     together = np.concatenate(list(samples.values()))
     shapes = [[name, list(weight.shape)] for name, weight in weights.items()]
-    spread = np.linspace(0, len(together) - 1, _N_KEPT).astype(int)
     return {
         "tokenizer": _digest(json.dumps(_describe_tokenizer(base.tokenizer)).encode()),
         "shapes": _digest(json.dumps(shapes).encode()),
         "weights": _digest(together.astype("<f4").tobytes()),
-        "dtype": str(next(iter(weights.values())).dtype),
-        "samples": together[spread].tolist(),
+        "dtype": sorted({str(weight.dtype) for weight in weights.values()}),
+        "samples": _sample(base.model.get_input_embeddings().weight, _N_KEPT).tolist(),
     }
 
 
@@ -59,7 +58,7 @@ def find_difference(known: dict[str, Any], found: dict[str, Any]) -> str | None:
     -------
     str or None
         ``"tokenizer"``, ``"shape"`` or ``"weights"``, ``None`` where they are of one model. Weights
-        stored in another precision are compared as closely as that allows.
+        stored in another precision, or in 4 bits, are compared as closely as that allows.
     """
     if known["tokenizer"] != found["tokenizer"]:
         return "tokenizer"
@@ -73,9 +72,9 @@ def find_difference(known: dict[str, Any], found: dict[str, Any]) -> str | None:
     return None if same else "weights"
 
 
-def _sample(weight: torch.Tensor) -> np.ndarray[Any, Any]:
+def _sample(weight: torch.Tensor, n_samples: int = _N_SAMPLES) -> np.ndarray[Any, Any]:
     flat = weight.detach().reshape(-1)
-    places = torch.linspace(0, flat.numel() - 1, _N_SAMPLES, dtype=torch.float64).long()
+    places = torch.linspace(0, flat.numel() - 1, n_samples, dtype=torch.float64).long()
     return flat[places.to(flat.device)].float().cpu().numpy()
 
 

@@ -29,10 +29,8 @@ class Example:
     prompt : EncodedPrompt
         The prompt. Its trie has all answers, or for ``"lm"`` the right one alone. After them it has
         the end of the response, but for ``"label"``.
-    answer : int
-        The position in the trie of the right answer, the preferred one of the text's class.
     synonyms : tuple of int
-        The positions of all answers of that class.
+        The positions in the trie of all answers of the text's class, the preferred one first.
     n_response_tokens : int
         How many tokens the response has, its end included where that is learned.
     loss : {"lm", "label", "lm+label"}, default="lm+label"
@@ -42,7 +40,6 @@ class Example:
     """
 
     prompt: EncodedPrompt
-    answer: int
     synonyms: tuple[int, ...]
     n_response_tokens: int
     loss: Loss = "lm+label"
@@ -98,7 +95,7 @@ def make_examples(
         response = {synonyms[0]} if loss == "label" else {synonyms[0], trie.n_labels - 1}
         n_tokens = sum(edge[0] in response for edge in trie.edges)
         prompt_to_learn = replace(prompt, trie=trie)
-        examples.append(Example(prompt_to_learn, synonyms[0], synonyms, n_tokens, loss, weight))
+        examples.append(Example(prompt_to_learn, synonyms, n_tokens, loss, weight))
     return examples
 
 
@@ -145,7 +142,7 @@ def response_losses(scores: Tensor, examples: Sequence[Example]) -> tuple[Tensor
         never less.
     """
     device = scores.device
-    own = torch.tensor([example.answer for example in examples], device=device).unsqueeze(1)
+    own = torch.tensor([example.synonyms[0] for example in examples], device=device).unsqueeze(1)
     kind = examples[0].loss
     if kind == "label":
         label_loss = _negative_share(scores, examples)
