@@ -1,6 +1,7 @@
 """The recipe of the bundled model: raw data to a folder that classifies, in one command."""
 
 import gzip
+import importlib
 import json
 import subprocess
 import sys
@@ -8,13 +9,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from instructclf import PromptClassifier
 
 TOOL = Path(__file__).parents[1] / "tools" / "bundled_model"
-GOOD = "great lovely fine superb charming bright".split()
-BAD = "awful dull broken poor dreary weak".split()
-FILLERS = "the film book it was a story and of with this seems one".split()
+GOOD = ["great", "lovely", "fine", "superb", "charming", "bright"]
+BAD = ["awful", "dull", "broken", "poor", "dreary", "weak"]
+FILLERS = [
+    "the",
+    "film",
+    "book",
+    "it",
+    "was",
+    "a",
+    "story",
+    "and",
+    "of",
+    "with",
+    "this",
+    "seems",
+    "one",
+]
 STARS = ("very negative", "negative", "neutral", "positive", "very positive")
 TOPICS = ("Plant", "Film", "Village")
 INTENTS = ("pay_bill", "book_flight", "set_alarm")
@@ -53,12 +69,21 @@ def data(tmp_path_factory):
         for source in ("imdb_unsup", "fdu_unlabelled_tokenised", "tinystories_1000")
         for mood in (GOOD, BAD) * 20
     ]
-    for source in ("novels100", "wikitext2"):
-        texts.append({"source": source, "text": sentence(rng, GOOD, 8_000)})
+    long = sentence(rng, GOOD, 8_000)
+    texts += [{"source": source, "text": long} for source in ("novels100", "wikitext2")]
     write(folder / "text.jsonl.gz", texts)
     prompts = [{"prompt": sentence(rng, GOOD), "completion": "good"} for _ in range(24)]
     write(folder / "instructions.jsonl.gz", prompts)
     return folder
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Return a function that imports a module of the recipe, forgotten after the test."""
+    monkeypatch.syspath_prepend(TOOL)
+    yield importlib.import_module
+    for name in ("model", "teacher"):
+        sys.modules.pop(name, None)
 
 
 def build(data, work, *options):
@@ -100,22 +125,19 @@ def test_a_run_starts_from_the_weights_of_a_finished_model(built, data):
     assert "linear model of tokens" in first
 
 
-def test_the_weights_of_a_model_survive_the_way_there_and_back(monkeypatch):
-    monkeypatch.syspath_prepend(TOOL)
-    import torch
-    from model import Decoder, Shape, from_llama, to_llama
-
-    shape = Shape(vocabulary=50, width=64, layers=2, hidden=32)
-    state = Decoder(shape).state_dict()
-    back = from_llama(to_llama(state, shape), shape)
+def test_the_weights_of_a_model_survive_the_way_there_and_back(load):
+    model = load("model")
+    shape = model.Shape(vocabulary=50, width=64, layers=2, hidden=32)
+    state = model.Decoder(shape).state_dict()
+    back = model.from_llama(model.to_llama(state, shape), shape)
     assert set(state) - set(back) == {"probe"}
     assert all(torch.equal(weight, state[name]) for name, weight in back.items())
 
 
-def test_the_opinion_of_the_teacher_at_the_end_of_a_text_is_its_opinion_of_the_text(monkeypatch):
-    monkeypatch.syspath_prepend(TOOL)
-    import teacher as rooms
-
+def test_the_opinion_of_the_teacher_at_the_end_of_a_text_is_its_opinion_of_the_text(
+    load, monkeypatch
+):
+    rooms = load("teacher")
     rng = np.random.default_rng(0)
     texts = [sentence(rng, mood) for mood in (GOOD, BAD) * 60]
     teacher = rooms.Teacher()
@@ -123,7 +145,7 @@ def test_the_opinion_of_the_teacher_at_the_end_of_a_text_is_its_opinion_of_the_t
     monkeypatch.setattr(rooms, "DAMPING", 0.0)
     text = "It was a great, great film! And one DULL book."
     ends, chances = teacher.running(text)
-    assert [text[:end].split()[-1] for end in ends[:4]] == ["It", "was", "a", "great"]
+    assert [text[:end].rsplit(maxsplit=1)[-1] for end in ends[:4]] == ["It", "was", "a", "great"]
     for end, chance in zip(ends, chances, strict=True):
         (whole,) = teacher.positive([text[:end]])
         assert np.isnan(chance) or np.isclose(chance, whole)
