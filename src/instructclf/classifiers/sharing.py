@@ -50,7 +50,7 @@ class SharedModelEstimator(BaseEstimator):
         tags.input_tags.two_d_array = False
         return tags
 
-    _OF_THE_MODEL = ("_base", "_scorer")
+    _OF_THE_MODEL = ("_base", "_reader", "_scorer")
     """Attributes that read the model's weights, found again where they are needed."""
     _LEARNED_LAST: ClassVar[tuple[str, ...]]
     """Attributes of which one is there if this is fitted."""

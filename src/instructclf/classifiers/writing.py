@@ -17,6 +17,7 @@ from instructclf.prompts import (
     get_template,
     write_instruction,
 )
+from instructclf.prompts.instructions import DEFAULT_TASK
 
 
 def find_template(template: str | PromptTemplate) -> PromptTemplate | None:
@@ -82,7 +83,7 @@ def write_prompt(
     meanings = None if definitions is None else [definitions[i] for i in order]
     prompt = Prompt(
         chat_template(base.tokenizer) if template is None else template,
-        write_instruction(task, words, meanings),
+        write_instruction(task, words, meanings) if words else task or DEFAULT_TASK,
         control_strings=control_strings(base.tokenizer),
         definitions=define_labels(words, meanings) if meanings else "",
     )
