@@ -193,7 +193,7 @@ def test_words_of_a_label_that_a_fold_lacks_are_not_missed():
 
 def test_labels_that_a_meta_estimator_has_numbered_get_a_hint():
     words = {"bad": "no", "good": "yes"}
-    with pytest.raises(InvalidLabelsError, match=r"by number.*\{0: 'bad', 1: 'good'\}"):
+    with pytest.raises(InvalidLabelsError, match=r"by number.*\{0: 'no', 1: 'yes'\}"):
         check_label_words(np.array([0, 1]), words)
     with pytest.raises(InvalidLabelsError, match=r"by number.*\{0: 'bad', 1: 'good'\}"):
         find_classes([0, 1, 1], words)

@@ -151,9 +151,10 @@ def _check_answers(label: Any, words: Any) -> tuple[str, ...]:
 def _check_defined(found: NDArray[Any], classes: NDArray[Any]) -> None:
     undefined = sorted(set(found.tolist()) - set(classes.tolist()), key=str)
     if undefined:
+        hint = _hint_at_numbered_labels(found, {label: label for label in classes.tolist()})
         msg = (
             f"label_definitions says nothing about {undefined!r}, which occur in y. It defines "
-            f"{classes.tolist()!r}: add the missing ones.{_hint_at_numbered_labels(found, classes)}"
+            f"{classes.tolist()!r}: add the missing ones.{hint}"
         )
         raise InvalidLabelsError(msg)
     absent = sorted(set(classes.tolist()) - set(found.tolist()), key=str)
@@ -168,22 +169,26 @@ def _check_defined(found: NDArray[Any], classes: NDArray[Any]) -> None:
 def _check_names(labels: list[Any], verbalizer: Mapping[Any, Any]) -> None:
     missing = [label for label in labels if label not in verbalizer]
     if missing:
-        named = np.array(list(map(str, verbalizer)))
         msg = (
             f"The 'verbalizer' must have words for all classes {labels!r}. It names "
-            f"{list(verbalizer)!r}: add {missing!r}.{_hint_at_numbered_labels(labels, named)}"
+            f"{list(verbalizer)!r}: add {missing!r}.{_hint_at_numbered_labels(labels, verbalizer)}"
         )
         raise InvalidLabelsError(msg)
 
 
-def _hint_at_numbered_labels(found: ArrayLike, named: NDArray[Any]) -> str:
-    """Explain labels that a meta-estimator has numbered, where that is what they look like."""
+def _hint_at_numbered_labels(found: ArrayLike, words: Mapping[Any, Any]) -> str:
+    """Explain labels that a meta-estimator has numbered, where that is what they look like.
+
+    To take them for the sorted labels would be a guess: OneVsRestClassifier numbers "no" and "yes".
+    """
     numbers = np.asarray(found)
-    is_numbered = numbers.dtype.kind in "iu" and numbers.tolist() == list(range(len(named)))
-    if not is_numbered or named.dtype.kind != "U":
+    is_numbered = numbers.dtype.kind in "iu" and numbers.tolist() == list(range(len(words)))
+    if not is_numbered or not all(isinstance(label, str) for label in words):
         return ""
+    numbered = {number: words[label] for number, label in enumerate(sorted(words))}
     return (
-        " The labels look numbered: some meta-estimators, such as VotingClassifier and "
-        "StackingClassifier, number them. Then name them by number, in sorted order: "
-        f"{dict(enumerate(sorted(named.tolist())))!r}."
+        " The labels look numbered: some meta-estimators, such as VotingClassifier, "
+        "StackingClassifier and BaggingClassifier, number them in sorted order before their "
+        "members see them. Then name them by number, in label_definitions and in "
+        f"verbalizer={numbered!r}."
     )
