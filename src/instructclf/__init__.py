@@ -7,12 +7,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from instructclf.classifiers import InstructionTunedClassifier, PromptClassifier, load
+    from instructclf.classifiers import (
+        InstructionTunedClassifier,
+        PromptClassifier,
+        PromptFeatures,
+        load,
+    )
     from instructclf.prompts import PromptTemplate
 
 __all__ = [
     "InstructionTunedClassifier",
     "PromptClassifier",
+    "PromptFeatures",
     "PromptTemplate",
     "__version__",
     "load",
@@ -23,6 +29,7 @@ __version__ = "0.1.0"
 _ROOMS = {
     "InstructionTunedClassifier": "instructclf.classifiers",
     "PromptClassifier": "instructclf.classifiers",
+    "PromptFeatures": "instructclf.classifiers",
     "PromptTemplate": "instructclf.prompts",
     "load": "instructclf.classifiers",
 }

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from sklearn.exceptions import DataConversionWarning
 
-from instructclf.classifiers.labels import check_label_words, check_labels, defined_classes
+from instructclf.classifiers.labels import check_label_words, defined_classes, find_classes
 from instructclf.exceptions import InvalidLabelsError, MissingClassWarning
 
 # Labels
@@ -33,25 +33,25 @@ LABEL_COLUMNS = {
 
 @pytest.mark.parametrize(("y", "expected"), LABEL_COLUMNS.values(), ids=LABEL_COLUMNS)
 def test_labels_of_any_kind_are_sorted_classes(y, expected):
-    classes, codes = check_labels(y, None)
+    classes, codes = find_classes(y, None)
     assert classes.tolist() == expected
     assert codes.tolist() == [1, 0, 1]
 
 
 def test_labels_in_an_array_of_strings_are_taken():
-    classes, codes = check_labels(np.array(["b", "a"], dtype=np.dtypes.StringDType()), None)
+    classes, codes = find_classes(np.array(["b", "a"], dtype=np.dtypes.StringDType()), None)
     assert classes.tolist() == ["a", "b"]
     assert codes.tolist() == [1, 0]
 
 
 def test_a_label_is_named_as_it_was_given():
     with pytest.raises(InvalidLabelsError, match="every label is 'a'"):
-        check_labels(["a", "a"], None)
+        find_classes(["a", "a"], None)
 
 
 def test_a_column_of_labels_is_taken_with_scikit_learns_warning():
     with pytest.warns(DataConversionWarning, match="A column-vector y was passed"):
-        classes, codes = check_labels(np.array([["b"], ["a"]]), None)
+        classes, codes = find_classes(np.array([["b"], ["a"]]), None)
     assert classes.tolist() == ["a", "b"]
     assert codes.tolist() == [1, 0]
 
@@ -87,17 +87,17 @@ def test_a_column_of_labels_is_taken_with_scikit_learns_warning():
 )
 def test_labels_that_are_none_are_an_error_with_a_remedy(y, match):
     with pytest.raises(InvalidLabelsError, match=match):
-        check_labels(y, None)
+        find_classes(y, None)
 
 
 def test_a_nan_among_strings_is_no_label():
     with pytest.raises(InvalidLabelsError, match="Label 1 is nan: Input y contains NaN"):
-        check_labels(["a", float("nan"), "b"], None)
+        find_classes(["a", float("nan"), "b"], None)
 
 
 def test_the_missing_value_of_pandas_is_no_label():
     with pytest.raises(InvalidLabelsError, match="Label 1 is <NA>: Input y contains NaN"):
-        check_labels(pd.Series(["a", pd.NA, "b"], dtype="string"), None)
+        find_classes(pd.Series(["a", pd.NA, "b"], dtype="string"), None)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_the_missing_value_of_pandas_is_no_label():
 )
 def test_what_is_no_classification_target_is_an_error_in_scikit_learns_words(y, match):
     with pytest.raises(ValueError, match=match):
-        check_labels(y, None)
+        find_classes(y, None)
 
 
 # Definitions
@@ -115,28 +115,28 @@ def test_what_is_no_classification_target_is_an_error_in_scikit_learns_words(y, 
 
 def test_definitions_fix_the_classes():
     with pytest.warns(MissingClassWarning, match=r"names \['b'\], of which y has no row.*remove"):
-        classes, codes = check_labels(["c", "a", "c"], {"c": "C.", "a": "A.", "b": "B."})
+        classes, codes = find_classes(["c", "a", "c"], {"c": "C.", "a": "A.", "b": "B."})
     assert classes.tolist() == ["a", "b", "c"]
     assert codes.tolist() == [2, 0, 2]
 
 
 def test_one_class_in_y_will_do_where_more_are_defined():
     with pytest.warns(MissingClassWarning, match="'b'"):
-        classes, _ = check_labels(["a", "a"], {"a": "A.", "b": "B."})
+        classes, _ = find_classes(["a", "a"], {"a": "A.", "b": "B."})
     assert classes.tolist() == ["a", "b"]
 
 
 def test_a_definition_that_is_missing_is_an_error_that_names_the_label():
     match = r"label_definitions says nothing about \['c'\], which occur in y. It defines \['a', 'b'"
     with pytest.raises(InvalidLabelsError, match=match):
-        check_labels(["a", "b", "c"], {"a": "A.", "b": "B."})
+        find_classes(["a", "b", "c"], {"a": "A.", "b": "B."})
 
 
 def test_definitions_of_other_types_than_the_labels_are_an_error():
     with pytest.raises(
         InvalidLabelsError, match=r"says nothing about \[0, 1\].*defines \['0', '1'"
     ):
-        check_labels([0, 1], {"0": "No.", "1": "Yes."})
+        find_classes([0, 1], {"0": "No.", "1": "Yes."})
 
 
 @pytest.mark.parametrize("definition", ["", "  ", None, 3], ids=repr)
@@ -193,10 +193,10 @@ def test_words_of_a_label_that_a_fold_lacks_are_not_missed():
 
 def test_labels_that_a_meta_estimator_has_numbered_get_a_hint():
     words = {"bad": "no", "good": "yes"}
-    with pytest.raises(InvalidLabelsError, match=r"by number.*\{0: 'bad', 1: 'good'\}"):
+    with pytest.raises(InvalidLabelsError, match=r"by number.*\{0: 'no', 1: 'yes'\}"):
         check_label_words(np.array([0, 1]), words)
     with pytest.raises(InvalidLabelsError, match=r"by number.*\{0: 'bad', 1: 'good'\}"):
-        check_labels([0, 1, 1], words)
+        find_classes([0, 1, 1], words)
 
 
 def test_labels_that_differ_by_spaces_only_have_the_same_words():

@@ -7,21 +7,31 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.ensemble import StackingClassifier, VotingClassifier
+from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
+from sklearn.exceptions import UnsetMetadataPassedError
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401  (makes it importable)
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
+    FixedThresholdClassifier,
     GridSearchCV,
+    HalvingGridSearchCV,
+    RandomizedSearchCV,
     StratifiedKFold,
+    TunedThresholdClassifierCV,
     cross_val_predict,
     cross_val_score,
     cross_validate,
     learning_curve,
 )
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
+from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
 from sklearn.pipeline import FunctionTransformer, Pipeline, make_pipeline
+from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.svm import LinearSVC
 
 from instructclf.exceptions import InvalidLabelsError, MissingClassWarning
@@ -160,8 +170,9 @@ def test_labels_that_a_meta_estimator_numbered_need_definitions_by_number(make_p
     member = make_prompting(label_definitions={"positive": "P.", "negative": "N."})
     voting = VotingClassifier([("llm", member)])
     match = r"says nothing about \[0, 1\], .* It defines \['negative', 'positive'\]"
-    with pytest.raises(InvalidLabelsError, match=match):
+    with pytest.raises(InvalidLabelsError, match=match) as caught:
         voting.fit(TEXTS, LABELS)
+    assert "and in verbalizer={0: 'negative', 1: 'positive'}" in str(caught.value)
     voting.set_params(llm__label_definitions={1: "P.", 0: "N."}, llm__verbalizer=ENCODED)
     assert set(voting.fit(TEXTS, LABELS).predict(TEXTS)) <= set(LABELS)
 
@@ -187,3 +198,181 @@ def test_a_frozen_one_is_calibrated_by_scikit_learn(method, make_classifier):
     probabilities = calibrated.fit(TEXTS, LABELS).predict_proba(TEXTS)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     assert calibrated.classes_.tolist() == ["negative", "positive"]
+
+
+# Searches that spend as they learn
+
+
+def test_a_randomised_search(make_prompting):
+    grid = {"n_shots": [2, 4], "template": ["alpaca", "alpaca_short"]}
+    search = RandomizedSearchCV(make_prompting(), grid, n_iter=2, cv=FOLDS, random_state=0)
+    assert np.isfinite(search.fit(TEXTS, LABELS).cv_results_["mean_test_score"]).all()
+
+
+@pytest.mark.parametrize(
+    ("resource", "amounts"), [("n_samples", [8, 16]), ("n_shots", [2, 4])], ids=["rows", "shots"]
+)
+def test_a_halving_search_may_spend_rows_or_shots(resource, amounts, make_prompting):
+    search = HalvingGridSearchCV(
+        make_prompting(n_shots=2, calibration=None),
+        {"template": ["alpaca", "alpaca_short"]},
+        cv=2,
+        factor=2,
+        resource=resource,
+        min_resources=amounts[0],
+        max_resources=amounts[1],
+        random_state=0,
+    ).fit(TEXTS, LABELS)
+    assert search.n_resources_ == amounts
+    assert search.n_candidates_ == [2, 1]
+
+
+# Members that were fitted before keep their labels
+
+
+def test_fitted_members_are_stacked_with_the_labels_and_definitions_they_have(make_prompting):
+    definitions = {"positive": "They like it.", "negative": "They do not."}
+    member = make_prompting(label_definitions=definitions).fit(TEXTS, LABELS)
+    stacking = StackingClassifier([("llm", member)], LogisticRegression(), cv="prefit")
+    stacking.fit(TEXTS, LABELS)
+    assert set(stacking.predict(TEXTS)) <= set(LABELS)
+    np.testing.assert_array_equal(
+        stacking.transform(TEXTS)[:, 0], member.predict_proba(TEXTS)[:, 1]
+    )
+
+
+def test_frozen_members_vote_softly_with_the_labels_and_definitions_they_have(make_prompting):
+    definitions = {"positive": "They like it.", "negative": "They do not."}
+    members = [
+        (f"llm{n}", FrozenEstimator(make_prompting(n_shots=n, label_definitions=definitions)))
+        for n in (2, 4)
+    ]
+    for _, member in members:
+        member.estimator.fit(TEXTS, LABELS)
+    voting = VotingClassifier(members, voting="soft").fit(TEXTS, LABELS)
+    expected = np.mean([one.predict_proba(TEXTS) for _, one in members], axis=0)
+    np.testing.assert_allclose(voting.predict_proba(TEXTS), expected)
+    assert set(voting.predict(TEXTS)) <= set(LABELS)
+
+
+# What wants columns
+
+COLUMN = np.array(TEXTS, dtype=object).reshape(-1, 1)
+
+
+def test_bags_of_rows_are_drawn_from_a_column(make_prompting):
+    bagging = BaggingClassifier(make_prompting(n_shots=2, verbalizer=ENCODED), n_estimators=2)
+    bagging.set_params(random_state=0).fit(COLUMN, LABELS)
+    expected = np.mean([one.predict_proba(TEXTS) for one in bagging.estimators_], axis=0)
+    np.testing.assert_allclose(bagging.predict_proba(COLUMN), expected)
+    assert set(bagging.predict(COLUMN)) <= set(LABELS)
+    with pytest.raises(ValueError, match="Expected 2D array, got 1D array instead"):
+        bagging.fit(TEXTS, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("make", "n_outputs"),
+    [(SelfTrainingClassifier, 1), (ClassifierChain, 2)],
+    ids=["SelfTrainingClassifier", "ClassifierChain"],
+)
+def test_what_makes_numbers_of_its_input_takes_no_texts(make, n_outputs, make_prompting):
+    codes = np.array([[int(own == "positive")] * n_outputs for own in LABELS])
+    with pytest.raises(ValueError, match="could not convert string to float: 'good thing 0'"):
+        make(make_prompting()).fit(COLUMN, codes.squeeze())
+
+
+def test_it_trains_itself_over_the_numbers_of_rows(make_prompting):
+    """Numbers are what that meta-estimator takes, and a pipeline looks the texts up."""
+
+    def look_up(rows):
+        return [TEXTS[row] for row in np.asarray(rows).ravel()]
+
+    labels = np.array([int(own == "positive") for own in LABELS])
+    labels[[3, 4, 5, 12, 13]] = -1
+    llm = make_pipeline(FunctionTransformer(look_up), make_prompting(verbalizer=ENCODED))
+    rows = np.arange(16).reshape(-1, 1)
+    training = SelfTrainingClassifier(llm, threshold=0.5).fit(rows, labels)
+    assert (training.transduction_ != -1).all()
+    assert set(training.predict(rows)) <= {0, 1}
+
+
+# Decisions
+
+
+def test_a_threshold_is_set(make_prompting):
+    fixed = FixedThresholdClassifier(make_prompting(), threshold=0.3, pos_label="positive")
+    fixed.fit(TEXTS, LABELS)
+    expected = np.where(fixed.predict_proba(TEXTS)[:, 1] >= 0.3, "positive", "negative")
+    np.testing.assert_array_equal(fixed.predict(TEXTS), expected)
+
+
+def test_a_threshold_is_tuned(make_prompting):
+    tuned = TunedThresholdClassifierCV(make_prompting(), cv=FOLDS, thresholds=9)
+    assert 0 <= tuned.fit(TEXTS, LABELS).best_threshold_ <= 1
+    assert set(tuned.predict(TEXTS)) <= set(LABELS)
+
+
+def test_it_is_calibrated_by_scikit_learn_over_folds(make_prompting):
+    calibrated = CalibratedClassifierCV(make_prompting(), cv=FOLDS).fit(TEXTS, LABELS)
+    np.testing.assert_allclose(calibrated.predict_proba(TEXTS).sum(axis=1), 1)
+
+
+# Several classifiers for several labels
+
+
+def test_one_against_the_rest_sees_no_and_yes_and_not_which_label_is_meant(make_prompting):
+    labels = ["a"] * 5 + ["b"] * 5 + ["c"] * 6
+    words = {0: "no", 1: "yes"}
+    several = OneVsRestClassifier(make_prompting(n_shots=2, verbalizer=words)).fit(TEXTS, labels)
+    assert [one.classes_.tolist() for one in several.estimators_] == [[0, 1]] * 3
+    assert {one.prompt_.instruction for one in several.estimators_} == {
+        "Classify the input. Answer with exactly one of these labels: no, yes."
+    }
+    assert several.classes_.tolist() == make_prompting().fit(TEXTS, labels).classes_.tolist()
+    assert set(several.predict(TEXTS)) <= set(labels)
+
+
+def test_one_against_one_takes_no_texts(make_prompting):
+    with pytest.raises(ValueError, match="Expected 2D array, got 1D array instead"):
+        OneVsOneClassifier(make_prompting()).fit(TEXTS, LABELS)
+
+
+def test_several_outputs_keep_their_labels(make_prompting):
+    outputs = np.column_stack([LABELS, ["short", "long"] * 8])
+    several = MultiOutputClassifier(make_prompting(n_shots=2)).fit(TEXTS, outputs)
+    words = [one.label_words_ for one in several.estimators_]
+    assert words == [(("negative",), ("positive",)), (("long",), ("short",))]
+    for column, one in enumerate(several.estimators_):
+        np.testing.assert_array_equal(several.predict(TEXTS)[:, column], one.predict(TEXTS))
+
+
+# Metadata
+
+
+def test_weights_are_routed_to_fit_where_that_is_asked_for(make_tuning):
+    weights = np.array([1.0, 0.0] * 8)
+    with config_context(enable_metadata_routing=True):
+        tuning = make_tuning(n_shots=None, max_epochs=1)
+        folds = StratifiedKFold(2)
+        with pytest.raises(UnsetMetadataPassedError, match="not explicitly set as requested"):
+            GridSearchCV(tuning, {"max_epochs": [1]}, cv=folds).fit(
+                TEXTS, LABELS, sample_weight=weights
+            )
+        tuning.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        search = GridSearchCV(tuning, {"max_epochs": [1]}, cv=folds)
+        search.fit(TEXTS, LABELS, sample_weight=weights)
+    np.testing.assert_array_equal(search.best_estimator_.shots_, np.arange(0, 16, 2))
+
+
+def test_weights_of_prompting_are_those_of_the_score_alone(make_prompting):
+    weights = np.linspace(1, 2, 16)
+    with config_context(enable_metadata_routing=True):
+        assert not hasattr(make_prompting(), "set_fit_request")
+        prompting = make_prompting().set_score_request(sample_weight=True)
+        scores = cross_val_score(
+            prompting, TEXTS, LABELS, cv=FOLDS, params={"sample_weight": weights}
+        )
+    for (train, test), score in zip(FOLDS.split(TEXTS, LABELS), scores, strict=True):
+        fold = make_prompting().fit([TEXTS[i] for i in train], [LABELS[i] for i in train])
+        X, y = [TEXTS[i] for i in test], [LABELS[i] for i in test]
+        assert score == pytest.approx(fold.score(X, y, sample_weight=weights[test]))

@@ -114,8 +114,8 @@ def test_unfitted_use_is_refused():
     ("X", "y", "error", "message"),
     [
         (TEXTS, None, InvalidLabelsError, "requires y to be passed, but the target y is None"),
-        (TEXTS, LABELS[:-1], InvalidLabelsError, "X has 40 texts and y has 39 labels"),
-        (["a", 1], ["p", "n"], InvalidTextsError, "Text 1 of X is a int, expected a str"),
+        (TEXTS, LABELS[:-1], InvalidLabelsError, "40 texts in X and 39 labels in y"),
+        (["a", 1], ["p", "n"], InvalidTextsError, r"Text 1 is 1 \(int\), expected a str"),
         (TEXTS[:10], LABELS[:10], InvalidLabelsError, "when only one class is present"),
         (TEXTS[15:25], LABELS[15:25], InvalidShotsError, "n_shots=16 is more than the 10"),
     ],

@@ -211,13 +211,13 @@ def test_shots_that_cannot_be_drawn_are_refused(n_shots, message):
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        ("good", "X_test must be a sequence of str, such as a list. Got 'good' instead"),
-        (b"good", "X_test must be a sequence of str, such as a list. Got b'good' instead"),
-        (None, "X_test must be a sequence of str, such as a list. Got None instead"),
-        (np.array([["a"], ["b"]]), r"X_test must be one-dimensional, .* Got shape \(2, 1\)"),
-        ([], "X_test is empty. Give at least one text"),
-        (["a", "b", None, "d"], "Text 2 of X_test is a NoneType, expected a str"),
-        (["a", 1.5, "c", "d"], "Text 1 of X_test is a float, expected a str"),
+        ("good", r"X_test must be a sequence of texts. Got one str: wrap it, as in \[X_test\]"),
+        (b"good", "X_test must be a sequence of texts. Got one bytes: wrap it"),
+        (None, "X_test must be a sequence of texts. Got NoneType: give a list of str"),
+        (np.array([["a", "b"]]), r"X_test must be one-dimensional, .* of shape \(1, 2\)"),
+        ([], r"Found array with 0 sample\(s\) .* in X_test .* Give at least one text"),
+        (["a", "b", None, "d"], r"Text 2 of X_test is None \(NoneType\), expected a str"),
+        (["a", 1.5, "c", "d"], r"Text 1 of X_test is 1\.5 \(float\), expected a str"),
     ],
 )
 def test_what_is_no_sequence_of_texts_is_refused(texts, message):
@@ -228,11 +228,11 @@ def test_what_is_no_sequence_of_texts_is_refused(texts, message):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([["p"], ["n"], ["p"], ["n"]], r"y_test must be one-dimensional, .* Got shape \(4, 1\)"),
-        (["p", "n"], "X_test has 4 texts and y_test has 2 labels"),
-        (["p", "n", None, "n"], "Label 2 of y_test is missing: None"),
-        ([1.0, float("nan"), 1.0, 0.0], "Label 1 of y_test is missing: nan"),
-        ([1.0, float("inf"), 1.0, 0.0], "Label 1 of y_test: Input y contains infinity"),
+        ({"p", "n"}, "y_test must be a sequence of labels. Got set: give a list"),
+        (["p", "n"], "4 texts in X_test and 2 labels in y_test"),
+        (["p", "n", None, "n"], "Label 2 is None: Input y_test contains NaN or None"),
+        ([1.0, float("nan"), 1.0, 0.0], "Label 1 is nan: Input y_test contains NaN or None"),
+        ([1.0, float("inf"), 1.0, 0.0], "Label 1 is inf: Input y_test contains infinity"),
         ([1, 0, 1, 0], "no label in common: 0, 1 and 'n', 'p'. Give both the same labels"),
     ],
 )

@@ -1,20 +1,18 @@
-"""What a caller gives as ``y`` and about labels → classes, codes and words, or an error."""
+"""Labels, and what a caller says about them → classes, codes and words, or an error."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
 
-from instructclf.classifiers.texts import is_missing
 from instructclf.exceptions import InvalidLabelsError, MissingClassWarning, warn_caller
+from instructclf.inputs.labels import check_labels
 
 
-def check_labels(
+def find_classes(
     y: Any, label_definitions: Mapping[Any, str] | None
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """Return the classes and the code of each label.
@@ -44,17 +42,7 @@ def check_labels(
     MissingClassWarning
         If a label is defined and does not occur in ``y``.
     """
-    if y is None:
-        msg = (
-            "This estimator requires y to be passed, but the target y is None. Give one label for "
-            "each text."
-        )
-        raise InvalidLabelsError(msg)
-    labels = column_or_1d(_as_array(y), warn=True)
-    if not len(labels):
-        msg = "Found array with 0 sample(s) in y. Give at least one labelled text of each class."
-        raise InvalidLabelsError(msg)
-    check_classification_targets(labels)
+    labels = check_labels(y)
     found = np.unique(labels)
     if label_definitions is None:
         classes = found
@@ -102,16 +90,6 @@ def check_enough_classes(classes: NDArray[Any]) -> None:
             "Classifier can't train when only one class is present: every label is "
             f"{classes.tolist()[0]!r}. Give rows of two labels or more, or name all labels in "
             "label_definitions."
-        )
-        raise InvalidLabelsError(msg)
-
-
-def check_same_length(texts: Sequence[str], codes: NDArray[np.intp]) -> None:
-    """Raise if there is not one label for each text."""
-    if len(texts) != len(codes):
-        msg = (
-            f"Found input variables with inconsistent numbers of samples: {len(texts)} texts in X "
-            f"and {len(codes)} labels in y. Give one label for each text."
         )
         raise InvalidLabelsError(msg)
 
@@ -170,45 +148,13 @@ def _check_answers(label: Any, words: Any) -> tuple[str, ...]:
     return tuple(own.strip() for own in answers)
 
 
-def _as_array(y: Any) -> NDArray[Any]:
-    if hasattr(y, "to_pylist"):
-        y = y.to_pylist()
-    if isinstance(y, Mapping | Set | str | bytes):
-        msg = f"y must be a sequence of labels. Got {type(y).__name__}: give a list."
-        raise InvalidLabelsError(msg)
-    if not isinstance(y, np.ndarray) and isinstance(y, Iterable):
-        y = list(y)
-        _check_no_missing(y)  # an array of strings would have "nan" for a label
-    array = np.asarray(y)
-    if array.ndim == 0:
-        msg = f"y must be a sequence of labels. Got {y!r}: give a list."
-        raise InvalidLabelsError(msg)
-    _check_no_missing(array.ravel().tolist())
-    holds_strings = array.dtype.kind == "T" or (
-        array.dtype == object and all(isinstance(label, str) for label in array.ravel())
-    )
-    return np.array(array.tolist(), dtype=str) if holds_strings else array
-
-
-def _check_no_missing(labels: list[Any]) -> None:
-    for position, label in enumerate(labels):
-        if is_missing(label):
-            msg = (
-                f"Label {position} is {label!r}: Input y contains NaN or None. Drop the rows "
-                "without a label."
-            )
-            raise InvalidLabelsError(msg)
-        if isinstance(label, float) and np.isinf(label):
-            msg = f"Label {position} is {label!r}: Input y contains infinity. Give labels."
-            raise InvalidLabelsError(msg)
-
-
 def _check_defined(found: NDArray[Any], classes: NDArray[Any]) -> None:
     undefined = sorted(set(found.tolist()) - set(classes.tolist()), key=str)
     if undefined:
+        hint = _hint_at_numbered_labels(found, {label: label for label in classes.tolist()})
         msg = (
             f"label_definitions says nothing about {undefined!r}, which occur in y. It defines "
-            f"{classes.tolist()!r}: add the missing ones.{_hint_at_numbered_labels(found, classes)}"
+            f"{classes.tolist()!r}: add the missing ones.{hint}"
         )
         raise InvalidLabelsError(msg)
     absent = sorted(set(classes.tolist()) - set(found.tolist()), key=str)
@@ -223,22 +169,26 @@ def _check_defined(found: NDArray[Any], classes: NDArray[Any]) -> None:
 def _check_names(labels: list[Any], verbalizer: Mapping[Any, Any]) -> None:
     missing = [label for label in labels if label not in verbalizer]
     if missing:
-        named = np.array(list(map(str, verbalizer)))
         msg = (
             f"The 'verbalizer' must have words for all classes {labels!r}. It names "
-            f"{list(verbalizer)!r}: add {missing!r}.{_hint_at_numbered_labels(labels, named)}"
+            f"{list(verbalizer)!r}: add {missing!r}.{_hint_at_numbered_labels(labels, verbalizer)}"
         )
         raise InvalidLabelsError(msg)
 
 
-def _hint_at_numbered_labels(found: ArrayLike, named: NDArray[Any]) -> str:
-    """Explain labels that a meta-estimator has numbered, where that is what they look like."""
+def _hint_at_numbered_labels(found: ArrayLike, words: Mapping[Any, Any]) -> str:
+    """Explain labels that a meta-estimator has numbered, where that is what they look like.
+
+    To take them for the sorted labels would be a guess: OneVsRestClassifier numbers "no" and "yes".
+    """
     numbers = np.asarray(found)
-    is_numbered = numbers.dtype.kind in "iu" and numbers.tolist() == list(range(len(named)))
-    if not is_numbered or named.dtype.kind != "U":
+    is_numbered = numbers.dtype.kind in "iu" and numbers.tolist() == list(range(len(words)))
+    if not is_numbered or not all(isinstance(label, str) for label in words):
         return ""
+    numbered = {number: words[label] for number, label in enumerate(sorted(words))}
     return (
-        " The labels look numbered: some meta-estimators, such as VotingClassifier and "
-        "StackingClassifier, number them. Then name them by number, in sorted order: "
-        f"{dict(enumerate(sorted(named.tolist())))!r}."
+        " The labels look numbered: some meta-estimators, such as VotingClassifier, "
+        "StackingClassifier and BaggingClassifier, number them in sorted order before their "
+        "members see them. Then name them by number, in label_definitions and in "
+        f"verbalizer={numbered!r}."
     )

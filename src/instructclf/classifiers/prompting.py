@@ -14,13 +14,13 @@ from instructclf.classifiers.base import PromptedClassifier
 from instructclf.classifiers.calibration import Calibration, fit_calibration, no_calibration
 from instructclf.classifiers.calibration_texts import held_out_rows
 from instructclf.classifiers.own_shots import OwnShots
-from instructclf.classifiers.texts import check_texts
 from instructclf.engine.encoding import PromptEncoder
 from instructclf.engine.loading import BaseModel
 from instructclf.engine.scoring import LabelScorer
 from instructclf.engine.variants import VariantEncoder
 from instructclf.engine.views import shared_view
 from instructclf.exceptions import InvalidShotsError
+from instructclf.inputs.texts import check_texts
 from instructclf.prompts import PromptTemplate
 from instructclf.sampling import PerInputSampler, ShotSampler, get_sampler
 

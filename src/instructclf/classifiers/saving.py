@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
 
@@ -21,14 +21,12 @@ import instructclf
 from instructclf.classifiers.cards import write_card
 from instructclf.classifiers.own_shots import OwnShots
 from instructclf.classifiers.plain import from_plain, to_plain
+from instructclf.classifiers.sharing import SharedModelEstimator
 from instructclf.engine.base_prints import find_difference, take_print
 from instructclf.engine.loading import BaseModel
 from instructclf.exceptions import SavedClassifierError
 from instructclf.sampling import get_sampler
 from instructclf.storage import check_files, find_checksums, find_folder, replacing_folder
-
-if TYPE_CHECKING:
-    from instructclf.classifiers.base import PromptedClassifier
 
 FILE = "classifier.json"
 CARD = "README.md"
@@ -44,7 +42,7 @@ _PACKAGES = ("torch", "transformers", "peft", "scikit-learn", "numpy", "safetens
 
 
 def save_classifier(
-    classifier: PromptedClassifier,
+    classifier: SharedModelEstimator,
     folder: str | PathLike[str],
     scores: Mapping[str, float] | None = None,
 ) -> None:

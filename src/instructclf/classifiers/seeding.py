@@ -9,14 +9,15 @@ seeds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
+from sklearn.utils import check_random_state
 
-Classifier = TypeVar("Classifier", bound=BaseEstimator)
+Classifier = TypeVar("Classifier")
 
 
 class LabelScores(NamedTuple):
@@ -80,3 +81,42 @@ def average_scores(members: Sequence[LabelScores]) -> LabelScores:
     return LabelScores(
         logsumexp(likelihoods, axis=0) - np.log(len(members)), log_softmax(mean, axis=1)
     )
+
+
+class SeedAveraging:
+    """Base of classifiers that can be fitted once for each of several seeds, and averaged."""
+
+    n_seeds: int
+    random_state: int | np.random.RandomState | None
+    shots_: NDArray[np.intp]
+    estimators_: list[Any]
+
+    def _fit_members(self, X: Any, y: Any, sample_weight: Any) -> Self:
+        """Fit a classifier for each seed. What is the same for all of them becomes this one's."""
+        self._check_seeds()
+        rng = check_random_state(self.random_state)
+        members: list[Any] = spawn_members(self, self.n_seeds, rng)
+        for member in members:
+            member._fit(X, y, sample_weight)  # noqa: SLF001
+        for name in ("classes_", "label_words_", "max_length_"):
+            setattr(self, name, getattr(members[0], name))
+        self.shots_ = np.unique(np.concatenate([member.shots_ for member in members]))
+        self.estimators_ = members
+        return self
+
+    @property
+    def _averages_predictions(self) -> bool:
+        """Whether this has nothing to predict with but its members."""
+        return hasattr(self, "estimators_")
+
+    def _check_one_prompt(self) -> None:
+        """Raise if there are as many prompts as seeds."""
+        if self._averages_predictions:
+            msg = (
+                f"Each of the n_seeds={self.n_seeds} classifiers has a prompt of its own. Ask one "
+                "of them, such as estimators_[0]."
+            )
+            raise AttributeError(msg)
+
+    def _check_seeds(self) -> None:
+        """Raise if several seeds would make the same classifier, or none."""

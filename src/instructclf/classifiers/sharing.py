@@ -3,16 +3,45 @@
 from __future__ import annotations
 
 import pickle
+from numbers import Integral
 from os import PathLike
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from instructclf.engine.loading import BaseModel
+from instructclf.engine.registry import get_base_model
+
+MODEL_CONSTRAINTS: dict[str, list[Any]] = {
+    "model": [str, PathLike, tuple],
+    "max_batch_tokens": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
+    "device": [str, None],
+    "dtype": [str, None],
+    "quantization": [StrOptions({"4bit"}), None],
+}
+"""What the parameters that say where a model comes from and how it runs may be."""
 
 
 class SharedModelEstimator(BaseEstimator):
     """Base of estimators over texts that hold a base model's name, or share the model itself."""
 
     model: str | PathLike[str] | tuple[Any, Any]
+    max_batch_tokens: int | str | None
+    device: str | None
+    dtype: str | None
+    quantization: str | None
+
+    def _get_base(self) -> BaseModel:
+        """Return the base model, and hold it, so that the registry finds it while this lives."""
+        self._base = get_base_model(
+            self.model, device=self.device, dtype=self.dtype, quantization=self.quantization
+        )
+        return self._base
+
+    def _token_budget(self) -> int | None:
+        budget = self.max_batch_tokens
+        return int(budget) if isinstance(budget, Integral) else None
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -21,12 +50,17 @@ class SharedModelEstimator(BaseEstimator):
         tags.input_tags.two_d_array = False
         return tags
 
+    _OF_THE_MODEL = ("_base", "_reader", "_scorer")
+    """Attributes that read the model's weights, found again where they are needed."""
+    _LEARNED_LAST: ClassVar[tuple[str, ...]]
+    """Attributes of which one is there if this is fitted."""
+
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "calibration_") or hasattr(self, "estimators_")  # learned last
+        return any(hasattr(self, name) for name in self._LEARNED_LAST)
 
     def _unfit(self) -> None:
         """Count as unfitted from here on, so that a fit that fails leaves no mixture of two."""
-        for name in ("calibration_", "estimators_", "_scorer"):
+        for name in (*self._LEARNED_LAST, *self._OF_THE_MODEL):
             vars(self).pop(name, None)
 
     def __sklearn_clone__(self) -> Self:
@@ -45,4 +79,4 @@ class SharedModelEstimator(BaseEstimator):
             )
             raise pickle.PicklingError(msg)
         state: Any = super().__getstate__()
-        return {name: value for name, value in state.items() if name not in {"_base", "_scorer"}}
+        return {name: value for name, value in state.items() if name not in self._OF_THE_MODEL}

@@ -1,4 +1,7 @@
-"""Model inputs → label log-likelihoods of one batch: the one place where logits become numbers."""
+"""Model inputs → label log-likelihoods of one batch: the one place where logits become numbers.
+
+Or the states that logits come from, for whoever wants to read them in another way.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,8 @@ def label_log_likelihoods(
     Tensor of shape (n_texts, n_labels)
         The log-likelihood of each label, summed over its tokens in float64 where the device has it.
     """
-    return _sum_edges(_lay_out_and_run(model, batch, layout, prefix), batch)
+    logits, _ = _lay_out_and_run(model, batch, layout, prefix)
+    return _sum_edges(logits, batch)
 
 
 def edge_log_likelihoods(
@@ -65,24 +69,53 @@ def edge_log_likelihoods(
     Tensor of shape (n_edges,)
         In the order of the trie's edges.
     """
-    return _read_edges(_lay_out_and_run(model, [prompt], layout, prefix), [prompt])[0]
+    logits, _ = _lay_out_and_run(model, [prompt], layout, prefix)
+    return _read_edges(logits, [prompt])[0]
+
+
+def last_states(
+    model: Any,
+    batch: Sequence[EncodedPrompt],
+    layout: LayoutFunction,
+    prefix: Prefix | None = None,
+) -> Tensor:
+    """Return the last hidden state at the end of each prompt: what the output layer reads there.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A causal language model.
+    batch : sequence of EncodedPrompt
+        Prompts, each beginning with the prefix if there is one.
+    layout : callable
+        ``tree_layout`` or ``row_layout``.
+    prefix : Prefix or None, default=None
+        The keys and values of the tokens that all prompts begin with.
+
+    Returns
+    -------
+    Tensor of shape (n_texts, n_channels)
+        The states, in the model's data type.
+    """
+    _, states = _lay_out_and_run(model, batch, layout, prefix)
+    return states[:, 0]  # of the trie's root
 
 
 def _lay_out_and_run(
     model: Any, batch: Sequence[EncodedPrompt], layout: LayoutFunction, prefix: Prefix | None
-) -> Tensor:
-    """Return logits of shape (n_texts, n_nodes, n_vocabulary)."""
+) -> tuple[Tensor, Tensor]:
+    """Return logits of shape (n_texts, n_nodes, n_vocabulary), and the states they come from."""
     n_prefix = 0 if prefix is None else prefix.length
     weight = model.get_input_embeddings().weight
     n_masked = 0 if prefix is None or not prefix.is_in_mask else n_prefix
     inputs = layout(
         batch, n_prefix=n_prefix, n_masked=n_masked, dtype=weight.dtype, device=weight.device
     )
-    return _node_logits(model, inputs, prefix)
+    return _run(model, inputs, prefix)
 
 
-def _node_logits(model: Any, inputs: Layout, prefix: Prefix | None) -> Tensor:
-    """Return logits of shape (n_texts, n_nodes, n_vocabulary), computed where they are read."""
+def _run(model: Any, inputs: Layout, prefix: Prefix | None) -> tuple[Tensor, Tensor]:
+    """Return logits and states, computed where they are read."""
     n_rows = inputs.input_ids.shape[0]
     options: dict[str, Any] = {"use_cache": False} if prefix is None else prefix.inputs(n_rows)
     if inputs.mask is not None:
@@ -94,8 +127,9 @@ def _node_logits(model: Any, inputs: Layout, prefix: Prefix | None) -> Tensor:
     if _accepts(model, "position_ids"):
         options["position_ids"] = inputs.position_ids
     narrows = prefix is not None and prefix.narrows
-    with output_at(model, inputs.rows, inputs.columns, narrows=narrows):
-        return model(input_ids=inputs.input_ids, **options).logits
+    with output_at(model, inputs.rows, inputs.columns, narrows=narrows) as places:
+        logits = model(input_ids=inputs.input_ids, **options).logits
+    return logits, places.states
 
 
 def _accepts(model: Any, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Hidden states → logits, at the places that are read only.
+"""Hidden states → logits, at the places that are read only; or the hidden states themselves.
 
 The output layer is the widest of a model: at every position of a batch its logits would take more
 memory than all else, and where the vocabulary is large, more time.
@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Places:
     """Where the logits of a forward pass are read.
 
@@ -27,12 +27,18 @@ class Places:
         The places, in a batch of shape (n_rows, length).
     narrows : bool
         Whether the last decoder layer, too, may compute these places only.
+
+    Attributes
+    ----------
+    states : Tensor of shape (n_texts, n_nodes, n_channels)
+        The last hidden states at these places, once the forward pass has come to them.
     """
 
     output_layer: nn.Module
     rows: Tensor
     columns: Tensor
     narrows: bool
+    states: Tensor = field(init=False)
 
 
 _places: ContextVar[Places | None] = ContextVar("places", default=None)
@@ -42,7 +48,7 @@ _MARK = "_picks_places"
 @contextmanager
 def output_at(
     model: Any, rows: Tensor, columns: Tensor, *, narrows: bool = False
-) -> Iterator[None]:
+) -> Iterator[Places]:
     """Let a model compute logits at these places only, instead of at all positions.
 
     Whatever an architecture does to its logits afterwards (scaling, capping) still happens. Each
@@ -59,14 +65,16 @@ def output_at(
 
     Yields
     ------
-    None
-        Meanwhile the model's logits have the shape (n_texts, n_nodes, n_vocabulary).
+    Places
+        Meanwhile the model's logits have the shape (n_texts, n_nodes, n_vocabulary), and the hidden
+        states that they are computed from are found here.
     """
     output_layer = model.get_output_embeddings()
     _install(output_layer)
-    token = _places.set(Places(output_layer, rows, columns, narrows))
+    places = Places(output_layer, rows, columns, narrows)
+    token = _places.set(places)
     try:
-        yield
+        yield places
     finally:
         _places.reset(token)
 
@@ -88,4 +96,5 @@ def _pick(output_layer: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tenso
     if places is None or places.output_layer is not output_layer:
         return arguments
     hidden, *others = arguments
-    return (hidden[places.rows, places.columns], *others)
+    places.states = hidden[places.rows, places.columns]
+    return (places.states, *others)

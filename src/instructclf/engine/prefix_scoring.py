@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -30,18 +30,27 @@ class PrefixScorer:
         the model, in the plain way.
     budget : TokenBudget
         How many tokens go through the model at once.
+    read : callable, default=label_log_likelihoods
+        What ``score`` reads of a batch, with the parameters of that function.
     """
 
-    def __init__(self, model: Any, ids: Sequence[int] | None, budget: TokenBudget) -> None:
+    def __init__(
+        self,
+        model: Any,
+        ids: Sequence[int] | None,
+        budget: TokenBudget,
+        read: Callable[..., Tensor] = label_log_likelihoods,
+    ) -> None:
         self.model = model
         self.budget = budget
+        self._read = read
         self._ids = ids
         self._prefixes: dict[type[Prefix], Prefix] = {}
 
     def score(
         self, encoded: Sequence[EncodedPrompt]
     ) -> Iterable[tuple[list[int], NDArray[np.float64]]]:
-        """Yield positions and their scores, of shape (n_positions, n_labels), batch after batch."""
+        """Yield positions and what is read of each, (n_positions, n_labels), batch after batch."""
         for (strategy, _), positions in self._group(encoded).items():
             yield from self._score_group(encoded, positions, strategy)
 
@@ -77,7 +86,7 @@ class PrefixScorer:
 
         def score(members: list[int]) -> NDArray[np.float64]:
             batch = [encoded[positions[member]] for member in members]
-            return _to_numpy(label_log_likelihoods(self.model, batch, strategy.layout, prefix))
+            return _to_numpy(self._read(self.model, batch, strategy.layout, prefix))
 
         n_prefix = 0 if prefix is None else prefix.length
         lengths = [self._cost(encoded[i], strategy, n_prefix) for i in positions]

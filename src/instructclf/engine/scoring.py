@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from instructclf.engine.budgets import make_budget
-from instructclf.engine.encoding import EncodedPrompt, PromptEncoder
-from instructclf.engine.prefix_scoring import PrefixScorer
+from instructclf.engine.encoding import EncodedPrompt
 from instructclf.engine.progress import Progress
-from instructclf.engine.truncation import warn_of_cut_demonstrations, warn_of_cuts
+from instructclf.engine.reading import PromptReader
 from instructclf.engine.verbalizers import Verbalizer
 from instructclf.exceptions import ScoringError
-
-_LARGE_CHUNK = 2048
-"""Texts encoded at a time, so that memory does not grow with the number of texts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +35,7 @@ class TokenScores:
     n_shared: int
 
 
-class LabelScorer:
+class LabelScorer(PromptReader):
     """Score the labels after the prompts of one fitted classifier.
 
     Parameters
@@ -55,13 +48,6 @@ class LabelScorer:
         How many tokens go through the model at once, padding included. ``None`` takes what suits
         the device. It decides speed and memory, not scores.
     """
-
-    def __init__(
-        self, model: Any, encoder: PromptEncoder, *, max_batch_tokens: int | None = None
-    ) -> None:
-        self.model = model
-        self.encoder = encoder
-        self._budget = make_budget(model, max_batch_tokens)
 
     def score(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
         """Return ``log p(label | prompt)`` of each text and label: of any of its answers.
@@ -88,28 +74,10 @@ class LabelScorer:
         TruncationWarning
             If texts, or demonstrations that only one text has, had to be cut: how many, and which.
         """
-        different = list(dict.fromkeys(texts))
-        scores = np.empty((len(different), len(self._verbalizer.classes)), dtype=np.float64)
-        cut: set[str] = set()
-        beside_cut: set[str] = set()
-        with torch.inference_mode():
-            for start in range(0, len(different), _LARGE_CHUNK):
-                chunk = different[start : start + _LARGE_CHUNK]
-                encoded = self.encoder.encode(chunk)
-                pairs = list(zip(chunk, encoded, strict=True))
-                cut |= {text for text, own in pairs if own.was_cut}
-                beside_cut |= {text for text, own in pairs if own.has_cut_demonstrations}
-                for positions, values in self._score_encoded(encoded):
-                    scores[start + np.array(positions)] = self._verbalizer.sum_answers(values)
-                    if progress is not None:
-                        progress.advance(len(positions))
-        warn_of_cuts([i for i, text in enumerate(texts) if text in cut], self.encoder.max_length)
-        warn_of_cut_demonstrations(
-            [i for i, text in enumerate(texts) if text in beside_cut], self.encoder.max_length
-        )
-        _check_finite(scores, different)
-        row = {text: position for position, text in enumerate(different)}
-        return scores[[row[text] for text in texts]]
+        answers = self._read(texts, len(self._verbalizer.answers), progress)
+        scores = self._verbalizer.sum_answers(answers)
+        _check_finite(scores, texts)
+        return scores
 
     def score_demonstrations(self) -> NDArray[np.float64]:
         """Score each demonstration after a prompt that holds all the others.
@@ -148,43 +116,9 @@ class LabelScorer:
             values = scorer.score_edges(encoded)
             return TokenScores(encoded, values, scorer.n_shared(encoded))
 
-    def _score_encoded(
-        self, encoded: Sequence[EncodedPrompt]
-    ) -> Iterable[tuple[list[int], NDArray[np.float64]]]:
-        """Yield positions and their scores, batch after batch."""
-        sharing: dict[int, list[int]] = {}
-        for position, prompt in enumerate(encoded):
-            sharing.setdefault(id(prompt.prefix), []).append(position)
-        for positions in sharing.values():
-            prompts = [encoded[position] for position in positions]
-            for members, values in self._scorer_of(prompts).score(prompts):
-                yield [positions[member] for member in members], values
-
-    def _scorer_of(self, prompts: Sequence[EncodedPrompt]) -> PrefixScorer:
-        """Return what scores prompts that share their prefix, which not all texts need share."""
-        prefix, common = prompts[0].prefix, self.encoder.prefix_ids
-        if prefix is common:
-            return self._shared
-        if len(prefix) <= len(common) or list(prefix[: len(common)]) != common:
-            # The odd prompt whose text changes the tokens before it goes through whole.
-            return self._plain
-        # Beyond a limit strategies are tried anew, which costs more than a few prompts save.
-        if any(self._shared.regime(prompt) for prompt in prompts):
-            return self._shared
-        return PrefixScorer(self.model, prefix, self._budget)
-
     @property
     def _verbalizer(self) -> Verbalizer:
         return self.encoder.verbalizer
-
-    @cached_property
-    def _shared(self) -> PrefixScorer:
-        """What scores prompts after the tokens that the prompts of all texts begin with."""
-        return PrefixScorer(self.model, self.encoder.prefix_ids, self._budget)
-
-    @cached_property
-    def _plain(self) -> PrefixScorer:
-        return PrefixScorer(self.model, None, self._budget)
 
 
 def _check_finite(scores: NDArray[np.float64], texts: Sequence[str]) -> None:

@@ -13,11 +13,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clo
 from sklearn.utils import check_random_state, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from instructclf.evaluation.splitting import check_labels, check_lengths, check_texts
 from instructclf.exceptions import InvalidLabelsError
+from instructclf.inputs.labels import check_labels, check_same_length
+from instructclf.inputs.texts import check_texts
 from instructclf.sampling import ShotSampler, get_sampler
 
 
@@ -123,8 +123,8 @@ class FewShot(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         """
         self._validate_params()
         sampler = get_sampler(self.sampler)
-        labels, texts = _check_classes(y), check_texts("X", X)
-        check_lengths("X", texts, "y", labels)
+        labels, texts = _check_classes(y), check_texts(X)
+        check_same_length(texts, labels)
         rng = check_random_state(self.random_state)
         self.shots_ = sampler.select(texts, labels, self.n_shots, random_state=rng)
         cut = {name: _cut(value, self.shots_, len(texts)) for name, value in fit_params.items()}
@@ -147,7 +147,7 @@ class FewShot(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             Labels, as they are in ``classes_``.
         """
         check_is_fitted(self)
-        return self.estimator_.predict(check_texts("X", X))
+        return self.estimator_.predict(check_texts(X))
 
     @available_if(_has("predict_proba"))
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -164,7 +164,7 @@ class FewShot(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             Probabilities, columns in the order of ``classes_``.
         """
         check_is_fitted(self)
-        return self.estimator_.predict_proba(check_texts("X", X))
+        return self.estimator_.predict_proba(check_texts(X))
 
     @available_if(_has("predict_log_proba"))
     def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
@@ -181,7 +181,7 @@ class FewShot(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             Log-probabilities, columns in the order of ``classes_``.
         """
         check_is_fitted(self)
-        return self.estimator_.predict_log_proba(check_texts("X", X))
+        return self.estimator_.predict_log_proba(check_texts(X))
 
     @available_if(_has("decision_function"))
     def decision_function(self, X: Any) -> NDArray[np.float64]:
@@ -198,7 +198,7 @@ class FewShot(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             What the classifier returns.
         """
         check_is_fitted(self)
-        return self.estimator_.decision_function(check_texts("X", X))
+        return self.estimator_.decision_function(check_texts(X))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -211,14 +211,7 @@ class FewShot(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
 def _check_classes(y: Any) -> NDArray[Any]:
     """Return labels of two classes or more."""
-    if y is None:
-        msg = (
-            "This estimator requires y to be passed, but the target y is None. Give one label for "
-            "each text."
-        )
-        raise InvalidLabelsError(msg)
-    labels = check_labels("y", y)
-    check_classification_targets(labels)
+    labels = check_labels(y)
     if len(np.unique(labels)) < 2:
         msg = (
             "Classifier can't train when only one class is present. Give rows of two labels or "

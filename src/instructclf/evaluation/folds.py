@@ -15,9 +15,11 @@ from instructclf.engine.progress import Progress
 from instructclf.evaluation.intervals import Interval, t_interval, t_p_value
 from instructclf.evaluation.running import accuracy, check_parameters, plan_runs
 from instructclf.evaluation.scores import SeedScores, collect
-from instructclf.evaluation.splitting import Split, check_labels, check_lengths, check_texts
+from instructclf.evaluation.splitting import Split
 from instructclf.evaluation.storing import Store
 from instructclf.exceptions import InvalidLabelsError
+from instructclf.inputs.labels import check_labels, check_same_length
+from instructclf.inputs.texts import check_texts
 from instructclf.sampling import ShotSampler
 
 
@@ -233,8 +235,8 @@ def cross_validate_seeds(
         folder=folder,
         verbose=verbose,
     )
-    texts, labels = check_texts("X", X), check_labels("y", y)
-    check_lengths("X", texts, "y", labels)
+    texts, labels = check_texts(X), check_labels(y)
+    check_same_length(texts, labels)
     test_rows = _choose_folds(labels, n_folds, random_state)
     splits = [_leave_out(texts, labels, rows) for rows in test_rows]
     seeds = np.random.SeedSequence(random_state).spawn(n_folds)

@@ -16,12 +16,12 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from instructclf.inputs.texts import check_texts
 from instructclf.sampling.embedding import TextEmbedding
 from instructclf.sampling.representative import EMBEDDER, select_in_order
 from instructclf.sampling.rows import (
     check_a_shot_of_every_label,
     check_enough_rows,
-    check_texts,
     different_rows,
 )
 
@@ -154,7 +154,7 @@ class KNNSampler(BaseEstimator):
         remedy = ", or give KNNSampler(balanced=False)"
         check_a_shot_of_every_label(n_shots, len(self._groups), remedy=remedy)
         check_enough_rows(n_shots, self.n_rows_)
-        texts = check_texts(X)
+        texts = check_texts(X) if len(X) else []
         chosen: list[NDArray[np.intp]] = []
         for start in range(0, len(texts), _N_AT_ONCE):
             batch = texts[start : start + _N_AT_ONCE]

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_consistent_length
 
-from instructclf.exceptions import InvalidShotsError, InvalidTextsError
+from instructclf.exceptions import InvalidShotsError
+from instructclf.inputs.texts import check_texts
 
 
 @dataclass(frozen=True)
@@ -59,19 +60,6 @@ def different_rows(X: Sequence[str], y: ArrayLike) -> LabelledRows:
     for code, text in sorted(first):
         groups[code].append(first[code, text])
     return LabelledRows(texts, [np.array(group, dtype=np.intp) for group in groups])
-
-
-def check_texts(X: Sequence[str]) -> list[str]:
-    """Return the texts as a list, or say which entry is none."""
-    if isinstance(X, str):
-        msg = f"X must be a sequence of texts. Got the single str {X[:40]!r}; write [text] instead."
-        raise InvalidTextsError(msg)
-    texts = list(X)
-    for position, text in enumerate(texts):
-        if not isinstance(text, str):
-            msg = f"Text {position} is a {type(text).__name__}, expected a str. Got {text!r}."
-            raise InvalidTextsError(msg)
-    return texts
 
 
 def check_a_shot_of_every_label(n_shots: int, n_labels: int, *, remedy: str = "") -> None:

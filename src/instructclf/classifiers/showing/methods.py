@@ -10,9 +10,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from instructclf.classifiers.showing.prompt import ShownPrompt, look_at_prompt
 from instructclf.classifiers.showing.tokens import ShownTokens, look_at_tokens
-from instructclf.classifiers.texts import check_texts
 from instructclf.engine.loading import BaseModel
 from instructclf.engine.scoring import LabelScorer
+from instructclf.exceptions import InvalidLabelsError
+from instructclf.inputs.texts import check_texts
 
 
 class PromptShowing(metaclass=ABCMeta):
@@ -29,9 +30,31 @@ class PromptShowing(metaclass=ABCMeta):
     def _get_base(self) -> BaseModel:
         """Return the base model."""
 
-    @abstractmethod
-    def _words_of(self, label: Any) -> str:
-        """Return the words of a label."""
+    def get_prompt(self, text: str, label: Any = None) -> str:
+        """Return what the model reads for a text.
+
+        Parameters
+        ----------
+        text : str
+            The text.
+        label : label or None, default=None
+            With a label, the prompt ends with that label's words, which is what is scored.
+
+        Returns
+        -------
+        str
+            The prompt, with the text cut if the context is too short for it.
+
+        Raises
+        ------
+        AttributeError
+            If several seeds make several prompts: ask one of ``estimators_``.
+        """
+        check_is_fitted(self)
+        (checked,) = check_texts([text])
+        words = "" if label is None else self._words_of(label)
+        encoder = self._get_scorer().encoder
+        return encoder.prompt_for(checked).render(encoder.shorten(checked), words)
 
     def show_prompt(self, text: str, label: Any = None) -> ShownPrompt:
         """Show the prompt of a text as the model reads it, every part named.
@@ -83,3 +106,10 @@ class PromptShowing(metaclass=ABCMeta):
         labels = zip(self.classes_.tolist(), self.label_words_, strict=True)
         answers = [(label, answer) for label, answers in labels for answer in answers]
         return look_at_tokens(self._get_scorer(), self._get_base().tokenizer, answers, checked)
+
+    def _words_of(self, label: Any) -> str:
+        for known, answers in zip(self.classes_.tolist(), self.label_words_, strict=True):
+            if known == label:
+                return answers[0]
+        msg = f"There is no label {label!r}. The classes are {self.classes_.tolist()!r}."
+        raise InvalidLabelsError(msg)

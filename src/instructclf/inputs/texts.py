@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from instructclf.exceptions import InvalidTextsError
 
 
-def check_texts(X: Any) -> list[str]:
+def check_texts(X: Any, name: str = "X") -> list[str]:
     """Return texts as a list of strings.
 
     Parameters
     ----------
     X : array-like of str of shape (n_texts,) or (n_texts, 1)
         A list, tuple, array, Series or column of texts, or a frame with one column.
+    name : str, default="X"
+        What the caller calls it, for errors.
 
     Returns
     -------
@@ -29,66 +31,70 @@ def check_texts(X: Any) -> list[str]:
     InvalidTextsError
         If this is no sequence, is empty, has more than one column, or holds anything but strings.
     """
-    texts = _as_list(X)
+    texts = _as_list(X, name)
     if not texts:
         msg = (
-            "Found array with 0 sample(s) (shape=(0,)) while a minimum of 1 is required. Give at "
-            "least one text."
+            f"Found array with 0 sample(s) (shape=(0,)) in {name} while a minimum of 1 is "
+            "required. Give at least one text."
         )
         raise InvalidTextsError(msg)
+    place = "" if name == "X" else f" of {name}"
     for position, text in enumerate(texts):
         if not isinstance(text, str):
-            raise InvalidTextsError(_wrong_text(position, text))
-        _check_encodable(position, text)
+            raise InvalidTextsError(_wrong_text(f"Text {position}{place}", text))
+        _check_encodable(f"Text {position}{place}", text)
     return [str(text) for text in texts]
 
 
-def _as_list(X: Any) -> list[Any]:
+def _as_list(X: Any, name: str) -> list[Any]:
     if isinstance(X, str | bytes):
-        msg = f"X must be a sequence of texts. Got one {type(X).__name__}: wrap it, as in [X]."
+        kind = type(X).__name__
+        msg = f"{name} must be a sequence of texts. Got one {kind}: wrap it, as in [{name}]."
         raise InvalidTextsError(msg)
     if hasattr(X, "toarray") and hasattr(X, "nnz"):
         msg = (
-            f"X must be a sequence of texts. Got a sparse matrix of shape {X.shape}: give the "
+            f"{name} must be a sequence of texts. Got a sparse matrix of shape {X.shape}: give the "
             "texts themselves, not their vectors."
         )
         raise InvalidTextsError(msg)
-    if hasattr(X, "columns"):
-        return _only_column(X)
+    if hasattr(X, "columns") or hasattr(X, "column_names"):
+        return _only_column(X, name)
     if hasattr(X, "to_pylist"):  # pyarrow would give scalars of its own
         return X.to_pylist()
     if isinstance(X, np.ndarray):
-        return _flat(X)
+        return _flat(X, name)
     if isinstance(X, Mapping | Set) or not isinstance(X, Iterable) or not hasattr(X, "__len__"):
-        msg = f"X must be a sequence of texts. Got {type(X).__name__}: give a list of str."
+        msg = f"{name} must be a sequence of texts. Got {type(X).__name__}: give a list of str."
         raise InvalidTextsError(msg)
     return list(X)
 
 
-def _only_column(frame: Any) -> list[Any]:
-    names = [str(name) for name in getattr(frame, "column_names", frame.columns)]
-    if len(names) != 1:
+def _only_column(frame: Any, name: str) -> list[Any]:
+    columns = frame.column_names if hasattr(frame, "column_names") else frame.columns
+    if len(columns) != 1:
         msg = (
-            f"X must be one column of texts. Got a frame with {len(names)} columns: select one of "
-            f"{names!r}."
+            f"{name} must be one column of texts. Got a frame with {len(columns)} columns: select "
+            f"one of {[str(own) for own in columns]!r}."
         )
         raise InvalidTextsError(msg)
-    if hasattr(frame, "column_names"):
+    if hasattr(frame, "to_numpy"):
+        return _flat(frame.to_numpy(), name)
+    if hasattr(frame, "column"):  # pyarrow would give scalars of its own
         return frame.column(0).to_pylist()
-    return _flat(frame.to_numpy())
+    return list(frame[columns[0]])
 
 
-def _flat(array: NDArray[Any]) -> list[Any]:
+def _flat(array: NDArray[Any], name: str) -> list[Any]:
     if array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1):
         return array.ravel().tolist()
     msg = (
-        f"X must be one-dimensional, or have one column. Got an array of shape {array.shape}: give "
-        "one text for each row."
+        f"{name} must be one-dimensional, or have one column. Got an array of shape "
+        f"{array.shape}: give one text for each row."
     )
     raise InvalidTextsError(msg)
 
 
-def _wrong_text(position: int, text: Any) -> str:
+def _wrong_text(place: str, text: Any) -> str:
     if is_missing(text):
         remedy = "a missing value: drop the row, or fill in a text"
     elif isinstance(text, bytes):
@@ -97,15 +103,15 @@ def _wrong_text(position: int, text: Any) -> str:
         remedy = "a sequence: give one text for each row, such as its parts joined"
     else:
         remedy = "not a text: convert it with str() if that is meant"
-    return f"Text {position} is {text!r} ({type(text).__name__}), expected a str. It is {remedy}."
+    return f"{place} is {text!r} ({type(text).__name__}), expected a str. It is {remedy}."
 
 
-def _check_encodable(position: int, text: str) -> None:
+def _check_encodable(place: str, text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
         msg = (
-            f"Text {position} has a lone surrogate, {text[error.start]!r}, at character "
+            f"{place} has a lone surrogate, {text[error.start]!r}, at character "
             f"{error.start}, which no tokenizer can read. Replace it, as by "
             "text.encode(errors='replace').decode()."
         )

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 from scipy import sparse
 
-from instructclf.classifiers.texts import check_texts
 from instructclf.exceptions import InvalidTextsError
+from instructclf.inputs.texts import check_texts
 from tests.fixtures import LABELS, TEXTS
 
 WORDS = ["one", "", "three é文"]
@@ -38,6 +38,9 @@ COLUMNS = {
     "pyarrow chunked array": lambda own: pa.chunked_array([own[:1], own[1:]]),
     "pyarrow table": lambda own: pa.table({"text": own}),
     "data set column": lambda own: datasets.Dataset.from_dict({"text": own})["text"],
+    "pyarrow long strings": lambda own: pa.array(own, type=pa.large_string()),
+    "pyarrow batch": lambda own: pa.RecordBatch.from_pydict({"text": own}),
+    "data set": lambda own: datasets.Dataset.from_dict({"text": own}),
     "dict values": lambda own: dict(enumerate(own)).values(),
 }
 
@@ -57,6 +60,10 @@ BAD_TEXTS = {
     "a frame": (pd.DataFrame({"a": ["x"], "b": ["y"]}), r"2 columns: select one of \['a', 'b'\]"),
     "a polars frame": (pl.DataFrame({"a": ["x"], "b": ["y"]}), r"2 columns: select one of \['a'"),
     "a table": (pa.table({"a": ["x"], "b": ["y"]}), r"2 columns: select one of \['a', 'b'\]"),
+    "a data set": (
+        datasets.Dataset.from_dict({"text": ["a"], "label": ["b"]}),
+        r"2 columns: select one of \['text', 'label'\]",
+    ),
     "None": (
         ["a", None],
         r"Text 1 is None \(NoneType\), expected a str\. It is a missing value: d",
@@ -106,6 +113,13 @@ def test_the_missing_value_of_pandas_is_a_missing_value(X):
 def test_rows_that_are_arrays_are_an_error():
     with pytest.raises(InvalidTextsError, match="Text 0 is .*ndarray.*its parts joined"):
         check_texts([np.array(["a", "b"]), np.array(["c", "d"])])
+
+
+def test_errors_name_what_the_caller_named():
+    with pytest.raises(InvalidTextsError, match="Text 1 of X_test is 3"):
+        check_texts(["a", 3], "X_test")
+    with pytest.raises(InvalidTextsError, match=r"X_test must be .* wrap it, as in \[X_test\]"):
+        check_texts("a", "X_test")
 
 
 def test_half_a_character_is_an_error():

@@ -1,0 +1,123 @@
+"""Texts → what the model computes at the end of their prompts, for one fitted estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import DTypeLike, NDArray
+from torch import Tensor
+
+from instructclf.engine.budgets import make_budget
+from instructclf.engine.encoding import EncodedPrompt, PromptEncoder
+from instructclf.engine.forward import label_log_likelihoods
+from instructclf.engine.prefix_scoring import PrefixScorer
+from instructclf.engine.progress import Progress
+from instructclf.engine.truncation import warn_of_cut_demonstrations, warn_of_cuts
+
+_LARGE_CHUNK = 2048
+"""Texts encoded at a time, so that memory does not grow with the number of texts."""
+
+
+class PromptReader:
+    """Base of what reads something at the end of each prompt, each prefix computed once.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A view of the base model, with an adapter or without.
+    encoder : PromptEncoder
+        Turns texts into prompts.
+    max_batch_tokens : int or None, default=None
+        How many tokens go through the model at once, padding included. ``None`` takes what suits
+        the device. It decides speed and memory, not what is read.
+    read : callable, default=label_log_likelihoods
+        What is read of a batch, with the parameters of that function.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        encoder: PromptEncoder,
+        *,
+        max_batch_tokens: int | None = None,
+        read: Callable[..., Tensor] = label_log_likelihoods,
+    ) -> None:
+        self.model = model
+        self.encoder = encoder
+        self._budget = make_budget(model, max_batch_tokens)
+        self._read_batch = read
+
+    def _encode(self, texts: Sequence[str]) -> list[EncodedPrompt]:
+        """Return the prompts of texts."""
+        return self.encoder.encode(texts)
+
+    def _read(
+        self,
+        texts: Sequence[str],
+        n_values: int,
+        progress: Progress | None = None,
+        dtype: DTypeLike = np.float64,
+    ) -> NDArray[Any]:
+        """Return what is read of each text, of shape (n_texts, n_values). Equal ones are read once.
+
+        Warns of what had to be cut.
+        """
+        different = list(dict.fromkeys(texts))
+        values = np.empty((len(different), n_values), dtype=dtype)
+        cut: set[str] = set()
+        beside_cut: set[str] = set()
+        with torch.inference_mode():
+            for start in range(0, len(different), _LARGE_CHUNK):
+                chunk = different[start : start + _LARGE_CHUNK]
+                encoded = self._encode(chunk)
+                pairs = list(zip(chunk, encoded, strict=True))
+                cut |= {text for text, own in pairs if own.was_cut}
+                beside_cut |= {text for text, own in pairs if own.has_cut_demonstrations}
+                for positions, found in self._read_encoded(encoded):
+                    values[start + np.array(positions)] = found
+                    if progress is not None:
+                        progress.advance(len(positions))
+        warn_of_cuts([i for i, text in enumerate(texts) if text in cut], self.encoder.max_length)
+        warn_of_cut_demonstrations(
+            [i for i, text in enumerate(texts) if text in beside_cut], self.encoder.max_length
+        )
+        row = {text: position for position, text in enumerate(different)}
+        return values[[row[text] for text in texts]]
+
+    def _read_encoded(
+        self, encoded: Sequence[EncodedPrompt]
+    ) -> Iterable[tuple[list[int], NDArray[np.float64]]]:
+        """Yield positions and what is read of them, batch after batch."""
+        sharing: dict[int, list[int]] = {}
+        for position, prompt in enumerate(encoded):
+            sharing.setdefault(id(prompt.prefix), []).append(position)
+        for positions in sharing.values():
+            prompts = [encoded[position] for position in positions]
+            for members, values in self._scorer_of(prompts).score(prompts):
+                yield [positions[member] for member in members], values
+
+    def _scorer_of(self, prompts: Sequence[EncodedPrompt]) -> PrefixScorer:
+        """Return what reads prompts that share their prefix, which not all texts need share."""
+        prefix, common = prompts[0].prefix, self.encoder.prefix_ids
+        if prefix is common:
+            return self._shared
+        if len(prefix) <= len(common) or list(prefix[: len(common)]) != common:
+            # The odd prompt whose text changes the tokens before it goes through whole.
+            return self._plain
+        # Beyond a limit strategies are tried anew, which costs more than a few prompts save.
+        if any(self._shared.regime(prompt) for prompt in prompts):
+            return self._shared
+        return PrefixScorer(self.model, prefix, self._budget, self._read_batch)
+
+    @cached_property
+    def _shared(self) -> PrefixScorer:
+        """What reads prompts after the tokens that the prompts of all texts begin with."""
+        return PrefixScorer(self.model, self.encoder.prefix_ids, self._budget, self._read_batch)
+
+    @cached_property
+    def _plain(self) -> PrefixScorer:
+        return PrefixScorer(self.model, None, self._budget, self._read_batch)

@@ -1,0 +1,98 @@
+"""What a caller gives as ``y`` → an array of labels, or an error that says why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+
+from instructclf.exceptions import InvalidLabelsError
+from instructclf.inputs.texts import is_missing
+
+
+def check_labels(y: Any, name: str = "y") -> NDArray[Any]:
+    """Return labels as an array of one dimension.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_texts,)
+        The labels.
+    name : str, default="y"
+        What the caller calls them, for errors.
+
+    Returns
+    -------
+    ndarray of shape (n_texts,)
+        The labels. Strings of every kind as NumPy's own, which sort and compare everywhere.
+
+    Raises
+    ------
+    InvalidLabelsError
+        If there are none, one is missing, or this is no sequence.
+    ValueError
+        If they have two columns or more, or are numbers that are no classes.
+    """
+    if y is None:
+        msg = (
+            f"This estimator requires y to be passed, but the target {name} is None. Give one "
+            "label for each text."
+        )
+        raise InvalidLabelsError(msg)
+    labels = column_or_1d(_as_array(y, name), warn=True)
+    if not len(labels):
+        msg = (
+            f"Found array with 0 sample(s) in {name}. Give at least one labelled text of each "
+            "class."
+        )
+        raise InvalidLabelsError(msg)
+    check_classification_targets(labels)
+    return labels
+
+
+def check_same_length(
+    texts: Sequence[str], labels: NDArray[Any], names: tuple[str, str] = ("X", "y")
+) -> None:
+    """Raise if there is not one label for each text."""
+    if len(texts) != len(labels):
+        msg = (
+            f"Found input variables with inconsistent numbers of samples: {len(texts)} texts in "
+            f"{names[0]} and {len(labels)} labels in {names[1]}. Give one label for each text."
+        )
+        raise InvalidLabelsError(msg)
+
+
+def _as_array(y: Any, name: str) -> NDArray[Any]:
+    if hasattr(y, "to_pylist"):
+        y = y.to_pylist()
+    if isinstance(y, Mapping | Set | str | bytes):
+        msg = f"{name} must be a sequence of labels. Got {type(y).__name__}: give a list."
+        raise InvalidLabelsError(msg)
+    if not isinstance(y, np.ndarray) and isinstance(y, Iterable):
+        y = list(y)
+        _check_no_missing(y, name)  # an array of strings would have "nan" for a label
+    array = np.asarray(y)
+    if array.ndim == 0:
+        msg = f"{name} must be a sequence of labels. Got {y!r}: give a list."
+        raise InvalidLabelsError(msg)
+    _check_no_missing(array.ravel().tolist(), name)
+    holds_strings = array.dtype.kind == "T" or (
+        array.dtype == object and all(isinstance(label, str) for label in array.ravel())
+    )
+    return np.array(array.tolist(), dtype=str) if holds_strings else array
+
+
+def _check_no_missing(labels: list[Any], name: str) -> None:
+    for position, label in enumerate(labels):
+        if is_missing(label):
+            msg = (
+                f"Label {position} is {label!r}: Input {name} contains NaN or None. Drop the rows "
+                "without a label."
+            )
+            raise InvalidLabelsError(msg)
+        if isinstance(label, float) and np.isinf(label):
+            msg = f"Label {position} is {label!r}: Input {name} contains infinity. Give labels."
+            raise InvalidLabelsError(msg)
