@@ -7,7 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from instructclf.classifiers import InstructionTunedClassifier, PromptClassifier, load
+    from instructclf.classifiers import (
+        InstructionTunedClassifier,
+        PromptClassifier,
+        clear_models,
+        load,
+        predict_in_chunks,
+    )
     from instructclf.prompts import PromptTemplate
 
 __all__ = [
@@ -15,7 +21,9 @@ __all__ = [
     "PromptClassifier",
     "PromptTemplate",
     "__version__",
+    "clear_models",
     "load",
+    "predict_in_chunks",
 ]
 
 __version__ = "0.1.0"
@@ -24,7 +32,9 @@ _ROOMS = {
     "InstructionTunedClassifier": "instructclf.classifiers",
     "PromptClassifier": "instructclf.classifiers",
     "PromptTemplate": "instructclf.prompts",
+    "clear_models": "instructclf.classifiers",
     "load": "instructclf.classifiers",
+    "predict_in_chunks": "instructclf.classifiers",
 }
 
 

@@ -8,6 +8,8 @@ from typing import Any, Self
 
 from sklearn.base import BaseEstimator
 
+from instructclf.engine.registry import clear_base_models
+
 
 class SharedModelEstimator(BaseEstimator):
     """Base of estimators over texts that hold a base model's name, or share the model itself."""
@@ -46,3 +48,17 @@ class SharedModelEstimator(BaseEstimator):
             raise pickle.PicklingError(msg)
         state: Any = super().__getstate__()
         return {name: value for name, value in state.items() if name not in {"_base", "_scorer"}}
+
+
+def clear_models() -> None:
+    """Forget the base models that this process keeps loaded for classifiers to come.
+
+    Two are kept at most, those used last. The memory of a model is free once no fitted classifier
+    holds it either. A classifier goes on working; what is needed again is loaded again.
+
+    Examples
+    --------
+    >>> import instructclf
+    >>> instructclf.clear_models()
+    """
+    clear_base_models()

@@ -6,13 +6,9 @@ started again finds its own file, and one that is done is not done again.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
-from enum import Enum
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +18,7 @@ from torch import Tensor
 
 import instructclf
 from instructclf.engine.base_prints import take_print
+from instructclf.engine.digests import digest
 from instructclf.engine.examples import Example
 from instructclf.engine.loading import BaseModel
 from instructclf.exceptions import CheckpointError
@@ -124,7 +121,7 @@ class Checkpoints:
         self, folder: Path, base: BaseModel, examples: Sequence[Example], **settings: Any
     ) -> None:
         self._folder = folder
-        self._print = _digest(
+        self._print = digest(
             {
                 "format": _FORMAT,
                 "versions": {name: version(name) for name in _PACKAGES},
@@ -138,7 +135,7 @@ class Checkpoints:
 
     def of_seed(self, seed: int) -> Checkpoint:
         """Return the file of the run with this seed."""
-        return Checkpoint(self._folder, _digest([self._print, seed]))
+        return Checkpoint(self._folder, digest([self._print, seed]))
 
 
 def _describe_example(example: Example) -> Any:
@@ -149,28 +146,3 @@ def _describe_example(example: Example) -> Any:
         [trie.tokens, trie.parents, trie.edges, trie.n_labels],
         [example.synonyms, example.n_response_tokens, example.loss, example.weight],
     ]
-
-
-def _digest(value: Any) -> str:
-    text = json.dumps(value, default=_to_plain, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _to_plain(value: Any) -> Any:
-    """Return what JSON can hold, for what it cannot."""
-    if isinstance(value, Tensor):
-        return [str(value.dtype), list(value.shape), _digest_tensor(value)]
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, set | frozenset):
-        return sorted(value)
-    if is_dataclass(value) and not isinstance(value, type):
-        return {"class": type(value).__name__} | asdict(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    return repr(value)
-
-
-def _digest_tensor(tensor: Tensor) -> str:
-    array = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
-    return hashlib.sha256(array.data).hexdigest()

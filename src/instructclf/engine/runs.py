@@ -18,8 +18,11 @@ from instructclf.engine.checkpoints import Checkpoint, State
 from instructclf.engine.examples import Example, Loss
 from instructclf.engine.optimiser import Optimiser
 from instructclf.engine.progress import Progress
+from instructclf.exceptions import ScoringError
 
 _logger = logging.getLogger(__name__)
+
+_NOT_IN_HALF = "not implemented for 'Half'"
 
 
 @dataclass(frozen=True)
@@ -194,6 +197,12 @@ class Run:
             try:
                 return self._backpropagate(batch, self._optimiser.scale)
             except (RuntimeError, MemoryError) as error:
+                if _NOT_IN_HALF in str(error):
+                    msg = (
+                        "This device cannot tune this model in float16. Use dtype='bfloat16' or "
+                        f"dtype='float32'. It said: {error}"
+                    )
+                    raise ScoringError(msg) from error
                 if not is_out_of_memory(error):
                     raise
                 self._optimiser.forget_gradients()
