@@ -1,12 +1,8 @@
-"""Processes that are really killed, while they fit and while they save, lose and mix nothing.
-
-Children are forked from a server that has imported everything, so that a kill costs no import.
-"""
+"""Processes that are really killed, while they fit and while they save, lose and mix nothing."""
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import random
 import shutil
@@ -19,6 +15,7 @@ import torch
 
 from instructclf import InstructionTunedClassifier, load
 from instructclf.exceptions import FailedRunWarning
+from tests.children import context
 from tests.fixtures import LABELS, TEXTS
 
 pytestmark = [
@@ -65,17 +62,13 @@ class Crashes:
     seed: int
 
     def __post_init__(self):
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["tests.classifiers.test_crashes", "peft"])
         self.rng = random.Random(self.seed)
         self.n_kills = self.n_begun = 0
 
     def run(self, options, place, limit=None):
         """Fit in a child, and kill it after some seconds. Return its exit code and its seconds."""
-        has_begun = self.context.Event()
-        child = self.context.Process(
-            target=fit_and_save, args=(self.model, options, place, has_begun)
-        )
+        has_begun = context.Event()
+        child = context.Process(target=fit_and_save, args=(self.model, options, place, has_begun))
         child.start()
         assert has_begun.wait(120)
         start = time.monotonic()
