@@ -38,6 +38,8 @@ _IN_ADAPTER = {"file": "adapter_config.json"}
 """A configuration of PEFT, which PEFT stores with the adapter and reads again."""
 _APART = {"adapter_", "estimators_"}
 """Attributes that have files or folders of their own."""
+_NOT_SAVED = {"checkpoint_dir"}
+"""Parameters that say where things are on this machine, and change no prediction."""
 _PACKAGES = ("torch", "transformers", "peft", "scikit-learn", "numpy", "safetensors")
 
 
@@ -172,6 +174,7 @@ def _describe(classifier: Any) -> dict[str, Any]:
         "parameters": {
             name: _IN_ADAPTER if name == _PEFT and value is not None else to_plain(value, name)
             for name, value in classifier.get_params(deep=False).items()
+            if name not in _NOT_SAVED
         },
         "attributes": {name: to_plain(value, name) for name, value in attributes.items()},
         "own_shots": _describe_own_shots(getattr(classifier, "_own_shots", None)),
