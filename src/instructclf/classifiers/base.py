@@ -7,7 +7,7 @@ scores labels. Everything public is derived from the matrix of label log-likelih
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar, Self
@@ -30,6 +30,7 @@ from instructclf.classifiers.calibration_texts import (
     draw_domain_texts,
     held_out_rows,
 )
+from instructclf.classifiers.keeping import ClassifierKeeping
 from instructclf.classifiers.labels import (
     check_enough_classes,
     check_label_words,
@@ -38,7 +39,6 @@ from instructclf.classifiers.labels import (
     defined_classes,
 )
 from instructclf.classifiers.predicting import LabelPredictor
-from instructclf.classifiers.saving import save_classifier
 from instructclf.classifiers.seeding import LabelScores, average_scores, spawn_members
 from instructclf.classifiers.sharing import SharedModelEstimator
 from instructclf.classifiers.showing.methods import PromptShowing
@@ -66,7 +66,9 @@ from instructclf.prompts import (
 from instructclf.sampling import PerInputSampler, ShotSampler, get_sampler, select_shots
 
 
-class PromptedClassifier(LabelPredictor, PromptShowing, SharedModelEstimator, metaclass=ABCMeta):
+class PromptedClassifier(
+    LabelPredictor, PromptShowing, ClassifierKeeping, SharedModelEstimator, metaclass=ABCMeta
+):
     """Base of classifiers that score label words after a prompt.
 
     It is responsible for
@@ -385,37 +387,6 @@ class PromptedClassifier(LabelPredictor, PromptShowing, SharedModelEstimator, me
         with Progress("Scoring", len(dict.fromkeys(texts)), verbose=self.verbose) as progress:
             scores = self._get_scorer().score(texts, progress)
         return LabelScores(scores, self.calibration_.log_probabilities(scores))
-
-    def save(
-        self, folder: str | PathLike[str], *, scores: Mapping[str, float] | None = None
-    ) -> None:
-        """Write the fitted classifier into a folder, which `instructclf.load` reads.
-
-        JSON and safetensors only, so that loading runs no code. The base model does not go along:
-        its name does, with checksums that tell it from any other. The folder also holds a model
-        card, and a tuned classifier's adapter as PEFT stores adapters. It is written beside its
-        place and then exchanged, so that a crash leaves the old one or the new one whole.
-
-        Parameters
-        ----------
-        folder : str or path
-            Where to. A classifier saved there before is replaced; anything else is an error.
-        scores : mapping of str to float, default=None
-            Figures for the card, such as ``{"accuracy": 0.91}``.
-
-        Raises
-        ------
-        NotFittedError
-            If the classifier is not fitted.
-        SavedClassifierError
-            If a parameter cannot be written as text, such as a pair of objects as ``model`` or a
-            ``RandomState``, or the folder holds something else.
-
-        Notes
-        -----
-        The solved examples of a prompt are rows of the training data, and are saved as text.
-        """
-        save_classifier(self, folder, scores)
 
     def get_prompt(self, text: str, label: Any = None) -> str:
         """Return what the model reads for a text.

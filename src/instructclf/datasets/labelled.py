@@ -96,7 +96,7 @@ def take_labelled(
     label_column: str,
     label_names: Sequence[str] | None = None,
     *,
-    option: str = "{}=…",
+    options: tuple[str, str] = ("text_column=…", "label_column=…"),
 ) -> LabelledTexts:
     """Take texts and labels out of rows.
 
@@ -110,8 +110,8 @@ def take_labelled(
         The columns.
     label_names : sequence of str or None, default=None
         The names of classes whose numbers stand in the column of labels.
-    option : str, default="{}=…"
-        How the caller names a column: ``{}`` stands for ``text_column`` or ``label_column``.
+    options : tuple of (str, str), default=("text_column=…", "label_column=…")
+        How the user says which columns they are.
 
     Returns
     -------
@@ -126,8 +126,8 @@ def take_labelled(
     texts: list[str] = []
     labels: list[str] = []
     for row in rows:
-        texts.append(take_text(row, text_column, option=option.format("text_column")))
-        labels.append(_take_label(row, label_column, label_names, option.format("label_column")))
+        texts.append(take_text(row, text_column, option=options[0]))
+        labels.append(_take_label(row, label_column, label_names, options[1]))
     if not texts:
         msg = f"{name} has no rows. Expected the columns {text_column!r} and {label_column!r}."
         raise DataFormatError(msg)
