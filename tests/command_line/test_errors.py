@@ -116,7 +116,7 @@ ERRORS = {
     ),
     "too many shots": (
         "compare train.csv train.csv --approach svm --shots 17",
-        "error: .* 17 .*16 rows",
+        "n_shots=17 is more than the 16 different",
     ),
     "no text to show": ("prompt full x", "no saved classifier in 'full'"),
 }

@@ -7,7 +7,7 @@ from a login, and nothing here sees one.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from typing import Any
 from instructclf.exceptions import SavedClassifierError
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_DATA = ["*.json", "*.safetensors"]
-"""What is fetched: nothing that can be run."""
+_ENDINGS = (".json", ".safetensors")
+"""Of what is fetched: nothing that can be run."""
+_DATA = tuple(f"*{ending}" for ending in _ENDINGS)
 _OF_THE_HUB = {".gitattributes", "README.md"}
 """Files that a repository may have before anything is pushed."""
 
@@ -37,8 +38,34 @@ def is_repo_id(name: str) -> bool:
     return _REPO_ID.fullmatch(name) is not None
 
 
-def fetch_folder(repo_id: str, marker: str, revision: str | None = None) -> Path:
-    """Return a folder with the JSON and safetensors files of a repository, fetched once.
+def fetch_file(repo_id: str, name: str) -> Path | None:
+    """Return a file of a repository, fetched once, or ``None`` where it cannot be had.
+
+    Parameters
+    ----------
+    repo_id : str
+        Owner and name.
+    name : str
+        The file.
+
+    Returns
+    -------
+    pathlib.Path or None
+        The file in the cache.
+    """
+    from huggingface_hub import hf_hub_download
+
+    try:
+        with _explaining(name):
+            return Path(hf_hub_download(repo_id, name))
+    except SavedClassifierError:
+        return None
+
+
+def fetch_folder(
+    repo_id: str, marker: str, revision: str | None = None, files: Sequence[str] = _DATA
+) -> Path:
+    """Return a folder with files of a repository, fetched once.
 
     Parameters
     ----------
@@ -48,6 +75,8 @@ def fetch_folder(repo_id: str, marker: str, revision: str | None = None) -> Path
         A file that the repository must have.
     revision : str or None, default=None
         Branch, tag or commit. ``None`` for the main branch.
+    files : sequence of str
+        Patterns of the files to fetch. All of JSON and safetensors, unless fewer are enough.
 
     Returns
     -------
@@ -65,7 +94,7 @@ def fetch_folder(repo_id: str, marker: str, revision: str | None = None) -> Path
         f"There is no folder {repo_id!r} here, and the repository of this name could not be "
         "fetched from the hub"
     ):
-        folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=_DATA))
+        folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(files)))
     if not (folder / marker).is_file():
         msg = (
             f"The repository {repo_id!r} holds no saved classifier: it has no {marker}. Give one "
@@ -111,20 +140,27 @@ def push_folder(
     SavedClassifierError
         If the repository holds something else, or the hub refuses or cannot be reached.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     api = HfApi()
+    own = {
+        path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()
+    }
     with _explaining(f"The classifier could not be pushed to {repo_id!r}"):
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         if revision is not None:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
-        _check_free(repo_id, set(api.list_repo_files(repo_id, revision=revision)), marker)
-        commit = api.upload_folder(
-            repo_id=repo_id,
-            folder_path=folder,
+        there = set(api.list_repo_files(repo_id, revision=revision))
+        _check_free(repo_id, there, marker)
+        stale = {name for name in there - own.keys() if name.endswith(_ENDINGS)}
+        commit = api.create_commit(  # one commit: nobody sees half of it
+            repo_id,
+            [
+                *(CommitOperationAdd(name, path) for name, path in sorted(own.items())),
+                *(CommitOperationDelete(name) for name in sorted(stale)),
+            ],
             commit_message=commit_message,
             revision=revision,
-            delete_patterns=_DATA,  # adapters of seeds that there are no more
         )
     return str(commit.commit_url)
 
