@@ -98,9 +98,9 @@ class AdaptedClassifier(PromptedClassifier):
         settings = self._adapter_settings(self.n_seeds)
         export_classifier(self, merge_adapter(base.model, settings, self.adapter_), base, folder)
 
-    def _write_adapter(self, folder: Path) -> None:
+    def _write_adapter(self, folder: Path, model_name: str) -> None:
         """Write the adapter's weights and configuration as PEFT does."""
-        self._make_adapter(self._get_base()).write(folder, str(self.model))
+        self._make_adapter(self._get_base()).write(folder, model_name)
 
     @staticmethod
     def _read_config(folder: Path) -> Any:
