@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import re
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,10 +29,10 @@ from instructclf.engine.adapter_checks import (
 )
 from instructclf.engine.decoder_layers import n_frozen_layers, named_decoder_layers
 from instructclf.engine.guarding import SharedWeightError, SharedWeights
+from instructclf.engine.locks import process_state
 from instructclf.engine.low_rank import linear_with_update
 from instructclf.engine.quantization import without_layout_hint
 
-_initialisation = threading.Lock()
 _WEIGHTS = "adapter_model.safetensors"
 """PEFT's name for the file."""
 
@@ -392,6 +391,6 @@ def _seeded(view: Any, seed: int) -> Iterator[None]:
     """Seed the global generators, which initialisation reads, for this thread alone."""
     device = view.get_input_embeddings().weight.device
     devices = [device] if device.type == "cuda" else []
-    with _initialisation, torch.random.fork_rng(devices=devices):
+    with process_state, torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from instructclf.engine.loading import BaseModel
+from instructclf.engine.locks import tokenizer_state
 
 _N_SAMPLES = 16
 _N_KEPT = 256
@@ -79,7 +80,8 @@ def _sample(weight: torch.Tensor, n_samples: int = _N_SAMPLES) -> np.ndarray[Any
 
 
 def _describe_tokenizer(tokenizer: Any) -> Any:
-    probes = [tokenizer(probe)["input_ids"] for probe in _PROBES]
+    with tokenizer_state:
+        probes = [tokenizer(probe)["input_ids"] for probe in _PROBES]
     return [sorted(tokenizer.get_vocab().items()), tokenizer.all_special_tokens, probes]
 
 

@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 
 from instructclf import bundled
+from instructclf.engine.locks import process_state
 from instructclf.engine.quantization import check_layout, check_quantization, keep_layout
 from instructclf.exceptions import ModelLoadingError, ScoringError
 
@@ -107,10 +108,13 @@ def load_base_model(
     _logger.info("Loading base model %r (%s, %s, %s)", name, dtype, device, quantization)
     source = str(bundled.model_path()) if name == BUNDLED else name
     _check_source(source)
-    if quantization is None:
-        model = _load_model(source, dtype).to(device)
-    else:
-        model = _load_model(source, dtype, _quantised_on(device, dtype))
+    # Meanwhile transformers changes torch's default data type and its functions that initialise
+    # weights: an adapter made by another thread would be of that type, and not initialised at all.
+    with process_state:
+        if quantization is None:
+            model = _load_model(source, dtype).to(device)
+        else:
+            model = _load_model(source, dtype, _quantised_on(device, dtype))
     keep_layout(model)
     return BaseModel(
         name, model.requires_grad_(requires_grad=False).eval(), _load_tokenizer(source)

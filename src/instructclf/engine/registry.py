@@ -6,7 +6,6 @@ again for as long as it lives, so clones, folds and candidates of a search share
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from os import PathLike, fspath
 from pathlib import Path
@@ -15,13 +14,14 @@ from weakref import WeakValueDictionary
 
 from instructclf.engine.devices import resolve_device, resolve_dtype
 from instructclf.engine.loading import BaseModel, adopt_base_model, load_base_model
+from instructclf.engine.locks import ProcessLock
 from instructclf.exceptions import ModelLoadingError
 
 N_KEPT_ALIVE = 2
 
 _Key = tuple[str, str, str, str | None]
-_lock = threading.Lock()
-_locks: dict[_Key, threading.Lock] = {}
+_lock = ProcessLock()
+_locks: dict[_Key, ProcessLock] = {}
 _known: WeakValueDictionary[_Key, BaseModel] = WeakValueDictionary()
 _recent: OrderedDict[_Key, BaseModel] = OrderedDict()
 
@@ -65,7 +65,7 @@ def get_base_model(
     precision = resolve_dtype(dtype, place)
     key = (_identity(model), str(place), str(precision), quantization)
     with _lock:
-        lock = _locks.setdefault(key, threading.Lock())
+        lock = _locks.setdefault(key, ProcessLock())
     with lock:  # two threads that ask for the same model load it once
         base = _known.get(key)
         if base is None:
