@@ -11,6 +11,7 @@
         ├── ModelLoadingError (OSError, ValueError)  a model or tokenizer cannot be loaded
         ├── PromptTooLongError (ValueError)    the prompt leaves no room for a text
         ├── ScoringError (RuntimeError)        scores could not be computed
+        ├── OtherProcessError (RuntimeError)   another process of the job failed or is gone
         ├── DataFormatError (ValueError)       a data file is not as expected
         ├── SavedClassifierError (OSError, ValueError)  a classifier cannot be saved or loaded
         └── MissingExtraError (ImportError)    an optional dependency is missing
@@ -39,6 +40,7 @@ __all__ = [
     "MissingClassWarning",
     "MissingExtraError",
     "ModelLoadingError",
+    "OtherProcessError",
     "PromptTooLongError",
     "SavedClassifierError",
     "ScoringError",
@@ -77,6 +79,10 @@ class PromptTooLongError(InstructClfError, ValueError):
 
 class ScoringError(InstructClfError, RuntimeError):
     """Label log-likelihoods could not be computed."""
+
+
+class OtherProcessError(InstructClfError, RuntimeError):
+    """Another process that shares the work failed, or is gone."""
 
 
 class SavedClassifierError(InstructClfError, OSError, ValueError):

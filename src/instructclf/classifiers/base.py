@@ -48,6 +48,7 @@ from instructclf.engine.chat import chat_template
 from instructclf.engine.demonstrations import fit_demonstrations
 from instructclf.engine.encoding import PromptEncoder
 from instructclf.engine.loading import BaseModel
+from instructclf.engine.processes import current_processes, is_first_process, sharing_work
 from instructclf.engine.progress import Progress
 from instructclf.engine.registry import get_base_model
 from instructclf.engine.scoring import LabelScorer
@@ -96,6 +97,7 @@ class PromptedClassifier(LabelPredictor, PromptShowing, SharedModelEstimator, me
         "device": [str, None],
         "dtype": [str, None],
         "quantization": [StrOptions({"4bit"}), None],
+        "distributed": [StrOptions({"auto"}), None],
         "random_state": ["random_state"],
         "verbose": ["verbose", Interval(Real, 0, None, closed="left")],
     }
@@ -115,6 +117,7 @@ class PromptedClassifier(LabelPredictor, PromptShowing, SharedModelEstimator, me
     device: str | None
     dtype: str | None
     quantization: str | None
+    distributed: str | None
     random_state: int | np.random.RandomState | None
     verbose: int | bool
 
@@ -151,9 +154,14 @@ class PromptedClassifier(LabelPredictor, PromptShowing, SharedModelEstimator, me
     # fit
 
     def _fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Take the steps that both estimators take."""
+        """Fit, together with the other processes of the job where there are any."""
         self._validate_params()
         self._unfit()
+        with sharing_work(self.distributed):
+            return self._fit_steps(X, y, sample_weight)
+
+    def _fit_steps(self, X: Any, y: Any, sample_weight: Any) -> Self:
+        """Take the steps that both estimators take."""
         if self.n_seeds > 1:
             return self._fit_members(X, y, sample_weight)
         template = None if self.template == CHAT else get_template(self.template)
@@ -164,7 +172,7 @@ class PromptedClassifier(LabelPredictor, PromptShowing, SharedModelEstimator, me
         rows, weights = rows_that_count(sample_weight, texts, codes, self.classes_)
         texts, codes = [texts[i] for i in rows], codes[rows]
         self.label_words_ = check_label_words(self.classes_, self.verbalizer)
-        rng = check_random_state(self.random_state)
+        rng = self._random_generator()
         base = self._get_base()
         self.max_length_ = self._resolve_max_length(base)
         self.prompt_ = self._write_prompt(
@@ -181,7 +189,7 @@ class PromptedClassifier(LabelPredictor, PromptShowing, SharedModelEstimator, me
     def _fit_members(self, X: Any, y: Any, sample_weight: Any) -> Self:
         """Fit a classifier for each seed. What is the same for all of them becomes this one's."""
         self._check_seeds()
-        rng = check_random_state(self.random_state)
+        rng = self._random_generator()
         members = spawn_members(self, self.n_seeds, rng)
         for member in members:
             member._fit(X, y, sample_weight)  # noqa: SLF001
@@ -190,6 +198,14 @@ class PromptedClassifier(LabelPredictor, PromptShowing, SharedModelEstimator, me
         self.shots_ = np.unique(np.concatenate([member.shots_ for member in members]))
         self.estimators_ = members
         return self
+
+    def _random_generator(self) -> np.random.RandomState:
+        """Return what the steps of ``fit`` draw from, the same numbers in each process of a job."""
+        is_own = isinstance(self.random_state, np.random.RandomState)
+        generator = check_random_state(self.random_state)
+        if isinstance(self.random_state, Integral):
+            return generator
+        return current_processes().agree_on(generator, is_own=is_own)
 
     @property
     def _averages_predictions(self) -> bool:
@@ -217,6 +233,7 @@ class PromptedClassifier(LabelPredictor, PromptShowing, SharedModelEstimator, me
         self.classes_, codes = check_labels(y, self.label_definitions)
         texts = check_texts(X)
         check_same_length(texts, codes)
+        current_processes().check_alike([texts, codes.tolist()], "rows")
         return texts, codes
 
     def _choose_shots(
@@ -378,13 +395,15 @@ class PromptedClassifier(LabelPredictor, PromptShowing, SharedModelEstimator, me
 
     def _score(self, X: Any) -> LabelScores:
         check_is_fitted(self)
-        if self._averages_predictions:
-            members = self.estimators_
-            return average_scores([member._score(X) for member in members])  # noqa: SLF001
-        texts = check_texts(X)
-        with Progress("Scoring", len(dict.fromkeys(texts)), verbose=self.verbose) as progress:
-            scores = self._get_scorer().score(texts, progress)
-        return LabelScores(scores, self.calibration_.log_probabilities(scores))
+        with sharing_work(self.distributed) as processes:
+            if self._averages_predictions:
+                members = self.estimators_
+                return average_scores([member._score(X) for member in members])  # noqa: SLF001
+            texts = check_texts(X)
+            n_own = len([*dict.fromkeys(texts)][processes.own_rows])
+            with Progress("Scoring", n_own, verbose=self.verbose) as progress:
+                scores = self._get_scorer().score(texts, progress)
+            return LabelScores(scores, self.calibration_.log_probabilities(scores))
 
     def save(
         self, folder: str | PathLike[str], *, scores: Mapping[str, float] | None = None
@@ -394,7 +413,8 @@ class PromptedClassifier(LabelPredictor, PromptShowing, SharedModelEstimator, me
         JSON and safetensors only, so that loading runs no code. The base model does not go along:
         its name does, with checksums that tell it from any other. The folder also holds a model
         card, and a tuned classifier's adapter as PEFT stores adapters. It is written beside its
-        place and then exchanged, so that a crash leaves the old one or the new one whole.
+        place and then exchanged, so that a crash leaves the old one or the new one whole. Of
+        several processes that share the work only the first writes.
 
         Parameters
         ----------
@@ -415,7 +435,8 @@ class PromptedClassifier(LabelPredictor, PromptShowing, SharedModelEstimator, me
         -----
         The solved examples of a prompt are rows of the training data, and are saved as text.
         """
-        save_classifier(self, folder, scores)
+        if self.distributed is None or is_first_process():
+            save_classifier(self, folder, scores)
 
     def get_prompt(self, text: str, label: Any = None) -> str:
         """Return what the model reads for a text.

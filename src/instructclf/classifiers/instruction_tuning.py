@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -29,6 +28,7 @@ from instructclf.engine.adapters import (
 )
 from instructclf.engine.examples import Loss
 from instructclf.engine.loading import BaseModel
+from instructclf.engine.processes import is_first_process
 from instructclf.engine.scoring import LabelScorer
 from instructclf.engine.training import TrainingSettings, tune_adapter
 from instructclf.engine.views import shared_view
@@ -167,6 +167,11 @@ class InstructionTunedClassifier(PromptedClassifier):
         ``"4bit"`` stores the weights of linear layers in 4 bits (NF4) while loading them, for
         models that do not fit otherwise. They compute in ``dtype``. Scores move, and the less
         redundant a model, the more. Takes the ``quantization`` extra.
+    distributed : {"auto"} or None, default="auto"
+        Whether several processes share the work. ``"auto"``: where ``torchrun`` or ``accelerate
+        launch`` has started several, or torch has a process group, ``fit`` and all predictions must
+        be called in each of them with the same rows, and return the same in each. ``None`` works
+        in this process alone.
     random_state : int, RandomState instance or None, default=None
         Decides which shots are drawn, the initial adapter and the order of rows in training.
     verbose : int or bool, default=0
@@ -282,6 +287,7 @@ class InstructionTunedClassifier(PromptedClassifier):
         device: str | None = None,
         dtype: str | None = None,
         quantization: str | None = None,
+        distributed: str | None = "auto",
         random_state: int | np.random.RandomState | None = None,
         verbose: int | bool = 0,
     ) -> None:
@@ -318,6 +324,7 @@ class InstructionTunedClassifier(PromptedClassifier):
         self.device = device
         self.dtype = dtype
         self.quantization = quantization
+        self.distributed = distributed
         self.random_state = random_state
         self.verbose = verbose
 
@@ -438,7 +445,7 @@ class InstructionTunedClassifier(PromptedClassifier):
         self.prompt_ = self.estimators_[0].prompt_
         self.adapter_ = average_adapters([member.adapter_ for member in self.estimators_])
         self._scorer = self._rebuild_scorer(self._get_base())
-        rng = check_random_state(self.random_state)
+        rng = self._random_generator()
         self.calibration_ = self._calibrate([texts[i] for i in rows], codes[rows], shots, rng)
 
     @property
@@ -479,7 +486,8 @@ class InstructionTunedClassifier(PromptedClassifier):
         """Write base model and adapter as one model, which plain transformers loads.
 
         The folder also gets the tokenizer, and ``prompt.json``: what stands before and after a
-        text, the answers of each label, and the calibration.
+        text, the answers of each label, and the calibration. Of several processes that share the
+        work only the first writes.
 
         Parameters
         ----------
@@ -513,6 +521,8 @@ class InstructionTunedClassifier(PromptedClassifier):
                 "and export instructclf.load(folder, quantization=None)."
             )
             raise SavedClassifierError(msg)
+        if self.distributed is not None and not is_first_process():
+            return
         base = self._get_base()
         settings = self._adapter_settings(self.n_seeds)
         export_classifier(self, merge_adapter(base.model, settings, self.adapter_), base, folder)

@@ -94,6 +94,11 @@ class PromptClassifier(PromptedClassifier):
         ``"4bit"`` stores the weights of linear layers in 4 bits (NF4) while loading them, for
         models that do not fit otherwise. They compute in ``dtype``. Scores move, and the less
         redundant a model, the more. Takes the ``quantization`` extra.
+    distributed : {"auto"} or None, default="auto"
+        Whether several processes share the work. ``"auto"``: where ``torchrun`` or ``accelerate
+        launch`` has started several, or torch has a process group, ``fit`` and all predictions must
+        be called in each of them with the same rows, and return the same in each. ``None`` works
+        in this process alone.
     random_state : int, RandomState instance or None, default=None
         Decides which shots are drawn, and their order.
     verbose : int or bool, default=0
@@ -154,6 +159,7 @@ class PromptClassifier(PromptedClassifier):
         device: str | None = None,
         dtype: str | None = None,
         quantization: str | None = None,
+        distributed: str | None = "auto",
         random_state: int | np.random.RandomState | None = None,
         verbose: int | bool = 0,
     ) -> None:
@@ -172,6 +178,7 @@ class PromptClassifier(PromptedClassifier):
         self.device = device
         self.dtype = dtype
         self.quantization = quantization
+        self.distributed = distributed
         self.random_state = random_state
         self.verbose = verbose
 

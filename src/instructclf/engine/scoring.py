@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from instructclf.engine.budgets import make_budget
 from instructclf.engine.encoding import EncodedPrompt, PromptEncoder
 from instructclf.engine.prefix_scoring import PrefixScorer
+from instructclf.engine.processes import current_processes
 from instructclf.engine.progress import Progress
 from instructclf.engine.truncation import warn_of_cut_demonstrations, warn_of_cuts
 from instructclf.engine.verbalizers import Verbalizer
@@ -21,6 +22,8 @@ from instructclf.exceptions import ScoringError
 
 _LARGE_CHUNK = 2048
 """Texts encoded at a time, so that memory does not grow with the number of texts."""
+_N_CUTS = 2
+"""What is known of a text beside its scores: whether it was cut, and whether its demonstrations."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +72,8 @@ class LabelScorer:
         Parameters
         ----------
         texts : sequence of str
-            The texts. Equal ones go through the model once.
+            The texts. Equal ones go through the model once, and of several processes that share
+            the work, through one of them.
         progress : Progress or None, default=None
             Told about each text that is done.
 
@@ -89,27 +93,37 @@ class LabelScorer:
             If texts, or demonstrations that only one text has, had to be cut: how many, and which.
         """
         different = list(dict.fromkeys(texts))
-        scores = np.empty((len(different), len(self._verbalizer.classes)), dtype=np.float64)
-        cut: set[str] = set()
-        beside_cut: set[str] = set()
-        with torch.inference_mode():
-            for start in range(0, len(different), _LARGE_CHUNK):
-                chunk = different[start : start + _LARGE_CHUNK]
-                encoded = self.encoder.encode(chunk)
-                pairs = list(zip(chunk, encoded, strict=True))
-                cut |= {text for text, own in pairs if own.was_cut}
-                beside_cut |= {text for text, own in pairs if own.has_cut_demonstrations}
-                for positions, values in self._score_encoded(encoded):
-                    scores[start + np.array(positions)] = self._verbalizer.sum_answers(values)
-                    if progress is not None:
-                        progress.advance(len(positions))
-        warn_of_cuts([i for i, text in enumerate(texts) if text in cut], self.encoder.max_length)
-        warn_of_cut_demonstrations(
-            [i for i, text in enumerate(texts) if text in beside_cut], self.encoder.max_length
-        )
+        processes = current_processes()
+        processes.check_alike(different, "texts")
+        found = np.zeros((len(different), _N_CUTS + len(self._verbalizer.classes)))
+        found[processes.own_rows] = self._score_different(different[processes.own_rows], progress)
+        found = processes.sum(found)
+        scores = found[:, _N_CUTS:]
         _check_finite(scores, different)
         row = {text: position for position, text in enumerate(different)}
-        return scores[[row[text] for text in texts]]
+        rows = [row[text] for text in texts]
+        was_cut, beside_cut = found[rows, :_N_CUTS].T
+        warn_of_cuts(np.flatnonzero(was_cut).tolist(), self.encoder.max_length)
+        warn_of_cut_demonstrations(np.flatnonzero(beside_cut).tolist(), self.encoder.max_length)
+        return scores[rows]
+
+    def _score_different(
+        self, texts: Sequence[str], progress: Progress | None
+    ) -> NDArray[np.float64]:
+        """Return for each text whether it and its demonstrations were cut, and then its scores."""
+        found = np.empty((len(texts), _N_CUTS + len(self._verbalizer.classes)))
+        with torch.inference_mode():
+            for start in range(0, len(texts), _LARGE_CHUNK):
+                encoded = self.encoder.encode(texts[start : start + _LARGE_CHUNK])
+                found[start : start + len(encoded), :_N_CUTS] = [
+                    (own.was_cut, own.has_cut_demonstrations) for own in encoded
+                ]
+                for positions, values in self._score_encoded(encoded):
+                    rows = start + np.array(positions)
+                    found[rows, _N_CUTS:] = self._verbalizer.sum_answers(values)
+                    if progress is not None:
+                        progress.advance(len(positions))
+        return found
 
     def score_demonstrations(self) -> NDArray[np.float64]:
         """Score each demonstration after a prompt that holds all the others.

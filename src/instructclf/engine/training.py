@@ -23,6 +23,7 @@ from instructclf.engine.decoder_layers import n_frozen_layers
 from instructclf.engine.encoding import PromptEncoder
 from instructclf.engine.examples import Example, Loss, make_examples, shared_ids
 from instructclf.engine.loading import BaseModel
+from instructclf.engine.processes import current_processes
 from instructclf.engine.progress import Progress
 from instructclf.engine.views import shared_view
 from instructclf.exceptions import FailedRunWarning, ScoringError, warn_caller
@@ -207,6 +208,7 @@ class _Run:
         self._settings = settings
         self._backpropagate = backpropagate
         self._seed = seed
+        self._processes = current_processes()
         self._rng = np.random.RandomState(seed)
         weight = adapter.model.get_input_embeddings().weight
         self._weights = adapter.parameters
@@ -228,7 +230,8 @@ class _Run:
     def train(self, *, verbose: int | bool) -> TrainingRecord:
         record = TrainingRecord()
         progress = Progress("Tuning", self._settings.max_epochs, verbose=verbose)
-        with self._backpropagate.prepared(), self._adapter.dropping_out(self._seed), progress:
+        own_seed = self._seed + self._processes.rank  # other rows are to drop other inputs
+        with self._backpropagate.prepared(), self._adapter.dropping_out(own_seed), progress:
             for _ in range(self._settings.max_epochs):
                 loss, label_loss = self._epoch()
                 record.loss_curve.append(loss)
@@ -238,6 +241,7 @@ class _Run:
                 if reason:
                     record.stopped_by = reason
                     break
+        self._processes.copy_from_first(self._weights)
         return record
 
     def _epoch(self) -> tuple[float, float]:
@@ -252,8 +256,10 @@ class _Run:
 
     def _step(self, batch: Sequence[Example]) -> NDArray[np.float64]:
         """Take one optimiser step. Return the weighted sums of both losses over the batch."""
-        sums = self._find_gradients(batch).cpu().double().numpy()
+        own = batch[self._processes.own_rows]
+        sums = self._processes.sum(self._find_gradients(own, len(batch)).cpu().double().numpy())
         self._check_finite(sums[0])
+        self._processes.sum_gradients(self._weights)
         self._scaler.unscale_(self._optimiser)
         torch.nn.utils.clip_grad_norm_(self._weights, _MAX_GRADIENT_NORM)
         self._scaler.step(self._optimiser)
@@ -262,11 +268,14 @@ class _Run:
         self._optimiser.zero_grad(set_to_none=True)
         return sums
 
-    def _find_gradients(self, batch: Sequence[Example]) -> Tensor:
-        """Find the gradients of a batch. Where memory runs out, begin again in smaller parts."""
+    def _find_gradients(self, batch: Sequence[Example], n_rows: int) -> Tensor:
+        """Find the gradients of a batch, or of a part of one with so many rows.
+
+        Where memory runs out, begin again in smaller parts.
+        """
         while True:
             try:
-                return self._backpropagate(batch, self._scaler.scale)
+                return self._backpropagate(batch, self._scaler.scale, n_rows)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
