@@ -19,7 +19,8 @@
     └── InstructClfWarning
         ├── TruncationWarning    texts were cut to fit the context
         ├── FailedRunWarning     a tuning run learned nothing and was restarted
-        └── MissingClassWarning  a defined label has no row in the data of ``fit``
+        ├── MissingClassWarning  a defined label has no row in the data of ``fit``
+        └── SharedDeviceWarning  several processes load a model each onto one GPU
 
 Parameter values outside their domain raise scikit-learn's ``InvalidParameterError`` and unfitted
 use raises its ``NotFittedError``, as people who catch errors of estimators expect.
@@ -44,6 +45,7 @@ __all__ = [
     "PromptTooLongError",
     "SavedClassifierError",
     "ScoringError",
+    "SharedDeviceWarning",
     "TruncationWarning",
     "warn_caller",
 ]
@@ -111,6 +113,10 @@ class FailedRunWarning(InstructClfWarning):
 
 class MissingClassWarning(InstructClfWarning):
     """A label that is defined has no row in the data given to ``fit``."""
+
+
+class SharedDeviceWarning(InstructClfWarning):
+    """Several processes of one program load a base model each onto the same GPU."""
 
 
 def warn_caller(message: str, category: type[InstructClfWarning]) -> None:

@@ -6,13 +6,14 @@ again for as long as it lives, so clones, folds and candidates of a search share
 
 from __future__ import annotations
 
+import multiprocessing
 from collections import OrderedDict
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-from instructclf.engine.devices import resolve_device, resolve_dtype
+from instructclf.engine.devices import resolve_device, resolve_dtype, warn_of_shared_device
 from instructclf.engine.loading import BaseModel, adopt_base_model, load_base_model
 from instructclf.engine.locks import ProcessLock
 from instructclf.exceptions import ModelLoadingError
@@ -69,6 +70,7 @@ def get_base_model(
     with lock:  # two threads that ask for the same model load it once
         base = _known.get(key)
         if base is None:
+            warn_of_shared_device(place, multiprocessing.current_process().name)
             base = load_base_model(model, device=place, dtype=precision, quantization=quantization)
         _remember(key, base)
     return base

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from instructclf.engine.budgets import make_budget
+from instructclf.engine.devices import check_not_forked
 from instructclf.engine.encoding import EncodedPrompt, PromptEncoder
 from instructclf.engine.prefix_scoring import PrefixScorer
 from instructclf.engine.processes import current_processes
@@ -92,6 +93,7 @@ class LabelScorer:
         TruncationWarning
             If texts, or demonstrations that only one text has, had to be cut: how many, and which.
         """
+        check_not_forked(self.model.get_input_embeddings().weight.device)
         different = list(dict.fromkeys(texts))
         processes = current_processes()
         processes.check_alike(different, "texts")
