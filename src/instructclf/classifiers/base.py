@@ -97,6 +97,7 @@ class PromptedClassifier(LabelPredictor, PromptShowing, SharedModelEstimator, me
         "device": [str, None],
         "dtype": [str, None],
         "quantization": [StrOptions({"4bit"}), None],
+        "device_map": [StrOptions({"auto"}), dict, None],
         "distributed": [StrOptions({"auto"}), None],
         "random_state": ["random_state"],
         "verbose": ["verbose", Interval(Real, 0, None, closed="left")],
@@ -117,6 +118,7 @@ class PromptedClassifier(LabelPredictor, PromptShowing, SharedModelEstimator, me
     device: str | None
     dtype: str | None
     quantization: str | None
+    device_map: str | dict[str, int | str] | None
     distributed: str | None
     random_state: int | np.random.RandomState | None
     verbose: int | bool
@@ -389,7 +391,11 @@ class PromptedClassifier(LabelPredictor, PromptShowing, SharedModelEstimator, me
     def _get_base(self) -> BaseModel:
         """Return the base model, and hold it, so that the registry finds it while this lives."""
         self._base = get_base_model(
-            self.model, device=self.device, dtype=self.dtype, quantization=self.quantization
+            self.model,
+            device=self.device,
+            dtype=self.dtype,
+            quantization=self.quantization,
+            device_map=self.device_map,
         )
         return self._base
 

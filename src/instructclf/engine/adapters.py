@@ -31,6 +31,7 @@ from instructclf.engine.decoder_layers import n_frozen_layers, named_decoder_lay
 from instructclf.engine.guarding import SharedWeightError, SharedWeights
 from instructclf.engine.locks import process_state
 from instructclf.engine.low_rank import linear_with_update
+from instructclf.engine.placement import check_not_offloaded, input_device
 from instructclf.engine.quantization import without_layout_hint
 
 _WEIGHTS = "adapter_model.safetensors"
@@ -165,6 +166,7 @@ class Adapter:
     """
 
     def __init__(self, view: Any, settings: LoraSettings | PeftSettings, seed: int = 0) -> None:
+        check_not_offloaded(view)
         self.model = view
         self._may_draw = settings.may_draw
         self._wrapped = _wrap(view, settings, seed)
@@ -389,7 +391,7 @@ def _forward_fused(layer: Any, x: Tensor) -> Tensor:
 @contextmanager
 def _seeded(view: Any, seed: int) -> Iterator[None]:
     """Seed the global generators, which initialisation reads, for this thread alone."""
-    device = view.get_input_embeddings().weight.device
+    device = input_device(view)
     devices = [device] if device.type == "cuda" else []
     with process_state, torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)

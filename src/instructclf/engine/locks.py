@@ -50,5 +50,7 @@ process_state = ProcessLock()
 tokenizer_state = ProcessLock()
 """Held by whoever calls a tokenizer: a call sets how it reads special tokens, for all that share
 it."""
+offloaded_weights = ProcessLock()
+"""Held while a model runs whose weights come and go: its views count them together."""
 module_state = ProcessLock()
 """Held by whoever changes how a module runs, if it may be running in another thread."""

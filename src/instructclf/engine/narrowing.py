@@ -46,7 +46,7 @@ def _narrowed(forward: Any) -> Any:
         places = places_to_narrow()
         if places is None:
             return forward(hidden, *inputs, **options)
-        at_places = places.rows, places.columns
+        at_places = places.rows.to(hidden.device), places.columns.to(hidden.device)
         found = forward(hidden[at_places], *inputs, **options)
         if not isinstance(found, Tensor):  # what else a layer returns has a shape of its own
             return forward(hidden, *inputs, **options)

@@ -91,4 +91,5 @@ def _pick(output_layer: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tenso
     if places is None or places.output_layer is not output_layer:
         return arguments
     hidden, *others = arguments
-    return (hidden[places.rows, places.columns], *others)
+    rows, columns = places.rows.to(hidden.device), places.columns.to(hidden.device)
+    return (hidden[rows, columns], *others)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from instructclf.engine.budgets import make_budget
 from instructclf.engine.devices import check_not_forked
 from instructclf.engine.encoding import EncodedPrompt, PromptEncoder
+from instructclf.engine.locks import offloaded_weights
+from instructclf.engine.placement import input_device, is_offloaded
 from instructclf.engine.prefix_scoring import PrefixScorer
 from instructclf.engine.processes import current_processes
 from instructclf.engine.progress import Progress
@@ -66,6 +69,7 @@ class LabelScorer:
         self.model = model
         self.encoder = encoder
         self._budget = make_budget(model, max_batch_tokens)
+        self._turns = offloaded_weights if is_offloaded(model) else nullcontext()
 
     def score(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
         """Return ``log p(label | prompt)`` of each text and label: of any of its answers.
@@ -93,7 +97,7 @@ class LabelScorer:
         TruncationWarning
             If texts, or demonstrations that only one text has, had to be cut: how many, and which.
         """
-        check_not_forked(self.model.get_input_embeddings().weight.device)
+        check_not_forked(input_device(self.model))
         different = list(dict.fromkeys(texts))
         processes = current_processes()
         processes.check_alike(different, "texts")
@@ -114,7 +118,7 @@ class LabelScorer:
     ) -> NDArray[np.float64]:
         """Return for each text whether it and its demonstrations were cut, and then its scores."""
         found = np.empty((len(texts), _N_CUTS + len(self._verbalizer.classes)))
-        with torch.inference_mode():
+        with self._turns, torch.inference_mode():
             for start in range(0, len(texts), _LARGE_CHUNK):
                 encoded = self.encoder.encode(texts[start : start + _LARGE_CHUNK])
                 found[start : start + len(encoded), :_N_CUTS] = [
@@ -138,7 +142,7 @@ class LabelScorer:
         prompt = self.encoder.prompt
         solved = prompt.demonstrations
         scores = np.empty((len(solved), len(self._verbalizer.answers)), dtype=np.float64)
-        with torch.inference_mode():
+        with self._turns, torch.inference_mode():
             for left_out, (text, _) in enumerate(solved):
                 others = prompt.with_demonstrations(solved[:left_out] + solved[left_out + 1 :])
                 (encoded,) = self.encoder.encode_variants([others], [text])
@@ -158,7 +162,7 @@ class LabelScorer:
         TokenScores
             The scores.
         """
-        with torch.inference_mode():
+        with self._turns, torch.inference_mode():
             (encoded,) = self.encoder.encode([text])
             scorer = self._scorer_of([encoded])
             values = scorer.score_edges(encoded)
