@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from instructclf.engine.budgets import is_out_of_memory
 from instructclf.engine.checkpoints import Checkpoint, State
 from instructclf.engine.examples import Example, Loss
 from instructclf.engine.optimiser import Optimiser
+from instructclf.engine.processes import current_processes
 from instructclf.engine.progress import Progress
 from instructclf.exceptions import ScoringError
 
@@ -115,6 +117,7 @@ class Run:
         self._settings = settings
         self._backpropagate = backpropagate
         self._seed = seed
+        self._processes = current_processes()
         self._record = TrainingRecord()
         self._n_batches = math.ceil(len(examples) / settings.batch_size)
         self._sums = np.zeros(2)  # of both losses, in the epoch that has begun
@@ -141,24 +144,33 @@ class Run:
         TrainingRecord
             What happened, before it was cut off and after.
         """
-        saved = None if checkpoint is None else checkpoint.read()
+        saved = self._read(checkpoint)
         if saved is not None and saved[0]["is_finished"]:
             self._restore(saved)
             return self._record
+        kept = checkpoint if self._processes.rank == 0 else None  # what one writes, all read
         progress = Progress("Tuning", self._settings.max_epochs, verbose=verbose)
         computing = None if saved is None else saved[0]["computing"]
         with (
             self._backpropagate.prepared(computing),
-            self._adapter.dropping_out(self._seed),
+            self._adapter.dropping_out(self._seed + self._processes.rank),  # own rows, own draws
             progress,
         ):
             if saved is not None:  # after strategies were tried, which an untrained adapter decides
                 self._restore(saved)
                 progress.advance(len(self._record.loss_curve))
-            self._run_epochs(checkpoint, progress)
-        if checkpoint is not None:
-            checkpoint.write(self._state(is_finished=True))
+            self._run_epochs(kept, progress)
+        self._processes.copy_from_first(self._adapter.parameters)
+        if kept is not None:
+            kept.write(self._state(is_finished=True))
         return self._record
+
+    def _read(self, checkpoint: Checkpoint | None) -> State | None:
+        """Return what was kept of this run, which is the same for all processes that share it."""
+        saved = None if checkpoint is None else checkpoint.read()
+        n_done = 0 if saved is None else saved[0]["optimiser"]["n_done"]
+        self._processes.check_alike([n_done], "checkpoints")
+        return saved
 
     def _run_epochs(self, checkpoint: Checkpoint | None, progress: Progress) -> None:
         rng = np.random.RandomState(self._seed)
@@ -184,18 +196,31 @@ class Run:
         n_done = self._optimiser.n_done - len(self._record.loss_curve) * self._n_batches
         for start in range(n_done * size, len(order), size):
             batch = [self._examples[i] for i in order[start : start + size]]
-            self._sums += self._optimiser.step(self._find_gradients(batch))
+            own = batch[self._processes.own_rows]
+            losses = self._share(self._find_gradients(own, len(batch)))
+            self._sums += self._optimiser.step(losses)
             if checkpoint is not None:
                 checkpoint.offer(self._state)
         loss, label_loss = self._sums / len(order)
         self._sums = np.zeros(2)
         return float(loss), float(label_loss)
 
-    def _find_gradients(self, batch: Sequence[Example]) -> Tensor:
-        """Find the gradients of a batch. Where memory runs out, begin again in smaller parts."""
+    def _share(self, losses: Tensor) -> Tensor:
+        """Sum gradients and losses over the processes, of which each has a part of the batch."""
+        if self._processes.size == 1:
+            return losses
+        self._processes.sum_gradients(self._adapter.parameters)
+        sums = self._processes.sum(losses.double().cpu().numpy())
+        return torch.from_numpy(sums).to(losses.device)
+
+    def _find_gradients(self, batch: Sequence[Example], n_rows: int) -> Tensor:
+        """Find the gradients of a batch, or of a part of one with so many rows.
+
+        Where memory runs out, begin again in smaller parts.
+        """
         while True:
             try:
-                return self._backpropagate(batch, self._optimiser.scale)
+                return self._backpropagate(batch, self._optimiser.scale, n_rows)
             except (RuntimeError, MemoryError) as error:
                 if _NOT_IN_HALF in str(error):
                     msg = (
