@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -23,8 +24,6 @@ from instructclf.engine.progress import Progress
 from instructclf.exceptions import ScoringError
 
 _logger = logging.getLogger(__name__)
-
-_NOT_IN_HALF = "not implemented for 'Half'"
 
 
 @dataclass(frozen=True)
@@ -152,6 +151,7 @@ class Run:
         progress = Progress("Tuning", self._settings.max_epochs, verbose=verbose)
         computing = None if saved is None else saved[0]["computing"]
         with (
+            _explaining_half_precision(),
             self._backpropagate.prepared(computing),
             self._adapter.dropping_out(self._seed + self._processes.rank),  # own rows, own draws
             progress,
@@ -196,14 +196,21 @@ class Run:
         n_done = self._optimiser.n_done - len(self._record.loss_curve) * self._n_batches
         for start in range(n_done * size, len(order), size):
             batch = [self._examples[i] for i in order[start : start + size]]
-            own = batch[self._processes.own_rows]
-            losses = self._share(self._find_gradients(own, len(batch)))
-            self._sums += self._optimiser.step(losses)
+            self._sums += self._step(batch)
             if checkpoint is not None:
                 checkpoint.offer(self._state)
         loss, label_loss = self._sums / len(order)
         self._sums = np.zeros(2)
         return float(loss), float(label_loss)
+
+    def _step(self, batch: Sequence[Example]) -> list[float]:
+        """Take one optimiser step. Where gradients overflow, find them again on a smaller scale."""
+        sums = None
+        while sums is None:
+            own = batch[self._processes.own_rows]
+            losses = self._share(self._find_gradients(own, len(batch)))
+            sums = self._optimiser.step(losses)
+        return sums
 
     def _share(self, losses: Tensor) -> Tensor:
         """Sum gradients and losses over the processes, of which each has a part of the batch."""
@@ -222,12 +229,6 @@ class Run:
             try:
                 return self._backpropagate(batch, self._optimiser.scale, n_rows)
             except (RuntimeError, MemoryError) as error:
-                if _NOT_IN_HALF in str(error):
-                    msg = (
-                        "This device cannot tune this model in float16. Use dtype='bfloat16' or "
-                        f"dtype='float32'. It said: {error}"
-                    )
-                    raise ScoringError(msg) from error
                 if not is_out_of_memory(error):
                     raise
                 self._optimiser.forget_gradients()
@@ -275,3 +276,18 @@ class Run:
         self._optimiser.restore(plain["optimiser"], own)
         self._adapter.set_generator_states(generators)
         _logger.info("Going on after %d steps", self._optimiser.n_done)
+
+
+@contextmanager
+def _explaining_half_precision() -> Iterator[None]:
+    """Say what to do where a device has no float16 arithmetic for a model."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "not implemented for 'Half'" not in str(error):
+            raise
+        msg = (
+            "This device cannot tune this model in float16. Use dtype='bfloat16' or "
+            f"dtype='float32'. It said: {error}"
+        )
+        raise ScoringError(msg) from error
