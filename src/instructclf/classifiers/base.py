@@ -51,7 +51,7 @@ from instructclf.engine.loading import BaseModel
 from instructclf.engine.progress import Progress
 from instructclf.engine.registry import get_base_model
 from instructclf.engine.scoring import LabelScorer
-from instructclf.engine.tokenising import control_strings
+from instructclf.engine.tokenising import control_strings, find_breaker
 from instructclf.engine.verbalizers import Verbalizer
 from instructclf.engine.views import shared_view
 from instructclf.exceptions import InvalidLabelsError, InvalidShotsError, PromptTooLongError
@@ -282,6 +282,7 @@ class PromptedClassifier(LabelPredictor, PromptShowing, SharedModelEstimator, me
             write_instruction(self.instruction, words, definitions),
             control_strings=control_strings(base.tokenizer),
             definitions=define_labels(words, definitions) if definitions else "",
+            breaker=find_breaker(base.tokenizer, template.markers),
         )
         for words in Verbalizer(self.label_words_).answers:
             if prompt.as_data(words) != words:
