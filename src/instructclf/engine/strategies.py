@@ -161,8 +161,10 @@ class Strategies:
         first, own = prompt.ids[: self._n_prefix], prompt.ids[self._n_prefix :]
         regime = self.regime(prompt)
         if regime == 0:
-            first, own = first[:_N_PREFIX], own[-_N_OWN:]
-            other = own[len(own) // 2 :]
+            # A prompt may have fewer tokens of its own, or begin with a part of the prefix alone.
+            own = prompt.ids[1:][-_N_OWN:]
+            first = prompt.ids[: min(self._n_prefix, prompt.n_tokens - len(own))][:_N_PREFIX]
+            other = own[len(own) // 2 :] if len(own) > 1 else own * 2
         else:
             n_spare = prompt.n_tokens + max(prompt.trie.depths) - self._limits[regime - 1]
             n_dropped = min(n_spare, len(own) // 2, _N_OWN)
