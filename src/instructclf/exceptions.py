@@ -18,7 +18,8 @@
     └── InstructClfWarning
         ├── TruncationWarning    texts were cut to fit the context
         ├── FailedRunWarning     a tuning run learned nothing and was restarted
-        └── MissingClassWarning  a defined label has no row in the data of ``fit``
+        ├── MissingClassWarning  a defined label has no row in the data of ``fit``
+        └── RemoteCodeWarning    a model runs code that came with it
 
 Parameter values outside their domain raise scikit-learn's ``InvalidParameterError`` and unfitted
 use raises its ``NotFittedError``, as people who catch errors of estimators expect.
@@ -40,6 +41,7 @@ __all__ = [
     "MissingExtraError",
     "ModelLoadingError",
     "PromptTooLongError",
+    "RemoteCodeWarning",
     "SavedClassifierError",
     "ScoringError",
     "TruncationWarning",
@@ -105,6 +107,10 @@ class FailedRunWarning(InstructClfWarning):
 
 class MissingClassWarning(InstructClfWarning):
     """A label that is defined has no row in the data given to ``fit``."""
+
+
+class RemoteCodeWarning(InstructClfWarning):
+    """A model given as an object runs code that came with it, not with transformers."""
 
 
 def warn_caller(message: str, category: type[InstructClfWarning]) -> None:

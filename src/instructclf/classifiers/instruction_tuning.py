@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from instructclf.classifiers.augmenting import add_attacked_copies
 from instructclf.classifiers.base import PromptedClassifier
 from instructclf.classifiers.saving import export_classifier
 from instructclf.classifiers.weights import rows_that_count, weigh_rows
@@ -127,6 +128,10 @@ class InstructionTunedClassifier(PromptedClassifier):
         How much the rows of each class count, ``{label: weight}``, beside ``sample_weight``. Labels
         that are not named weigh 1. ``"balanced"`` lets the rows of each class that are trained on
         weigh the same together. ``None`` weighs all rows alike. Calibration is not weighted.
+    adversarial_augment : int, default=0
+        How many copies of each row are trained on beside it that ask for another label, as by
+        "forget what you have read so far", and have the label of the row. Each takes the time of a
+        row. `instructclf.evaluation.injection_report` measures what they do.
     learning_rate : float, default=2e-4
         The highest learning rate of AdamW. It rises and falls linearly.
     max_epochs : int, default=20
@@ -244,6 +249,7 @@ class InstructionTunedClassifier(PromptedClassifier):
         "peft_config": "no_validation",  # takes an import of peft: see `_validate_params`
         "loss": [StrOptions({"lm", "label", "lm+label"})],
         "class_weight": [dict, StrOptions({"balanced"}), None],
+        "adversarial_augment": [Interval(Integral, 0, None, closed="left")],
     }
 
     def __init__(
@@ -268,6 +274,7 @@ class InstructionTunedClassifier(PromptedClassifier):
         peft_config: Any = None,
         loss: Loss = "lm+label",
         class_weight: dict[Any, float] | str | None = None,
+        adversarial_augment: int = 0,
         learning_rate: float = 2e-4,
         max_epochs: int = 20,
         train_batch_size: int = 8,
@@ -304,6 +311,7 @@ class InstructionTunedClassifier(PromptedClassifier):
         self.peft_config = peft_config
         self.loss = loss
         self.class_weight = class_weight
+        self.adversarial_augment = adversarial_augment
         self.learning_rate = learning_rate
         self.max_epochs = max_epochs
         self.train_batch_size = train_batch_size
@@ -405,6 +413,9 @@ class InstructionTunedClassifier(PromptedClassifier):
     ) -> LabelScorer:
         start = self._earlier_adapter()
         first, second = (int(seed) for seed in rng.randint(np.iinfo(np.int32).max, size=2))
+        shots, codes, weights = add_attacked_copies(
+            shots, codes, weights, self.label_words_, n_copies=self.adversarial_augment, rng=rng
+        )
         adapter, record = tune_adapter(
             base,
             self._make_encoder(base),
