@@ -1,6 +1,6 @@
 """The bundled model on texts that ask for another label, tuned with such texts and without.
 
-python benchmarks/injection.py                        # prints, and writes results/injection.{json,md}
+python benchmarks/injection.py                        # prints, and writes results/injection.*
 python benchmarks/injection.py --n-test 40 --seeds 1  # less of it
 """
 
