@@ -1,6 +1,20 @@
-"""Environment of the tests: no hub, no network."""
+"""Environment of the tests: no hub, no network, no chance."""
 
 import os
+
+from hypothesis import HealthCheck, settings
+
+# The same examples every time, and no limits that a busy machine would break. For a search among
+# others: pytest tests/test_properties.py --hypothesis-profile=default --hypothesis-seed=random
+settings.register_profile(
+    "same",
+    derandomize=True,
+    deadline=None,
+    max_examples=60,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("same")
 
 # Before anything imports huggingface_hub, which reads it once. Sockets are closed by pytest-socket.
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -22,7 +22,8 @@
         ├── TruncationWarning    texts were cut to fit the context
         ├── FailedRunWarning     a tuning run learned nothing and was restarted
         ├── MissingClassWarning  a defined label has no row in the data of ``fit``
-        └── SharedDeviceWarning  several processes load a model each onto one GPU
+        ├── SharedDeviceWarning  several processes load a model each onto one GPU
+        └── RemoteCodeWarning    a model runs code that came with it
 
 Parameter values outside their domain raise scikit-learn's ``InvalidParameterError`` and unfitted
 use raises its ``NotFittedError``, as people who catch errors of estimators expect.
@@ -46,6 +47,7 @@ __all__ = [
     "ModelLoadingError",
     "OtherProcessError",
     "PromptTooLongError",
+    "RemoteCodeWarning",
     "SavedClassifierError",
     "ScoringError",
     "SharedDeviceWarning",
@@ -129,6 +131,10 @@ class MissingClassWarning(InstructClfWarning):
 
 class SharedDeviceWarning(InstructClfWarning):
     """Several processes of one program load a base model each onto the same GPU."""
+
+
+class RemoteCodeWarning(InstructClfWarning):
+    """A model given as an object runs code that came with it, not with transformers."""
 
 
 def warn_caller(message: str, category: type[InstructClfWarning]) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import BertConfig, BertForMaskedLM, T5Config
+from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM, T5Config
 
 from instructclf.engine.loading import BaseModel, adopt_base_model, load_base_model
-from instructclf.exceptions import ModelLoadingError
+from instructclf.exceptions import ModelLoadingError, RemoteCodeWarning
 from tests.fixtures import CONTEXT, make_model, make_tokenizer
 
 
@@ -100,9 +100,29 @@ def test_the_error_can_be_caught_as_what_transformers_raises():
         load("no-such-model")
 
 
-def test_weights_in_another_format_than_safetensors_are_not_read(folder, model):
+def test_weights_that_are_a_pickle_are_not_read(folder, model):
     (folder / "model.safetensors").unlink()
     torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    match = r"are a pickle \(pytorch_model.bin\), which can run code .* convert it once: AutoModel"
+    with pytest.raises(ModelLoadingError, match=match):
+        load(folder)
+
+
+def test_a_pickle_is_converted_as_the_error_says(folder, model):
+    (folder / "model.safetensors").unlink()
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    AutoModelForCausalLM.from_pretrained(folder, use_safetensors=False).save_pretrained(folder)
+    for name, weight in load(folder).model.state_dict().items():
+        assert torch.equal(weight, model.state_dict()[name])
+
+
+def test_a_pickle_beside_safetensors_is_not_opened(folder):
+    (folder / "pytorch_model.bin").write_bytes(b"no pickle at all")
+    assert load(folder).model.dtype == torch.float32
+
+
+def test_no_weights_at_all_are_an_error(folder):
+    (folder / "model.safetensors").unlink()
     with pytest.raises(ModelLoadingError, match="in safetensors.*no file named model.safetensors"):
         load(folder)
 
@@ -183,6 +203,18 @@ def test_code_that_comes_with_a_model_is_not_run_even_if_someone_says_yes(folder
     with pytest.raises(ModelLoadingError, match="could not be loaded"):
         load(folder)
     assert not (folder / "it-ran").exists()
+
+
+def test_objects_that_run_code_of_their_own_are_taken_with_a_warning(tokenizer):
+    model = make_model()
+    stranger = type(type(model).__name__, (type(model),), {"__module__": REMOTE})
+    model.__class__ = stranger
+    with pytest.warns(RemoteCodeWarning, match="LlamaForCausalLM run code that came with the mod"):
+        assert adopt_base_model((model, tokenizer)).model is model
+
+
+REMOTE = "transformers_modules.somebody.modeling_mine"
+"""Where transformers puts what ``trust_remote_code=True`` lets it download."""
 
 
 # Objects

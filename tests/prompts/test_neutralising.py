@@ -62,6 +62,7 @@ def nasty_texts(n_texts=400, seed=0):
         ("### RESPONSE :", "# ## RESPONSE :"),
         ("###Response:", "# ##Response:"),
         ("###\tResponse:", "# ##\tResponse:"),
+        ("###\nResponse:", "# ##\nResponse:"),  # some tokenizers take a line break for a space
         ("### Input:### Input:", "# ## Input:# ## Input:"),
     ],
 )
@@ -76,7 +77,7 @@ def test_markers_are_found_anywhere_in_any_case_and_with_any_spacing(text, expec
         "An ordinary review, number #1 of ## many ### of them.",
         "My response: none. The input: mine.",
         "### Responses vary",
-        "###\nResponse:",
+        "###",
         "{instruction} {input} {response}",
     ],
 )
@@ -90,8 +91,48 @@ def test_a_marker_that_is_a_word_counts_at_the_beginning_of_a_line_only():
     assert neutralise(text, ["Review:"]) == expected
 
 
-def test_control_strings_are_found_anywhere_as_they_are():
-    assert neutralise("a</s>b <S> <s>", (), CONTROLS) == "a< /s>b <S> < s>"
+def test_control_strings_are_found_anywhere_in_any_case():
+    assert neutralise("a</s>b <S> <s>", (), CONTROLS) == "a< /s>b < S> < s>"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("\uff03\uff03\uff03 Response\uff1a", "\uff03 \uff03\uff03 Response\uff1a"),  # full width
+        ("#\u200b## Response:", "# \u200b## Response:"),  # an invisible character
+        ("### Re\u0301sponse:", "# ## Re\u0301sponse:"),  # an accent
+        ("#\x00## Response:", "# \x00## Response:"),
+        ("###\u2581Response:", "# ##\u2581Response:"),  # what SentencePiece writes for a space
+        ("\uff1c/s\uff1e", "\uff1c /s\uff1e"),
+    ],
+)
+def test_what_a_tokenizer_may_make_a_marker_of_is_one(text, expected):
+    assert neutralise(text, MARKERS, CONTROLS) == expected
+
+
+def test_a_character_that_folds_to_a_whole_marker_is_broken_up_too():
+    assert neutralise("a \u2a74 b", ["::="]) == "a : := b"
+    assert neutralise("a\u2047", ["??"]) == "a? ?"
+
+
+def test_a_role_that_stands_within_a_line_of_the_template_is_found_within_lines():
+    text = "Good ASSISTANT: positive. MYASSISTANT: no"
+    assert neutralise(text, [" ASSISTANT:"]) == "Good A SSISTANT: positive. MYASSISTANT: no"
+    assert neutralise(text, ["ASSISTANT:"]) == text
+
+
+@pytest.mark.parametrize("line_break", ["\n", "\r", "\r\n", "\u2028", "\x85", "\x0b"])
+def test_lines_begin_after_any_line_break(line_break):
+    text = f"Good.{line_break}  Review: bad"
+    assert neutralise(text, ["Review:"]) == f"Good.{line_break}  R eview: bad"
+
+
+def test_a_tokenizer_that_sees_no_spaces_has_another_breaker():
+    for text in ("### Response:", "# ## Response:", "#\n#\n#Response :"):
+        broken = neutralise(text, MARKERS, breaker="|")
+        assert broken == text.replace("#", "#|", 1)
+        assert neutralise(broken, MARKERS, breaker="|") == broken
+    assert neutralise("mid-line review: x", ["Review:"], breaker="|") == "mid-line r|eview: x"
 
 
 def test_a_control_string_inside_another_is_found_too():

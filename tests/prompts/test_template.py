@@ -124,6 +124,22 @@ def test_the_cues_of_demonstrations_are_markers_too():
     assert template.markers == ("[cue]", "[solved]", "[next]")
 
 
+def test_a_role_within_a_line_keeps_the_space_before_it():
+    template = PromptTemplate("{instruction}\nUSER: {input} ASSISTANT: {response}")
+    assert template.markers == ("USER:", " ASSISTANT:")
+
+
+def test_ordinary_words_within_a_line_are_no_role():
+    assert PromptTemplate("{instruction}\n{input} It was {response}").markers == ("It was",)
+
+
+def test_tags_are_markers_wherever_they_stand():
+    template = PromptTemplate(
+        "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\n{instruction} {input} [/INST]{response}"
+    )
+    assert template.markers == ("[/INST]", "<s>", "[INST]", "<<SYS>>", "<</SYS>>")
+
+
 def test_equal_templates_are_equal_and_none_can_be_changed():
     assert PromptTemplate(REVIEW.text) == REVIEW
     assert hash(PromptTemplate(REVIEW.text)) == hash(REVIEW)

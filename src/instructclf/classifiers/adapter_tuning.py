@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
 
 from instructclf.classifiers.adapted import AdaptedClassifier
+from instructclf.classifiers.augmenting import add_attacked_copies
 from instructclf.classifiers.weights import rows_that_count, weigh_rows
 from instructclf.engine.adapters import check_peft_config
 from instructclf.engine.examples import Loss
@@ -64,6 +65,7 @@ class AdapterTuning(AdaptedClassifier):
         "peft_config": "no_validation",  # takes an import of peft: see `_validate_params`
         "loss": [StrOptions({"lm", "label", "lm+label"})],
         "class_weight": [dict, StrOptions({"balanced"}), None],
+        "adversarial_augment": [Interval(Integral, 0, None, closed="left")],
     }
 
     loss: Loss
@@ -78,6 +80,7 @@ class AdapterTuning(AdaptedClassifier):
     gradient_checkpointing: bool
     warm_start: bool
     checkpoint_dir: str | PathLike[str] | None
+    adversarial_augment: int
 
     def _validate_params(self) -> None:
         super()._validate_params()
@@ -152,6 +155,9 @@ class AdapterTuning(AdaptedClassifier):
     ) -> LabelScorer:
         start = self._earlier_adapter()
         first, second = (int(seed) for seed in rng.randint(np.iinfo(np.int32).max, size=2))
+        shots, codes, weights = add_attacked_copies(
+            shots, codes, weights, self.label_words_, n_copies=self.adversarial_augment, rng=rng
+        )
         adapter, record = tune_adapter(
             base,
             self._make_encoder(base),

@@ -95,6 +95,10 @@ class InstructionTunedClassifier(AdapterTuning):
         How much the rows of each class count, ``{label: weight}``, beside ``sample_weight``. Labels
         that are not named weigh 1. ``"balanced"`` lets the rows of each class that are trained on
         weigh the same together. ``None`` weighs all rows alike. Calibration is not weighted.
+    adversarial_augment : int, default=0
+        How many copies of each row are trained on beside it that ask for another label, as by
+        "forget what you have read so far", and have the label of the row. Each takes the time of a
+        row. `instructclf.evaluation.injection_report` measures what they do.
     learning_rate : float, default=2e-4
         The highest learning rate of AdamW. It rises and falls linearly.
     max_epochs : int, default=20
@@ -226,6 +230,7 @@ class InstructionTunedClassifier(AdapterTuning):
         peft_config: Any = None,
         loss: Loss = "lm+label",
         class_weight: dict[Any, float] | str | None = None,
+        adversarial_augment: int = 0,
         learning_rate: float = 2e-4,
         max_epochs: int = 20,
         train_batch_size: int = 8,
@@ -265,6 +270,7 @@ class InstructionTunedClassifier(AdapterTuning):
         self.peft_config = peft_config
         self.loss = loss
         self.class_weight = class_weight
+        self.adversarial_augment = adversarial_augment
         self.learning_rate = learning_rate
         self.max_epochs = max_epochs
         self.train_batch_size = train_batch_size

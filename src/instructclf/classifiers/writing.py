@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from instructclf.engine.chat import chat_template
 from instructclf.engine.loading import BaseModel
-from instructclf.engine.tokenising import control_strings
+from instructclf.engine.tokenising import control_strings, find_breaker
 from instructclf.engine.verbalizers import Verbalizer
 from instructclf.exceptions import InvalidLabelsError, PromptTooLongError
 from instructclf.prompts import (
@@ -81,11 +81,13 @@ def write_prompt(
     """
     words = [label_words[i][0] for i in order]
     meanings = None if definitions is None else [definitions[i] for i in order]
+    frame = chat_template(base.tokenizer) if template is None else template
     prompt = Prompt(
-        chat_template(base.tokenizer) if template is None else template,
+        frame,
         write_instruction(task, words, meanings) if words else task or DEFAULT_TASK,
         control_strings=control_strings(base.tokenizer),
         definitions=define_labels(words, meanings) if meanings else "",
+        breaker=find_breaker(base.tokenizer, frame.markers),
     )
     for answer in Verbalizer(label_words).answers:
         if prompt.as_data(answer) != answer:

@@ -324,6 +324,7 @@ def read_config(folder: Path) -> Any:
 
     config = PeftConfig.from_pretrained(str(folder))
     config.inference_mode = False
+    config.base_model_name_or_path = None  # which may be elsewhere now, and is checked by its print
     return config
 
 

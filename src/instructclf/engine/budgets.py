@@ -136,6 +136,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def _bytes_per_token(model: Any, dtype: torch.dtype) -> int:
     config = model.config.get_text_config()
-    hidden = config.hidden_size
+    hidden = model.get_input_embeddings().weight.shape[-1]
     inner = getattr(config, "intermediate_size", None) or 4 * hidden
+    inner = max(inner) if isinstance(inner, list) else inner  # of each layer, in some families
     return (_WIDTHS_ALIVE * hidden + 3 * inner) * max(dtype.itemsize, 2)

@@ -102,6 +102,29 @@ def last_states(
     return states[:, 0]  # of the trie's root
 
 
+def token_log_likelihoods(model: Any, ids: Sequence[int]) -> Tensor:
+    """Return ``log p(token | tokens before it)`` from a forward pass over nothing but token ids.
+
+    It has logits at every position, so it is for short sequences.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A causal language model.
+    ids : sequence of int
+        The tokens, two at least.
+
+    Returns
+    -------
+    Tensor of shape (n_tokens - 1,)
+        One entry for each token but the first.
+    """
+    device = model.get_input_embeddings().weight.device
+    tokens = torch.tensor([ids], device=device)
+    logits = _wide(model(input_ids=tokens[:, :-1], use_cache=False).logits[0])
+    return logits.log_softmax(dim=-1).gather(1, tokens[0, 1:, None])[:, 0]
+
+
 def _lay_out_and_run(
     model: Any, batch: Sequence[EncodedPrompt], layout: LayoutFunction, prefix: Prefix | None
 ) -> tuple[Tensor, Tensor]:
@@ -129,7 +152,8 @@ def _run(model: Any, inputs: Layout, prefix: Prefix | None) -> tuple[Tensor, Ten
         # Some architectures count positions from the mask, and packed-sequence detection looks at
         # position_ids alone where there is none.
         options["attention_mask"] = torch.ones_like(inputs.input_ids)
-    if _accepts(model, "position_ids"):
+    # Rows that begin at the beginning are left to the model: some count from another number than 0.
+    if (prefix is not None or inputs.mask is not None) and _accepts(model, "position_ids"):
         options["position_ids"] = inputs.position_ids
     narrows = prefix is not None and prefix.narrows
     with output_at(model, inputs.rows, inputs.columns, narrows=narrows) as places:

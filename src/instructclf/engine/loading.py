@@ -23,7 +23,12 @@ from instructclf.engine.gguf_files import split_source
 from instructclf.engine.locks import process_state
 from instructclf.engine.placement import input_device
 from instructclf.engine.quantization import check_layout, check_quantization, keep_layout
-from instructclf.exceptions import ModelLoadingError, ScoringError
+from instructclf.exceptions import (
+    ModelLoadingError,
+    RemoteCodeWarning,
+    ScoringError,
+    warn_caller,
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -39,6 +44,8 @@ _LOADING_ERRORS = (
     RuntimeError,  # weights of another shape
     SafetensorError,
 )
+_REMOTE_MODULES = "transformers_modules."
+"""Where transformers puts the modules that come with models."""
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
@@ -213,6 +220,11 @@ def adopt_base_model(pair: tuple[Any, Any]) -> BaseModel:
     ModelLoadingError
         If the pair is not a causal language model and a tokenizer, or the model's weights are
         stored in a way that cannot be trained on.
+
+    Warns
+    -----
+    RemoteCodeWarning
+        If the model or the tokenizer runs code that came with it.
     """
     if not _is_model_and_tokenizer(*pair):
         kinds = ", ".join(type(one).__name__ for one in pair)
@@ -222,9 +234,25 @@ def adopt_base_model(pair: tuple[Any, Any]) -> BaseModel:
         )
         raise ModelLoadingError(msg)
     model, tokenizer = pair
+    _warn_of_remote_code(model, tokenizer)
     _check_decoder_only(model.config, type(model).__name__)
     check_layout(model, type(model).__name__)
     return BaseModel(type(model).__name__, model, tokenizer)
+
+
+def _warn_of_remote_code(*objects: Any) -> None:
+    """Say which objects are of a class that transformers downloaded with ``trust_remote_code``."""
+    strangers = [
+        type(own).__name__
+        for own in objects
+        if any(kind.__module__.startswith(_REMOTE_MODULES) for kind in type(own).__mro__)
+    ]
+    if strangers:
+        warn_caller(
+            f"{' and '.join(strangers)} run code that came with the model, not with transformers. "
+            "It can do whatever you can. Go on only if you have read it, and pin the revision.",
+            RemoteCodeWarning,
+        )
 
 
 def _is_model_and_tokenizer(*objects: Any) -> bool:
@@ -255,6 +283,20 @@ def _check_source(source: str) -> None:
         raise ModelLoadingError(msg)
 
 
+def _check_safetensors(source: str) -> None:
+    """Refuse a folder whose weights are a pickle: reading one runs whatever is in it."""
+    folder = Path(source).expanduser()
+    pickles = sorted(path.name for path in folder.glob("*.bin") if folder.is_dir())
+    if pickles and not any(folder.glob("*.safetensors")):
+        msg = (
+            f"The weights in {source!r} are a pickle ({pickles[0]}), which can run code when it is "
+            "read, and only safetensors is read. If you trust its author, convert it once: "
+            "AutoModelForCausalLM.from_pretrained(folder, use_safetensors=False)"
+            ".save_pretrained(folder)."
+        )
+        raise ModelLoadingError(msg)
+
+
 def _quantised(dtype: torch.dtype) -> dict[str, Any]:
     """Return what makes transformers quantise weights as they arrive on their device.
 
@@ -279,6 +321,8 @@ def _load_model(source: str, dtype: torch.dtype, options: dict[str, Any] | None 
     file = place.options
     try:
         config: Any = AutoConfig.from_pretrained(place.place, trust_remote_code=False, **file)
+        if not file:
+            _check_safetensors(source)
         _check_decoder_only(config, source)
         with _without_progress_bar():
             loaded: Any = AutoModelForCausalLM.from_pretrained(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 from torch import Tensor
@@ -152,15 +152,37 @@ def _repeat(layer: Any, n_rows: int) -> Any:
 
 
 def _check_keys_and_values(model: Any, cache: Any) -> None:
-    for layer in getattr(cache, "layers", None) or [cache]:
-        held = {name for name, value in _attributes(layer) if isinstance(value, torch.Tensor)}
-        if {name for name in held if not name.startswith("_")} != {"keys", "values"}:
-            msg = (
-                f"A prefix of {type(model).__name__} cannot be shared: {type(layer).__name__} "
-                "holds other than keys and values."
-            )
-            raise ScoringError(msg)
+    layers = getattr(cache, "layers", None)
+    if layers and _held_by(cache):  # beside its layers
+        _refuse(model, cache)
+    for layer in layers or [cache]:
+        if _held_by(layer) != {"keys", "values"}:
+            _refuse(model, layer)
 
 
-def _attributes(layer: Any) -> Iterable[tuple[str, Any]]:
-    return vars(layer).items() if hasattr(layer, "__dict__") else ()
+def _refuse(model: Any, holder: Any) -> NoReturn:
+    msg = (
+        f"A prefix of {type(model).__name__} cannot be shared: {type(holder).__name__} holds other "
+        "than keys and values."
+    )
+    raise ScoringError(msg)
+
+
+def _held_by(holder: Any) -> set[str]:
+    """Return the names of the tensors that a cache or a layer of it holds, alone or in lists."""
+    attributes = vars(holder).items() if hasattr(holder, "__dict__") else ()
+    return {
+        name
+        for name, value in attributes
+        if not name.startswith("_") and any(isinstance(own, torch.Tensor) for own in _flat(value))
+    }
+
+
+def _flat(value: Any) -> Iterable[Any]:
+    match value:
+        case list() | tuple():
+            return value
+        case dict():
+            return value.values()
+        case _:
+            return (value,)

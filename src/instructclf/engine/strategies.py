@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from instructclf.engine.budgets import is_out_of_memory
 from instructclf.engine.encoding import EncodedPrompt
-from instructclf.engine.forward import label_log_likelihoods
+from instructclf.engine.forward import label_log_likelihoods, token_log_likelihoods
 from instructclf.engine.layouts import LayoutFunction, row_layout, tree_layout
 from instructclf.engine.placement import input_device
 from instructclf.engine.prefixes import Prefix, PrefixAttention, PrefixCache
 from instructclf.engine.quantization import compute_dtype
+from instructclf.engine.tries import LabelTrie
 from instructclf.exceptions import ScoringError
 
 _logger = logging.getLogger(__name__)
@@ -34,6 +37,16 @@ _LENGTH_LIMITS = (
     "window_size",
 )
 """Configuration entries at which attention or positions change: shorter probes prove nothing."""
+_FAILURES = (
+    ScoringError,
+    TypeError,
+    ValueError,
+    RuntimeError,
+    AttributeError,
+    IndexError,
+    KeyError,
+)
+"""What a model that cannot take its inputs may raise."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +123,8 @@ class Strategies:
         Raises
         ------
         ScoringError
-            If what comes after a token changes its scores, as in a model that is not causal.
+            If the model cannot be scored: what comes after a token changes its scores, as in a
+            model that is not causal, or it takes more than token ids.
         """
         # Nodes in a single chain follow on the text as if they were a part of it.
         kind = (self.regime(prompt), len(prompt.trie.paths) > 1)
@@ -133,8 +147,7 @@ class Strategies:
 
     def _try(self, prompt: EncodedPrompt, *, has_tree: bool) -> Strategy:
         probes, n_shared = self._probes(prompt)
-        alone = [label_log_likelihoods(self._model, [own], PLAIN.layout) for own in probes]
-        expected = torch.cat(alone)
+        expected = _score_plainly(self._model, probes)
         _check_causal(self._model, probes, expected)
         for strategy in _candidates(self._prefixes, has_tree=has_tree):
             if _is_exact(self._model, strategy, probes, n_shared, expected):
@@ -149,8 +162,10 @@ class Strategies:
         first, own = prompt.ids[: self._n_prefix], prompt.ids[self._n_prefix :]
         regime = self.regime(prompt)
         if regime == 0:
-            first, own = first[:_N_PREFIX], own[-_N_OWN:]
-            other = own[len(own) // 2 :]
+            # A prompt may have fewer tokens of its own, or begin with a part of the prefix alone.
+            own = prompt.ids[1:][-_N_OWN:]
+            first = prompt.ids[: min(self._n_prefix, prompt.n_tokens - len(own))][:_N_PREFIX]
+            other = own[len(own) // 2 :] if len(own) > 1 else own * 2
         else:
             n_spare = prompt.n_tokens + max(prompt.trie.depths) - self._limits[regime - 1]
             n_dropped = min(n_spare, len(own) // 2, _N_OWN)
@@ -165,6 +180,41 @@ def _architecture(model: Any) -> tuple[Hashable, ...]:
     modules = frozenset(map(type, model.modules()))  # an adapter may bring modules of its own
     config = model.config.to_json_string()
     return type(model), modules, config, attention, weight.dtype, input_device(model).type
+
+
+def _score_plainly(model: Any, probes: Sequence[EncodedPrompt]) -> torch.Tensor:
+    """Score probes one by one in the plain way, of shape (n_probes, n_labels)."""
+    try:
+        alone = [label_log_likelihoods(model, [own], PLAIN.layout) for own in probes]
+        _check_bare(model, EncodedPrompt(probes[0].ids[-_N_PREFIX:], probes[0].trie))
+    except _FAILURES as error:
+        if isinstance(error, ScoringError) or is_out_of_memory(error):
+            raise
+        msg = (
+            f"{type(model).__name__} cannot score labels: it does not take token ids alone, or "
+            f"does not return one row of logits for each. It said: {error}"
+        )
+        raise ScoringError(msg) from error
+    return torch.cat(alone)
+
+
+def _check_bare(model: Any, probe: EncodedPrompt) -> None:
+    """Compare the score of the longest label with a forward pass over nothing but token ids."""
+    edges = [edge for edge in probe.trie.edges if edge[0] == _longest_label(probe.trie)]
+    tokens = [token for _, _, token in edges]
+    bare = token_log_likelihoods(model, [*probe.ids, *tokens])[-len(tokens) :].sum().item()
+    plain = label_log_likelihoods(model, [probe], PLAIN.layout)[0, edges[0][0]].item()
+    if abs(plain - bare) > tolerance(compute_dtype(model)):
+        msg = (
+            f"Scores of {type(model).__name__} differ by {abs(plain - bare):.2g} from those of a "
+            "forward pass over the token ids alone, so it cannot be scored here. Use another model."
+        )
+        raise ScoringError(msg)
+
+
+def _longest_label(trie: LabelTrie) -> int:
+    n_tokens = Counter(label for label, _, _ in trie.edges)
+    return max(n_tokens, key=n_tokens.__getitem__)
 
 
 def _check_causal(model: Any, probes: Sequence[EncodedPrompt], expected: torch.Tensor) -> None:
@@ -199,7 +249,7 @@ def _is_exact(
         ids = probes[0].ids[:n_shared]
         prefix = None if strategy.prefix is None else strategy.prefix(model, ids)
         scores = label_log_likelihoods(model, probes, strategy.layout, prefix)
-    except (ScoringError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+    except _FAILURES as error:
         _logger.debug("%s cannot be used here: %s", strategy, error)
         return False
     difference = (scores - expected).abs().max().item()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
 from instructclf.engine.locks import tokenizer_state
+from instructclf.prompts.neutralising import SPACE, neutralise
 
 _N_CONTEXT = 8
 """Tokens that are decoded along, so that the first in question is not the first of all."""
+_BREAKERS = (SPACE, "|", "_", ".")
 _NO_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -31,7 +33,9 @@ class WholeStringTokeniser:
 
     def __init__(self, tokenizer: Any, frame: str) -> None:
         self.tokenizer = tokenizer
-        self.reads_special_tokens = any(token in frame for token in control_strings(tokenizer))
+        self.reads_special_tokens = any(
+            token in frame for token in _longest_first(_special_strings(tokenizer))
+        )
         bos = tokenizer.bos_token
         self._has_own_start = bool(bos) and frame.startswith(bos)
 
@@ -67,7 +71,10 @@ class WholeStringTokeniser:
 
 
 def control_strings(tokenizer: Any) -> tuple[str, ...]:
-    """Return every special token of a tokenizer, as text.
+    """Return every token of a tokenizer that no text may contain, as text.
+
+    These are its special tokens, and whatever else was added to the vocabulary in brackets, such as
+    ``<think>``: a tokenizer finds those in any text, however special tokens are treated.
 
     Parameters
     ----------
@@ -77,12 +84,53 @@ def control_strings(tokenizer: Any) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        The special tokens, longest first, so that one inside another is found second.
+        The tokens, longest first, so that one inside another is found second.
     """
-    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    bracketed = {text for text in map(str, _added_tokens(tokenizer)) if _is_bracketed(text)}
+    return _longest_first(bracketed | _special_strings(tokenizer))
+
+
+def find_breaker(tokenizer: Any, markers: Sequence[str]) -> str:
+    """Return what a tokenizer tells broken markers by: a space, unless it sees no white space.
+
+    Parameters
+    ----------
+    tokenizer : object
+        A transformers tokenizer.
+    markers : sequence of str
+        The markers of a template.
+
+    Returns
+    -------
+    str
+        What to put between two characters to part them.
+    """
+    read = WholeStringTokeniser(tokenizer, frame="").without_start
+    in_one_line, in_two = read(["a b", "a\nb"])
+    for breaker in _BREAKERS[in_one_line == in_two :]:
+        broken = [neutralise(marker, markers, breaker=breaker) for marker in markers]
+        pairs = zip(markers, broken, read(broken), read(list(markers)), strict=True)
+        if all(new != old for text, parted, new, old in pairs if parted != text):
+            return breaker
+    return SPACE
+
+
+def _special_strings(tokenizer: Any) -> set[str]:
     found = {str(token) for token in tokenizer.all_special_tokens}
-    found |= {str(token) for token in added if token.special}
-    return tuple(sorted((token for token in found if token.strip()), key=lambda t: (-len(t), t)))
+    return found | {str(token) for token in _added_tokens(tokenizer) if token.special}
+
+
+def _added_tokens(tokenizer: Any) -> list[Any]:
+    return list(getattr(tokenizer, "added_tokens_decoder", {}).values())
+
+
+def _is_bracketed(text: str) -> bool:
+    ends = text[:1] + text[-1:]
+    return len(text) > 2 and not ends.isspace() and not any(map(str.isalnum, ends))
+
+
+def _longest_first(strings: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted((own for own in strings if own.strip()), key=lambda t: (-len(t), t)))
 
 
 def token_pieces(tokenizer: Any, ids: Sequence[int], before: Sequence[int] = ()) -> list[str]:

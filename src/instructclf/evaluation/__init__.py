@@ -13,6 +13,7 @@ from instructclf.evaluation.displays import (
 )
 from instructclf.evaluation.few_shot import FewShot
 from instructclf.evaluation.folds import FoldDifference, FoldScores, cross_validate_seeds
+from instructclf.evaluation.injection import InjectionReport, injection_report
 from instructclf.evaluation.intervals import Interval
 from instructclf.evaluation.scores import SeedScores
 from instructclf.evaluation.seeds import evaluate_seeds
@@ -23,6 +24,7 @@ __all__ = [
     "FewShot",
     "FoldDifference",
     "FoldScores",
+    "InjectionReport",
     "Interval",
     "LearningCurve",
     "LearningCurveDisplay",
@@ -35,5 +37,6 @@ __all__ = [
     "confusion_display",
     "cross_validate_seeds",
     "evaluate_seeds",
+    "injection_report",
     "learning_curve",
 ]

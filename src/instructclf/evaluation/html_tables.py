@@ -15,7 +15,13 @@ _CELL = "padding:.35em .75em;background:none;border:0"
 _RULE = "border-bottom:1px solid rgba(127,127,127,.45)"
 
 
-def write_html(cells: Sequence[tuple[str, ...]], caption: str) -> str:
+def write_html(
+    cells: Sequence[tuple[str, ...]],
+    caption: str,
+    header: Sequence[str] = HEADER,
+    *,
+    title: str = "Comparison",
+) -> str:
     """Return a table element.
 
     Parameters
@@ -24,13 +30,17 @@ def write_html(cells: Sequence[tuple[str, ...]], caption: str) -> str:
         The cells of each row, the first of which names it.
     caption : str
         What stands below the table.
+    header : sequence of str, default=HEADER
+        The names of the columns.
+    title : str, default="Comparison"
+        What to call the table to those who do not see it.
 
     Returns
     -------
     str
         HTML.
     """
-    head = "".join(_cell("th", name, 'scope="col"', n) for n, name in enumerate(HEADER))
+    head = "".join(_cell("th", name, 'scope="col"', n) for n, name in enumerate(header))
     body = [
         _cell("th", row[0], 'scope="row"', 0)
         + "".join(_cell("td", cell, "", n) for n, cell in enumerate(row[1:], start=1))
@@ -39,7 +49,7 @@ def write_html(cells: Sequence[tuple[str, ...]], caption: str) -> str:
     rows = "\n".join(f"<tr>{row}</tr>" for row in body)
     # The wrapper scrolls where the page is narrow; a scrolled region must be reachable by keyboard.
     return (
-        '<div style="overflow-x:auto" tabindex="0" role="region" aria-label="Comparison">\n'
+        f'<div style="overflow-x:auto" tabindex="0" role="region" aria-label="{escape(title)}">\n'
         f'<table style="{_TABLE}">\n<caption style="{_CAPTION}">{escape(caption)}</caption>\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>\n</div>"
     )

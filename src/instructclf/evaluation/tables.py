@@ -35,19 +35,19 @@ def write_caption(scores: Mapping[str, SeedScores]) -> str:
     return f"{n_test:,} test texts, {n_seeds} seeds; intervals are over both{alone}."
 
 
-def write_markdown(cells: Sequence[tuple[str, ...]]) -> str:
+def write_markdown(cells: Sequence[tuple[str, ...]], header: Sequence[str] = HEADER) -> str:
     """Return a Markdown table whose source lines up too."""
     escaped = [tuple(cell.replace("|", "\\|") for cell in row) for row in cells]
-    header, *body = _align([HEADER, *escaped])
-    rule = ["-" * len(header[0]), *("-" * (len(name) - 1) + ":" for name in header[1:])]
-    return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *body))
+    first, *body = _align([tuple(header), *escaped])
+    rule = ["-" * len(first[0]), *("-" * (len(name) - 1) + ":" for name in first[1:])]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (first, rule, *body))
 
 
-def write_text(cells: Sequence[tuple[str, ...]]) -> str:
+def write_text(cells: Sequence[tuple[str, ...]], header: Sequence[str] = HEADER) -> str:
     """Return a table whose columns line up in a terminal."""
-    header, *body = _align([HEADER, *cells])
-    rule = ["-" * len(name) for name in header]
-    return "\n".join("  ".join(row).rstrip() for row in (header, rule, *body))
+    first, *body = _align([tuple(header), *cells])
+    rule = ["-" * len(name) for name in first]
+    return "\n".join("  ".join(row).rstrip() for row in (first, rule, *body))
 
 
 def _align(rows: Sequence[tuple[str, ...]]) -> list[list[str]]:

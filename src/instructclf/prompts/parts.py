@@ -51,9 +51,12 @@ class PromptPart:
 
 
 def _place(part: PromptPart, position: int) -> int:
-    """Return where a character of the source stands in the text, which has more spaces at most."""
+    """Return where a character of the source stands in the text, which has more breakers at most.
+
+    Of the odd character that was replaced to be broken up, what follows on it counts as its own.
+    """
     n_found = place = 0
-    while n_found < position:
+    while n_found < position and place < len(part.text):
         n_found += part.text[place] == part.source[n_found]
         place += 1
     return place

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from instructclf.prompts.neutralising import neutralise
+from instructclf.prompts.neutralising import SPACE, neutralise
 from instructclf.prompts.parts import PromptPart
 from instructclf.prompts.template import PromptTemplate
 
@@ -28,6 +28,8 @@ class Prompt:
         Which of the demonstrations were cut in their middle, so that it can be shown.
     definitions : str, default=""
         The end of ``instruction`` that says what the labels mean, so that it can be shown apart.
+    breaker : str, default=" "
+        What is put into markers and special tokens to break them up.
     """
 
     template: PromptTemplate
@@ -36,6 +38,7 @@ class Prompt:
     control_strings: tuple[str, ...] = ()
     cut_demonstrations: tuple[int, ...] = ()
     definitions: str = ""
+    breaker: str = SPACE
 
     def render(self, text: str, response: str = "") -> str:
         """Return what the model reads for a text.
@@ -147,4 +150,4 @@ class Prompt:
         str
             The text as it stands in the prompt.
         """
-        return neutralise(text, self.template.markers, self.control_strings)
+        return neutralise(text, self.template.markers, self.control_strings, breaker=self.breaker)

@@ -14,6 +14,7 @@ from instructclf.exceptions import InvalidTemplateError
 from instructclf.prompts.parts import Role
 
 _PLACEHOLDER = re.compile(r"\{(instruction|input|response)\}")
+_TAG = re.compile(r"<<[^<>\s]+>>|<[^<>\s]+>|\[[^\[\]\s]+\]")
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,20 @@ class PromptTemplate:
 
     @property
     def markers(self) -> tuple[str, ...]:
-        """Every fixed line of the template that borders on a placeholder, stripped."""
+        """What a text could imitate: the fixed lines that border on a placeholder, and tags.
+
+        Lines are stripped, but a role that begins within a line, as in
+        ``{input} ASSISTANT: {response}``, keeps the space before it. Tags are words in brackets
+        (``[INST]``) anywhere in the template.
+        """
         head, before_input, cue = self._segments
         between = (self.demonstration_cue or "", self.demonstration_separator or "")
-        blocks = (head.rpartition("\n\n")[2], before_input, cue, *between)
-        lines = (line.strip() for block in blocks for line in block.splitlines())
-        return tuple(dict.fromkeys(line for line in lines if line))
+        lines = [line.strip() for line in head.rpartition("\n\n")[2].splitlines()]
+        for block in (before_input, cue, *between):
+            first, *others = block.splitlines() or [""]
+            lines += [_within_a_line(first.strip()), *map(str.strip, others)]
+        tags = _TAG.findall("\n".join([head, before_input, cue, *between]))
+        return tuple(dict.fromkeys(line for line in [*lines, *tags] if line))
 
     def render(
         self,
@@ -179,6 +188,12 @@ class PromptTemplate:
             raise InvalidTemplateError(msg)
         head, cue = _split(self.text_without_input, ("instruction", "response"))
         return "".join([head, instruction, cue, response])
+
+
+def _within_a_line(fixed: str) -> str:
+    """Mark a role (``Verdict:``) that texts may imitate within a line. Ordinary words are left."""
+    is_role = bool(fixed) and fixed[0].isalpha() and not fixed[-1].isalnum()
+    return f" {fixed}" if is_role else fixed
 
 
 def _split(text: str, names: tuple[str, ...]) -> list[str]:

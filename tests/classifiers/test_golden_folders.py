@@ -1,0 +1,39 @@
+"""What earlier versions saved still loads, and predicts what it predicted then."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import instructclf
+from instructclf.classifiers.saving import SCHEMA
+
+SAVED = Path(__file__).parents[1] / "data" / "saved"
+FOLDERS = {
+    f"{path.parent.parent.name}/{path.parent.name}": path.parent
+    for path in sorted(SAVED.glob("schema-*/*/classifier.json"))
+}
+
+
+@pytest.mark.parametrize("folder", FOLDERS.values(), ids=FOLDERS)
+def test_a_folder_of_an_earlier_version_predicts_what_it_did(folder):
+    expected = json.loads((folder.parent / "expected.json").read_text(encoding="utf-8"))
+    classifier = instructclf.load(folder, model=str(folder.parent / "base"))
+    np.testing.assert_allclose(
+        classifier.predict_log_proba(expected["texts"]),
+        expected["log_probabilities"][folder.name],
+        rtol=0,
+        atol=1e-4,  # other versions of torch round in other ways
+    )
+
+
+def test_there_is_a_folder_of_each_kind_for_each_schema():
+    for schema in range(1, SCHEMA + 1):
+        assert sum(name.startswith(f"schema-{schema}/") for name in FOLDERS) >= 7
+
+
+def test_the_folders_are_small():
+    assert sum(path.stat().st_size for path in SAVED.rglob("*") if path.is_file()) < 400_000

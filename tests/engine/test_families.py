@@ -1,0 +1,108 @@
+"""Scores are those of plain forward passes on every family of models, or there is an error."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from instructclf import PromptClassifier
+from instructclf.engine.encoding import PromptEncoder
+from instructclf.engine.forward import label_log_likelihoods, token_log_likelihoods
+from instructclf.engine.scoring import LabelScorer
+from instructclf.engine.strategies import PLAIN
+from instructclf.engine.views import shared_view
+from instructclf.exceptions import ScoringError, TruncationWarning
+from tests.engine.test_scoring import LABEL_SETS, make_encoder, score_naively
+from tests.families import check_family, list_families, make_family
+from tests.fixtures import make_model, make_tokenizer
+
+EXACT = [
+    "bloom",  # biases for positions
+    "cohere2",  # layers with and without positions
+    "deepseek_v3",  # latent attention, experts
+    "falcon",
+    "gemma3_text",  # windows in some layers
+    "gpt_bigcode",  # one head of keys and values
+    "minimax",  # a state beside its keys and values
+    "opt",  # learned positions that begin at 2
+    "phi3",
+    "qwen3_moe",
+    "roberta",  # positions that begin after the padding id
+    "rwkv",  # a recurrence
+]
+REFUSED = {
+    "prophetnet": "ProphetNetForCausalLM cannot score labels: it does not take token ids alone",
+    "xlnet": "Scores of XLNetLMHeadModel change by .* no causal language model",
+}
+
+
+@pytest.mark.parametrize("family", EXACT)
+def test_scores_equal_a_naive_forward_pass(family):
+    outcome = check_family(family)
+    assert outcome.kind == "exact", outcome
+
+
+@pytest.mark.parametrize(("family", "match"), REFUSED.items())
+def test_a_model_that_cannot_be_scored_is_an_error_that_says_why(family, match):
+    classifier = PromptClassifier((make_family(family), make_tokenizer()), n_shots=2)
+    with pytest.raises(ScoringError, match=match):
+        classifier.fit(["a", "b"], ["negative", "positive"]).predict(["c"])
+
+
+def test_a_model_whose_scores_with_a_mask_are_others_is_an_error(tokenizer):
+    model = make_model()
+    plain = model.forward
+
+    def forward(input_ids=None, attention_mask=None, **options):
+        output = plain(input_ids=input_ids, attention_mask=attention_mask, **options)
+        if attention_mask is not None:
+            output.logits = output.logits * 2
+        return output
+
+    view = shared_view(model)
+    view.forward = forward
+    encoder = make_encoder(tokenizer, LABEL_SETS["shared beginnings"])
+    with pytest.raises(ScoringError, match="differ by .* from those of a forward pass over the to"):
+        LabelScorer(view, encoder).score(["good"])
+
+
+def test_a_forward_pass_over_token_ids_alone_says_what_plain_prompts_say(model, tokenizer):
+    encoder = make_encoder(tokenizer, ["negative", "very positive"])
+    (prompt,) = encoder.encode(["good"])
+    scores = label_log_likelihoods(model, [prompt], PLAIN.layout)[0].tolist()
+    for label, score in enumerate(scores):
+        tokens = [token for own, _, token in prompt.trie.edges if own == label]
+        bare = token_log_likelihoods(model, [*prompt.ids, *tokens])
+        assert len(bare) == prompt.n_tokens + len(tokens) - 1
+        assert bare[-len(tokens) :].sum().item() == pytest.approx(score, abs=1e-5)
+
+
+def test_rotary_scaling_that_depends_on_other_texts_is_out_of_reach(tokenizer):
+    """Dynamic angles change with the longest text beyond the context, and none gets there."""
+    n_context = 400
+    scaling = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10_000.0}
+    model = make_model(max_position_embeddings=n_context, rope_parameters=scaling)
+    classifier = PromptClassifier((model, tokenizer), n_shots=2, calibration=None)
+    classifier.fit(["a text", "another"], ["negative", "positive"])
+    assert classifier.max_length_ == n_context
+    short, long = "good film", "film " * 2 * n_context
+    alone = classifier.label_log_likelihood([short])
+    with pytest.warns(TruncationWarning, match="1 of the texts"):
+        beside = classifier.label_log_likelihood([long, short])
+    np.testing.assert_allclose(beside[1:], alone, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(classifier.label_log_likelihood([short]), alone, rtol=0, atol=1e-5)
+    encoder = classifier._get_scorer().encoder
+    cut = encoder.shorten(long)
+    whole = PromptEncoder(tokenizer, encoder.prompt, encoder.verbalizer.answers, None)
+    expected = score_naively(model, tokenizer, whole, [cut, short])
+    np.testing.assert_allclose(beside, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of what models warn of when they are made
+@pytest.mark.parametrize("family", list_families())
+def test_every_family_is_exact_or_refused(family):
+    outcome = check_family(family)
+    if outcome.kind == "not built":
+        pytest.skip(outcome.detail)
+    assert outcome.kind in {"exact", "refused"}, outcome

@@ -1,0 +1,199 @@
+"""Every causal-LM family that transformers registers, built with a few thousand random weights.
+
+The list is the registry's own. A configuration is shrunk by what its entries are called, so a
+family that a later transformers adds needs no line here.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
+
+from instructclf import PromptClassifier
+from instructclf.exceptions import InstructClfError, MissingClassWarning
+from tests.engine.test_scoring import score_naively
+from tests.fixtures import CONTEXT, make_tokenizer
+
+N_HIDDEN, N_HEADS, WIDTH = 32, 4, 8
+N_VOCABULARY = 600
+
+_SMALL = {
+    r"(decoder_)?vocab_size.*|unpadded_vocab_size|ngram_vocab_size_base": N_VOCABULARY,
+    r"hidden_size|d_model|n_embd|embedding_dim|embedding_size|emb_dim|lru_width|attention_hidden_size"
+    r"|(in|out)put_embedding_size|word_embed_proj_dim|mamba_d_ssm": N_HIDDEN,
+    r".*intermediate_size(_mlp)?|.*ffn_dim|.*ffn_hidden_size|n_inner|d_inner|d_ff|dff|dim_ff"
+    r"|feed_forward_size|expert_ffn_hidden_size|intermediate_multiple_size": 48,
+    r"(.*_)?num_attention_heads|(en|de)coder_attention_heads|n_heads?|num_heads|attention_heads"
+    r"|linear_num_heads|num_(en|de)coder_attention_heads": N_HEADS,
+    r"(.*_)?num_key_value_heads|num_kv_heads|num_query_groups|linear_num_key_heads": 2,
+    r"linear_num_value_heads|index_n_heads": N_HEADS,
+    r"mamba_n(um)?_heads|n_mamba_heads": 8,  # of the width of a head, and twice as wide as the rest
+    r".*head_dim|dim_head|d_head|kv_channels|attention_head_size|linear_head_dim|rotary_dim"
+    r"|mamba_d_head|mamba_headdim": WIDTH,
+    r"qk_head_dim": 2 * WIDTH,  # a rotary half and another
+    r"(q|kv|o)_lora_rank|hc_lowrank|laurel_rank|gated_norm_rank|adapter_rank": WIDTH,
+    r"num_(local_)?experts|n_routed_experts|moe_num_experts": 4,
+    r"num_experts_per_tok(en)?|moe_topk|moe_k": 2,
+    r"n_groups?|topk_group|num_expert_group|n_shared_experts|moe_num_shared_experts": 1,
+    r"max_position_embeddings|n_positions|n_ctx|max_seq_len|model_max_length|context_length"
+    r"|max_target_positions": CONTEXT,
+    r"(.*_)?sliding_window(_size)?|attention_chunk_size|attention_window_size|window_size"
+    r"|local_attention(_window_len)?": 16,
+    r"type_vocab_size|H_cycles|L_cycles": 2,
+    r"hidden_size_per_layer_input|ple_embed_dim|altup_hidden_size": WIDTH,
+    r"(ssm_)?state_size|mamba_d_state": 4,
+    r"first_k_dense_replace|num_dense_layers|mamba_n_groups": 1,
+    r"initializer_range|init_std|initializer_std": 0.2,  # large, so that log-likelihoods differ
+    r"is_decoder": True,
+    r"(bos|decoder_start|cls)_token_id": 0,
+    r"(eos|sep|eod|forced_eos)_token_id": 1,
+    r"pad_token_id": 2,
+    r"(vision|audio|vq|image)_config": None,
+}
+"""What entries are called, as regular expressions, and their small values."""
+_LAYERS = re.compile(
+    r"num_hidden_layers|n_layers?|num_layers|(en|de)coder_layers|num_(en|de)coder_layers|num_blocks"
+)
+_STATED = ("head_dim", "num_key_value_heads")
+"""Entries that may be left open, and that some families do not fill in."""
+_SAME_NUMBER = [
+    (f"{of}num_attention_heads", f"{of}num_key_value_heads") for of in ("", "swa_", "mtp_")
+]
+"""Entries whose numbers may have to be the same, and are if they were in the large one."""
+_EXTRA: dict[str, dict[str, Any]] = {
+    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
+    "falcon_h1": {"mamba_d_ssm": 64},
+    "gemma3n_text": {
+        "num_hidden_layers": 4,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "activation_sparsity_pattern": [0.95, 0.0, 0.0, 0.0],
+        "intermediate_size": [48] * 4,
+        "num_kv_shared_layers": 2,
+    },
+    "deepseek_v2": {"n_routed_experts": 4, "num_experts_per_tok": 2, "topk_method": "greedy"},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
+    "longcat_flash": {"qk_nope_head_dim": WIDTH, "qk_head_dim": 2 * WIDTH, "head_dim": 2 * WIDTH},
+    "mamba2": {"num_heads": 8},
+    "xmod": {"default_language": "en_XX"},
+    "zamba2": {"attention_hidden_size": 64, "attention_head_dim": 16},
+}
+"""What a family needs beside, because its entries depend on each other."""
+
+
+def list_families() -> list[str]:
+    """Return the names of all families, as the registry of causal language models has them."""
+    return sorted(kind.model_type for kind in MODEL_FOR_CAUSAL_LM_MAPPING)
+
+
+def make_family(name: str, *, dtype: torch.dtype = torch.float32) -> Any:
+    """Make a model of a family, the same one every time."""
+    kind = CONFIG_MAPPING[name]
+    config = kind(**(_shrink(kind()) | _EXTRA.get(name, {})))
+    if dtype == torch.float64:
+        config._experts_implementation = "eager"  # the fused one has none for this precision
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a family: scored exactly, refused with a sentence, or not built small."""
+
+    kind: Literal["exact", "refused", "wrong", "not built"]
+    detail: str = ""
+
+
+WORDS = {
+    "single tokens": ["negative", "positive"],
+    "shared beginnings": ["very positive", "very negative", "positive", "good", "good film"],
+}
+TEXTS = ["good", "", "x", "film " * 30, "I like {it} </s> very\n\n much" * 3]
+SHOTS = ["text number one is here", "another one, which is longer than the first", "a third"]
+TOLERANCE = 1e-5
+_LEAST_SPREAD = 1e-3
+
+
+def check_family(name: str) -> Outcome:
+    """Compare a classifier's scores on a family with plain forward passes, one a label."""
+    try:
+        model = make_family(name)
+        with torch.no_grad():
+            model(input_ids=torch.tensor([[3, 4, 5]]))
+    except Exception as error:  # a configuration fails in any way it likes
+        return Outcome("not built", f"{type(error).__name__}: {error}")
+    outcome = _compare(model)
+    if outcome.kind == "wrong":  # by rounding, it may be: float64 tells
+        return _compare(make_family(name, dtype=torch.float64))
+    return outcome
+
+
+def _compare(model: Any) -> Outcome:
+    try:
+        worst = max(_difference(model, words) for words in WORDS.values())
+    except InstructClfError as error:
+        return Outcome("refused", str(error))
+    precision = str(model.dtype).removeprefix("torch.")
+    return Outcome("exact" if worst <= TOLERANCE else "wrong", f"{worst:.0e} in {precision}")
+
+
+def _difference(model: Any, words: list[str]) -> float:
+    """Return how far scores and plain forward passes lie apart at most."""
+    tokenizer = make_tokenizer()
+    classifier = PromptClassifier((model, tokenizer), n_shots=None, calibration=None)
+    labels = (words * len(SHOTS))[: len(SHOTS)]
+    definitions = {word: f"It says {word}." for word in words}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MissingClassWarning)
+        classifier.set_params(label_definitions=definitions).fit(SHOTS, labels)
+    scores = classifier.label_log_likelihood(TEXTS)
+    encoder = classifier._get_scorer().encoder
+    expected = score_naively(model, tokenizer, encoder, TEXTS)
+    if np.ptp(expected, axis=0).max() < _LEAST_SPREAD:
+        msg = f"All texts score {expected[0]}: this would compare nothing."
+        raise AssertionError(msg)
+    return float(np.abs(scores - expected).max())
+
+
+def _shrink(config: Any) -> dict[str, Any]:
+    """Return the entries that make a configuration of this kind a small one."""
+    entries = config.to_dict()
+    layers = _representative_layers(entries)
+    small: dict[str, Any] = {}
+    for name, value in entries.items():
+        if isinstance(value, dict) and hasattr(getattr(config, name, None), "to_dict"):
+            small[name] = _shrink(getattr(config, name))
+        elif _LAYERS.fullmatch(name):
+            small[name] = len(layers)
+        elif isinstance(value, list) and len(value) == _n_layers(entries):
+            small[name] = [value[layer] for layer in layers]
+        else:
+            found = next((new for old, new in _SMALL.items() if re.fullmatch(old, name)), None)
+            if type(value) is type(found) or name in _STATED:
+                is_size = isinstance(value, int) and value and not name.endswith("token_id")
+                small[name] = min(found, value) if is_size and found != CONTEXT else found
+    for heads, groups in _SAME_NUMBER:
+        if entries.get(groups) is not None and entries[groups] == entries.get(heads):
+            small[groups] = small[heads]
+    return small
+
+
+def _n_layers(entries: dict[str, Any]) -> int:
+    return next((value for name, value in entries.items() if _LAYERS.fullmatch(name)), 0)
+
+
+def _representative_layers(entries: dict[str, Any]) -> list[int]:
+    """Return which layers to keep: one of each kind, and two at least."""
+    n_layers = _n_layers(entries)
+    lists = [v for v in entries.values() if isinstance(v, list) and len(v) == n_layers]
+    kinds: dict[str, int] = {}
+    for layer in range(n_layers):
+        kinds.setdefault(repr([own[layer] for own in lists]), layer)
+    kept = sorted(kinds.values())
+    return kept if len(kept) > 1 else [0, 0]

@@ -1,0 +1,98 @@
+"""Hold every family of causal language models against plain forward passes; write the table.
+
+python -m tools.families                 # into docs/families.md
+python -m tools.families llama rwkv      # prints what becomes of these
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
+
+from tests.families import TOLERANCE, Outcome, check_family, list_families
+
+PAGE = Path(__file__).parents[1] / "docs" / "families.md"
+_INTRODUCTION = """\
+# Families of models
+
+<!-- Written by "python -m tools.families". -->
+
+transformers {transformers} registers {n} families of causal language models. Each was built small,
+with random weights, by a rule over the names of its configuration's entries, and scored by
+`PromptClassifier`: labels of one token, and labels that share their beginnings. **{exact} families
+are exact**: all log-likelihoods are within {tolerance:.0e} of one plain forward pass for each text
+and label (torch {torch}, CPU). {refused} are refused with an error. {unbuilt} could not be built
+small, so nothing is known of them. None is silently wrong.
+
+How fast a family is, is another matter: where sharing a prefix is not exact, prompts go through the
+model in full. See [Scoring and calibration](scoring.md#the-same-numbers-computed-faster).
+"""
+
+
+def write_page(outcomes: dict[str, Outcome]) -> str:
+    """Return the page of all outcomes."""
+    kinds = {kind: _of_kind(outcomes, kind) for kind in ("exact", "refused", "not built")}
+    page = [
+        _INTRODUCTION.format(
+            transformers=transformers.__version__,
+            torch=torch.__version__.partition("+")[0],
+            n=len(outcomes),
+            tolerance=TOLERANCE,
+            exact=len(kinds["exact"]),
+            refused=len(kinds["refused"]),
+            unbuilt=len(kinds["not built"]),
+        ),
+        "## Exact\n\n| family | class | largest difference |\n|---|---|---|",
+        *(f"| {name} | {_class_of(name)} | {own.detail} |" for name, own in kinds["exact"].items()),
+        "\n## Refused\n\n| family | class | what the error says |\n|---|---|---|",
+        *(
+            f"| {name} | {_class_of(name)} | {_escape(own.detail)} |"
+            for name, own in kinds["refused"].items()
+        ),
+        "\n## Not built\n\n| family | class | why |\n|---|---|---|",
+        *(
+            f"| {name} | {_class_of(name)} | {_escape(own.detail)} |"
+            for name, own in kinds["not built"].items()
+        ),
+    ]
+    return "\n".join(page) + "\n"
+
+
+def _of_kind(outcomes: dict[str, Outcome], kind: str) -> dict[str, Outcome]:
+    return {name: own for name, own in outcomes.items() if own.kind == kind}
+
+
+def _class_of(name: str) -> str:
+    return MODEL_FOR_CAUSAL_LM_MAPPING[CONFIG_MAPPING[name]].__name__
+
+
+def _escape(detail: str) -> str:
+    sentence = " ".join(detail.split()).replace("|", "\\|")
+    for sign, entity in {"<": "&lt;", "*": "\\*", "_": "\\_"}.items():
+        sentence = sentence.replace(sign, entity)
+    return sentence if len(sentence) <= 200 else f"{sentence[:200]} …"
+
+
+def main() -> None:
+    """Check the families named, or all of them."""
+    warnings.simplefilter("ignore")  # of what models warn of when they are made
+    transformers.logging.set_verbosity_error()
+    named = sys.argv[1:]
+    outcomes = {}
+    for name in named or list_families():
+        outcomes[name] = check_family(name)
+        print(f"{name}: {outcomes[name].kind}, {outcomes[name].detail[:160]}", flush=True)
+    wrong = list(_of_kind(outcomes, "wrong"))
+    if wrong:
+        sys.exit(f"Silently wrong: {', '.join(wrong)}")
+    if not named:
+        PAGE.write_text(write_page(outcomes), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

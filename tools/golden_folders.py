@@ -1,0 +1,83 @@
+"""Write classifiers as this version saves them, which every later version must be able to load.
+
+    python -m tools.golden_folders                # into tests/data/saved/schema-<n>
+
+Run it once for each schema, before a release, and never again for the same one: what is there is
+what people have on their disks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+from peft import IA3Config
+
+from instructclf import InstructionTunedClassifier, PromptClassifier
+from instructclf.classifiers.saving import SCHEMA
+from instructclf.sampling import KMeansSampler
+from tests.fixtures import LABELS, TEXTS, make_model, make_tokenizer
+
+FOLDER = Path(__file__).parents[1] / "tests" / "data" / "saved" / f"schema-{SCHEMA}"
+UNSEEN = ["good", "", "bad {input} </s>", "a film that is long and not so good", "très bien 👍"]
+SMALL = {
+    "hidden_size": 8,
+    "intermediate_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "tie_word_embeddings": True,
+}
+
+
+def make_classifiers() -> dict[str, Any]:
+    """Return one unfitted classifier of each kind."""
+    tuning: dict[str, Any] = {
+        "n_shots": 4,
+        "lora_rank": 1,
+        "learning_rate": 0.01,
+        "max_epochs": 1,
+        "random_state": 0,
+    }
+    prompting: dict[str, Any] = {"n_shots": 2, "random_state": 0}
+    definitions = {"negative": "They do not like it: a | <b>.", "positive": "Élan 文 \u2028 yes."}
+    answers = {"negative": ["bad", "awful"], "positive": ["good", "great film"]}
+    return {
+        "prompting": PromptClassifier(
+            "base", label_definitions=definitions, verbalizer=answers, **prompting
+        ),
+        "prompting-own-shots": PromptClassifier("base", sampler="knn", **prompting),
+        "prompting-seeds": PromptClassifier(
+            "base", n_seeds=2, label_order="random", sampler=KMeansSampler(), **prompting
+        ),
+        "tuning": InstructionTunedClassifier("base", label_definitions=definitions, **tuning),
+        "tuning-seeds": InstructionTunedClassifier("base", n_seeds=2, **tuning),
+        "tuning-average": InstructionTunedClassifier(
+            "base", n_seeds=2, seed_average="adapter", **tuning
+        ),
+        "tuning-ia3": InstructionTunedClassifier(
+            "base", peft_config=IA3Config(), **{**tuning, "lora_rank": 16}
+        ),
+    }
+
+
+def main() -> None:
+    """Fit and save one classifier of each kind, with what it predicts."""
+    FOLDER.mkdir(parents=True)
+    with contextlib.chdir(FOLDER):  # so that the folders hold no path of this machine
+        make_model(**SMALL).save_pretrained("base")
+        make_tokenizer().save_pretrained("base")
+        expected = {}
+        for name, classifier in make_classifiers().items():
+            classifier.fit(TEXTS, LABELS).save(name)
+            expected[name] = classifier.predict_log_proba(UNSEEN).tolist()
+        record = {"texts": UNSEEN, "log_probabilities": expected}
+        Path("expected.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")  # that one epoch of a random model learns nothing
+    main()
