@@ -79,15 +79,11 @@ def test_page_holds_text_code_output_and_pictures_in_order(built, gallery):
     assert (pages / "pictures" / "sum-1.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_docstring_of_a_plain_script_is_its_text(load, gallery):
-    examples, _, weights = gallery
-    script = examples / "plain.py"
-    script.write_text('"""One thing.\n\nAnd why.\n"""\n\nprint("done")\n')
-    page, pictures = load("build").make_page(script, weights)
-    assert page.startswith(
-        '# One thing.\n\nAnd why.\n\n```python\nprint("done")\n```\n\n```text\ndone'
-    )
-    assert pictures == []
+def test_script_without_cells_has_no_page(built, gallery):
+    examples, pages, weights = gallery
+    (examples / "plain.py").write_text('"""Takes arguments."""\n')
+    assert built.list_scripts(examples) == [examples / "sum.py"]
+    assert built.find_stale(examples, pages, weights) == []
 
 
 def test_error_names_the_script_and_the_cell(load, gallery):

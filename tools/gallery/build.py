@@ -2,18 +2,18 @@
 
     python tools/gallery/build.py                  # all of examples/ → docs/examples/
     python tools/gallery/build.py quick_start      # one of them
-    python tools/gallery/build.py --small          # run those that can be small, write nothing
+    python tools/gallery/build.py --small          # run all on few rows, write nothing
     python tools/gallery/build.py --check          # is every page that of its script?
 
-Scripts are in the percent format of jupytext. Each runs in a process of its own, so that it works
-by itself. A page ends with a digest of what it was made from: the script, the data files that the
-script names, and the bundled model. ``--check`` compares these digests, and runs nothing.
+Examples are scripts in the percent format of jupytext; ``sentiment.py``, which takes arguments, is
+none. Each runs in a process of its own, so that it works by itself. A page ends with a digest of
+what it was made from: the script, the data files that the script names, and the bundled model.
+``--check`` compares these digests, and runs nothing.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import contextlib
 import hashlib
 import io
@@ -32,8 +32,7 @@ EXAMPLES = ROOT / "examples"
 PAGES = ROOT / "docs" / "examples"
 WEIGHTS = ROOT / "src" / "instructclf" / "bundled" / "model" / "model.safetensors"
 SMALL = "EXAMPLES_SMALL"
-"""The environment variable at which an example takes a few rows only. A script that does not ask
-for it has no small form; CI runs ``sentiment.py`` with arguments."""
+"""The environment variable at which an example takes a few rows only."""
 
 
 def main() -> None:
@@ -51,8 +50,6 @@ def main() -> None:
         os.environ[SMALL] = "1"
     os.environ["MPLBACKEND"] = "Agg"
     scripts = [EXAMPLES / f"{name}.py" for name in arguments.names] or list_scripts(EXAMPLES)
-    if arguments.small:
-        scripts = [script for script in scripts if SMALL in script.read_text(encoding="utf-8")]
     # A fresh interpreter for each, as a reader has it.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
@@ -65,8 +62,12 @@ def main() -> None:
 
 
 def list_scripts(examples: Path) -> list[Path]:
-    """Return the scripts in a folder of examples."""
-    return sorted(examples.glob("*.py"))
+    """Return the scripts that are made of cells."""
+    return [
+        script
+        for script in sorted(examples.glob("*.py"))
+        if script.read_text(encoding="utf-8").startswith("# %%")
+    ]
 
 
 def make_page(script: Path, weights: Path) -> tuple[str, list[bytes]]:
@@ -79,25 +80,14 @@ def make_page(script: Path, weights: Path) -> tuple[str, list[bytes]]:
         if cell.cell_type == "markdown":
             parts.append(cell.source)
             continue
-        story, code = split_docstring(cell.source)
-        printed = run_cell(code, script, namespace)
+        printed = run_cell(cell.source, script, namespace)
         hidden = "hidden" in cell.metadata.get("tags", [])
-        parts += [story, *([] if hidden else [fence(code, "python")]), fence(printed, "text")]
+        parts += [*([] if hidden else [fence(cell.source, "python")]), fence(printed, "text")]
         for alt, picture in draw_figures():
             pictures.append(picture)
             parts.append(f"![{alt}](pictures/{picture_name(script, len(pictures))})")
     parts += [f"*The whole script: `examples/{script.name}`.*", digest_line(script, weights)]
     return "\n\n".join(part for part in parts if part) + "\n", pictures
-
-
-def split_docstring(code: str) -> tuple[str, str]:
-    """Return the docstring that a script begins with as Markdown, and the code after it."""
-    tree = ast.parse(code)
-    docstring = ast.get_docstring(tree)
-    if docstring is None:
-        return "", code.strip()
-    after = code.splitlines()[tree.body[0].end_lineno :]
-    return f"# {docstring}", "\n".join(after).strip()
 
 
 def run_cell(code: str, script: Path, namespace: dict[str, Any]) -> str:
