@@ -1,0 +1,103 @@
+# %% [markdown]
+# # Calibration and abstention
+#
+# A classifier that says 0.9 should be right nine times in ten. And where it is not sure enough, or
+# the text is none that it was asked about, it may be better to say nothing.
+
+# %%
+import numpy as np
+
+from instructclf import PromptClassifier
+from instructclf.datasets import load_reviews
+
+train, test = load_reviews("train"), load_reviews("test")
+texts, labels = train.texts[:120], train.labels[:120]
+test_texts, test_labels = test.texts[:120], np.array(test.labels[:120])
+
+# %% tags=["hidden"]
+import os
+
+if os.environ.get("EXAMPLES_SMALL"):
+    texts, labels = texts[:40], labels[:40]
+    test_texts, test_labels = test_texts[:30], test_labels[:30]
+
+# %% [markdown]
+# ## What calibration does
+#
+# A prompt favours some label by itself: because its word is frequent, or because it came last.
+# With `calibration="auto"`, the default, `fit` measures this on labelled rows that are not in the
+# prompt, and takes it off.
+
+# %%
+from sklearn.metrics import log_loss
+
+definitions = {
+    "negative": "The reviewer is dissatisfied with the product.",
+    "positive": "The reviewer is satisfied with the product.",
+}
+settings = {"label_definitions": definitions, "n_shots": 8, "random_state": 0}
+print("calibration   accuracy   log loss   said to be positive")
+probabilities = {}
+for calibration in (None, "auto"):
+    classifier = PromptClassifier(**settings, calibration=calibration).fit(texts, labels)
+    probabilities[calibration] = classifier.predict_proba(test_texts)
+    answers = classifier.classes_[probabilities[calibration].argmax(axis=1)]
+    loss = log_loss(test_labels, probabilities[calibration], labels=classifier.classes_)
+    print(
+        f"{calibration!s:11} {(answers == test_labels).mean():10.3f} {loss:10.3f}"
+        f" {(answers == 'positive').mean():12.2f}"
+    )
+print(classifier.calibration_)
+
+# %% [markdown]
+# ## Are the probabilities right?
+#
+# A dot on the diagonal says: among the texts with this confidence, so many were answered rightly.
+
+# %%
+from matplotlib import pyplot as plt
+
+from instructclf.evaluation import ReliabilityDisplay
+
+_, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
+for ax, (calibration, found) in zip(axes, probabilities.items(), strict=True):
+    ReliabilityDisplay.from_predictions(test_labels, found, classes=classifier.classes_, ax=ax)
+    ax.set_title(f"calibration={calibration!r}", loc="right")
+
+# %% [markdown]
+# ## Saying nothing where it is unsure
+#
+# The most probable label's probability is how sure the classifier is. Answer only above a limit,
+# and fewer texts get an answer. Whether more of these answers are right depends on the model: look
+# at it before you rely on it.
+
+# %%
+confidence = probabilities["auto"].max(axis=1)
+right = classifier.classes_[probabilities["auto"].argmax(axis=1)] == test_labels
+print("answered above   texts answered   of these right")
+for limit in (0.5, 0.55, 0.6, 0.7):
+    answered = confidence >= limit
+    share = f"{right[answered].mean():.3f}" if answered.any() else "none"
+    print(f"{limit:14}   {answered.mean():14.2f}   {share:>14}")
+
+# %% [markdown]
+# ## Saying nothing where no label fits
+#
+# `label_mass` is how likely the model is to answer with any label at all. Where it is small, the
+# model would rather say something else: the prompt or the words of the labels do not suit it.
+# `predict` then returns `None` in place of a label.
+
+# %%
+odd = PromptClassifier(verbalizer={"negative": "thumbs down", "positive": "thumbs up"}, n_shots=0)
+for name, asked in {"labels in plain words": classifier, "odd words, no shots": odd}.items():
+    if asked is odd:
+        odd.fit(texts, labels)
+    mass = asked.label_mass(test_texts[:20])
+    abstained = [answer is None for answer in asked.predict(test_texts[:20], min_label_mass=0.9)]
+    print(
+        f"{name:22} mass {mass.min():.3f} to {mass.max():.3f}, {sum(abstained)} of 20 not answered"
+    )
+
+# %% [markdown]
+# It is no test of whether a text is on the topic. [The scoring
+# page](../scoring.md#label-mass-and-abstention) says what it is worth.

@@ -1,0 +1,113 @@
+# %% [markdown]
+# # Choosing shots
+#
+# Which labelled texts stand in the prompt matters, and so does how many. A sampler decides which;
+# a learning curve shows what more of them would bring.
+
+# %%
+from instructclf.datasets import load_reviews
+
+train, test = load_reviews("train"), load_reviews("test")
+texts, labels = train.texts[:80], train.labels[:80]
+test_texts, test_labels = test.texts[:60], test.labels[:60]
+
+# %% tags=["hidden"]
+import os
+
+if os.environ.get("EXAMPLES_SMALL"):
+    texts, labels = texts[:40], labels[:40]
+    test_texts, test_labels = test_texts[:10], test_labels[:10]
+
+# %% [markdown]
+# ## Which ones?
+#
+# `balanced` draws at random, as many of each label. `kmeans` and `facility_location` take texts
+# that stand for many others. What a sampler has chosen can be looked at without a model:
+
+# %%
+import numpy as np
+
+from instructclf.sampling import FacilityLocationSampler
+
+rows = FacilityLocationSampler().select(texts, labels, 4, random_state=0)
+for row in rows:
+    print(f"{labels[row]:9}{texts[row][:80]}…")
+
+# %% [markdown]
+# `knn` takes other shots for each text, those most similar to it, the nearest last:
+
+# %%
+from instructclf.sampling import KNNSampler
+
+nearest = KNNSampler().fit(texts, labels, random_state=0)
+asked = "The headphones sound fine, but the battery is empty after an hour."
+for row in nearest.select_for([asked], 4)[0]:
+    print(f"{labels[row]:9}{texts[row][:80]}…")
+
+# %% [markdown]
+# ## A comparison
+#
+# The classifiers choose for themselves here, among all rows, so `n_shots` is a parameter of theirs
+# and not of `compare`.
+
+# %%
+from instructclf import PromptClassifier
+from instructclf.evaluation import compare
+
+definitions = {
+    "negative": "The reviewer is dissatisfied with the product.",
+    "positive": "The reviewer is satisfied with the product.",
+}
+settings = {"label_definitions": definitions, "n_shots": 8}
+data = texts, labels, test_texts, test_labels
+samplers = ["balanced", "kmeans", "facility_location"]
+report = compare(
+    {name: PromptClassifier(**settings, sampler=name) for name in samplers},
+    *data,
+    n_seeds=3,
+)
+print(report)
+
+# %%
+from instructclf.evaluation import SeedScoresDisplay
+
+SeedScoresDisplay.from_report(report)
+
+# %% [markdown]
+# Read the intervals before the means: where they overlap, `compare` has not found a winner, and
+# the default will do. `knn` can be compared in the same way. It takes longer, since the shots of
+# each text go through the model anew.
+#
+# ## How many?
+
+# %%
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from instructclf.evaluation import LearningCurveDisplay, learning_curve
+
+approaches = {
+    "words": make_pipeline(TfidfVectorizer(), LogisticRegression()),
+    "prompting": PromptClassifier(label_definitions=definitions),
+}
+curves = {
+    name: learning_curve(approach, *data, shots=[4, 8, 16], n_seeds=3)
+    for name, approach in approaches.items()
+}
+LearningCurveDisplay.from_curves(curves)
+
+# %% [markdown]
+# The rows for more shots begin with those for fewer, so a step of a curve is due to the rows
+# added.
+#
+# ## Shots of your own choice
+#
+# Rows chosen by hand are the rows that `fit` is given, with `n_shots=None`, which takes all of
+# them:
+
+# %%
+by_hand = np.r_[rows[:2], 0, 1]
+chosen = PromptClassifier(label_definitions=definitions, n_shots=None, random_state=0)
+chosen.fit([texts[i] for i in by_hand], [labels[i] for i in by_hand])
+print(len(chosen.shots_), "shots")

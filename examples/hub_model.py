@@ -1,0 +1,72 @@
+# %% [markdown]
+# # A model from the hub, on a GPU
+#
+# `model` takes the name of any decoder-only model on the Hugging Face hub. A model with billions
+# of parameters wants a GPU, and gives better answers than the small one that ships.
+#
+# This script asks whether there is a GPU, and takes the bundled model on the CPU if there is none.
+# The page shows what it printed where it was made.
+
+# %%
+import torch
+
+if torch.cuda.is_available():
+    model = "Qwen/Qwen3-8B"  # downloaded at the first use, and kept
+    print(f"{model} on {torch.cuda.get_device_name()}")
+else:
+    model = "bundled"
+    print("No GPU here, so this is the bundled model on the CPU.")
+
+# %% [markdown]
+# ## What else changes
+#
+# Nothing has to. A GPU is used where there is one, and weights are loaded in bfloat16 there. Three
+# parameters are worth knowing:
+#
+# - `template="chat"` asks in the roles of a conversation, which models that were tuned on
+#   conversations expect.
+# - `quantization="4bit"` fits a model into a quarter of the memory.
+# - `max_batch_tokens` is found from the free memory. Set it where other programs share the GPU.
+
+# %%
+from instructclf import PromptClassifier
+from instructclf.datasets import load_reviews
+
+train, test = load_reviews("train"), load_reviews("test")
+texts, labels = test.texts[:100], test.labels[:100]
+
+# %% tags=["hidden"]
+import os
+
+if os.environ.get("EXAMPLES_SMALL"):
+    texts, labels = texts[:20], labels[:20]
+
+# %%
+classifier = PromptClassifier(
+    model,
+    label_definitions={
+        "negative": "The reviewer is dissatisfied with the product.",
+        "positive": "The reviewer is satisfied with the product.",
+    },
+    template="alpaca" if model == "bundled" else "chat",
+    n_shots=16,
+    random_state=0,
+)
+classifier.fit(train.texts, train.labels)
+
+# %%
+import time
+
+start = time.perf_counter()
+accuracy = classifier.score(texts, labels)
+seconds = time.perf_counter() - start
+print(f"accuracy {accuracy:.3f} on {len(texts)} reviews, {len(texts) / seconds:.0f} a second")
+
+# %% [markdown]
+# ## Does it understand the question?
+#
+# The likelihood that the model answers with any of the labels says whether it has understood what
+# is asked. It should be near one.
+
+# %%
+print(classifier.label_mass(test.texts[:5]).round(3))

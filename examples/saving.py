@@ -1,0 +1,70 @@
+# %% [markdown]
+# # Saving, loading, sharing
+#
+# A fitted classifier is saved as a folder of JSON and safetensors, which runs no code when it is
+# loaded. It holds the prompt and, after tuning, the adapter, and never the language model.
+
+# %%
+import tempfile
+from pathlib import Path
+
+from instructclf import InstructionTunedClassifier
+from instructclf.datasets import load_reviews
+
+train, test = load_reviews("train"), load_reviews("test")
+texts, labels = test.texts[:50], test.labels[:50]
+
+# %% tags=["hidden"]
+import os
+
+if os.environ.get("EXAMPLES_SMALL"):
+    texts, labels = texts[:20], labels[:20]
+
+# %%
+classifier = InstructionTunedClassifier(n_shots=16, max_epochs=8, random_state=0)
+classifier.fit(train.texts, train.labels)
+
+# %% [markdown]
+# ## Save
+#
+# Scores that are handed over stand in the model card, which others will read first.
+
+# %%
+folder = Path(tempfile.mkdtemp()) / "reviews"
+classifier.save(folder, scores={"accuracy": classifier.score(texts, labels)})
+for file in sorted(folder.iterdir()):
+    print(f"{file.stat().st_size / 1024:8.1f} KiB  {file.name}")
+
+# %% [markdown]
+# ## Load
+#
+# The base model is found by its name, and its checksums are compared with those of the model that
+# the classifier was tuned on.
+
+# %%
+import instructclf
+
+again = instructclf.load(folder)
+assert (again.predict_proba(texts) == classifier.predict_proba(texts)).all()
+print(again)
+
+# %% [markdown]
+# ## The model card
+
+# %%
+print("\n".join((folder / "README.md").read_text().splitlines()[:24]))
+
+# %% [markdown]
+# ## For others who do not have this package
+#
+# The folder is also a PEFT adapter. `export` writes the base model with the adapter added to its
+# weights, which transformers loads by itself, and what stands before and after a text in
+# `prompt.json`.
+
+# %%
+from transformers import AutoModelForCausalLM
+
+exported = folder.with_name("reviews-model")
+classifier.export(exported)
+model = AutoModelForCausalLM.from_pretrained(exported)
+print(type(model).__name__, sorted(file.name for file in exported.iterdir()))

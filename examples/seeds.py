@@ -1,0 +1,101 @@
+# %% [markdown]
+# # Seeds and cross-validation
+#
+# Sixteen labelled texts are few, and another sixteen give another score. So a score of a few-shot
+# classifier is the score of several draws, with an interval that says how much it may move.
+
+# %%
+from instructclf.datasets import load_reviews
+
+train, test = load_reviews("train"), load_reviews("test")
+texts, labels = train.texts[:60], train.labels[:60]
+test_texts, test_labels = test.texts[:60], test.labels[:60]
+
+# %% tags=["hidden"]
+import os
+
+if os.environ.get("EXAMPLES_SMALL"):
+    texts, labels = texts[:30], labels[:30]
+    test_texts, test_labels = test_texts[:20], test_labels[:20]
+
+# %% [markdown]
+# ## The same rows for everyone
+#
+# `compare` draws shots once for each seed and gives the same ones to all approaches. So a
+# difference is not one of luck in the draw. `n_shots=None` makes the classifier use all the rows
+# that it is given.
+
+# %%
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from instructclf import PromptClassifier
+from instructclf.evaluation import compare
+
+definitions = {
+    "negative": "The reviewer is dissatisfied with the product.",
+    "positive": "The reviewer is satisfied with the product.",
+}
+prompting = PromptClassifier(label_definitions=definitions, n_shots=None)
+words = make_pipeline(TfidfVectorizer(), LogisticRegression())
+report = compare(
+    {"words": words, "prompting": prompting},
+    texts,
+    labels,
+    test_texts,
+    test_labels,
+    n_shots=8,
+    n_seeds=3,
+)
+print(report)
+
+# %%
+from instructclf.evaluation import SeedScoresDisplay
+
+SeedScoresDisplay.from_report(report)
+
+# %% [markdown]
+# Each dot is a seed; the bar is the interval over seeds *and* test texts. Two intervals that
+# overlap can still differ, because both approaches met the same shots and the same texts. The
+# paired difference takes that into account:
+
+# %%
+print(report.differences("words")["prompting"])
+
+# %% [markdown]
+# ## Averaging inside the classifier
+#
+# With `n_seeds` a classifier draws several prompts itself and averages what they say. It depends
+# less on the draw, and predicting takes as many times as long. The score of such an average can be
+# read off the runs above, where each seed drew one prompt:
+
+# %%
+scores = report.scores["prompting"]
+print(f"one draw, on average   {scores.mean:.3f} ± {scores.std:.3f}")
+print(f"average of 3 draws     {scores.ensemble_score:.3f}")
+
+averaged = PromptClassifier(label_definitions=definitions, n_shots=8, n_seeds=3, random_state=0)
+averaged.fit(texts, labels)
+print(averaged.predict(["Broke on the first day."]))
+
+# %% [markdown]
+# ## Without a test set
+#
+# `cross_validate_seeds` trains on a few rows of all folds but one and tests on that one, with
+# several seeds. Its interval allows for what the folds have in common.
+
+# %%
+from instructclf.evaluation import cross_validate_seeds
+
+folds = cross_validate_seeds(
+    prompting,
+    texts,
+    labels,
+    n_shots=8,
+    n_folds=3,
+    n_seeds=2,
+)
+print(folds.scores.round(3))
+low, high = folds.interval()
+print(f"{folds.mean:.3f} [{low:.3f}, {high:.3f}]")

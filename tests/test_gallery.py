@@ -1,0 +1,136 @@
+"""Pages made from scripts say what the scripts say, print and draw, and grow stale with them."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "tools" / "gallery"
+SCRIPT = """\
+# %% [markdown]
+# # Two and two
+
+# %% tags=["hidden"]
+two = 2
+print("from a hidden cell")
+
+# %%
+from pathlib import Path
+
+assert Path(__file__).with_name("numbers.txt").read_text() == "1 2"
+print("four is", two + two)
+
+# %%
+from matplotlib import pyplot as plt
+
+plt.plot([1, 2])
+plt.title("A line")
+"""
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Return a function that imports a script of the gallery, forgotten after the test."""
+    monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.setattr(sys, "argv", ["build.py"])
+    for name in ("build", "pages"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    yield importlib.import_module
+    for name in ("build", "pages"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def gallery(tmp_path):
+    """Return a folder of examples with one script, one for pages, and a file for weights."""
+    examples, pages, weights = tmp_path / "examples", tmp_path / "pages", tmp_path / "weights"
+    examples.mkdir()
+    (examples / "sum.py").write_text(SCRIPT)
+    (examples / "numbers.txt").write_text("1 2")
+    weights.write_text("0.5")
+    return examples, pages, weights
+
+
+@pytest.fixture
+def built(load, gallery):
+    """Return the builder after it has made the page of the script."""
+    build = load("build")
+    examples, pages, weights = gallery
+    page, pictures = build.make_page(examples / "sum.py", weights)
+    build.write_page(pages, examples / "sum.py", page, pictures)
+    return build
+
+
+def test_page_holds_text_code_output_and_pictures_in_order(built, gallery):
+    _, pages, _ = gallery
+    page = (pages / "sum.md").read_text()
+    parts = [
+        "# Two and two",
+        "```text\nfrom a hidden cell\n```",
+        "```python\nfrom pathlib import Path\n\nassert",
+        "```text\nfour is 4\n```",
+        'plt.title("A line")\n```',
+        "![A line](pictures/sum-1.png)",
+    ]
+    places = [page.index(part) for part in parts]
+    assert places == sorted(places)
+    assert "two = 2" not in page
+    assert (pages / "pictures" / "sum-1.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_script_without_cells_has_no_page(built, gallery):
+    examples, pages, weights = gallery
+    (examples / "plain.py").write_text('"""Takes arguments."""\n')
+    assert built.list_scripts(examples) == [examples / "sum.py"]
+    assert built.find_stale(examples, pages, weights) == []
+
+
+def test_error_names_the_script_and_the_cell(load, gallery):
+    examples, _, weights = gallery
+    script = examples / "broken.py"
+    script.write_text("# %%\nx = 1\n\n# %%\ny = x / 0\n")
+    with pytest.raises(ZeroDivisionError) as caught:
+        load("build").make_page(script, weights)
+    assert caught.value.__notes__ == ["in the cell of broken.py that begins with: y = x / 0"]
+    assert caught.traceback[-1].lineno + 1 == 5
+
+
+def test_fresh_pages_are_not_stale(built, gallery):
+    assert built.find_stale(*gallery) == []
+
+
+@pytest.mark.parametrize("changed", ["examples/sum.py", "examples/numbers.txt", "weights"])
+def test_page_is_stale_when_what_it_was_made_from_changes(built, gallery, tmp_path, changed):
+    file = tmp_path / changed
+    file.write_text(file.read_text() + "\n")
+    (sentence,) = built.find_stale(*gallery)
+    assert sentence.endswith("give now. Run: python tools/gallery/build.py sum")
+
+
+def test_missing_page_and_page_without_script_are_stale(built, gallery):
+    examples, pages, weights = gallery
+    (pages / "sum.md").rename(pages / "gone.md")
+    assert built.find_stale(examples, pages, weights) == [
+        "docs/examples/gone.md has no script.",
+        "examples/sum.py has no page. Run: python tools/gallery/build.py sum",
+    ]
+
+
+def test_blocks_of_a_page_are_one_program_run_in_an_empty_folder(load, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```python\nfrom pathlib import Path\n\nx = 1\n```\n\n"
+        "<!-- not run: takes a GPU -->\n\n```python\nraise SystemExit\n```\n\n"
+        "```text\nnot Python\n```\n\n"
+        "```python\nassert x == 1 and list(Path().iterdir()) == []\n```\n"
+    )
+    assert load("pages").run_page(page) == 2
+
+
+def test_error_in_a_block_names_the_line_of_the_page(load, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# Title\n\n```python\nx = 1\nx / 0\n```\n")
+    with pytest.raises(ZeroDivisionError) as caught:
+        load("pages").run_page(page)
+    assert caught.traceback[-1].lineno + 1 == 5

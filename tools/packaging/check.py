@@ -1,0 +1,116 @@
+"""Packages → what is in them, and that the wheel works away from the checkout.
+
+    python -m build --outdir FOLDER
+    python tools/packaging/check.py FOLDER           # contents, then the smoke test
+    python tools/packaging/check.py --installed      # the smoke test on what is installed
+
+The smoke test unpacks the wheel into an empty folder and uses the dependencies that are installed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+IN_THE_WHEEL = (
+    "instructclf/__init__.py",
+    "instructclf/py.typed",
+    "instructclf/bundled/model/model.safetensors",
+    "instructclf/bundled/model/tokenizer.json",
+    "instructclf/bundled/model/README.md",
+    "instructclf/datasets/reviews.jsonl",
+)
+IN_THE_SDIST = (
+    "CHANGELOG.md",
+    "CITATION.cff",
+    "LICENSE",
+    "constraints.txt",
+    "docs/index.md",
+    "examples/sentiment.py",
+    "pyproject.toml",
+    "src/instructclf/bundled/model/model.safetensors",
+    "tests/fixtures.py",
+    "tox.ini",
+)
+LARGEST_WHEEL = 30_000_000
+SMOKE_TEST = """
+import sys
+from importlib.metadata import version
+
+import instructclf
+from instructclf import InstructionTunedClassifier, PromptClassifier, load
+from instructclf.datasets import load_reviews
+
+assert sys.argv[1] in instructclf.__file__, instructclf.__file__
+assert version("instructclf") == instructclf.__version__
+train = load_reviews("train")
+classifier = PromptClassifier(n_shots=4, random_state=0).fit(train.texts[:20], train.labels[:20])
+text = ["Broke on the first day."]
+assert classifier.predict_proba(text).sum().round(6) == 1
+tuned = InstructionTunedClassifier(n_shots=4, max_epochs=1, random_state=0)
+tuned.fit(train.texts[:20], train.labels[:20]).save("saved")
+assert (load("saved").predict_proba(text) == tuned.predict_proba(text)).all()
+print("fitted, predicted, tuned, saved and loaded with", instructclf.__file__)
+"""
+
+
+def main() -> None:
+    """Check the packages in a folder, or what is installed."""
+    if sys.argv[1:] == ["--installed"]:
+        run_smoke_test(os.environ | {"PYTHONSAFEPATH": "1"}, within="site-packages")
+        return
+    (wheel,) = Path(sys.argv[1]).glob("*.whl")
+    (sdist,) = Path(sys.argv[1]).glob("*.tar.gz")
+    check_wheel(wheel)
+    check_sdist(sdist)
+    with tempfile.TemporaryDirectory() as folder:
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(folder)
+        # Before the checkout, which may be installed in this environment.
+        run_smoke_test(os.environ | {"PYTHONPATH": folder}, within=folder)
+
+
+def check_wheel(wheel: Path) -> None:
+    """Check that a wheel holds what it must, and nothing else."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    require(wheel, names, IN_THE_WHEEL)
+    strange = [name for name in names if not name.startswith(("instructclf/", "instructclf-"))]
+    if strange:
+        sys.exit(f"{wheel.name} holds what belongs to nobody: {strange}")
+    if not any(name.endswith("licenses/LICENSE") for name in names):
+        sys.exit(f"{wheel.name} has no licence.")
+    if wheel.stat().st_size > LARGEST_WHEEL:
+        sys.exit(f"{wheel.name} has {wheel.stat().st_size:,} bytes, over {LARGEST_WHEEL:,}.")
+
+
+def check_sdist(sdist: Path) -> None:
+    """Check that a source archive holds what it must."""
+    with tarfile.open(sdist) as archive:
+        names = [name.partition("/")[2] for name in archive.getnames()]
+    require(sdist, names, IN_THE_SDIST)
+
+
+def require(package: Path, names: list[str], expected: tuple[str, ...]) -> None:
+    """Stop if a package lacks one of these files."""
+    missing = sorted({*expected} - {*names})
+    if missing:
+        sys.exit(f"{package.name} lacks {missing}.")
+    print(f"{package.name}: {len(names)} files, {package.stat().st_size / 1e6:.1f} MB")
+
+
+def run_smoke_test(environment: dict[str, str], *, within: str) -> None:
+    """Use the package that lies within this folder, from an empty one."""
+    with tempfile.TemporaryDirectory() as elsewhere:
+        # One epoch learns nothing, and tuning says so.
+        command = [sys.executable, "-W", "ignore::UserWarning", "-c", SMOKE_TEST, within]
+        subprocess.run(command, cwd=elsewhere, env=environment, check=True)
+
+
+if __name__ == "__main__":
+    main()
