@@ -26,6 +26,7 @@ def loaded_by(statement):
         "from instructclf import PromptTemplate",
         "import instructclf.exceptions",
         "import instructclf.prompts",
+        "from instructclf.command_line.program import make_parser; make_parser().format_help()",
     ],
 )
 def test_names_and_prompts_cost_nothing(statement):

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
         InstructionTunedClassifier,
         PromptClassifier,
         PromptFeatures,
+        clear_models,
         load,
+        predict_in_chunks,
     )
     from instructclf.prompts import PromptTemplate
 
@@ -21,7 +23,9 @@ __all__ = [
     "PromptFeatures",
     "PromptTemplate",
     "__version__",
+    "clear_models",
     "load",
+    "predict_in_chunks",
 ]
 
 __version__ = "0.1.0"
@@ -31,7 +35,9 @@ _ROOMS = {
     "PromptClassifier": "instructclf.classifiers",
     "PromptFeatures": "instructclf.classifiers",
     "PromptTemplate": "instructclf.prompts",
+    "clear_models": "instructclf.classifiers",
     "load": "instructclf.classifiers",
+    "predict_in_chunks": "instructclf.classifiers",
 }
 
 

@@ -12,7 +12,9 @@
         ├── PromptTooLongError (ValueError)    the prompt leaves no room for a text
         ├── ScoringError (RuntimeError)        scores could not be computed
         ├── DataFormatError (ValueError)       a data file is not as expected
+        ├── TrainingDivergedError (RuntimeError)  the training loss or its gradient is not finite
         ├── SavedClassifierError (OSError, ValueError)  a classifier cannot be saved or loaded
+        │   └── CheckpointError      a checkpoint is damaged, or is of something else
         └── MissingExtraError (ImportError)    an optional dependency is missing
     UserWarning
     └── InstructClfWarning
@@ -28,6 +30,7 @@ import inspect
 import warnings
 
 __all__ = [
+    "CheckpointError",
     "DataFormatError",
     "FailedRunWarning",
     "InstructClfError",
@@ -42,6 +45,7 @@ __all__ = [
     "PromptTooLongError",
     "SavedClassifierError",
     "ScoringError",
+    "TrainingDivergedError",
     "TruncationWarning",
     "warn_caller",
 ]
@@ -79,8 +83,16 @@ class ScoringError(InstructClfError, RuntimeError):
     """Label log-likelihoods could not be computed."""
 
 
+class TrainingDivergedError(InstructClfError, RuntimeError):
+    """The training loss, or its gradient, is not a finite number."""
+
+
 class SavedClassifierError(InstructClfError, OSError, ValueError):
     """A classifier cannot be saved, or what was saved cannot be loaded."""
+
+
+class CheckpointError(SavedClassifierError):
+    """What was kept of work that was cut off is damaged, or is of something else."""
 
 
 class DataFormatError(InstructClfError, ValueError):

@@ -10,7 +10,7 @@ import torch
 from sklearn.utils._param_validation import InvalidParameterError
 
 from instructclf.engine.registry import get_base_model
-from instructclf.exceptions import FailedRunWarning, ScoringError
+from instructclf.exceptions import FailedRunWarning, TrainingDivergedError
 from tests.fixtures import LABELS, TEXTS, make_model
 
 fails = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
@@ -134,7 +134,7 @@ def test_a_loss_that_is_no_number_is_an_error(make_tuning, tokenizer):
     model = make_model()
     with torch.no_grad():
         model.get_output_embeddings().weight.fill_(float("nan"))
-    with pytest.raises(ScoringError, match="training loss became nan .* lower learning_rate"):
+    with pytest.raises(TrainingDivergedError, match="loss became nan .* lower learning_rate"):
         make_tuning().set_params(model=(model, tokenizer)).fit(TEXTS, LABELS)
 
 

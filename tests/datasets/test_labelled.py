@@ -207,5 +207,6 @@ def test_parquet_that_is_none_is_refused(tmp_path):
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     message = r'Reading .*parquet needs pyarrow\. Install it with pip install "instructclf\[data\]"'
+    (tmp_path / "rows.parquet").touch()
     with pytest.raises(MissingExtraError, match=message):
         read_labelled(tmp_path / "rows.parquet")

@@ -14,11 +14,17 @@ from instructclf.engine.adapters import LoraSettings
 from instructclf.engine.encoding import PromptEncoder
 from instructclf.engine.loading import BaseModel
 from instructclf.engine.prefixes import PrefixAttention
+from instructclf.engine.runs import TrainingSettings
 from instructclf.engine.scoring import LabelScorer
 from instructclf.engine.tokenising import control_strings
-from instructclf.engine.training import TrainingSettings, tune_adapter
+from instructclf.engine.training import tune_adapter
 from instructclf.engine.views import shared_view
-from instructclf.exceptions import FailedRunWarning, ScoringError, TruncationWarning
+from instructclf.exceptions import (
+    FailedRunWarning,
+    ScoringError,
+    TrainingDivergedError,
+    TruncationWarning,
+)
 from instructclf.prompts import TEMPLATES, Prompt, write_instruction
 from tests.fixtures import make_model, make_tokenizer
 
@@ -347,8 +353,8 @@ def test_a_loss_that_is_no_number_is_an_error_with_a_way_out(tokenizer):
     base = make_base(tokenizer)
     with torch.no_grad():
         base.model.get_output_embeddings().weight.fill_(float("nan"))
-    match = r"loss became nan at step 0 .* rate of \S+\. Use a lower learning_rate, or dtype='flo"
-    with pytest.raises(ScoringError, match=match):
+    match = r"loss became nan at step 1 of 6 with .* of 0\.01\. Use a lower learning_rate, or dty"
+    with pytest.raises(TrainingDivergedError, match=match):
         tune(base)
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from episodes import Composer
+    from episodes import Composer, Episode
 
-MICRO = 4096
 SHORT = 1024
 
 
@@ -41,28 +40,32 @@ class Mix:
 
 
 FIRST = Mix(0.85, (256, 512), (0.60, 0.40), 0.20, 15.0)
-EARLY = Mix(0.12, (256, 512, 1024, 2048), (0.50, 0.33, 0.12, 0.05), 0.20, 15.0)
-LATE = Mix(0.05, (256, 512, 1024, 2048, 3072), (0.30, 0.20, 0.14, 0.20, 0.16), 0.08, 20.0)
-UNTIL = ((0.30, FIRST), (0.65, EARLY), (1.0, LATE))
+EARLY = Mix(0.20, (256, 512, 1024, 2048), (0.50, 0.33, 0.12, 0.05), 0.20, 15.0)
+LATE = Mix(0.08, (256, 512, 1024, 2048, 3072), (0.30, 0.20, 0.14, 0.20, 0.16), 0.08, 20.0)
+ANEW = ((0.30, FIRST), (0.65, EARLY), (1.0, LATE))
 """How much of a run is over where each mix ends: language, then prompts, then long prompts."""
+CONTINUED = ((0.60, EARLY), (1.0, LATE))
+"""The same for a run that starts from a finished model."""
 PLAIN_LOSS = 0.45
 PLAIN_LENGTH = 512
 
 
-def mix_at(progress: float) -> Mix:
+def mix_at(progress: float, *, anew: bool) -> Mix:
     """Return what batches are made of.
 
     Parameters
     ----------
     progress : float
         How much of the run is over, 0 to 1.
+    anew : bool
+        Whether it started from nothing.
 
     Returns
     -------
     Mix
         The proportions.
     """
-    return next(mix for end, mix in UNTIL if progress <= end)
+    return next(mix for end, mix in (ANEW if anew else CONTINUED) if progress <= end)
 
 
 @dataclass
@@ -81,10 +84,14 @@ class Micro:
         Their weights.
     is_label : torch.Tensor
         Which of them belong to a label.
+    others : torch.Tensor
+        What else the next token may be: the first of the other label.
+    doubts : torch.Tensor
+        How probable that is.
     sensed : torch.Tensor
         Flat positions inside a review.
     senses : torch.Tensor
-        The sentiment of those reviews, 0 or 1.
+        How probable it is, up to there, that the review is positive.
     """
 
     ids: torch.Tensor
@@ -92,8 +99,37 @@ class Micro:
     targets: torch.Tensor
     weights: torch.Tensor
     is_label: torch.Tensor
+    others: torch.Tensor
+    doubts: torch.Tensor
     sensed: torch.Tensor
     senses: torch.Tensor
+
+    def to(self, device: torch.device) -> Micro:
+        """Return the batch on a device."""
+        return Micro(*(getattr(self, part.name).to(device) for part in fields(self)))
+
+
+class Rows:
+    """Rows of tokens, and what is known of each token.
+
+    Parameters
+    ----------
+    ids : numpy.ndarray
+        Tokens, ``(rows, length)``.
+    """
+
+    def __init__(self, ids: np.ndarray) -> None:
+        self.ids = ids
+        self.marks = np.zeros(ids.shape, bool)
+        self.senses = np.full(ids.shape, np.nan, np.float32)
+        self.others = np.zeros(ids.shape, np.int64)
+        self.doubts = np.zeros(ids.shape, np.float32)
+
+    def write(self, row: int, episode: Episode) -> None:
+        """Write an episode into a row."""
+        for name in ("ids", "marks", "senses", "others", "doubts"):
+            found = getattr(episode, name)
+            getattr(self, name)[row, : len(found)] = found
 
 
 class Batches:
@@ -107,15 +143,18 @@ class Batches:
         Plain text as ids.
     pad : int
         The id that fills rows.
+    tokens : int
+        About how many tokens a micro-batch has.
     """
 
-    def __init__(self, composer: Composer, language: np.ndarray, pad: int) -> None:
+    def __init__(self, composer: Composer, language: np.ndarray, pad: int, tokens: int) -> None:
         self.composer = composer
         self.language = language
         self.pad = pad
+        self.tokens = tokens
 
     def draw(self, mix: Mix, rng: np.random.Generator) -> Micro:
-        """Draw a micro-batch of about `MICRO` tokens.
+        """Draw a micro-batch.
 
         Parameters
         ----------
@@ -130,33 +169,27 @@ class Batches:
             The batch.
         """
         if rng.random() < mix.plain:
-            rows = MICRO // PLAIN_LENGTH
+            rows = max(1, self.tokens // PLAIN_LENGTH)
             starts = rng.integers(0, len(self.language) - PLAIN_LENGTH, rows)
             ids = np.stack([self.language[s : s + PLAIN_LENGTH] for s in starts]).astype(np.int64)
-            return self._select(ids, np.zeros((2, *ids.shape), np.int64), PLAIN_LOSS, 1.0, rng)
+            return self._select(Rows(ids), PLAIN_LOSS, 1.0, rng)
         length = int(rng.choice(mix.lengths, p=mix.shares))
-        rows = max(1, MICRO // length)
-        ids = np.full((rows, length), self.pad, np.int64)
-        marks = np.zeros((2, rows, length), np.int64)
+        rows = max(1, self.tokens // length)
+        found = Rows(np.full((rows, length), self.pad, np.int64))
         for row in range(rows):
-            episode = self.composer.compose(rng, length)
-            ids[row, : len(episode.ids)] = episode.ids
-            marks[0, row, : len(episode.ids)] = episode.marks
-            marks[1, row, : len(episode.ids)] = episode.senses
-        return self._select(ids, marks, mix.text_loss, mix.label_weight, rng)
+            found.write(row, self.composer.compose(rng, length))
+        return self._select(found, mix.text_loss, mix.label_weight, rng)
 
     def _select(
         self,
-        ids: np.ndarray,
-        marks: np.ndarray,
+        rows: Rows,
         share: float,
         label_weight: float,
         rng: np.random.Generator,
     ) -> Micro:
-        targets = np.roll(ids, -1, 1)
-        targets[:, -1] = self.pad
-        labels = np.roll(marks[0], -1, 1).astype(bool)
-        labels[:, -1] = False
+        ids = rows.ids
+        targets = _next(ids, self.pad)
+        labels = _next(rows.marks, fill=False)
         counted = labels | ((rng.random(ids.shape) < share) & (targets != self.pad))
         positions = np.flatnonzero(counted)
         is_label = labels.reshape(-1)[positions]
@@ -166,6 +199,15 @@ class Batches:
             torch.from_numpy(targets.reshape(-1)[positions]),
             torch.from_numpy(np.where(is_label, label_weight, 1.0).astype(np.float32)),
             torch.from_numpy(is_label),
-            torch.from_numpy(np.flatnonzero(marks[1])),
-            torch.from_numpy((marks[1][marks[1] > 0] - 1).astype(np.float32)),
+            torch.from_numpy(_next(rows.others, 0).reshape(-1)[positions]),
+            torch.from_numpy(_next(rows.doubts, 0).reshape(-1)[positions]),
+            torch.from_numpy(np.flatnonzero(~np.isnan(rows.senses))),
+            torch.from_numpy(rows.senses[~np.isnan(rows.senses)]),
         )
+
+
+def _next(array: np.ndarray, fill: float) -> np.ndarray:
+    """Return what comes one position later in each row."""
+    found = np.roll(array, -1, 1)
+    found[:, -1] = fill
+    return found

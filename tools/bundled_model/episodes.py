@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,15 +35,15 @@ class Task:
         What each means.
     pools : list of numpy.ndarray
         The units of each class.
-    senses : tuple of int, default=()
-        The sentiment of each class, 1 or 2, where it has one.
+    is_polar : bool, default=False
+        Whether the classes are negative and positive.
     """
 
     task: str | None
     words: list[str]
     definitions: list[str] | None
     pools: list[Array]
-    senses: tuple[int, ...] = ()
+    is_polar: bool = False
 
 
 @dataclass
@@ -55,13 +56,39 @@ class Episode:
         The tokens.
     marks : list of int
         1 for each token of a label.
-    senses : list of int
-        The sentiment of the text that a token belongs to, 1 or 2; 0 for any other token.
+    senses : list of float
+        How probable it is, after a token of a review, that it is positive; not a number elsewhere.
+    others : list of int
+        The first token of the other label, at the first token of a label of two.
+    doubts : list of float
+        How probable the other label is.
     """
 
-    ids: list[int]
-    marks: list[int]
-    senses: list[int]
+    ids: list[int] = field(default_factory=list)
+    marks: list[int] = field(default_factory=list)
+    senses: list[float] = field(default_factory=list)
+    others: list[int] = field(default_factory=list)
+    doubts: list[float] = field(default_factory=list)
+
+    def add(self, ids: list[int], senses: list[float] | None = None) -> None:
+        """Add tokens that are no label."""
+        self.ids += ids
+        self.marks += [0] * len(ids)
+        self.senses += senses or [math.nan] * len(ids)
+        self.others += [0] * len(ids)
+        self.doubts += [0.0] * len(ids)
+
+    def cut(self, length: int) -> Episode:
+        """Return the beginning: an instruction alone may be longer than a row."""
+        return Episode(**{part.name: getattr(self, part.name)[:length] for part in fields(self)})
+
+    def answer(self, label: list[int], other: list[int], doubt: float) -> None:
+        """Add the tokens of a label, and how probable another one is."""
+        self.add(label)
+        self.marks[-len(label) :] = [1] * len(label)
+        if label[0] != other[0]:
+            self.others[-len(label)] = other[0]
+            self.doubts[-len(label)] = doubt
 
 
 def weighted(rng: np.random.Generator, rows: tuple[tuple[str, str, float], ...]) -> list[str]:
@@ -139,7 +166,7 @@ class Composer:
             words.reverse()
         task = pick(rng, wording.POLARITY_TASKS) if rng.random() < 0.5 else self.plain(rng)
         pools = self.units.pools[PRODUCT if rng.random() < 0.7 else POLAR]
-        return Task(task, words, definitions, pools, (1, 2))
+        return Task(task, words, definitions, pools, is_polar=True)
 
     def plain(self, rng: np.random.Generator) -> str | None:
         """Draw a sentence that fits any task, mostly the default."""
@@ -207,35 +234,36 @@ class Composer:
         order = rng.permutation(len(task.words))
         definitions = task.definitions and [task.definitions[i] for i in order]
         stated = write_instruction(task.task, [task.words[i] for i in order], definitions)
-        ids = [self.tokenizer.bos_token_id, *self.encode(self.head + stated)]
-        marks, senses = [0] * len(ids), [0] * len(ids)
+        episode = Episode()
+        episode.add([self.tokenizer.bos_token_id, *self.encode(self.head + stated)])
         share = rng.dirichlet(np.full(len(order), 5.0))
-        room = length - len(ids) - len(self.separator_ids) - len(self.cue_ids) - 1
+        around = len(self.separator_ids) + len(self.cue_ids)
         misses = 0
-        gaps = GAPS if task.senses and rng.random() < 0.5 else 0.0
+        gaps = GAPS if task.is_polar and rng.random() < 0.5 else 0.0
         while misses < 3:
             label = int(rng.choice(len(share), p=share))
             pool = task.pools[label]
             unit = int(pool[rng.integers(len(pool))])
-            text = self.units.text(unit)
-            if gaps:
-                text = np.array(text)[rng.random(len(text)) > gaps].tolist()
-            if task.senses and rng.random() < self.units.doubts[unit]:
-                label = 1 - label  # what the teacher doubts has the other label as often
+            text, senses = self._read(unit, gaps, rng)
             answer = self.label_ids(task.words[label])
-            need = len(text) + len(answer) + len(self.separator_ids) + len(self.cue_ids)
-            if need > room:
+            if len(episode.ids) + len(text) + len(answer) + around + 1 > length:
                 misses += 1
                 continue
-            before = [*self.separator_ids, *text, *self.cue_ids]
-            ids += [*before, *answer]
-            marks += [0] * len(before) + [1] * len(answer)
-            sense = task.senses[label] if task.senses else 0
-            tail = len(self.cue_ids) + len(answer)
-            senses += [0] * len(self.separator_ids) + [sense] * len(text) + [0] * tail
-            room -= need
-        if any(marks):
-            ids.append(self.tokenizer.eos_token_id)
-            marks.append(0)
-            senses.append(0)
-        return Episode(ids[:length], marks[:length], senses[:length])
+            episode.add(self.separator_ids)
+            episode.add(text, senses)
+            episode.add(self.cue_ids)
+            other = self.label_ids(task.words[1 - label]) if task.is_polar else answer
+            episode.answer(answer, other, float(self.units.doubts[unit]))
+        if any(episode.marks):
+            episode.add([self.tokenizer.eos_token_id])
+        return episode.cut(length)
+
+    def _read(
+        self, unit: int, gaps: float, rng: np.random.Generator
+    ) -> tuple[list[int], list[float]]:
+        """Return the tokens of a text and their senses, some left out."""
+        text, senses = self.units.text(unit), self.units.sense(unit)
+        if gaps:
+            kept = np.flatnonzero(rng.random(len(text)) > gaps)
+            return np.array(text)[kept].tolist(), senses[kept].tolist()
+        return text, senses.tolist()

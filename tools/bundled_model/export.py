@@ -33,7 +33,7 @@ def load_llama(checkpoint: Path, tokenizer_folder: Path, weights: str = "mean") 
     transformers.LlamaForCausalLM
         The model, in float32.
     """
-    state = torch.load(checkpoint, weights_only=False)
+    state = torch.load(checkpoint, weights_only=False, map_location="cpu")
     shape = Shape(**state["shape"])
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     heads = shape.width // HEAD

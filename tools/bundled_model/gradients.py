@@ -37,10 +37,13 @@ class Worker:
         with (options.work / "units.pkl").open("rb") as file:
             self.units: Units = pickle.load(file)
         language = np.load(options.work / "language.npy", mmap_mode="r")
-        self.batches = Batches(Composer(self.units, tokenizer), language, tokenizer.pad_token_id)
+        composer = Composer(self.units, tokenizer)
+        self.batches = Batches(composer, language, tokenizer.pad_token_id, options.micro_tokens)
+        self.anew = options.begin is None
         self.shape = Shape(len(tokenizer), options.width, options.layers, options.hidden)
         torch.manual_seed(options.seed)
-        self.model = Decoder(self.shape).bfloat16()
+        self.device = torch.device(options.device)
+        self.model = Decoder(self.shape).bfloat16().to(self.device)
         self.forward = torch.compile(self.model, dynamic=False) if options.compile else self.model
 
     def work(self, pool: Pool, rng: np.random.Generator) -> None:
@@ -53,20 +56,26 @@ class Worker:
         rng : numpy.random.Generator
             The source of chance.
         """
-        micro = self.batches.draw(mix_at(float(pool.progress)), rng)
+        mix = mix_at(float(pool.progress), anew=self.anew)
+        micro = self.batches.draw(mix, rng).to(self.device)
         totals = torch.zeros(N_TOTALS, dtype=torch.float64)
         self._loss(micro, totals).backward()
         totals[7] = micro.ids.numel()
         pool.add(self.model, totals)
 
     def _loss(self, micro: Micro, totals: torch.Tensor) -> torch.Tensor:
-        states = self.forward(micro.ids).flatten(0, 1)
+        states, halfway = (x.flatten(0, 1) for x in self.forward(micro.ids))
         logits = states[micro.positions] @ self.model.embedding.weight.T
         losses = functional.cross_entropy(logits.float(), micro.targets, reduction="none")
+        unsure = micro.doubts.nonzero()[:, 0]
+        other = functional.cross_entropy(
+            logits[unsure].float(), micro.others[unsure], reduction="none"
+        )
+        losses = losses.index_add(0, unsure, micro.doubts[unsure] * (other - losses[unsure]))
         _note(micro, logits.detach(), losses.detach(), totals)
         loss = losses @ micro.weights / micro.weights.sum()
         if len(micro.sensed):
-            loss = loss + PROBE * self._probe(states, micro, totals)
+            loss = loss + PROBE * self._probe(halfway, micro, totals)
         return loss
 
     def _probe(self, states: torch.Tensor, micro: Micro, totals: torch.Tensor) -> torch.Tensor:

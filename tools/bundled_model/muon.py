@@ -137,6 +137,20 @@ class Optimiser:
             self.mean[name].copy_(self.master[name])
             self.weights[name].copy_(self.master[name])
 
+    @torch.no_grad()
+    def begin(self, weights: dict[str, torch.Tensor]) -> None:
+        """Start from the weights of a finished model.
+
+        Parameters
+        ----------
+        weights : dict of str to torch.Tensor
+            Weights by name.
+        """
+        for name, weight in weights.items():
+            self.master[name].copy_(weight)
+            self.mean[name].copy_(weight)
+            self.weights[name].copy_(weight)
+
     def state(self) -> dict:
         """Return what a resumed run needs."""
         names = ("steps", "master", "mean", "first", "second")

@@ -24,12 +24,18 @@ class Pool:
     ----------
     model : torch.nn.Module
         The model whose weights and gradients are shared.
+    shared : bool
+        Whether other processes take part. If not, the sum stays on the model's device.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, shared: bool) -> None:
         size = sum(weight.numel() for weight in model.parameters())
-        self.weights = torch.zeros(size, dtype=torch.bfloat16).share_memory_()
-        self.gradients = torch.zeros(size).share_memory_()
+        device = "cpu" if shared else next(model.parameters()).device
+        self.weights = torch.zeros(size if shared else 0, dtype=torch.bfloat16).share_memory_()
+        self.gradients = torch.zeros(size, device=device)
+        if shared:
+            self.gradients.share_memory_()
+        self.shared = shared
         self.totals = torch.zeros(N_TOTALS, dtype=torch.float64).share_memory_()
         self.count = torch.zeros(1, dtype=torch.int64).share_memory_()
         self.progress = torch.zeros(1, dtype=torch.float64).share_memory_()
@@ -38,6 +44,8 @@ class Pool:
     @torch.no_grad()
     def write(self, model: nn.Module) -> None:
         """Show everybody the weights of a model."""
+        if not self.shared:
+            return
         first = 0
         for weight in model.parameters():
             self.weights[first : first + weight.numel()].copy_(weight.flatten())

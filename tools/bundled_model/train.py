@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from gradients import Worker, start_assistants
+from model import from_llama
 from muon import Optimiser
 from pool import Pool
+from safetensors.torch import load_file
 from warm import token_sentiment
 
 LOG = logging.getLogger(__name__)
@@ -53,17 +55,20 @@ class Run:
         self.worker = Worker(options)
         self.model = self.worker.model
         self.optimiser = Optimiser(self.model, options.matrix_rate, options.other_rate)
-        self.pool = Pool(self.model)
+        self.pool = Pool(self.model, shared=options.workers > 1)
         self.tokens, self.seconds, self.stopped = 0, 0.0, False
         self.checkpoint = options.work / f"{options.name}.pt"
         if self.checkpoint.exists():
             self._resume()
+        elif options.begin:
+            found = load_file(options.begin / "model.safetensors", device=options.device)
+            self.optimiser.begin(from_llama(found, self.worker.shape))
         else:
             units, shape = self.worker.units, self.worker.shape
             self.optimiser.warm(token_sentiment(units, shape.vocabulary, options.seed))
 
     def _resume(self) -> None:
-        state = torch.load(self.checkpoint, weights_only=False)
+        state = torch.load(self.checkpoint, weights_only=False, map_location=self.options.device)
         self.optimiser.load(state["optimiser"])
         self.tokens, self.seconds = state["tokens"], state["seconds"]
         if self.options.anew and not state.get("anew"):
@@ -151,6 +156,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokens", type=float, default=60e6)
     parser.add_argument("--minutes", type=float, default=0.0)
     parser.add_argument("--anew", action="store_true", help="go on with a schedule of its own")
+    parser.add_argument("--begin", type=Path, help="folder of a finished model to start from")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda with --workers 1")
+    parser.add_argument("--micro-tokens", type=int, default=4096, help="tokens of a micro-batch")
     parser.add_argument("--micros", type=int, default=2, help="own micro-batches in a step")
     parser.add_argument(
         "--workers", type=int, default=2, help="processes; a run repeats exactly with one only"

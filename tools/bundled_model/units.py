@@ -26,8 +26,11 @@ PRODUCTS, FILMS = "fdu_unlabelled_tokenised", "imdb_unsup"
 PURCHASES = ("yelp5", PRODUCTS)
 CUTS = {"imdb": 4, "yelp5": 6, "mr": 1, "sst5": 1, PRODUCTS: 6, FILMS: 2}
 UNLABELLED = (PRODUCTS, FILMS)
-SURE = 0.6
+ENCODED = 10_000
 DOUBT = 0.2
+"""A labelled window that the teacher finds less probable than this is left out."""
+TRUST = 0.5
+"""How much a label counts beside the teacher where both speak."""
 Pair = tuple[str, int]
 Cut = tuple[str, int, float]
 
@@ -48,6 +51,8 @@ class Units:
         For each kind, the names of the classes.
     doubts : numpy.ndarray
         For each text, how probable it is that it belongs to the other one of two classes.
+    senses : numpy.ndarray
+        For each id of a review, how probable it is, up to there, that the review is positive.
     """
 
     ids: np.ndarray
@@ -55,10 +60,15 @@ class Units:
     pools: dict[str, list[np.ndarray]] = field(default_factory=dict)
     names: dict[str, list[str]] = field(default_factory=dict)
     doubts: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    senses: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float16))
 
     def text(self, index: int) -> list[int]:
         """Return the ids of a text."""
         return self.ids[self.starts[index] : self.starts[index + 1]].tolist()
+
+    def sense(self, index: int) -> np.ndarray:
+        """Return the senses of the ids of a text."""
+        return self.senses[self.starts[index] : self.starts[index + 1]]
 
 
 def split_held_out(rows: list, seed: int = 0) -> tuple[list, list]:
@@ -147,8 +157,9 @@ def cut_reviews(
         for (text, label), chance in zip(cuts, positive, strict=True):
             answer = int(chance > 0.5) if guessed else label
             agreed = float(chance if answer else 1 - chance)
-            if agreed > (SURE if guessed else DOUBT) and len(text) > 8:
-                found[name].append((dress(text, rng), answer, 1 - agreed if guessed else 0.0))
+            if agreed > DOUBT and len(text) > 8:
+                doubt = (1 - agreed) * (1 if guessed else 1 - TRUST)
+                found[name].append((dress(text, rng), answer, doubt))
         LOG.info("%s: %d of %d windows kept", name, len(found[name]), len(cuts))
     return found
 
@@ -198,9 +209,31 @@ def build_units(
     doubts = [cut[2] for name in (*films, *PURCHASES) for cut in cuts[name]]
     units.doubts = np.zeros(len(units.starts) - 1, np.float32)
     units.doubts[: len(doubts)] = doubts
+    units.senses = _sense(groups[POLAR], units, teacher, tokenizer)
     first = sum(len(cuts[name]) for name in films)
     units.pools[PRODUCT] = [pool[pool >= first] for pool in units.pools[POLAR]]
     return units
+
+
+def _sense(
+    reviews: list, units: Units, teacher: Teacher, tokenizer: PreTrainedTokenizerFast
+) -> np.ndarray:
+    """Return how probable "positive" is at every id: the teacher's view, drawn to the answer."""
+    senses = np.full(len(units.ids), np.nan, np.float16)
+    for first in range(0, len(reviews), ENCODED):
+        some = [text for text, _ in reviews[first : first + ENCODED]]
+        coded = tokenizer(some, add_special_tokens=False, return_offsets_mapping=True)
+        for i, (text, offsets) in enumerate(zip(some, coded["offset_mapping"], strict=True)):
+            ends, probable = teacher.running(text)
+            if not len(ends):
+                continue
+            read = np.searchsorted(ends, [end for _, end in offsets], side="right")
+            heard = np.concatenate([[0.5], probable])[read]
+            doubt, answer = units.doubts[first + i], reviews[first + i][1]
+            final = doubt if answer == 0 else 1 - doubt
+            drawn = heard + (final - heard[-1]) * np.linspace(0, 1, len(heard)) ** 2
+            senses[units.starts[first + i] : units.starts[first + i + 1]] = drawn.clip(0, 1)
+    return senses
 
 
 def _filter(rows: list, keep: Keep) -> list:

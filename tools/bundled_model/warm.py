@@ -46,8 +46,9 @@ def token_sentiment(units: Units, vocabulary: int, seed: int = 0) -> np.ndarray:
     labels = np.isin(chosen, positive).astype(int)
     model = SGDClassifier(loss="log_loss", alpha=2e-6, average=True, max_iter=6, random_state=seed)
     features = normalize(counts)
-    model.fit(features[HELD_OUT:], labels[HELD_OUT:])
-    right = model.score(features[:HELD_OUT], labels[:HELD_OUT])
+    held_out = min(HELD_OUT, len(texts) // 10)
+    model.fit(features[held_out:], labels[held_out:])
+    right = model.score(features[:held_out], labels[:held_out])
     LOG.info("linear model of tokens: %.3f of the reviews right", right)
     found = model.coef_[0]
     spread = found[np.asarray(counts.sum(0))[0] > 0].std()
@@ -74,7 +75,7 @@ def warm_start(embedding: torch.Tensor, sentiment: np.ndarray, seed: int = 0) ->
     """
     generator = torch.Generator().manual_seed(seed)
     direction = torch.randn(embedding.shape[1], generator=generator)
-    direction /= direction.norm()
+    direction = (direction / direction.norm()).to(embedding)
     size = float(embedding.norm(dim=1).mean())
     amount = torch.from_numpy(sentiment).to(embedding) * (0.5 * size)
     embedding.add_(amount[:, None] * direction)

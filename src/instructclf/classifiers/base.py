@@ -7,9 +7,8 @@ scores labels. Everything public is derived from the matrix of label log-likelih
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from os import PathLike
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -20,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from instructclf.classifiers.calibrating import ScoreCalibration
 from instructclf.classifiers.calibration import no_calibration
+from instructclf.classifiers.keeping import ClassifierKeeping
 from instructclf.classifiers.labels import (
     check_enough_classes,
     check_label_words,
@@ -27,7 +27,6 @@ from instructclf.classifiers.labels import (
     find_classes,
 )
 from instructclf.classifiers.predicting import LabelPredictor
-from instructclf.classifiers.saving import save_classifier
 from instructclf.classifiers.seeding import LabelScores, SeedAveraging, average_scores
 from instructclf.classifiers.sharing import MODEL_CONSTRAINTS, SharedModelEstimator
 from instructclf.classifiers.showing.card import CardShowing
@@ -52,6 +51,7 @@ class PromptedClassifier(
     SeedAveraging,
     ScoreCalibration,
     CardShowing,
+    ClassifierKeeping,
     SharedModelEstimator,
     PromptShowing,
     metaclass=ABCMeta,
@@ -264,34 +264,3 @@ class PromptedClassifier(
         with Progress("Scoring", len(dict.fromkeys(texts)), verbose=self.verbose) as progress:
             scores = self._get_scorer().score(texts, progress)
         return LabelScores(scores, self.calibration_.log_probabilities(scores))
-
-    def save(
-        self, folder: str | PathLike[str], *, scores: Mapping[str, float] | None = None
-    ) -> None:
-        """Write the fitted classifier into a folder, which `instructclf.load` reads.
-
-        JSON and safetensors only, so that loading runs no code. The base model does not go along:
-        its name does, with checksums that tell it from any other. The folder also holds a model
-        card, and a tuned classifier's adapter as PEFT stores adapters. It is written beside its
-        place and then exchanged, so that a crash leaves the old one or the new one whole.
-
-        Parameters
-        ----------
-        folder : str or path
-            Where to. A classifier saved there before is replaced; anything else is an error.
-        scores : mapping of str to float, default=None
-            Figures for the card, such as ``{"accuracy": 0.91}``.
-
-        Raises
-        ------
-        NotFittedError
-            If the classifier is not fitted.
-        SavedClassifierError
-            If a parameter cannot be written as text, such as a pair of objects as ``model`` or a
-            ``RandomState``, or the folder holds something else.
-
-        Notes
-        -----
-        The solved examples of a prompt are rows of the training data, and are saved as text.
-        """
-        save_classifier(self, folder, scores)

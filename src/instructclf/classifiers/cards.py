@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from instructclf.storage import is_repo_id
 
 _TITLE = "A text classifier made with instructclf"
 
 
-def write_card(classifier: Any, versions: Mapping[str, str], scores: Mapping[str, float]) -> str:
+def write_card(
+    classifier: Any,
+    model_name: str,
+    place: str,
+    versions: Mapping[str, str],
+    scores: Mapping[str, float],
+) -> str:
     """Write what a reader must know of a saved classifier, in Markdown with hub metadata.
 
     Parameters
     ----------
     classifier : estimator
         A fitted classifier of this package.
+    model_name : str
+        What its base model is called.
+    place : str
+        What it is loaded from.
     versions : mapping of str to str
         Versions by package.
     scores : mapping of str to float
@@ -27,9 +40,9 @@ def write_card(classifier: Any, versions: Mapping[str, str], scores: Mapping[str
         The card.
     """
     parts = [
-        _metadata(classifier),
+        _metadata(classifier, model_name),
         f"# {_TITLE}\n",
-        _use(classifier),
+        _use(classifier, model_name, place),
         "## Labels\n\n" + _labels(classifier),
         "## How it was made\n\n" + _parameters(classifier),
         "## Scores\n\n" + _scores(scores),
@@ -38,7 +51,7 @@ def write_card(classifier: Any, versions: Mapping[str, str], scores: Mapping[str
     return "\n".join(parts)
 
 
-def _metadata(classifier: Any) -> str:
+def _metadata(classifier: Any, model_name: str) -> str:
     tuned = hasattr(classifier, "adapter_")
     lines = [
         "---",
@@ -48,16 +61,16 @@ def _metadata(classifier: Any) -> str:
         "- instructclf",
         *(["- lora"] if tuned else []),
     ]
-    if str(classifier.model) != "bundled":
-        lines.insert(1, f"base_model: {json.dumps(str(classifier.model))}")
+    if is_repo_id(model_name) and not Path(model_name).exists():  # the hub knows no folders
+        lines.insert(1, f"base_model: {json.dumps(model_name)}")
     return "\n".join([*lines, "---", ""])
 
 
-def _use(classifier: Any) -> str:
+def _use(classifier: Any, model_name: str, place: str) -> str:
     return (
-        f"`{type(classifier).__name__}` on the base model `{classifier.model}`.\n\n"
+        f"`{type(classifier).__name__}` on the base model `{model_name}`.\n\n"
         "```python\nimport instructclf\n\n"
-        'classifier = instructclf.load("this folder")\nclassifier.predict(["a text"])\n```\n'
+        f'classifier = instructclf.load("{place}")\nclassifier.predict(["a text"])\n```\n'
     )
 
 

@@ -2,50 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
-from numbers import Integral, Real
 from os import PathLike
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
-from sklearn.utils.validation import check_is_fitted
 
-from instructclf.classifiers.base import PromptedClassifier
-from instructclf.classifiers.saving import export_classifier
-from instructclf.classifiers.weights import rows_that_count, weigh_rows
-from instructclf.engine.adapters import (
-    Adapter,
-    LoraSettings,
-    PeftSettings,
-    average_adapters,
-    check_peft_config,
-    merge_adapter,
-    read_adapter,
-    read_config,
-)
+from instructclf.classifiers.adapter_tuning import AdapterTuning
 from instructclf.engine.examples import Loss
-from instructclf.engine.loading import BaseModel
-from instructclf.engine.scoring import LabelScorer
-from instructclf.engine.training import TrainingSettings, tune_adapter
-from instructclf.engine.views import shared_view
-from instructclf.exceptions import InvalidLabelsError, SavedClassifierError
 from instructclf.prompts import PromptTemplate
 from instructclf.sampling import ShotSampler
 
-_SAID_BY_PEFT_CONFIG = (
-    "lora_rank",
-    "lora_alpha",
-    "lora_dropout",
-    "target_modules",
-    "n_tuned_layers",
-)
 
-
-class InstructionTunedClassifier(PromptedClassifier):
+class InstructionTunedClassifier(AdapterTuning):
     """Tune a language model with LoRA to answer an instruction with the label.
 
     ``fit`` trains a small adapter on the rows; the base model stays as it is, shared with every
@@ -150,6 +118,12 @@ class InstructionTunedClassifier(PromptedClassifier):
         Whether ``fit`` begins with the adapter of the fit before, which must have had the same
         classes and an adapter of the same shape. The optimiser, its learning rate and all other
         things begin anew.
+    checkpoint_dir : str, path or None, default=None
+        A folder that lets ``fit`` go on where a process that was killed had stopped, to the same
+        adapter, and that keeps fits that are done, which are then taken from there. It may be
+        shared by clones, seeds and processes: each training run has a file of its own, named
+        after all that determines the run. It is written after the first step, then so often that
+        it takes no more than a twentieth of the time, and at the end. ``random_state`` must be set.
     max_length : int or None, default=None
         The most tokens of a prompt with its label. Longer texts are cut in their middle, with a
         warning. ``None`` takes the model's context.
@@ -197,7 +171,6 @@ class InstructionTunedClassifier(PromptedClassifier):
         The number of epochs of the last fit.
     stopped_by_ : {"max_epochs", "n_iter_no_change", "target_loss"}
         Why training ended.
-
     estimators_ : list of InstructionTunedClassifier
         With ``n_seeds`` above 1, the fitted classifier of each seed. Then ``loss_curve_``,
         ``n_iter_`` and ``stopped_by_`` are theirs alone, and ``shots_`` are the rows that any of
@@ -220,31 +193,6 @@ class InstructionTunedClassifier(PromptedClassifier):
     >>> classifier.get_params()["lora_rank"]
     8
     """
-
-    loss: Loss
-
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **PromptedClassifier._parameter_constraints,
-        "n_shots": [Interval(Integral, 1, None, closed="left"), None],
-        "seed_average": [StrOptions({"log_proba", "adapter"})],
-        "lora_rank": [Interval(Integral, 1, None, closed="left")],
-        "lora_alpha": [Interval(Real, 0, None, closed="neither"), None],
-        "lora_dropout": [Interval(Real, 0, 1, closed="left")],
-        "target_modules": [str, list, tuple],
-        "n_tuned_layers": [Interval(Integral, 1, None, closed="left"), None],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "max_epochs": [Interval(Integral, 1, None, closed="left")],
-        "train_batch_size": [Interval(Integral, 1, None, closed="left")],
-        "warmup_ratio": [Interval(Real, 0, 1, closed="both")],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "target_loss": [Interval(Real, 0, None, closed="left")],
-        "gradient_checkpointing": ["boolean"],
-        "warm_start": ["boolean"],
-        "peft_config": "no_validation",  # takes an import of peft: see `_validate_params`
-        "loss": [StrOptions({"lm", "label", "lm+label"})],
-        "class_weight": [dict, StrOptions({"balanced"}), None],
-    }
 
     def __init__(
         self,
@@ -277,6 +225,7 @@ class InstructionTunedClassifier(PromptedClassifier):
         target_loss: float = 0.05,
         gradient_checkpointing: bool = False,
         warm_start: bool = False,
+        checkpoint_dir: str | PathLike[str] | None = None,
         max_length: int | None = None,
         max_batch_tokens: int | str | None = "auto",
         device: str | None = None,
@@ -313,6 +262,7 @@ class InstructionTunedClassifier(PromptedClassifier):
         self.target_loss = target_loss
         self.gradient_checkpointing = gradient_checkpointing
         self.warm_start = warm_start
+        self.checkpoint_dir = checkpoint_dir
         self.max_length = max_length
         self.max_batch_tokens = max_batch_tokens
         self.device = device
@@ -357,8 +307,12 @@ class InstructionTunedClassifier(PromptedClassifier):
             If the model or its tokenizer cannot be loaded.
         PromptTooLongError
             If instruction and definitions leave no room for a text.
+        TrainingDivergedError
+            If the training loss or its gradient is not finite.
         ScoringError
-            If the training loss is not finite.
+            If memory runs out with a single text, or a score is not finite.
+        CheckpointError
+            If the checkpoint of this very fit, in ``checkpoint_dir``, is damaged.
         ValueError
             If the model has fewer layers than ``n_tuned_layers``, cannot be tuned with
             ``peft_config``, or the adapter that ``warm_start`` begins with has another shape; if
@@ -372,211 +326,3 @@ class InstructionTunedClassifier(PromptedClassifier):
             If training learned nothing and was started again with another seed.
         """
         return self._fit(X, y, sample_weight)
-
-    def _validate_params(self) -> None:
-        super()._validate_params()
-        if self.peft_config is None:
-            return
-        try:
-            check_peft_config(self.peft_config)
-        except ValueError as error:
-            msg = f"The 'peft_config' parameter of {type(self).__name__} must be {error} instead."
-            raise InvalidParameterError(msg) from None
-        for name in _SAID_BY_PEFT_CONFIG:
-            value, default = getattr(self, name), self._default_of(name)
-            if value != default:
-                msg = (
-                    f"{name}={value!r} means nothing together with 'peft_config', which says all "
-                    f"about the adapter. Say it there, or leave {name} at {default!r}."
-                )
-                raise InvalidParameterError(msg)
-
-    @classmethod
-    def _default_of(cls, name: str) -> Any:
-        return inspect.signature(cls).parameters[name].default
-
-    def _fit_scorer(
-        self,
-        base: BaseModel,
-        shots: list[str],
-        codes: NDArray[np.intp],
-        rng: np.random.RandomState,
-        weights: NDArray[np.float64] | None,
-    ) -> LabelScorer:
-        start = self._earlier_adapter()
-        first, second = (int(seed) for seed in rng.randint(np.iinfo(np.int32).max, size=2))
-        adapter, record = tune_adapter(
-            base,
-            self._make_encoder(base),
-            shots,
-            codes,
-            lora=self._adapter_settings(),
-            settings=self._training_settings(),
-            seeds=(first, second),
-            weights=weigh_rows(self.class_weight, self.classes_, codes, weights),
-            start=start,
-            verbose=self.verbose,
-        )
-        self.loss_curve_ = record.loss_curve
-        self.n_iter_ = len(record.loss_curve)
-        self.stopped_by_ = record.stopped_by
-        self.adapter_ = adapter.state()
-        self._adapter_classes = self.classes_
-        return self._make_scorer(base, adapter.model)
-
-    def _fit_members(self, X: Any, y: Any, sample_weight: Any) -> Self:
-        super()._fit_members(X, y, sample_weight)
-        if self.seed_average == "adapter":
-            self._average_adapters(X, y, sample_weight)
-        return self
-
-    def _average_adapters(self, X: Any, y: Any, sample_weight: Any) -> None:
-        """Make one classifier of the members: the mean of their updates, calibrated anew."""
-        texts, codes = self._check_rows(X, y)
-        rows, _ = rows_that_count(sample_weight, texts, codes, self.classes_)
-        shots = np.searchsorted(rows, self.shots_)
-        self.prompt_ = self.estimators_[0].prompt_
-        self.adapter_ = average_adapters([member.adapter_ for member in self.estimators_])
-        self._scorer = self._rebuild_scorer(self._get_base())
-        rng = check_random_state(self.random_state)
-        self.calibration_ = self._calibrate([texts[i] for i in rows], codes[rows], shots, rng)
-
-    @property
-    def _averages_predictions(self) -> bool:
-        return self.seed_average == "log_proba" and super()._averages_predictions
-
-    def _check_seeds(self) -> None:
-        if self.warm_start:
-            msg = (
-                f"warm_start=True goes on from one adapter, and n_seeds={self.n_seeds} makes "
-                "several. Set n_seeds=1 or warm_start=False."
-            )
-            raise ValueError(msg)
-        if self.seed_average == "adapter" and self.peft_config is not None:
-            msg = (
-                "seed_average='adapter' takes plain LoRA, whose updates have an exact mean, and "
-                "'peft_config' may be anything. Set seed_average='log_proba'."
-            )
-            raise ValueError(msg)
-        if self.seed_average == "adapter" and self.label_order == "random":
-            msg = (
-                "seed_average='adapter' makes one classifier, with one prompt, of all seeds, and "
-                "label_order='random' gives each a prompt of its own. Set label_order='sorted' or "
-                "seed_average='log_proba'."
-            )
-            raise ValueError(msg)
-
-    def _rebuild_scorer(self, base: BaseModel) -> LabelScorer:
-        return self._make_scorer(base, self._make_adapter(base).model)
-
-    def _make_adapter(self, base: BaseModel) -> Adapter:
-        """Return the fitted adapter on a view of its own."""
-        adapter = Adapter(shared_view(base.model), self._adapter_settings(self.n_seeds))
-        adapter.load(self.adapter_)
-        return adapter
-
-    def export(self, folder: str | PathLike[str]) -> None:
-        """Write base model and adapter as one model, which plain transformers loads.
-
-        The folder also gets the tokenizer, and ``prompt.json``: what stands before and after a
-        text, the answers of each label, and the calibration.
-
-        Parameters
-        ----------
-        folder : str or path
-            Where to. A model exported there before is replaced; anything else is an error.
-
-        Raises
-        ------
-        NotFittedError
-            If the classifier is not fitted.
-        SavedClassifierError
-            If there is no one model to write: of several seeds whose predictions are averaged, or
-            of a base model in 4 bits; or if the folder holds something else.
-
-        Notes
-        -----
-        Weights are written in the precision they are in. In half precision an update that is small
-        beside a weight is rounded away: load with ``dtype="float32"`` to export scores that stay
-        the same.
-        """
-        check_is_fitted(self)
-        if self._averages_predictions:
-            msg = (
-                f"There is no one model to export: n_seeds={self.n_seeds} adapters are averaged by "
-                "what they predict. Fit with seed_average='adapter', or export one of estimators_."
-            )
-            raise SavedClassifierError(msg)
-        if self.quantization is not None:
-            msg = (
-                f"Updates cannot be added to weights in {self.quantization}. Save the classifier, "
-                "and export instructclf.load(folder, quantization=None)."
-            )
-            raise SavedClassifierError(msg)
-        base = self._get_base()
-        settings = self._adapter_settings(self.n_seeds)
-        export_classifier(self, merge_adapter(base.model, settings, self.adapter_), base, folder)
-
-    def _write_adapter(self, folder: Path) -> None:
-        """Write the adapter's weights and configuration as PEFT does."""
-        self._make_adapter(self._get_base()).write(folder, str(self.model))
-
-    @staticmethod
-    def _read_config(folder: Path) -> Any:
-        """Read what a configuration of PEFT was, as far as it describes the adapter."""
-        return read_config(folder)
-
-    def _read_adapter(self, folder: Path) -> None:
-        """Read the adapter's weights, where there are any."""
-        weights = read_adapter(folder)
-        if weights is not None:
-            self.adapter_ = weights
-            self._adapter_classes = self.classes_
-
-    def _leave_one_out_scores(
-        self,
-        scorer: LabelScorer,  # noqa: ARG002  (each score would take a training run of its own)
-    ) -> None:
-        return None
-
-    def _earlier_adapter(self) -> dict[str, Any] | None:
-        """Return the adapter to begin with, if any. A fit that failed has left it as it was."""
-        if not self.warm_start or not hasattr(self, "adapter_"):
-            return None
-        earlier, now = self._adapter_classes.tolist(), self.classes_.tolist()
-        if earlier != now:
-            msg = (
-                f"warm_start=True goes on from a fit with the classes {earlier!r}, and now they "
-                f"are {now!r}. Give labels of the same classes, name all of them in "
-                "label_definitions from the first fit on, or set warm_start=False."
-            )
-            raise InvalidLabelsError(msg)
-        return self.adapter_
-
-    def _adapter_settings(self, n_adapters: int = 1) -> LoraSettings | PeftSettings:
-        """Describe an adapter, or the mean of several: its rank is the sum of theirs."""
-        if self.peft_config is not None:
-            return PeftSettings(self.peft_config)
-        targets = self.target_modules
-        alpha = 2 * self.lora_rank if self.lora_alpha is None else self.lora_alpha
-        return LoraSettings(
-            rank=n_adapters * self.lora_rank,
-            alpha=n_adapters * alpha,
-            dropout=self.lora_dropout,
-            target_modules=targets if isinstance(targets, str) else tuple(targets),
-            n_layers=self.n_tuned_layers,
-        )
-
-    def _training_settings(self) -> TrainingSettings:
-        return TrainingSettings(
-            learning_rate=self.learning_rate,
-            max_epochs=self.max_epochs,
-            batch_size=self.train_batch_size,
-            warmup_ratio=self.warmup_ratio,
-            tol=self.tol,
-            n_iter_no_change=self.n_iter_no_change,
-            target_loss=self.target_loss,
-            max_batch_tokens=self._token_budget(),
-            gradient_checkpointing=self.gradient_checkpointing,
-            loss=self.loss,
-        )

@@ -21,7 +21,6 @@ import instructclf
 from instructclf.classifiers.cards import write_card
 from instructclf.classifiers.own_shots import OwnShots
 from instructclf.classifiers.plain import from_plain, to_plain
-from instructclf.classifiers.sharing import SharedModelEstimator
 from instructclf.engine.base_prints import find_difference, take_print
 from instructclf.engine.loading import BaseModel
 from instructclf.exceptions import SavedClassifierError
@@ -38,13 +37,18 @@ _IN_ADAPTER = {"file": "adapter_config.json"}
 """A configuration of PEFT, which PEFT stores with the adapter and reads again."""
 _APART = {"adapter_", "estimators_"}
 """Attributes that have files or folders of their own."""
+_NOT_SAVED = {"checkpoint_dir"}
+"""Parameters that say where things are on this machine, and change no prediction."""
 _PACKAGES = ("torch", "transformers", "peft", "scikit-learn", "numpy", "safetensors")
 
 
 def save_classifier(
-    classifier: SharedModelEstimator,
+    classifier: Any,
     folder: str | PathLike[str],
     scores: Mapping[str, float] | None = None,
+    *,
+    model_name: str | None = None,
+    place: str = "this folder",
 ) -> None:
     """Write a fitted classifier into a folder, in one step.
 
@@ -56,6 +60,11 @@ def save_classifier(
         Where to. A classifier saved there before is replaced.
     scores : mapping of str to float, default=None
         Figures for its card, such as ``{"accuracy": 0.91}``.
+    model_name : str or None, default=None
+        What to call the base model, where others know it by another name. ``None`` for the name
+        that it has here.
+    place : str, default="this folder"
+        What to load it from, as its card says.
 
     Raises
     ------
@@ -70,13 +79,14 @@ def save_classifier(
         "schema": SCHEMA,
         "versions": _versions(),
         "base": take_print(classifier._get_base()),  # noqa: SLF001
-        **_describe(classifier),
+        **_describe(classifier, model_name),
     }
+    model_name = model_name or str(classifier.model)
     with replacing_folder(Path(folder), FILE) as fresh:
-        _write_adapters(classifier, fresh)
-        card = write_card(classifier, record["versions"], dict(scores or {}))
+        _write_adapters(classifier, fresh, model_name)
+        record["files"] = find_checksums(fresh)  # without the card, which may be edited
+        card = write_card(classifier, model_name, place, record["versions"], scores or {})
         (fresh / CARD).write_text(card, encoding="utf-8")
-        record["files"] = find_checksums(fresh)
         (fresh / FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         _check_written(fresh, record)
 
@@ -153,7 +163,7 @@ def load_classifier(
 # A classifier, and those of its seeds
 
 
-def _describe(classifier: Any) -> dict[str, Any]:
+def _describe(classifier: Any, model_name: str | None) -> dict[str, Any]:
     """Return class, parameters and fitted attributes in plain values, seeds included."""
     if isinstance(classifier.model, tuple):
         msg = (
@@ -167,15 +177,21 @@ def _describe(classifier: Any) -> dict[str, Any]:
         for name, value in vars(classifier).items()
         if name.endswith("_") and not name.startswith("_") and name not in _APART
     }
+    parameters = classifier.get_params(deep=False)
+    if model_name is not None:
+        parameters["model"] = model_name
     return {
         "class": type(classifier).__name__,
         "parameters": {
             name: _IN_ADAPTER if name == _PEFT and value is not None else to_plain(value, name)
-            for name, value in classifier.get_params(deep=False).items()
+            for name, value in parameters.items()
+            if name not in _NOT_SAVED
         },
         "attributes": {name: to_plain(value, name) for name, value in attributes.items()},
         "own_shots": _describe_own_shots(getattr(classifier, "_own_shots", None)),
-        "seeds": [_describe(member) for member in getattr(classifier, "estimators_", [])],
+        "seeds": [
+            _describe(member, model_name) for member in getattr(classifier, "estimators_", [])
+        ],
     }
 
 
@@ -186,13 +202,13 @@ def _describe_own_shots(shots: OwnShots | None) -> Any:
     return to_plain((shots.solved, shots.codes, shots.n_shots, shots.seed), "own_shots")
 
 
-def _write_adapters(classifier: Any, folder: Path) -> None:
+def _write_adapters(classifier: Any, folder: Path, model_name: str) -> None:
     if hasattr(classifier, "adapter_"):
-        classifier._write_adapter(folder)  # noqa: SLF001
+        classifier._write_adapter(folder, model_name)  # noqa: SLF001
     for number, member in enumerate(getattr(classifier, "estimators_", [])):
         place = folder / f"seed-{number}"
         place.mkdir()
-        _write_adapters(member, place)
+        _write_adapters(member, place, model_name)
         if not any(place.iterdir()):
             place.rmdir()
 

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from instructclf.engine.loading import BaseModel
-from instructclf.engine.registry import get_base_model
+from instructclf.engine.registry import clear_base_models, get_base_model
 
 MODEL_CONSTRAINTS: dict[str, list[Any]] = {
     "model": [str, PathLike, tuple],
@@ -80,3 +80,17 @@ class SharedModelEstimator(BaseEstimator):
             raise pickle.PicklingError(msg)
         state: Any = super().__getstate__()
         return {name: value for name, value in state.items() if name not in self._OF_THE_MODEL}
+
+
+def clear_models() -> None:
+    """Forget the base models that this process keeps loaded for classifiers to come.
+
+    Two are kept at most, those used last. The memory of a model is free once no fitted classifier
+    holds it either. A classifier goes on working; what is needed again is loaded again.
+
+    Examples
+    --------
+    >>> import instructclf
+    >>> instructclf.clear_models()
+    """
+    clear_base_models()

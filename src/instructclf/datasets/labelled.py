@@ -1,12 +1,15 @@
-"""Rows → texts and labels: one file with a column of texts and a column of labels."""
+"""Rows → texts and labels: a file or data set with a column of texts and a column of labels."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from instructclf.datasets.class_names import name_class
+from instructclf.datasets.data_sets import read_data_set
 from instructclf.datasets.rows import Row, read_rows
 from instructclf.exceptions import DataFormatError
 
@@ -32,19 +35,29 @@ class LabelledTexts:
 
 
 def read_labelled(
-    path: str | os.PathLike[str], *, text_column: str = "text", label_column: str = "label"
+    source: str | os.PathLike[str] | Any,
+    *,
+    text_column: str = "text",
+    label_column: str = "label",
+    label_names: Sequence[str] | None = None,
 ) -> LabelledTexts:
-    r"""Read the texts and labels of a file.
+    r"""Read the texts and labels of a file, or of a data set of ``datasets``.
 
     Parameters
     ----------
-    path : str or path-like
+    source : str, path-like or datasets.Dataset
         A file that ends in ``.jsonl``, ``.jsonl.gz``, ``.csv``, ``.csv.gz`` or ``.parquet``, in
         UTF-8. A csv file starts with a line of column names; parquet needs the ``data`` extra.
+        Or a data set, one split of it.
     text_column : str, default="text"
         The column of texts. Other columns are ignored.
     label_column : str, default="label"
-        The column of labels, strings or integers. They come back as strings.
+        The column of labels, strings or integers. They come back as strings. Where a data set, or
+        a parquet file that ``datasets`` wrote, says that they are numbers of classes
+        (``ClassLabel``), the names of the classes come back.
+    label_names : sequence of str or None, default=None
+        The names of classes whose numbers, from 0, stand in the column, for files that do not know
+        them. ``None`` takes labels as they are.
 
     Returns
     -------
@@ -54,8 +67,9 @@ def read_labelled(
     Raises
     ------
     DataFormatError
-        If the ending is unknown, the file has no rows, a column is missing, or a row cannot be
-        read or has no text or no label. The message says where.
+        If the ending is unknown, there are no rows, a column is missing, a row cannot be read or
+        has no text or no label, a label has no name among ``label_names``, or the data set is
+        streamed or has several splits. The message says where.
     MissingExtraError
         If a parquet file is to be read and pyarrow is not installed.
 
@@ -64,43 +78,85 @@ def read_labelled(
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = pathlib.Path(folder, "films.csv")
-    ...     _ = file.write_text('text,label\n"Slow, but lovely.",positive\n')
-    ...     read_labelled(file)
+    ...     _ = file.write_text('text,label\n"Slow, but lovely.",1\n')
+    ...     read_labelled(file, label_names=["negative", "positive"])
     LabelledTexts(texts=['Slow, but lovely.'], labels=['positive'])
     """
-    path = Path(path)
+    if isinstance(source, str | os.PathLike):
+        name, rows = str(source), read_rows(Path(source))
+    else:
+        name, rows = "The data set", read_data_set(source, (text_column, label_column))
+    return take_labelled(name, rows, text_column, label_column, label_names)
+
+
+def take_labelled(
+    name: str,
+    rows: Iterable[Row],
+    text_column: str,
+    label_column: str,
+    label_names: Sequence[str] | None = None,
+    *,
+    options: tuple[str, str] = ("text_column=…", "label_column=…"),
+) -> LabelledTexts:
+    """Take texts and labels out of rows.
+
+    Parameters
+    ----------
+    name : str
+        What to call the rows where there are none.
+    rows : iterable of Row
+        The rows.
+    text_column, label_column : str
+        The columns.
+    label_names : sequence of str or None, default=None
+        The names of classes whose numbers stand in the column of labels.
+    options : tuple of (str, str), default=("text_column=…", "label_column=…")
+        How the user says which columns they are.
+
+    Returns
+    -------
+    LabelledTexts
+        Texts and labels.
+
+    Raises
+    ------
+    DataFormatError
+        If there are no rows, or one lacks a text or a label.
+    """
     texts: list[str] = []
     labels: list[str] = []
-    for row in read_rows(path):
-        texts.append(take_text(row, text_column, parameter="text_column"))
-        labels.append(_take_label(row, label_column))
+    for row in rows:
+        texts.append(take_text(row, text_column, option=options[0]))
+        labels.append(_take_label(row, label_column, label_names, options[1]))
     if not texts:
-        msg = f"{path} has no rows. Expected the columns {text_column!r} and {label_column!r}."
+        msg = f"{name} has no rows. Expected the columns {text_column!r} and {label_column!r}."
         raise DataFormatError(msg)
     return LabelledTexts(texts, labels)
 
 
-def take_text(row: Row, column: str, *, parameter: str | None = None) -> str:
+def take_text(row: Row, column: str, *, option: str | None = None) -> str:
     """Return the string in this column, or say what stands there instead."""
-    value = _take(row, column, parameter)
+    value = _take(row, column, option)
     if not isinstance(value, str):
         msg = f"{row.place}: {column!r} is {_describe(value)}, expected a str."
         raise DataFormatError(msg)
     return value
 
 
-def _take_label(row: Row, column: str) -> str:
-    value = _take(row, column, "label_column")
+def _take_label(row: Row, column: str, names: Sequence[str] | None, option: str) -> str:
+    value = _take(row, column, option)
+    if names is not None and value != "":
+        value = name_class(row.place, column, value, names)
     if not isinstance(value, str | int) or value == "":
         msg = f"{row.place}: {column!r} is {_describe(value)}, expected a label, a str or an int."
         raise DataFormatError(msg)
     return str(value)
 
 
-def _take(row: Row, column: str, parameter: str | None) -> Any:
+def _take(row: Row, column: str, option: str | None) -> Any:
     if column not in row.values:
         there = ", ".join(repr(name) for name in row.values)
-        remedy = f" Name the right one with {parameter}=…." if parameter else ""
+        remedy = f" Name the right one with {option}." if option else ""
         msg = f"{row.place} has no column {column!r}. The columns are {there or 'none'}.{remedy}"
         raise DataFormatError(msg)
     return row.values[column]

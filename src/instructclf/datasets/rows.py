@@ -1,4 +1,4 @@
-"""File → rows: jsonl, csv and parquet, one mapping of column to value each.
+"""File or stream → rows: jsonl, csv and parquet, one mapping of column to value each.
 
 Every row carries the place it came from, so that whatever is wrong with it can be found.
 """
@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import itertools
 import json
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, BinaryIO, NamedTuple, TextIO
 
+from instructclf.datasets.class_names import find_class_names, name_classes
 from instructclf.datasets.extras import import_data_extra
 from instructclf.exceptions import DataFormatError
 
@@ -48,43 +50,96 @@ def read_rows(path: Path) -> Iterator[Row]:
     MissingExtraError
         If a parquet file is to be read and pyarrow is not installed.
     """
-    name = path.name.lower()
-    if name.endswith(".parquet"):
-        yield from _read_parquet(path)
-    elif name.endswith((".jsonl", ".jsonl.gz")):
-        yield from _read_text(path, _parse_jsonl)
-    elif name.endswith((".csv", ".csv.gz")):
-        yield from _read_text(path, _parse_csv)
+    ending = find_ending(path)
+    with path.open("rb") as stream:
+        yield from read_stream(str(path), ending, stream)
+
+
+def find_ending(path: Path) -> str:
+    """Return which of the ``ENDINGS`` a file has.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which need not exist.
+
+    Returns
+    -------
+    str
+        The ending, in lower case.
+
+    Raises
+    ------
+    DataFormatError
+        If it has none of them.
+    """
+    for ending in ENDINGS:
+        if path.name.lower().endswith(ending):
+            return ending
+    msg = f"{path} does not end in one of {', '.join(ENDINGS)}. Convert or rename the file."
+    raise DataFormatError(msg)
+
+
+def read_stream(name: str, ending: str, stream: BinaryIO) -> Iterator[Row]:
+    """Yield the rows of an open stream, such as standard input.
+
+    Parameters
+    ----------
+    name : str
+        What to call it where something is wrong with it.
+    ending : str
+        One of the ``ENDINGS``: what a file with this content would end in.
+    stream : binary file object
+        The content.
+
+    Yields
+    ------
+    Row
+        Place and values of each row.
+
+    Raises
+    ------
+    DataFormatError
+        If the content is not what the ending says.
+    MissingExtraError
+        If parquet is to be read and pyarrow is not installed.
+    """
+    if ending == ".parquet":
+        yield from _read_parquet(name, stream)
     else:
-        msg = f"{path} does not end in one of {', '.join(ENDINGS)}. Convert or rename the file."
-        raise DataFormatError(msg)
+        parse = _parse_jsonl if ending.startswith(".jsonl") else _parse_csv
+        yield from _read_text(name, stream, parse, is_compressed=ending.endswith(".gz"))
 
 
-def _read_text(path: Path, parse: Callable[[Path, TextIO], Iterator[Row]]) -> Iterator[Row]:
+def _read_text(
+    name: str,
+    stream: BinaryIO,
+    parse: Callable[[str, TextIO], Iterator[Row]],
+    *,
+    is_compressed: bool,
+) -> Iterator[Row]:
     """Yield the rows of a text file, compressed or not."""
-    is_compressed = path.name.lower().endswith(".gz")
+    content = gzip.GzipFile(fileobj=stream) if is_compressed else stream
     # newline="" leaves line ends inside quoted cells alone; utf-8-sig drops the mark that
     # spreadsheets put first.
-    with (
-        gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-        if is_compressed
-        else path.open(encoding="utf-8-sig", newline="")
-    ) as lines:
-        try:
-            yield from parse(path, lines)
-        except UnicodeDecodeError as error:
-            msg = f"{path} is not UTF-8 text: {error}. Save it with the encoding UTF-8."
-            raise DataFormatError(msg) from error
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            msg = f"{path} is not a complete gzip file: {error}. Write or copy it again."
-            raise DataFormatError(msg) from error
+    lines = io.TextIOWrapper(content, encoding="utf-8-sig", newline="")
+    try:
+        yield from parse(name, lines)
+    except UnicodeDecodeError as error:
+        msg = f"{name} is not UTF-8 text: {error}. Save it with the encoding UTF-8."
+        raise DataFormatError(msg) from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        msg = f"{name} is not a complete gzip file: {error}. Write or copy it again."
+        raise DataFormatError(msg) from error
+    finally:
+        lines.detach()  # whoever opened the stream closes it
 
 
-def _parse_jsonl(path: Path, lines: TextIO) -> Iterator[Row]:
+def _parse_jsonl(name: str, lines: TextIO) -> Iterator[Row]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        place = f"{path}:{number}"
+        place = f"{name}:{number}"
         try:
             values = json.loads(line)
         except json.JSONDecodeError as error:
@@ -96,15 +151,15 @@ def _parse_jsonl(path: Path, lines: TextIO) -> Iterator[Row]:
         yield Row(place, values)
 
 
-def _parse_csv(path: Path, lines: TextIO) -> Iterator[Row]:
+def _parse_csv(name: str, lines: TextIO) -> Iterator[Row]:
     reader = csv.DictReader(lines, strict=True)
     try:
         for values in reader:
-            place = f"{path}:{reader.line_num}"
+            place = f"{name}:{reader.line_num}"
             _check_cells(place, values)
             yield Row(place, values)
     except csv.Error as error:
-        msg = f"{path}:{reader.line_num} is not valid CSV: {error}."
+        msg = f"{name}:{reader.line_num} is not valid CSV: {error}."
         raise DataFormatError(msg) from error
 
 
@@ -123,14 +178,16 @@ def _check_cells(place: str, values: dict[Any, Any]) -> None:
         raise DataFormatError(msg)
 
 
-def _read_parquet(path: Path) -> Iterator[Row]:
-    parquet = import_data_extra("pyarrow.parquet", needed_for=f"Reading {path}")
-    with path.open("rb") as file:
-        try:
-            batches = parquet.ParquetFile(file).iter_batches()
-        except ValueError as error:  # pyarrow's own errors of content derive from it
-            msg = f"{path} is not a parquet file: {error}"
-            raise DataFormatError(msg) from error
-        rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
-        for number, values in enumerate(rows, start=1):
-            yield Row(f"{path}, row {number}", values)
+def _read_parquet(name: str, stream: BinaryIO) -> Iterator[Row]:
+    parquet = import_data_extra("pyarrow.parquet", needed_for=f"Reading {name}")
+    file = stream if stream.seekable() else io.BytesIO(stream.read())
+    try:
+        table = parquet.ParquetFile(file)
+    except ValueError as error:  # pyarrow's own errors of content derive from it
+        msg = f"{name} is not a parquet file: {error}"
+        raise DataFormatError(msg) from error
+    names = find_class_names(table.schema_arrow.metadata)
+    rows = itertools.chain.from_iterable(batch.to_pylist() for batch in table.iter_batches())
+    for number, values in enumerate(rows, start=1):
+        place = f"{name}, row {number}"
+        yield Row(place, name_classes(place, values, names))

@@ -6,6 +6,6 @@ base models and share them; ``tries``, ``tokenising``, ``suffixes``, ``truncatio
 ``prefixes``, ``attention``, ``kernels``, ``outputs``, ``narrowing`` and ``strategies`` decide what
 goes through the model together, and what is left out; ``forward`` and ``scoring`` read label
 log-likelihoods; ``low_rank``, ``adapters``, ``examples``, ``decoder_layers``, ``frozen_layers``,
-``replay``, ``joint_attention``, ``tuned_prefixes``, ``backpropagation`` and ``training`` change
-weights.
+``replay``, ``joint_attention``, ``tuned_prefixes``, ``backpropagation``, ``optimiser``, ``runs``,
+``checkpoints``, ``training`` and ``merging`` change weights.
 """

@@ -8,13 +8,11 @@ nothing.
 from __future__ import annotations
 
 import copy
-import re
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,9 +26,9 @@ from instructclf.engine.adapter_checks import (
     check_works_in_layers,
     describe,
 )
-from instructclf.engine.decoder_layers import n_frozen_layers, named_decoder_layers
+from instructclf.engine.decoder_layers import frozen_layers_pattern
 from instructclf.engine.guarding import SharedWeightError, SharedWeights
-from instructclf.engine.low_rank import linear_with_update
+from instructclf.engine.low_rank import fuse_update
 from instructclf.engine.quantization import without_layout_hint
 
 _initialisation = threading.Lock()
@@ -77,7 +75,7 @@ class LoraSettings:
             lora_alpha=self.alpha,  # pyright: ignore[reportArgumentType]  # scaling may be a fraction
             lora_dropout=self.dropout,
             target_modules=targets if isinstance(targets, str) else list(targets),
-            exclude_modules=_lower_layers(view, self.n_layers),
+            exclude_modules=frozen_layers_pattern(view, self.n_layers),
             task_type="CAUSAL_LM",
         )
 
@@ -222,6 +220,16 @@ class Adapter:
         weights = {name: weight.contiguous() for name, weight in self.state().items()}
         save_file(weights, folder / _WEIGHTS, metadata={"format": "pt"})
 
+    def merge(self) -> Any:
+        """Add the updates to the weights of the model, which must be the adapter's own for this.
+
+        Returns
+        -------
+        torch.nn.Module
+            The plain model.
+        """
+        return self._wrapped.merge_and_unload()
+
     @contextmanager
     def dropping_out(self, seed: int) -> Iterator[None]:
         """Let the adapter drop inputs meanwhile, the same ones under the same seed.
@@ -237,6 +245,26 @@ class Adapter:
                 yield
             finally:
                 self._set_dropout(active=False)
+
+    def generator_states(self) -> dict[str, Tensor]:
+        """Return where torch's generators are, inside `dropping_out`. Nothing if none is read."""
+        states = {"cpu": torch.get_rng_state()} if self._may_draw else {}
+        if states and self.model.device.type == "cuda":
+            states["cuda"] = torch.cuda.get_rng_state(self.model.device)
+        return states
+
+    def set_generator_states(self, states: Mapping[str, Tensor]) -> None:
+        """Set torch's generators, inside `dropping_out`, to where they were.
+
+        Parameters
+        ----------
+        states : mapping of str to Tensor
+            What `generator_states` returned.
+        """
+        if "cpu" in states:
+            torch.set_rng_state(states["cpu"])
+        if "cuda" in states:
+            torch.cuda.set_rng_state(states["cuda"], self.model.device)
 
     def _set_dropout(self, *, active: bool) -> None:
         """Switch the adapter's own dropout on or off. The base model never drops anything."""
@@ -283,30 +311,6 @@ def _adapter_modules(wrapped: nn.Module) -> Iterator[nn.Module]:
                     yield from child.modules()
 
 
-def merge_adapter(
-    model: Any, settings: LoraSettings | PeftSettings, state: dict[str, Tensor]
-) -> Any:
-    """Return a copy of a model with an adapter's updates added to its weights.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        The base model, which stays as it is.
-    settings : LoraSettings or PeftSettings
-        What the adapter looks like.
-    state : dict of str to Tensor
-        Its weights.
-
-    Returns
-    -------
-    torch.nn.Module
-        A plain model, in the precision of the base.
-    """
-    adapter = Adapter(copy.deepcopy(model), settings)
-    adapter.load(state)
-    return adapter._wrapped.merge_and_unload()  # noqa: SLF001  (it is this class's own)
-
-
 def read_adapter(folder: Path) -> dict[str, Tensor] | None:
     """Return the weights that `Adapter.write` wrote, or ``None`` where there are none."""
     path = folder / _WEIGHTS
@@ -322,69 +326,14 @@ def read_config(folder: Path) -> Any:
     return config
 
 
-def average_adapters(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the adapter whose updates are the mean of others' updates, exactly.
-
-    The mean of ``B_i A_i`` is one product of the ``B_i`` side by side, divided by their number, and
-    the ``A_i`` one above the other. A mean of the ``A_i`` times a mean of the ``B_i`` would not be.
-
-    Parameters
-    ----------
-    states : sequence of dict of str to Tensor
-        The weights of adapters of one rank, scale and target.
-
-    Returns
-    -------
-    dict of str to Tensor
-        Weights of an adapter whose rank and alpha are the sums of theirs.
-
-    Raises
-    ------
-    ValueError
-        If weights are not those of plain LoRA.
-    """
-    found = {}
-    for name in states[0]:
-        parts = [state[name] for state in states]
-        if "lora_A" in name or "lora_embedding_A" in name:
-            found[name] = torch.cat(parts, dim=0)
-        elif "lora_B" in name or "lora_embedding_B" in name:
-            found[name] = torch.cat(parts, dim=1) / len(parts)
-        else:
-            msg = (
-                f"The adapter's weight {name!r} belongs to no plain LoRA update, and has no exact "
-                "mean. Set seed_average='log_proba'."
-            )
-            raise ValueError(msg)
-    return found
-
-
-def _lower_layers(view: Any, n_tuned: int | None) -> str | None:
-    """Return a pattern for all that is inside the layers that are not tuned."""
-    frozen = list(named_decoder_layers(view))[: n_frozen_layers(view, n_tuned)]
-    return "|".join(rf"{re.escape(name)}\..*" for name in frozen) or None
-
-
 def _fuse_updates(wrapped: nn.Module) -> None:
     """Let plain LoRA layers add their updates in one step. Whatever else PEFT has stays PEFT's."""
     from peft.tuners.lora.layer import Linear
 
     for module in wrapped.modules():
         plain = type(module) is Linear and type(module.base_layer) is nn.Linear
-        if plain and not module.lora_variant and _only_adds_a_product(module):
-            module.forward = partial(_forward_fused, module)
-
-
-def _only_adds_a_product(layer: Any) -> bool:
-    (name,) = layer.active_adapters
-    drops = not isinstance(layer.lora_dropout[name], nn.Identity)
-    return not drops and layer.lora_B[name].bias is None and name not in layer.lora_magnitude_vector
-
-
-def _forward_fused(layer: Any, x: Tensor) -> Tensor:
-    (name,) = layer.active_adapters
-    a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
-    return linear_with_update(layer.base_layer, x, a, b, layer.scaling[name])
+        if plain and not module.lora_variant:
+            fuse_update(module)
 
 
 @contextmanager

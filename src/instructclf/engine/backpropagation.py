@@ -6,7 +6,7 @@ follow in parts of like length, since gradients add up. Layers below the tuned o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -83,6 +83,7 @@ class Backpropagation:
         self._prefix_ids = prefix_ids
         self._settings = settings
         self._budget = TokenBudget(_token_budget(model, settings))
+        self._n_tokens_at_first = self._budget.n_tokens
         kinds = [DifferentiablePrefixAttention, DifferentiablePrefix]
         # A cache that layers append to would be appended to again when they run again.
         self._strategies = Strategies(
@@ -93,8 +94,22 @@ class Backpropagation:
         self._replay: Replay | None = None
 
     @contextmanager
-    def prepared(self) -> Iterator[None]:
-        """Change how the model runs, and store what can be stored, for as long as this lasts."""
+    def prepared(self, earlier: Mapping[str, Any] | None = None) -> Iterator[None]:
+        """Change how the model runs, and store what can be stored, for as long as this lasts.
+
+        Parameters
+        ----------
+        earlier : mapping or None, default=None
+            What `state` returned in a process that was cut off: sums are split as they were there,
+            whatever memory is free now, so that they come out the same to the last bit.
+
+        Yields
+        ------
+        None
+            Meanwhile gradients can be found.
+        """
+        if earlier is not None:
+            self._n_tokens_at_first = self._budget.n_tokens = earlier["n_tokens_at_first"]
         with ExitStack() as stack:
             stack.enter_context(_keeping_attention(self._model))
             if self._settings.gradient_checkpointing:
@@ -103,8 +118,18 @@ class Backpropagation:
             for example in self._examples:  # trying them out must not draw what dropout will draw
                 self._strategies.choose(example.prompt)
             if self._settings.n_frozen_layers and self._settings.n_epochs > 1:
-                self._replay = self._make_replay()
+                self._replay = self._make_replay(earlier)
+            if earlier is not None:
+                self._budget.n_tokens = earlier["n_tokens"]
             yield
+
+    def state(self) -> dict[str, Any]:
+        """Return how sums are split and what is stored, which decides how they are rounded."""
+        return {
+            "n_tokens_at_first": self._n_tokens_at_first,
+            "n_tokens": self._budget.n_tokens,
+            "replays": self._replay is not None,
+        }
 
     def __call__(
         self, batch: Sequence[Example], scaled: Callable[[Tensor], Tensor] = _as_it_is
@@ -189,7 +214,9 @@ class Backpropagation:
         n_shared = 0 if strategy.prefix is None else len(self._prefix_ids)
         return example.prompt.n_tokens + len(example.prompt.trie.tokens) - n_shared
 
-    def _make_replay(self) -> Replay | None:
+    def _make_replay(self, earlier: Mapping[str, Any] | None) -> Replay | None:
+        if earlier is not None and not earlier["replays"]:
+            return None
         batches = [
             (strategy, [example.prompt for example in part])
             for strategy, part in self._micro_batches(self._examples)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -67,6 +68,25 @@ def n_frozen_layers(model: nn.Module, n_tuned: int | None) -> int:
         )
         raise ValueError(msg)
     return n_layers - n_tuned
+
+
+def frozen_layers_pattern(model: nn.Module, n_tuned: int | None) -> str | None:
+    """Return a pattern for the names of all modules inside the layers that stay as they are.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A causal language model.
+    n_tuned : int or None
+        How many of the upper layers are tuned. ``None`` for all.
+
+    Returns
+    -------
+    str or None
+        A regular expression, ``None`` where all layers are tuned.
+    """
+    frozen = list(named_decoder_layers(model))[: n_frozen_layers(model, n_tuned)]
+    return "|".join(rf"{re.escape(name)}\..*" for name in frozen) or None
 
 
 @contextmanager

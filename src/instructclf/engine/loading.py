@@ -13,6 +13,13 @@ import torch
 from safetensors import SafetensorError
 
 from instructclf import bundled
+from instructclf.engine.adapter_folders import (
+    check_mergeable,
+    find_adapter_folder,
+    merge_adapter_folder,
+    read_base_name,
+)
+from instructclf.engine.gguf_files import split_source
 from instructclf.engine.quantization import check_layout, check_quantization, keep_layout
 from instructclf.exceptions import ModelLoadingError, ScoringError
 
@@ -75,12 +82,13 @@ def load_base_model(
 ) -> BaseModel:
     """Load a model and its tokenizer from a folder, the hub, or the package itself.
 
-    Only safetensors weights are read, and no code that comes with a model is run.
+    Only safetensors and GGUF weights are read, and no code that comes with a model is run.
 
     Parameters
     ----------
     name : str
-        ``"bundled"``, a folder, or a hub id.
+        ``"bundled"``, a folder, or a hub id. It may be that of an adapter of PEFT, which is merged
+        into the model that it was trained on; or be followed by a slash and a GGUF file.
     device : torch.device
         Where to put the weights.
     dtype : torch.dtype
@@ -97,15 +105,19 @@ def load_base_model(
     ------
     ModelLoadingError
         If there is no such model, it has no tokenizer or no safetensors weights, or it is no
-        decoder-only language model.
+        decoder-only language model; or if it is an adapter that cannot be merged.
     MissingExtraError
-        If quantising takes a package that is not installed.
+        If quantising, or reading GGUF, takes a package that is not installed.
     ValueError
         If there is no such quantization, or none that computes in this type.
     """
     check_quantization(quantization, dtype)
     _logger.info("Loading base model %r (%s, %s, %s)", name, dtype, device, quantization)
     source = str(bundled.model_path()) if name == BUNDLED else name
+    adapter = find_adapter_folder(source)
+    if adapter is not None:
+        check_mergeable(source, quantization)
+        return _load_with_adapter(name, adapter, device, dtype)
     _check_source(source)
     if quantization is None:
         model = _load_model(source, dtype).to(device)
@@ -115,6 +127,22 @@ def load_base_model(
     return BaseModel(
         name, model.requires_grad_(requires_grad=False).eval(), _load_tokenizer(source)
     )
+
+
+def _load_with_adapter(
+    name: str, folder: Path, device: torch.device, dtype: torch.dtype
+) -> BaseModel:
+    """Load the model that an adapter was trained on, and merge the adapter into it."""
+    base_name = read_base_name(folder, name)
+    try:
+        base = load_base_model(base_name, device=device, dtype=dtype)
+    except ModelLoadingError as error:
+        error.add_note(f"It is the model that the adapter {name!r} says it was trained on.")
+        raise
+    model = merge_adapter_folder(base.model, folder, name)
+    has_tokenizer = any((folder / file).is_file() for file in _TOKENIZER_FILES)
+    tokenizer = _load_tokenizer(str(folder)) if has_tokenizer else base.tokenizer
+    return BaseModel(name, model.requires_grad_(requires_grad=False).eval(), tokenizer)
 
 
 def install_attention(view: Any, name: str, make: Callable[[Any], Any]) -> None:
@@ -194,7 +222,7 @@ def _is_model_and_tokenizer(*objects: Any) -> bool:
 def _check_source(source: str) -> None:
     """Say what is wrong with a folder before transformers goes looking for it on the hub."""
     folder = Path(source).expanduser()
-    if folder.is_file():
+    if folder.is_file() and split_source(source).file is None:
         msg = f"The 'model' {source!r} is a file. Give the folder that holds it, with config.json."
         raise ModelLoadingError(msg)
     if not folder.is_dir():
@@ -230,17 +258,21 @@ def _quantised_on(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
 def _load_model(source: str, dtype: torch.dtype, options: dict[str, Any] | None = None) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    place = split_source(source)
+    file = place.options
     try:
-        config: Any = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        config: Any = AutoConfig.from_pretrained(place.place, trust_remote_code=False, **file)
         _check_decoder_only(config, source)
         with _without_progress_bar():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                source,
+                place.place,
                 config=config,
                 dtype=dtype,
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
+                **file,
+                **(_unpacked() if file and not options else {}),
                 **(options or {}),
             )
     except ModelLoadingError:
@@ -255,6 +287,14 @@ def _load_model(source: str, dtype: torch.dtype, options: dict[str, Any] | None 
     model, found = loaded
     _check_complete(found["missing_keys"], source)
     return model
+
+
+def _unpacked() -> dict[str, Any]:
+    """Return what makes transformers unpack all weights of a GGUF file, where it would not."""
+    import transformers
+
+    make: Any = getattr(transformers, "GgufConfig", None)  # since 5.23; before, it always does
+    return {} if make is None else {"quantization_config": make(dequantize=True)}
 
 
 def _check_complete(missing: Iterable[str], source: str) -> None:
@@ -285,8 +325,9 @@ def _without_progress_bar() -> Iterator[None]:
 def _load_tokenizer(source: str) -> Any:
     from transformers import AutoTokenizer
 
+    place = split_source(source)
     try:
-        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(place.place, trust_remote_code=False, **place.options)
     except _LOADING_ERRORS as error:
         msg = f"The tokenizer of {source!r} could not be loaded. transformers said: {error}"
         raise ModelLoadingError(msg) from error

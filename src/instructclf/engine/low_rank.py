@@ -8,6 +8,9 @@ converting one after the other would pass over the output four times.
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
@@ -48,3 +51,23 @@ def linear_with_update(layer: nn.Linear, x: Tensor, a: Tensor, b: Tensor, scalin
     output = layer(x)
     narrow = x.reshape(-1, x.shape[-1]) @ a.t()
     return output.view(-1, output.shape[-1]).addmm_(narrow, b.t(), alpha=scaling).view_as(output)
+
+
+def fuse_update(layer: Any) -> None:
+    """Let a LoRA layer of PEFT add its update in one step, if it does no more than that.
+
+    Parameters
+    ----------
+    layer : peft.tuners.lora.layer.Linear
+        A layer with one adapter around a plain linear layer, without a variant of LoRA.
+    """
+    (name,) = layer.active_adapters
+    drops = not isinstance(layer.lora_dropout[name], nn.Identity)
+    if not drops and layer.lora_B[name].bias is None and name not in layer.lora_magnitude_vector:
+        layer.forward = partial(_forward_fused, layer)
+
+
+def _forward_fused(layer: Any, x: Tensor) -> Tensor:
+    (name,) = layer.active_adapters
+    a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
+    return linear_with_update(layer.base_layer, x, a, b, layer.scaling[name])

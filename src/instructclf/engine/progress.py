@@ -24,7 +24,8 @@ class Progress:
         if verbose:
             from tqdm.auto import tqdm
 
-            self._bar = tqdm(desc=what, total=total, dynamic_ncols=True)
+            # A bar below another one is gone when it is done.
+            self._bar = tqdm(desc=what, total=total, dynamic_ncols=True, leave=None)
 
     def advance(self, n_steps: int = 1, note: str = "") -> None:
         """Count steps as done."""

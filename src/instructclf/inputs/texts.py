@@ -63,6 +63,12 @@ def _as_list(X: Any, name: str) -> list[Any]:
         return X.to_pylist()
     if isinstance(X, np.ndarray):
         return _flat(X, name)
+    if hasattr(X, "features") and hasattr(X, "column_names"):  # a data set of `datasets`
+        msg = (
+            f"{name} must be one column of texts. Got a {type(X).__name__} with the columns "
+            f"{X.column_names}: select one, as in X['text']; of a streamed one, as a list."
+        )
+        raise InvalidTextsError(msg)
     if isinstance(X, Mapping | Set) or not isinstance(X, Iterable) or not hasattr(X, "__len__"):
         msg = f"{name} must be a sequence of texts. Got {type(X).__name__}: give a list of str."
         raise InvalidTextsError(msg)

@@ -1,6 +1,21 @@
-"""Folders on disk that are either the old ones or the new ones, never a mixture."""
+"""Files and folders, old or new and never a mixture; on disk or on the hub."""
 
 from instructclf.storage.checksums import check_files, find_checksums
-from instructclf.storage.folders import find_folder, replacing_folder
+from instructclf.storage.folders import check_place, find_folder, replacing_folder
+from instructclf.storage.hub import fetch_file, fetch_folder, is_repo_id, push_folder
+from instructclf.storage.records import read_record, replacing_file, write_record
 
-__all__ = ["check_files", "find_checksums", "find_folder", "replacing_folder"]
+__all__ = [
+    "check_files",
+    "check_place",
+    "fetch_file",
+    "fetch_folder",
+    "find_checksums",
+    "find_folder",
+    "is_repo_id",
+    "push_folder",
+    "read_record",
+    "replacing_file",
+    "replacing_folder",
+    "write_record",
+]

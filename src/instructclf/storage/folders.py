@@ -11,12 +11,12 @@ import ctypes
 import os
 import shutil
 import sys
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from instructclf.exceptions import SavedClassifierError
+from instructclf.storage.places import make_place_beside, remove_abandoned, sync
 
 _HERE = -100
 _SWAP = 2
@@ -46,12 +46,13 @@ def replacing_folder(folder: Path, marker: str) -> Iterator[Path]:
     """
     check_place(folder, marker)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(folder)
-    fresh = folder.with_name(f".{folder.name}.new-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    remove_abandoned(folder)
+    fresh = make_place_beside(folder)
     fresh.mkdir()
     try:
         yield fresh
-        _sync(fresh)
+        for path in [*fresh.rglob("*"), fresh]:
+            sync(path)
         _put_in_place(fresh, folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -105,47 +106,13 @@ def _old(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.old")
 
 
-def _remove_abandoned(folder: Path) -> None:
-    """Remove what a process that was killed has left beside the folder."""
-    for left in folder.parent.glob(f".{folder.name}.new-*-*"):
-        owner = left.name.split("-")[-2]
-        if owner.isdigit() and not _is_running(int(owner)):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it is there and another's
-        return True
-    return True
-
-
-def _sync(folder: Path) -> None:
-    """Wait until all files of a folder are on the disk."""
-    for path in [*folder.rglob("*"), folder]:
-        _sync_one(path)
-
-
-def _sync_one(path: Path) -> None:
-    if path.is_dir() and os.name == "nt":  # Windows opens no folders
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _put_in_place(fresh: Path, folder: Path) -> None:
     if folder.is_dir():
         if not _exchange(fresh, folder):
             _rename_twice(fresh, folder)
     else:
         fresh.rename(folder)
-    _sync_one(folder.parent)
+    sync(folder.parent)
     shutil.rmtree(_old(folder), ignore_errors=True)
 
 

@@ -1,0 +1,196 @@
+"""Folder ↔ repository on the Hugging Face hub. The only module that imports huggingface_hub.
+
+Tokens of access are none of this package's business: the library takes them from the environment or
+from a login, and nothing here sees one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from instructclf.exceptions import SavedClassifierError
+
+_REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_ENDINGS = (".json", ".safetensors")
+"""Of what is fetched: nothing that can be run."""
+_DATA = tuple(f"*{ending}" for ending in _ENDINGS)
+_OF_THE_HUB = {".gitattributes", "README.md"}
+"""Files that a repository may have before anything is pushed."""
+
+
+def is_repo_id(name: str) -> bool:
+    """Say whether a name can be that of a repository, an owner and a name with a slash between.
+
+    Parameters
+    ----------
+    name : str
+        A name, which may be that of a folder as well.
+
+    Returns
+    -------
+    bool
+        Whether it can be.
+    """
+    return _REPO_ID.fullmatch(name) is not None
+
+
+def fetch_file(repo_id: str, name: str) -> Path | None:
+    """Return a file of a repository, fetched once, or ``None`` where it cannot be had.
+
+    Parameters
+    ----------
+    repo_id : str
+        Owner and name.
+    name : str
+        The file.
+
+    Returns
+    -------
+    pathlib.Path or None
+        The file in the cache.
+    """
+    from huggingface_hub import hf_hub_download
+
+    try:
+        with _explaining(name):
+            return Path(hf_hub_download(repo_id, name))
+    except SavedClassifierError:
+        return None
+
+
+def fetch_folder(
+    repo_id: str, marker: str, revision: str | None = None, files: Sequence[str] = _DATA
+) -> Path:
+    """Return a folder with files of a repository, fetched once.
+
+    Parameters
+    ----------
+    repo_id : str
+        Owner and name.
+    marker : str
+        A file that the repository must have.
+    revision : str or None, default=None
+        Branch, tag or commit. ``None`` for the main branch.
+    files : sequence of str
+        Patterns of the files to fetch. All of JSON and safetensors, unless fewer are enough.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder, in the cache that all tools of the hub share.
+
+    Raises
+    ------
+    SavedClassifierError
+        If it cannot be fetched, or does not have the file.
+    """
+    from huggingface_hub import snapshot_download
+
+    with _explaining(
+        f"There is no folder {repo_id!r} here, and the repository of this name could not be "
+        "fetched from the hub"
+    ):
+        folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(files)))
+    if not (folder / marker).is_file():
+        msg = (
+            f"The repository {repo_id!r} holds no saved classifier: it has no {marker}. Give one "
+            "that push_to_hub has written."
+        )
+        raise SavedClassifierError(msg)
+    return folder
+
+
+def push_folder(
+    folder: Path,
+    repo_id: str,
+    marker: str,
+    *,
+    private: bool | None,
+    revision: str | None,
+    commit_message: str,
+) -> str:
+    """Write a folder into a repository, which is made if there is none.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The folder.
+    repo_id : str
+        Owner and name.
+    marker : str
+        A file that shows that the contents of a repository may be replaced.
+    private : bool or None
+        Whether a repository that is made is private. ``None`` takes the owner's default.
+    revision : str or None
+        The branch, which is made if there is none. ``None`` for the main branch.
+    commit_message : str
+        What to say about it.
+
+    Returns
+    -------
+    str
+        The address of the commit.
+
+    Raises
+    ------
+    SavedClassifierError
+        If the repository holds something else, or the hub refuses or cannot be reached.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+    api = HfApi()
+    own = {
+        path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()
+    }
+    with _explaining(f"The classifier could not be pushed to {repo_id!r}"):
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        if revision is not None:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        there = set(api.list_repo_files(repo_id, revision=revision))
+        _check_free(repo_id, there, marker)
+        stale = {name for name in there - own.keys() if name.endswith(_ENDINGS)}
+        commit = api.create_commit(  # one commit: nobody sees half of it
+            repo_id,
+            [
+                *(CommitOperationAdd(name, path) for name, path in sorted(own.items())),
+                *(CommitOperationDelete(name) for name in sorted(stale)),
+            ],
+            commit_message=commit_message,
+            revision=revision,
+        )
+    return str(commit.commit_url)
+
+
+def _check_free(repo_id: str, files: set[str], marker: str) -> None:
+    """Raise if something that this package has not written would be lost."""
+    others = sorted(files - _OF_THE_HUB)
+    if others and marker not in files:
+        msg = (
+            f"The repository {repo_id!r} holds something else, such as {others[0]!r}: there is no "
+            f"{marker!r} in it. It is left as it is. Give another name."
+        )
+        raise SavedClassifierError(msg)
+
+
+@contextmanager
+def _explaining(what: str) -> Iterator[None]:
+    """Turn the errors of the hub's client into one sentence and a remedy."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # What the client's own errors derive from: connections that fail raise it as it is.
+    http_error: Any = next(one for one in HfHubHTTPError.__mro__ if one.__name__ == "HTTPError")
+    try:
+        yield
+    except SavedClassifierError:
+        raise
+    except (OSError, ValueError, http_error) as error:
+        said = " ".join(str(error).split())
+        msg = (
+            f"{what}: {said} Check the name and the connection; for what is yours or private, log "
+            "in with `hf auth login` or set HF_TOKEN."
+        )
+        raise SavedClassifierError(msg) from error

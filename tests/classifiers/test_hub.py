@@ -1,0 +1,246 @@
+"""Classifiers go to the hub and come back, over HTTP to a server on this machine.
+
+Everything runs in a process of its own, since huggingface_hub reads its address once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from instructclf import PromptClassifier, load
+from instructclf.exceptions import SavedClassifierError
+from tests.fixtures import LABELS, TEXTS
+from tests.hub_server import MAIN, TOKEN, running_hub
+
+pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
+
+PROGRAM = """
+import json, os, sys
+import numpy as np
+import instructclf
+from instructclf import InstructionTunedClassifier, PromptClassifier, load
+from instructclf.exceptions import InstructClfError
+
+folder, texts, labels = json.loads(sys.argv[1])
+found = {}
+
+def error_of(name, call):
+    try:
+        call()
+    except InstructClfError as error:
+        found[name] = f"{type(error).__name__}: {error}"
+
+def same(one, other):
+    return bool((one.predict_proba(texts) == other.predict_proba(texts)).all())
+
+options = {"learning_rate": 0.01, "max_epochs": 1, "lora_rank": 2, "random_state": 0, "n_shots": 4}
+tuned = InstructionTunedClassifier(folder, n_seeds=2, **options).fit(texts, labels)
+error_of("local base", lambda: tuned.push_to_hub("me/reviews"))
+found["url"] = tuned.push_to_hub(
+    "me/reviews", base_model="them/tiny", scores={"accuracy": 0.5}, private=True
+)
+loaded = load("me/reviews")
+found["model"] = loaded.model
+found["tuned is the same"] = same(loaded, tuned)
+
+one = InstructionTunedClassifier("them/tiny", **options).fit(texts, labels)
+one.push_to_hub("me/reviews", commit_message="One seed")
+found["replaced is the same"] = same(load("me/reviews"), one)
+
+prompted = PromptClassifier("them/tiny", n_shots=4, random_state=0).fit(texts, labels)
+prompted.push_to_hub("me/reviews", revision="prompted")
+found["branch is the same"] = same(load("me/reviews", revision="prompted"), prompted)
+found["main has stayed"] = same(load("me/reviews"), one)
+
+on_adapter = PromptClassifier("me/reviews", n_shots=0).fit(texts, labels)
+expected = one.label_log_likelihood(texts)
+found["adapter on the hub"] = float(abs(on_adapter.label_log_likelihood(texts) - expected).max())
+
+error_of("taken", lambda: prompted.push_to_hub("them/tiny"))
+error_of("no classifier", lambda: load("them/tiny"))
+error_of("unknown", lambda: load("me/nothing"))
+error_of("no branch", lambda: load("me/reviews", revision="nowhere"))
+error_of("no name", lambda: prompted.push_to_hub("me/a/b"))
+error_of("old weights", lambda: PromptClassifier("them/pickled").fit(texts, labels))
+os.environ["HF_TOKEN"] = "hf_of_somebody_else"
+error_of("not mine", lambda: prompted.push_to_hub("me/other"))
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def story(model_folder, tmp_path_factory):
+    """Return the hub after everything, what the program found, and its cache."""
+    home = tmp_path_factory.mktemp("home")
+    with running_hub() as hub:
+        weights = {path.name: path.read_bytes() for path in Path(model_folder).iterdir()}
+        hub.files["them/tiny"] = {MAIN: {**weights, "tiny.py": b"raise SystemExit"}}
+        pickled = {"adapter_config.json": b"{}", "adapter_model.bin": b""}
+        hub.files["them/pickled"] = {MAIN: pickled}
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": hub.address,
+            "HF_HOME": str(home),
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_TOKEN": TOKEN,
+            "NO_PROXY": "127.0.0.1",
+        }
+        ended = subprocess.run(
+            [sys.executable, "-c", PROGRAM, json.dumps([model_folder, TEXTS, LABELS])],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+    assert ended.returncode == 0, ended.stderr
+    return hub, json.loads(ended.stdout.splitlines()[-1]), home
+
+
+def test_what_was_pushed_predicts_the_same_to_the_last_bit(story):
+    _, found, _ = story
+    assert found["tuned is the same"]
+    assert found["replaced is the same"]
+    assert found["branch is the same"]
+
+
+def test_the_base_model_has_the_name_that_others_know_it_by(story, model_folder):
+    hub, found, _ = story
+    assert found["model"] == "them/tiny"
+    for files in hub.files["me/reviews"].values():
+        for content in files.values():
+            assert model_folder.encode() not in content
+
+
+def test_a_base_model_of_this_machine_is_an_error_with_a_remedy(story, model_folder):
+    _, found, _ = story
+    assert found["local base"].startswith(
+        f"SavedClassifierError: 'model' is {model_folder!r}, on this machine, where nobody else"
+    )
+    assert "push_to_hub(..., base_model='owner/name')" in found["local base"]
+
+
+def test_a_branch_leaves_the_main_one_as_it_was(story):
+    hub, found, _ = story
+    assert found["main has stayed"]
+    assert set(hub.files["me/reviews"]) == {MAIN, "prompted"}
+    assert "adapter_model.safetensors" in hub.files["me/reviews"][MAIN]
+
+
+def test_pushing_again_replaces_all_data_in_one_commit(story):
+    hub, _, _ = story
+    assert set(hub.files["me/reviews"][MAIN]) == {
+        ".gitattributes",
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "classifier.json",
+    }
+    assert hub.messages == ["Add InstructionTunedClassifier", "One seed", "Add PromptClassifier"]
+
+
+def test_the_repository_is_as_private_as_was_asked_for(story):
+    hub, found, _ = story
+    assert hub.visibility["me/reviews"] == "private"
+    assert found["url"].startswith(f"{hub.address}/me/reviews/commit/")
+
+
+def test_the_card_is_one_that_the_hub_accepts(story):
+    hub, _, _ = story
+    several_adapters, one_adapter, no_adapter = hub.cards
+    assert one_adapter == {
+        "library_name": "peft",
+        "base_model": "them/tiny",
+        "pipeline_tag": "text-classification",
+        "tags": ["instructclf", "lora"],
+    }
+    for card in (several_adapters, no_adapter):  # PEFT finds none at the top
+        assert card == {**one_adapter, "library_name": "instructclf", "tags": ["instructclf"]}
+    card = hub.files["me/reviews"]["prompted"]["README.md"].decode()
+    assert 'instructclf.load("me/reviews")' in card
+    assert ModelCard(card).data.base_model == "them/tiny"
+
+
+def test_nothing_that_can_be_run_is_fetched(story):
+    _, _, home = story
+    endings = {path.suffix for path in home.rglob("snapshots/*/*") if path.is_file()}
+    assert ".safetensors" in endings
+    assert endings <= {".json", ".safetensors", ".jinja"}
+
+
+def test_tokens_are_written_nowhere(story):
+    hub, _, _ = story
+    for branches in hub.files.values():
+        for files in branches.values():
+            assert not any(TOKEN.encode() in content for content in files.values())
+
+
+def test_an_adapter_on_the_hub_is_a_base_model(story):
+    _, found, _ = story
+    assert found["adapter on the hub"] < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("taken", "'them/tiny' holds something else, such as 'config.json': there is no 'classifi"),
+        (
+            "no classifier",
+            "The repository 'them/tiny' holds no saved classifier: it has no classif",
+        ),
+        ("unknown", "There is no folder 'me/nothing' here, and the repository of this name could"),
+        ("no branch", "'me/reviews' here, and the repository of this name could not be fetched"),
+        ("no name", "The classifier could not be pushed to 'me/a/b': "),
+        ("not mine", "The classifier could not be pushed to 'me/other': "),
+        ("old weights", "has no weights in safetensors"),
+    ],
+)
+def test_errors_are_one_sentence_and_a_remedy(what, said, story):
+    _, found, _ = story
+    assert said in found[what]
+    assert "\n" not in found[what]
+
+
+def test_errors_of_the_connection_say_how_to_log_in(story):
+    _, found, _ = story
+    for what in ("unknown", "no branch", "not mine"):
+        assert "log in with `hf auth login` or set HF_TOKEN" in found[what]
+
+
+# Without a connection
+
+
+def test_a_repository_that_was_never_fetched_is_an_error_offline():
+    match = (
+        r"There is no folder 'me/reviews' here, and .* could not be fetched from the hub: .*HF_TO"
+    )
+    with pytest.raises(SavedClassifierError, match=match):
+        load("me/reviews")
+
+
+def test_pushing_is_an_error_offline(make_prompting):
+    classifier = make_prompting().fit(TEXTS, LABELS)
+    with pytest.raises(SavedClassifierError, match=r"could not be pushed to 'me/x': .*offline"):
+        classifier.push_to_hub("me/x", base_model="them/tiny")
+
+
+def test_a_folder_comes_before_a_repository_of_its_name(make_prompting, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_prompting().fit(TEXTS, LABELS).save("me/reviews")
+    assert load("me/reviews").classes_.tolist() == ["negative", "positive"]
+    with pytest.raises(SavedClassifierError, match="revision='main' is one of a repository on the"):
+        load("me/reviews", revision="main")
+
+
+def test_a_pair_of_objects_has_no_name_to_publish(model, tokenizer):
+    classifier = PromptClassifier((model, tokenizer), n_shots=2).fit(TEXTS, LABELS)
+    with pytest.raises(SavedClassifierError, match="give that folder as 'model'"):
+        classifier.push_to_hub("me/x")

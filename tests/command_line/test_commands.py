@@ -1,0 +1,271 @@
+"""Each command does what the functions do that it stands for."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from instructclf import InstructionTunedClassifier, PromptClassifier, load
+from instructclf.command_line import main
+from instructclf.command_line.fit import KINDS
+from instructclf.command_line.parameters import read_parameters
+from instructclf.datasets.rows import ENDINGS, read_rows
+from instructclf.datasets.writing import write_file
+from tests.fixtures import LABELS, TEXTS
+
+pytestmark = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
+
+ROWS = [{"text": text, "label": label} for text, label in zip(TEXTS, LABELS, strict=True)]
+NEW = [{"id": 7, "text": "good, is it?"}, {"id": 8, "text": ""}]
+SHORT = ["--param", "n_shots=4", "--param", "random_state=0", "--no-progress"]
+QUICK = ["--param", "max_epochs=1", "--param", "lora_rank=2"]
+
+
+@pytest.fixture
+def train(tmp_path):
+    """Return a file of labelled rows."""
+    write_file(tmp_path / "train.csv", ROWS)
+    return str(tmp_path / "train.csv")
+
+
+@pytest.fixture
+def saved(make_prompting, tmp_path):
+    """Return the folder of a saved classifier."""
+    make_prompting().fit(TEXTS, LABELS).save(tmp_path / "saved")
+    return str(tmp_path / "saved")
+
+
+@pytest.fixture
+def standard_input(monkeypatch):
+    """Return what puts bytes into standard input."""
+
+    def put(content):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
+
+    return put
+
+
+# fit
+
+
+def test_fit_saves_what_the_class_would_have_fitted(train, model_folder, tmp_path, capsys):
+    definitions = {"negative": "No = bad.", "positive": "Yes."}
+    (tmp_path / "labels.json").write_text(json.dumps({"positive": "Yes."}))
+    words = ["--define", "negative=No = bad.", "--definitions", f"{tmp_path}/labels.json"]
+    words += ["--test", train, "--model", model_folder, *SHORT]
+    code = main(["fit", train, "--save", f"{tmp_path}/saved", *words])
+    expected = PromptClassifier(
+        model_folder, n_shots=4, random_state=0, label_definitions=definitions
+    ).fit(TEXTS, LABELS)
+    loaded = load(tmp_path / "saved")
+    assert code == 0
+    assert repr(loaded) == repr(expected)
+    np.testing.assert_array_equal(loaded.predict_proba(TEXTS), expected.predict_proba(TEXTS))
+    accuracy = expected.score(TEXTS, LABELS)
+    assert capsys.readouterr().out.splitlines() == [
+        f"{tmp_path}/saved: PromptClassifier, 4 of 16 rows as shots, labels negative, positive",
+        f"accuracy on the 16 rows of {train}: {accuracy:.4f}",
+    ]
+    assert f"| accuracy | {accuracy:.4f} |" in (tmp_path / "saved" / "README.md").read_text()
+
+
+def test_fit_tunes(train, model_folder, tmp_path, capfd):
+    folder = tmp_path / "saved"
+    words = ["--approach", "tuning", "--progress", "--param", "n_seeds=2"]
+    code = main(["fit", train, "--save", str(folder), "--model", model_folder, *QUICK, *words])
+    loaded = load(folder)
+    assert code == 0
+    assert isinstance(loaded, InstructionTunedClassifier)
+    assert (loaded.max_epochs, loaded.lora_rank, loaded.n_seeds) == (1, 2, 2)
+    assert "it/s" in capfd.readouterr().err
+    assert [own.verbose for own in [loaded, *loaded.estimators_]] == [0, 0, 0]
+
+
+def test_fit_names_classes_by_number(model_folder, tmp_path):
+    numbers = [{**row, "label": int(row["label"] == "positive")} for row in ROWS]
+    write_file(tmp_path / "train.jsonl", numbers)
+    folder = str(tmp_path / "saved")
+    words = ["--label-names", "negative, positive", "--model", model_folder, *SHORT]
+    assert main(["fit", str(tmp_path / "train.jsonl"), "--save", folder, *words]) == 0
+    assert load(folder).classes_.tolist() == ["negative", "positive"]
+
+
+def test_fit_reads_standard_input_and_other_columns(model_folder, tmp_path, standard_input):
+    lines = "".join(f"{row['label']},{row['text']}\n" for row in ROWS)
+    standard_input(f"stars,review\n{lines}".encode())
+    words = ["--text-column", "review", "--label-column", "stars", "--model", model_folder, *SHORT]
+    assert main(["fit", "-", "--save", str(tmp_path / "saved"), *words]) == 0
+    expected = PromptClassifier(model_folder, n_shots=4, random_state=0).fit(TEXTS, LABELS)
+    assert load(tmp_path / "saved").prompt_ == expected.prompt_
+
+
+# predict
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_predict_adds_columns_to_a_file_of_any_format(ending, saved, tmp_path):
+    data, output = tmp_path / f"new{ending}", tmp_path / f"out{ending}"
+    write_file(data, NEW)
+    assert main(["predict", saved, str(data), "--output", str(output), "--no-progress"]) == 0
+    rows = [row.values for row in read_rows(output)]
+    probabilities = load(saved).predict_proba([row["text"] for row in NEW])
+    assert list(rows[0]) == [
+        "id",
+        "text",
+        "prediction",
+        "probability_negative",
+        "probability_positive",
+    ]
+    assert [row["text"] for row in rows] == [row["text"] for row in NEW]
+    assert [int(row["id"]) for row in rows] == [7, 8]
+    predicted = load(saved).predict([row["text"] for row in NEW])
+    assert [row["prediction"] for row in rows] == predicted.tolist()
+    columns = [[float(row[name]) for row in rows] for name in list(rows[0])[-2:]]
+    np.testing.assert_array_equal(np.transpose(columns), probabilities)
+    assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_predict_streams(ending, saved, tmp_path, standard_input, capsysbinary):
+    write_file(tmp_path / f"new.{ending}", NEW)
+    content = (tmp_path / f"new.{ending}").read_bytes()
+    standard_input(content)
+    assert main(["predict", saved, "-", "--format", ending, "--no-progress"]) == 0
+    (tmp_path / f"out.{ending}").write_bytes(capsysbinary.readouterr().out)
+    rows = [row.values for row in read_rows(tmp_path / f"out.{ending}")]
+    assert [int(row["id"]) for row in rows] == [7, 8]
+    assert {row["prediction"] for row in rows} <= {"negative", "positive"}
+
+
+def test_the_format_of_a_stream_is_that_of_the_file(saved, tmp_path, capsys):
+    write_file(tmp_path / "new.jsonl", NEW)
+    assert main(["predict", saved, str(tmp_path / "new.jsonl"), "--no-progress"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [7, 8]
+
+
+def test_predict_shows_progress_where_it_is_asked_for(saved, tmp_path, capfd):
+    write_file(tmp_path / "new.csv", NEW)
+    assert main(["predict", saved, str(tmp_path / "new.csv"), "--progress"]) == 0
+    assert "Scoring" in capfd.readouterr().err
+
+
+def test_predict_takes_changes(saved, fresh_folder, tmp_path, capsys):
+    write_file(tmp_path / "new.csv", NEW)
+    words = ["--model", fresh_folder, "--param", "max_batch_tokens=64", "--no-progress"]
+    assert main(["predict", saved, str(tmp_path / "new.csv"), *words]) == 0
+    assert len(list(csv.DictReader(io.StringIO(capsys.readouterr().out)))) == 2
+
+
+# prompt
+
+
+def test_prompt_shows_the_prompt_and_its_tokens(saved, capsys):
+    assert main(["prompt", saved, "good", "--label", "negative", "--tokens", "--no-progress"]) == 0
+    classifier = load(saved)
+    assert capsys.readouterr().out == (
+        f"{classifier.show_prompt('good', 'negative')}\n\n{classifier.show_tokens('good')}\n"
+    )
+
+
+def test_prompt_reads_standard_input(saved, standard_input, capsys):
+    standard_input("größer\n".encode())
+    assert main(["prompt", saved, "-", "--no-progress"]) == 0
+    out = capsys.readouterr().out
+    shown = load(saved).show_prompt("größer\n")
+    assert out == f"{shown}\n"
+    assert "tokens of at most 2048, the label aside." in out
+
+
+def test_prompt_of_several_seeds_is_that_of_the_first(train, model_folder, tmp_path, capsys):
+    folder = str(tmp_path / "saved")
+    words = ["--model", model_folder, "--param", "n_seeds=2", *SHORT]
+    assert main(["fit", train, "--save", folder, *words]) == 0
+    capsys.readouterr()
+    assert main(["prompt", folder, "good", "--no-progress"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("The first of 2 seeds, each with a prompt of its own:\n\n")
+    assert out.endswith(f"{load(folder).estimators_[0].show_prompt('good')}\n")
+
+
+# compare
+
+
+def test_compare_prints_the_table_and_writes_the_figures(train, model_folder, tmp_path, capsys):
+    words = ["--model", model_folder, "--shots", "4", "--seeds", "2", *QUICK, "--no-progress"]
+    output = tmp_path / "figures.parquet"
+    code = main(["compare", train, train, *words, "--output", str(output)])
+    assert code == 0
+    rows = pq.read_table(output).to_pylist()
+    assert [row["approach"] for row in rows] == [
+        "TF-IDF + LinearSVC",
+        "prompting",
+        "instruction tuning",
+    ]
+    assert {(row["shots"], row["n_seeds"]) for row in rows} == {(4, 2)}
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].startswith("approach")
+    for row, line in zip(rows, table[2:], strict=False):
+        assert line.startswith(row["approach"])
+        assert f"{row['accuracy']:.3f}" in line
+    assert "16 test texts, 2 seeds" in table[-1]
+
+
+def test_compare_goes_on_where_it_was(train, tmp_path, capsys):
+    store = tmp_path / "store"
+    words = ["--approach", "svm", "--shots", "all", "--seeds", "1", "--store", str(store)]
+    assert main(["compare", train, train, *words]) == 0
+    first = capsys.readouterr().out
+    (run,) = store.iterdir()
+    content = json.loads(run.read_text())
+    run.write_text(json.dumps({**content, "fit_seconds": 1234.0}))
+    assert main(["compare", train, train, *words]) == 0
+    second = capsys.readouterr().out
+    assert "all 16" in first
+    assert "1,234" in second
+    assert "1,234" not in first
+
+
+def test_compare_writes_figures_to_standard_output_and_nothing_else(train, capsys):
+    words = ["--approach", "svm", "--seeds", "1", "--shots", "4", "-o", "-", "--format", "jsonl"]
+    assert main(["compare", train, train, *words]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["approach"] == "TF-IDF + LinearSVC"
+    assert json.loads(line)["log_loss"] is None  # what does not exist, and JSON has no NaN
+
+
+# Typed by the estimators
+
+
+@pytest.mark.parametrize(
+    ("kind", "written", "expected"),
+    [
+        ("prompting", "n_shots=8", 8),
+        ("prompting", "n_shots=none", None),
+        ("prompting", "calibration=None", None),
+        ("prompting", "calibration=batch", "batch"),
+        ("prompting", "instruction=12", "12"),
+        ("prompting", "instruction=a = b", "a = b"),
+        ("prompting", 'verbalizer={"a": ["x", "y"]}', {"a": ["x", "y"]}),
+        ("prompting", "max_batch_tokens=auto", "auto"),
+        ("prompting", "max_batch_tokens=64", 64),
+        ("tuning", "learning_rate=1e-3", 1e-3),
+        ("tuning", "lora_dropout=.5", 0.5),
+        ("tuning", "gradient_checkpointing=true", True),
+        ("tuning", "warm_start=False", False),
+        ("tuning", 'target_modules=["q_proj"]', ["q_proj"]),
+        ("tuning", "target_modules=q_proj", "q_proj"),
+        ("tuning", 'class_weight={"a": 2}', {"a": 2}),
+    ],
+)
+def test_values_have_the_types_that_the_parameters_take(kind, written, expected):
+    name, _, text = written.partition("=")
+    value = read_parameters(KINDS[kind], [(name, text)])[name]
+    assert value == expected
+    assert type(value) is type(expected)

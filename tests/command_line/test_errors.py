@@ -1,0 +1,212 @@
+"""What goes wrong ends in one line on standard error, and a number that scripts can read."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+import warnings
+
+import pytest
+
+from instructclf import PromptClassifier
+from instructclf.command_line import main
+from instructclf.datasets.writing import write_file
+from instructclf.exceptions import DataFormatError
+from tests.fixtures import LABELS, TEXTS
+
+ROWS = [{"text": text, "label": label} for text, label in zip(TEXTS, LABELS, strict=True)]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Return a working directory with files of all kinds."""
+    monkeypatch.chdir(tmp_path)
+    write_file(tmp_path / "train.csv", ROWS)
+    (tmp_path / "broken.jsonl").write_text('{"text": "a", "label": "x"}\n{"text": "b"\n')
+    (tmp_path / "unlabelled.csv").write_text("text,label\na,x\nb,\n")
+    (tmp_path / "empty.csv").write_text("text,label\n")
+    (tmp_path / "review.csv").write_text("review,label\na,x\n")
+    (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "cut.json").write_text("{")
+    (tmp_path / "labels.json").write_text('{"negative": "No."}')
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    return tmp_path
+
+
+SVM = ["--approach", "svm", "--seeds", "1"]
+ERRORS = {
+    "no file": ("fit none.csv --save x", "error: none.csv: No such file or directory."),
+    "a folder": ("fit full --save x", "error: full does not end in one of .jsonl, "),
+    "unknown ending": ("fit a.txt --save x", "error: a.txt does not end in one of .jsonl, .*Conv"),
+    "broken": ("fit broken.jsonl --save x", "error: broken.jsonl:2 is not valid JSON: Expecting"),
+    "no label": ("fit unlabelled.csv --save x", "unlabelled.csv:3: 'label' is empty, expected a"),
+    "no rows": ("fit empty.csv --save x", "empty.csv has no rows. Expected the columns 'text' and"),
+    "no column": (
+        "fit review.csv --save x",
+        "review.csv:2 has no column 'text'. The columns are 'review', 'label'. Name the right one "
+        "with --text-column ….",
+    ),
+    "no label column": (
+        "fit train.csv --save x --label-column stars",
+        "has no column 'stars'. .* with --label-column ….",
+    ),
+    "no name": (
+        "fit train.csv --save x --label-names bad,good",
+        "train.csv:2: 'label' is 'positive', which is neither one of the 2 names",
+    ),
+    "taken": ("fit train.csv --save full", "error: 'full' holds something else: there is no 'cla"),
+    "no parameter": (
+        "fit train.csv --save x --param n_shot=3",
+        "PromptClassifier has no parameter 'n_shot'. Its parameters are verbalizer, instruction",
+    ),
+    "wrong value": (
+        "fit train.csv --save x --param n_shots=-3",
+        r"'n_shots' parameter of PromptClassifier must be an int in .* Got -3 instead",
+    ),
+    "wrong word": (
+        "fit train.csv --save x --param calibration=magic",
+        "'calibration' parameter of PromptClassifier must be .* Got 'magic' instead",
+    ),
+    "an object": (
+        "fit train.csv --save x --approach tuning --param peft_config=x",
+        "'peft_config' parameter of InstructionTunedClassifier takes an object, .* from Python",
+    ),
+    "said otherwise": (
+        "fit train.csv --save x --param model=x",
+        "The 'model' parameter is given by --model. Leave out --param model=….",
+    ),
+    "no object": (
+        "fit train.csv --save x --definitions list.json",
+        "list.json must hold a JSON ob",
+    ),
+    "no JSON": ("fit train.csv --save x --definitions cut.json", "cut.json is not valid JSON: Exp"),
+    "defined twice": (
+        "fit train.csv --save x --definitions labels.json --define negative=Bad",
+        "The label 'negative' is defined twice. Leave out one",
+    ),
+    "two streams": ("fit - --save x --test -", "TRAIN and --test cannot both be standard input"),
+    "no classifier": ("predict full train.csv", "no saved classifier in 'full': it has no classif"),
+    "nowhere": ("predict none train.csv", "no saved classifier in 'none': it has no classifier"),
+    "on the hub": (
+        "predict some/where train.csv",
+        "There is no folder 'some/where' here, and the repository of this name could not be "
+        "fetched from the hub: .* Check the name and the connection; .*HF_TOKEN",
+    ),
+    "no branch of a folder": (
+        "predict full train.csv --revision main",
+        "revision='main' is one of a repository on the hub, and 'full' is a folder",
+    ),
+    "nothing to predict": ("predict full empty.csv", "empty.csv has no rows. Expected the column"),
+    "no text": ("predict full review.csv", "no column 'text'. .* with --text-column …."),
+    "nowhere to write": (
+        "predict full train.csv -o none/out.csv",
+        "There is no folder 'none' to write out.csv in. Make it first.",
+    ),
+    "unknown output": ("predict full train.csv -o out.txt", "out.txt does not end in one of"),
+    "twice standard input": ("compare - -", "TRAIN and TEST cannot both be standard input"),
+    "of nobody": (
+        "compare train.csv train.csv --approach svm --param lora_rank=2",
+        "None of the approaches svm has a parameter 'lora_rank'.",
+    ),
+    "shots otherwise": (
+        "compare train.csv train.csv --approach prompting --param n_shots=2",
+        "The 'n_shots' parameter is given by --shots.",
+    ),
+    "too many shots": (
+        "compare train.csv train.csv --approach svm --shots 17",
+        "n_shots=17 is more than the 16 different",
+    ),
+    "no text to show": ("prompt full x", "no saved classifier in 'full'"),
+}
+
+
+@pytest.mark.parametrize(("words", "said"), ERRORS.values(), ids=ERRORS)
+def test_errors_of_data_and_parameters_are_one_line_and_code_1(words, said, place, capsys):
+    assert main(words.split(" ")) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.search(said, err), err
+    assert err.startswith("instructclf: error: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+
+
+USAGE = {
+    "no command": ("", "required: COMMAND"),
+    "unknown command": ("fits", "invalid choice: 'fits'"),
+    "nowhere to save": ("fit train.csv", "required: --save"),
+    "no sign": ("fit train.csv --save x --param n_shots", "expected NAME=VALUE, got 'n_shots'"),
+    "no name": ("fit train.csv --save x --define =x", "expected NAME=VALUE, got '=x'"),
+    "no number": ("compare a.csv b.csv --shots few", "expected a number or 'all', got 'few'"),
+    "names": ("fit a.csv --save x --label-names a,,b", "expected different names .* got 'a,,b'"),
+    "format": ("predict a b.csv --format xml", "invalid choice: 'xml'"),
+}
+
+
+@pytest.mark.parametrize(("words", "said"), USAGE.values(), ids=USAGE)
+def test_wrong_words_are_code_2(words, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    assert ended.value.code == 2
+    assert re.search(said, capsys.readouterr().err)
+
+
+def test_debug_shows_the_trace(place):
+    with pytest.raises(DataFormatError, match=r"broken\.jsonl:2"):
+        main(["fit", "broken.jsonl", "--save", "x", "--debug"])
+
+
+def test_a_fault_of_the_package_shows_its_trace(place, monkeypatch):
+    monkeypatch.delattr("instructclf.command_line.fit.read_labelled_source")
+    with pytest.raises(NameError):
+        main(["fit", "train.csv", "--save", "x"])
+
+
+def test_an_interrupt_is_code_130(place, monkeypatch, capsys):
+    class Interrupted(io.BytesIO):
+        def read1(self, *_):
+            raise KeyboardInterrupt
+
+        read = read1
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Interrupted()))
+    assert main(["fit", "-", "--save", "x"]) == 130
+    assert capsys.readouterr().err == "instructclf: interrupted\n"
+    assert not (place / "x").exists()
+
+
+def test_a_column_that_would_be_lost_is_an_error(place, model_folder, capsys):
+    PromptClassifier(model_folder, n_shots=2).fit(TEXTS, LABELS).save("saved")
+    write_file(place / "new.csv", [{"text": "a", "prediction": "mine"}])
+    assert main(["predict", "saved", "new.csv", "--no-progress"]) == 1
+    match = r"error: new\.csv:2 has a column 'prediction', which would be lost: .* Rename it"
+    assert re.search(match, capsys.readouterr().err)
+
+
+def test_a_label_that_there_is_not_is_an_error(place, model_folder, capsys):
+    PromptClassifier(model_folder, n_shots=2).fit(TEXTS, LABELS).save("saved")
+    assert main(["prompt", "saved", "a", "--label", "fine", "--no-progress"]) == 1
+    assert "There is no label 'fine'. The classes are" in capsys.readouterr().err
+
+
+def test_warnings_are_one_line(place, model_folder, capsys):
+    words = ["--define", "neutral=So so.", "--define", "positive=Yes.", "--define", "negative=No."]
+    fit = ["fit", "train.csv", "--save", "x", "--model", model_folder, "--param", "n_shots=4"]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main([*fit, *words, "--no-progress"]) == 0
+    err = capsys.readouterr().err
+    assert err.startswith("instructclf: warning: label_definitions names ['neutral'], of which y")
+    assert err.count("\n") == 1
+
+
+def test_values_that_parquet_has_no_type_for_are_an_error(place):
+    rows = [{"text": "a"}, {"text": {"b": 1}}]
+    with pytest.raises(
+        DataFormatError, match=r"out\.parquet cannot be written as parquet: .*jsonl"
+    ):
+        write_file(place / "out.parquet", rows)
+    assert not list(place.glob("out*"))

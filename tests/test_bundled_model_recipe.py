@@ -1,0 +1,151 @@
+"""The recipe of the bundled model: raw data to a folder that classifies, in one command."""
+
+import gzip
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from instructclf import PromptClassifier
+
+TOOL = Path(__file__).parents[1] / "tools" / "bundled_model"
+GOOD = ["great", "lovely", "fine", "superb", "charming", "bright"]
+BAD = ["awful", "dull", "broken", "poor", "dreary", "weak"]
+FILLERS = [
+    "the",
+    "film",
+    "book",
+    "it",
+    "was",
+    "a",
+    "story",
+    "and",
+    "of",
+    "with",
+    "this",
+    "seems",
+    "one",
+]
+STARS = ("very negative", "negative", "neutral", "positive", "very positive")
+TOPICS = ("Plant", "Film", "Village")
+INTENTS = ("pay_bill", "book_flight", "set_alarm")
+
+
+def sentence(rng, words, n_words=14):
+    chosen = [str(rng.choice(FILLERS if rng.random() < 0.6 else words)) for _ in range(n_words)]
+    return " ".join(chosen).capitalize() + "."
+
+
+def labelled(rng, labels, n_rows=700):
+    rows = []
+    for i in range(n_rows):
+        label = labels[i % len(labels)]
+        mood = BAD if "neg" in label else GOOD if "pos" in label else FILLERS
+        rows.append({"text": f"{sentence(rng, mood)} {label.replace('_', ' ')}", "label": label})
+    return rows
+
+
+def write(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with gzip.open(path, "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Return a folder of the shape of the raw data, small and made up."""
+    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    kinds = {"imdb": ("neg", "pos"), "mr": ("negative", "positive"), "sst5": STARS}
+    kinds |= {"yelp5": STARS, "clinc150": INTENTS, "dbpedia14": TOPICS}
+    for name, labels in kinds.items():
+        write(folder / "labelled" / f"{name}.jsonl.gz", labelled(rng, labels))
+    texts = [
+        {"source": source, "text": " ".join(sentence(rng, mood) for _ in range(3))}
+        for source in ("imdb_unsup", "fdu_unlabelled_tokenised", "tinystories_1000")
+        for mood in (GOOD, BAD) * 20
+    ]
+    long = sentence(rng, GOOD, 8_000)
+    texts += [{"source": source, "text": long} for source in ("novels100", "wikitext2")]
+    write(folder / "text.jsonl.gz", texts)
+    prompts = [{"prompt": sentence(rng, GOOD), "completion": "good"} for _ in range(24)]
+    write(folder / "instructions.jsonl.gz", prompts)
+    return folder
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Return a function that imports a module of the recipe, forgotten after the test."""
+    monkeypatch.syspath_prepend(TOOL)
+    yield importlib.import_module
+    for name in ("model", "teacher"):
+        sys.modules.pop(name, None)
+
+
+def build(data, work, *options):
+    command = [sys.executable, TOOL / "build.py", "--data", data, "--work", work]
+    command += ["--out", work / "model", "--layers", "1", "--width", "64", "--hidden", "64"]
+    command += ["--workers", "1", "--micros", "1", "--micro-tokens", "512", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def built(data, tmp_path_factory):
+    work = tmp_path_factory.mktemp("work")
+    return work, build(data, work, "--tokens", "20e3")
+
+
+def test_one_command_makes_a_model_that_the_package_loads(built):
+    work, _ = built
+    texts = ["It was a great film.", "It was a broken film."]
+    model = PromptClassifier(str(work / "model"), n_shots=0, calibration=None)
+    chances = model.fit(texts, ["positive", "negative"]).predict_proba(texts)
+    assert np.allclose(chances.sum(axis=1), 1)
+
+
+def test_a_second_command_goes_on_where_the_first_ended(built, data):
+    work, first = built
+    log = build(data, work, "--tokens", "40e3")
+    assert "resumed at" in log
+    assert "ids of plain text" in first
+    assert "ids of plain text" not in log
+
+
+def test_a_run_starts_from_the_weights_of_a_finished_model(built, data):
+    work, first = built
+    log = build(data, work, "--tokens", "1e3", "--name", "again", "--begin", str(work / "model"))
+    assert "resumed" not in log
+    assert "linear model of tokens" not in log
+    assert "linear model of tokens" in first
+
+
+def test_the_weights_of_a_model_survive_the_way_there_and_back(load):
+    model = load("model")
+    shape = model.Shape(vocabulary=50, width=64, layers=2, hidden=32)
+    state = model.Decoder(shape).state_dict()
+    back = model.from_llama(model.to_llama(state, shape), shape)
+    assert set(state) - set(back) == {"probe"}
+    assert all(torch.equal(weight, state[name]) for name, weight in back.items())
+
+
+def test_the_opinion_of_the_teacher_at_the_end_of_a_text_is_its_opinion_of_the_text(
+    load, monkeypatch
+):
+    rooms = load("teacher")
+    rng = np.random.default_rng(0)
+    texts = [sentence(rng, mood) for mood in (GOOD, BAD) * 60]
+    teacher = rooms.Teacher()
+    teacher.fit(texts, [1, 0] * 60, texts[:20])
+    monkeypatch.setattr(rooms, "DAMPING", 0.0)
+    text = "It was a great, great film! And one DULL book."
+    ends, chances = teacher.running(text)
+    assert [text[:end].rsplit(maxsplit=1)[-1] for end in ends[:4]] == ["It", "was", "a", "great"]
+    for end, chance in zip(ends, chances, strict=True):
+        (whole,) = teacher.positive([text[:end]])
+        assert np.isnan(chance) or np.isclose(chance, whole)
