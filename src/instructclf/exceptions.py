@@ -11,6 +11,7 @@
         ├── ModelLoadingError (OSError, ValueError)  a model or tokenizer cannot be loaded
         ├── PromptTooLongError (ValueError)    the prompt leaves no room for a text
         ├── ScoringError (RuntimeError)        scores could not be computed
+        ├── OtherProcessError (RuntimeError)   another process of the job failed or is gone
         ├── DataFormatError (ValueError)       a data file is not as expected
         ├── TrainingDivergedError (RuntimeError)  the training loss or its gradient is not finite
         ├── SavedClassifierError (OSError, ValueError)  a classifier cannot be saved or loaded
@@ -20,7 +21,8 @@
     └── InstructClfWarning
         ├── TruncationWarning    texts were cut to fit the context
         ├── FailedRunWarning     a tuning run learned nothing and was restarted
-        └── MissingClassWarning  a defined label has no row in the data of ``fit``
+        ├── MissingClassWarning  a defined label has no row in the data of ``fit``
+        └── SharedDeviceWarning  several processes load a model each onto one GPU
 
 Parameter values outside their domain raise scikit-learn's ``InvalidParameterError`` and unfitted
 use raises its ``NotFittedError``, as people who catch errors of estimators expect.
@@ -42,9 +44,11 @@ __all__ = [
     "MissingClassWarning",
     "MissingExtraError",
     "ModelLoadingError",
+    "OtherProcessError",
     "PromptTooLongError",
     "SavedClassifierError",
     "ScoringError",
+    "SharedDeviceWarning",
     "TrainingDivergedError",
     "TruncationWarning",
     "warn_caller",
@@ -83,6 +87,10 @@ class ScoringError(InstructClfError, RuntimeError):
     """Label log-likelihoods could not be computed."""
 
 
+class OtherProcessError(InstructClfError, RuntimeError):
+    """Another process that shares the work failed, or is gone."""
+
+
 class TrainingDivergedError(InstructClfError, RuntimeError):
     """The training loss, or its gradient, is not a finite number."""
 
@@ -117,6 +125,10 @@ class FailedRunWarning(InstructClfWarning):
 
 class MissingClassWarning(InstructClfWarning):
     """A label that is defined has no row in the data given to ``fit``."""
+
+
+class SharedDeviceWarning(InstructClfWarning):
+    """Several processes of one program load a base model each onto the same GPU."""
 
 
 def warn_caller(message: str, category: type[InstructClfWarning]) -> None:

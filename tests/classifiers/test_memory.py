@@ -7,6 +7,7 @@ import gc
 import importlib
 import logging
 import sys
+import weakref
 
 import numpy as np
 import psutil
@@ -119,10 +120,15 @@ def test_memory_too_small_for_one_text_is_an_error_that_says_what_to_change(job)
 def test_models_that_nobody_holds_are_freed_when_they_are_cleared(make_prompting, fresh_folder):
     classifier = make_prompting().set_params(model=fresh_folder).fit(TEXTS, LABELS)
     expected = classifier.predict_log_proba(TEXTS)
-    number = id(get_base_model(fresh_folder))
+    reference = weakref.ref(get_base_model(fresh_folder))
     instructclf.clear_models()
     np.testing.assert_array_equal(classifier.predict_log_proba(TEXTS), expected)
-    assert id(get_base_model(fresh_folder)) == number  # the classifier holds it
+    instructclf.clear_models()
+    gc.collect()
+    assert reference() is not None  # the classifier holds it
+    del classifier
+    gc.collect()
+    assert reference() is None
 
 
 def grow(model, answer):

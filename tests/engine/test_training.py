@@ -400,3 +400,28 @@ def test_memory_too_small_for_one_row_is_an_error_with_a_way_out(tokenizer, monk
     monkeypatch.setattr(backpropagation, "label_log_likelihoods", run_out)
     with pytest.raises(ScoringError, match="single text of .* tokens. Lower max_length"):
         tune(make_base(tokenizer))
+
+
+class NotInHalf(torch.nn.Module):
+    """An activation that the CPU computes in float32 only."""
+
+    def forward(self, x):
+        return x * torch.special.ndtri(torch.full_like(x, 0.7))
+
+
+@fails
+def test_a_model_in_half_precision_learns_with_a_scaled_loss(tokenizer):
+    """The first scale is too large here, and no step may be lost to that."""
+    _, scaled = tune(make_base(tokenizer, dtype=torch.float16), max_epochs=6)
+    _, expected = tune(make_base(tokenizer), max_epochs=6)
+    np.testing.assert_allclose(scaled.loss_curve, expected.loss_curve, rtol=0.05)
+    assert scaled.loss_curve[-1] < 0.7 * scaled.loss_curve[0]
+
+
+def test_a_device_that_cannot_tune_in_half_precision_is_an_error_with_a_way_out(tokenizer):
+    base = make_base(tokenizer, dtype=torch.float16)
+    for layer in base.model.model.layers:
+        layer.mlp.act_fn = NotInHalf()
+    match = r"cannot tune this model in float16\. Use dtype='bfloat16' or dtype='float32'\. It said"
+    with pytest.raises(ScoringError, match=match):
+        tune(base)

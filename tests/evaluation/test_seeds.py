@@ -2,6 +2,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from joblib import parallel_config
 from numpy.testing import assert_array_equal
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.dummy import DummyClassifier
@@ -245,3 +246,12 @@ def test_only_some_of_many_foreign_labels_are_named():
     texts = [str(i) for i in range(9)]
     with pytest.raises(InvalidLabelsError, match=r"common: 0, 1, 2, 3, 4, … and 'n', 'p'\."):
         evaluate_seeds(DummyClassifier(), *TRAIN, texts, list(range(9)))
+
+
+def test_workers_of_joblib_run_the_seeds_where_they_are_asked_to(tmp_path):
+    estimator = make_pipeline(TfidfVectorizer(), DummyClassifier(strategy="uniform"))
+    alone = evaluate_seeds(estimator, *TRAIN, *TEST, n_shots=4, n_seeds=4)
+    with parallel_config("threading", n_jobs=2):
+        shared = evaluate_seeds(estimator, *TRAIN, *TEST, n_shots=4, n_seeds=4, folder=tmp_path)
+    assert_array_equal(shared.scores, alone.scores)
+    assert len(list(tmp_path.glob("run-*.json"))) == 4

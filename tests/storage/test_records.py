@@ -81,7 +81,7 @@ def test_a_truncated_file_is_named_with_the_remedy(share, path):
 
 def test_every_changed_byte_is_found(path):
     whole = path.read_bytes()
-    for place in range(0, len(whole), 7):
+    for place in range(len(whole)):
         changed = bytes([whole[place] ^ 1])
         path.write_bytes(whole[:place] + changed + whole[place + 1 :])
         with pytest.raises(CheckpointError, match=r"two\.safetensors .*Delete it\."):

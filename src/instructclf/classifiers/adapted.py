@@ -19,6 +19,7 @@ from instructclf.engine.adapters import (
 )
 from instructclf.engine.loading import BaseModel
 from instructclf.engine.merging import merge_adapter
+from instructclf.engine.processes import is_first_process
 from instructclf.engine.scoring import LabelScorer
 from instructclf.engine.views import shared_view
 from instructclf.exceptions import SavedClassifierError
@@ -60,7 +61,8 @@ class AdaptedClassifier(PromptedClassifier):
         """Write base model and adapter as one model, which plain transformers loads.
 
         The folder also gets the tokenizer, and ``prompt.json``: what stands before and after a
-        text, the answers of each label, and the calibration.
+        text, the answers of each label, and the calibration. Of several processes that share the
+        work only the first writes.
 
         Parameters
         ----------
@@ -94,6 +96,8 @@ class AdaptedClassifier(PromptedClassifier):
                 "and export instructclf.load(folder, quantization=None)."
             )
             raise SavedClassifierError(msg)
+        if self.distributed is not None and not is_first_process():
+            return
         base = self._get_base()
         settings = self._adapter_settings(self.n_seeds)
         export_classifier(self, merge_adapter(base.model, settings, self.adapter_), base, folder)

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
 
 from instructclf.classifiers.adapted import AdaptedClassifier
@@ -187,7 +186,7 @@ class AdapterTuning(AdaptedClassifier):
         self.prompt_ = self.estimators_[0].prompt_
         self.adapter_ = average_adapters([member.adapter_ for member in self.estimators_])
         self._scorer = self._rebuild_scorer(self._get_base())
-        rng = check_random_state(self.random_state)
+        rng = self._random_generator()
         self.calibration_ = self._calibrate([texts[i] for i in rows], codes[rows], shots, rng)
 
     def _leave_one_out_scores(

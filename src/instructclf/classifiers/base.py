@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -36,6 +35,7 @@ from instructclf.classifiers.writing import find_template, resolve_max_length, w
 from instructclf.engine.demonstrations import fit_demonstrations
 from instructclf.engine.encoding import PromptEncoder
 from instructclf.engine.loading import BaseModel
+from instructclf.engine.processes import current_processes, sharing_work
 from instructclf.engine.progress import Progress
 from instructclf.engine.scoring import LabelScorer
 from instructclf.engine.views import shared_view
@@ -77,6 +77,7 @@ class PromptedClassifier(
         "n_seeds": [Interval(Integral, 1, None, closed="left")],
         "calibration": [StrOptions({"auto", "contextual", "domain", "batch"}), None],
         "max_length": [Interval(Integral, 1, None, closed="left"), None],
+        "distributed": [StrOptions({"auto"}), None],
         "random_state": ["random_state"],
         "verbose": ["verbose", Interval(Real, 0, None, closed="left")],
     }
@@ -91,6 +92,7 @@ class PromptedClassifier(
     n_seeds: int
     calibration: str | None
     max_length: int | None
+    distributed: str | None
     random_state: int | np.random.RandomState | None
     verbose: int | bool
 
@@ -125,9 +127,14 @@ class PromptedClassifier(
     # fit
 
     def _fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Take the steps that both estimators take."""
+        """Fit, together with the other processes of the job where there are any."""
         self._validate_params()
         self._unfit()
+        with sharing_work(self.distributed):
+            return self._fit_steps(X, y, sample_weight)
+
+    def _fit_steps(self, X: Any, y: Any, sample_weight: Any) -> Self:
+        """Take the steps that both estimators take."""
         if self.n_seeds > 1:
             return self._fit_members(X, y, sample_weight)
         template = find_template(self.template)
@@ -138,7 +145,7 @@ class PromptedClassifier(
         rows, weights = rows_that_count(sample_weight, texts, codes, self.classes_)
         texts, codes = [texts[i] for i in rows], codes[rows]
         self.label_words_ = check_label_words(self.classes_, self.verbalizer)
-        rng = check_random_state(self.random_state)
+        rng = self._random_generator()
         base = self._get_base()
         self.max_length_ = resolve_max_length(base, self.max_length)
         self.prompt_ = self._write_prompt(base, template, rng)
@@ -159,6 +166,7 @@ class PromptedClassifier(
         self.classes_, codes = find_classes(y, self.label_definitions)
         texts = check_texts(X)
         check_same_length(texts, codes)
+        current_processes().check_alike([texts, codes.tolist()], "rows")
         return texts, codes
 
     def _choose_shots(
@@ -257,10 +265,12 @@ class PromptedClassifier(
 
     def _score(self, X: Any) -> LabelScores:
         check_is_fitted(self)
-        if self._averages_predictions:
-            members = self.estimators_
-            return average_scores([member._score(X) for member in members])  # noqa: SLF001
-        texts = check_texts(X)
-        with Progress("Scoring", len(dict.fromkeys(texts)), verbose=self.verbose) as progress:
-            scores = self._get_scorer().score(texts, progress)
-        return LabelScores(scores, self.calibration_.log_probabilities(scores))
+        with sharing_work(self.distributed) as processes:
+            if self._averages_predictions:
+                members = self.estimators_
+                return average_scores([member._score(X) for member in members])  # noqa: SLF001
+            texts = check_texts(X)
+            n_own = len([*dict.fromkeys(texts)][processes.own_rows])
+            with Progress("Scoring", n_own, verbose=self.verbose) as progress:
+                scores = self._get_scorer().score(texts, progress)
+            return LabelScores(scores, self.calibration_.log_probabilities(scores))

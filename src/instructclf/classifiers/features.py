@@ -71,6 +71,10 @@ class PromptFeatures(
     quantization : {"4bit"} or None, default=None
         ``"4bit"`` stores the weights of linear layers in 4 bits (NF4) while loading them. Takes the
         ``quantization`` extra.
+    device_map : "auto", dict or None, default=None
+        Where the parts of a model that is too large for one device go, instead of ``device``:
+        ``"auto"`` fills the GPUs, then the CPU's memory, then the disk; or a device for each part,
+        as accelerate takes it. Features stay the same.
     verbose : int or bool, default=0
         Whether to show a progress bar on standard error.
 
@@ -132,6 +136,7 @@ class PromptFeatures(
         device: str | None = None,
         dtype: str | None = None,
         quantization: str | None = None,
+        device_map: str | dict[str, int | str] | None = None,
         verbose: int | bool = 0,
     ) -> None:
         self.model = model
@@ -145,6 +150,7 @@ class PromptFeatures(
         self.device = device
         self.dtype = dtype
         self.quantization = quantization
+        self.device_map = device_map
         self.verbose = verbose
 
     def fit(self, X: Any = None, y: Any = None) -> Self:  # noqa: ARG002  (as Pipeline calls it)

@@ -94,6 +94,16 @@ class PromptClassifier(PromptedClassifier):
         ``"4bit"`` stores the weights of linear layers in 4 bits (NF4) while loading them, for
         models that do not fit otherwise. They compute in ``dtype``. Scores move, and the less
         redundant a model, the more. Takes the ``quantization`` extra.
+    device_map : "auto", dict or None, default=None
+        Where the parts of a model that is too large for one device go, instead of ``device``:
+        ``"auto"`` fills the GPUs, then the CPU's memory, then the disk; or a device for each part,
+        as accelerate takes it. Scores stay the same. An adapter takes a model of which nothing is
+        on the CPU or the disk while it runs on a GPU.
+    distributed : {"auto"} or None, default="auto"
+        Whether several processes share the work. ``"auto"``: where ``torchrun`` or ``accelerate
+        launch`` has started several, or torch has a process group, ``fit`` and all predictions must
+        be called in each of them with the same rows, and return the same in each. ``None`` works
+        in this process alone.
     random_state : int, RandomState instance or None, default=None
         Decides which shots are drawn, and their order.
     verbose : int or bool, default=0
@@ -154,6 +164,8 @@ class PromptClassifier(PromptedClassifier):
         device: str | None = None,
         dtype: str | None = None,
         quantization: str | None = None,
+        device_map: str | dict[str, int | str] | None = None,
+        distributed: str | None = "auto",
         random_state: int | np.random.RandomState | None = None,
         verbose: int | bool = 0,
     ) -> None:
@@ -172,6 +184,8 @@ class PromptClassifier(PromptedClassifier):
         self.device = device
         self.dtype = dtype
         self.quantization = quantization
+        self.device_map = device_map
+        self.distributed = distributed
         self.random_state = random_state
         self.verbose = verbose
 

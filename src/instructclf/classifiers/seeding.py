@@ -9,6 +9,7 @@ seeds.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp
 from sklearn.base import clone
 from sklearn.utils import check_random_state
+
+from instructclf.engine.processes import current_processes
 
 Classifier = TypeVar("Classifier")
 
@@ -94,7 +97,7 @@ class SeedAveraging:
     def _fit_members(self, X: Any, y: Any, sample_weight: Any) -> Self:
         """Fit a classifier for each seed. What is the same for all of them becomes this one's."""
         self._check_seeds()
-        rng = check_random_state(self.random_state)
+        rng = self._random_generator()
         members: list[Any] = spawn_members(self, self.n_seeds, rng)
         for member in members:
             member._fit(X, y, sample_weight)  # noqa: SLF001
@@ -103,6 +106,14 @@ class SeedAveraging:
         self.shots_ = np.unique(np.concatenate([member.shots_ for member in members]))
         self.estimators_ = members
         return self
+
+    def _random_generator(self) -> np.random.RandomState:
+        """Return what the steps of ``fit`` draw from, the same numbers in each process of a job."""
+        is_own = isinstance(self.random_state, np.random.RandomState)
+        generator = check_random_state(self.random_state)
+        if isinstance(self.random_state, Integral):
+            return generator
+        return current_processes().agree_on(generator, is_own=is_own)
 
     @property
     def _averages_predictions(self) -> bool:

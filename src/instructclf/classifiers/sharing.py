@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from instructclf.engine.loading import BaseModel
+from instructclf.engine.loading import BaseModel, DeviceMap
 from instructclf.engine.registry import clear_base_models, get_base_model
 
 MODEL_CONSTRAINTS: dict[str, list[Any]] = {
@@ -19,6 +19,7 @@ MODEL_CONSTRAINTS: dict[str, list[Any]] = {
     "device": [str, None],
     "dtype": [str, None],
     "quantization": [StrOptions({"4bit"}), None],
+    "device_map": [StrOptions({"auto"}), dict, None],
 }
 """What the parameters that say where a model comes from and how it runs may be."""
 
@@ -31,11 +32,16 @@ class SharedModelEstimator(BaseEstimator):
     device: str | None
     dtype: str | None
     quantization: str | None
+    device_map: DeviceMap
 
     def _get_base(self) -> BaseModel:
         """Return the base model, and hold it, so that the registry finds it while this lives."""
         self._base = get_base_model(
-            self.model, device=self.device, dtype=self.dtype, quantization=self.quantization
+            self.model,
+            device=self.device,
+            dtype=self.dtype,
+            quantization=self.quantization,
+            device_map=self.device_map,
         )
         return self._base
 

@@ -85,8 +85,8 @@ def read_base_name(folder: Path, source: str) -> str:
     return name
 
 
-def check_mergeable(source: str, quantization: str | None) -> None:
-    """Raise if updates would be added to weights that are stored in few bits.
+def check_mergeable(source: str, quantization: str | None, device_map: object = None) -> None:
+    """Raise if updates would be added to weights in few bits, or on several devices.
 
     Parameters
     ----------
@@ -94,12 +94,21 @@ def check_mergeable(source: str, quantization: str | None) -> None:
         What the adapter is called.
     quantization : str or None
         How the weights are to be quantised.
+    device_map : object, default=None
+        Where the parts of the model are to go.
 
     Raises
     ------
     ModelLoadingError
         If they are.
     """
+    if device_map is not None:
+        msg = (
+            f"{source!r} is an adapter, which is merged into a model in one place, and "
+            f"device_map={device_map!r} spreads it. Set device_map=None, or merge it first and "
+            "save the whole model."
+        )
+        raise ModelLoadingError(msg)
     if quantization is not None:
         msg = (
             f"{source!r} is an adapter, which cannot be merged into weights in {quantization}. Set "

@@ -8,7 +8,6 @@ nothing.
 from __future__ import annotations
 
 import copy
-import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,10 +27,11 @@ from instructclf.engine.adapter_checks import (
 )
 from instructclf.engine.decoder_layers import frozen_layers_pattern
 from instructclf.engine.guarding import SharedWeightError, SharedWeights
+from instructclf.engine.locks import process_state
 from instructclf.engine.low_rank import fuse_update
+from instructclf.engine.placement import check_not_offloaded, input_device
 from instructclf.engine.quantization import without_layout_hint
 
-_initialisation = threading.Lock()
 _WEIGHTS = "adapter_model.safetensors"
 """PEFT's name for the file."""
 
@@ -164,6 +164,7 @@ class Adapter:
     """
 
     def __init__(self, view: Any, settings: LoraSettings | PeftSettings, seed: int = 0) -> None:
+        check_not_offloaded(view)
         self.model = view
         self._may_draw = settings.may_draw
         self._wrapped = _wrap(view, settings, seed)
@@ -339,8 +340,8 @@ def _fuse_updates(wrapped: nn.Module) -> None:
 @contextmanager
 def _seeded(view: Any, seed: int) -> Iterator[None]:
     """Seed the global generators, which initialisation reads, for this thread alone."""
-    device = view.get_input_embeddings().weight.device
+    device = input_device(view)
     devices = [device] if device.type == "cuda" else []
-    with _initialisation, torch.random.fork_rng(devices=devices):
+    with process_state, torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield

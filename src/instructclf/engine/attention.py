@@ -100,10 +100,10 @@ def _attend_at(
     Tensor of shape (n_rows, length, n_heads, width)
         The outputs.
     """
-    at_places = places.rows, places.columns
+    at_places = places.rows.to(query.device), places.columns.to(query.device)
     by_position = query.transpose(1, 2)
     if mask is None:
-        later = torch.arange(query.shape[2], device=query.device) > places.columns.unsqueeze(-1)
+        later = torch.arange(query.shape[2], device=query.device) > at_places[1].unsqueeze(-1)
         own_mask = torch.zeros(later.shape, dtype=query.dtype, device=query.device)
         own_mask = own_mask.masked_fill(later, torch.finfo(query.dtype).min)
     else:

@@ -132,7 +132,10 @@ class Backpropagation:
         }
 
     def __call__(
-        self, batch: Sequence[Example], scaled: Callable[[Tensor], Tensor] = _as_it_is
+        self,
+        batch: Sequence[Example],
+        scaled: Callable[[Tensor], Tensor] = _as_it_is,
+        n_rows: int | None = None,
     ) -> Tensor:
         """Add the gradients of a batch's weighted losses, divided by its size, to the weights'.
 
@@ -142,6 +145,8 @@ class Backpropagation:
             The examples.
         scaled : callable, default=the identity
             Scales a loss up, where its gradients would be too small for the data type.
+        n_rows : int or None, default=None
+            The size to divide by, where this is only a part of a batch.
 
         Returns
         -------
@@ -157,7 +162,7 @@ class Backpropagation:
             scores = self._label_log_likelihoods(part, strategy, prefixes[kind])
             weights = scores.new_tensor([example.weight for example in part])
             loss, label_loss = (weights @ losses for losses in response_losses(scores, part))
-            scaled(loss / len(batch)).backward()
+            scaled(loss / (n_rows or len(batch))).backward()
             sums = sums + torch.stack([loss, label_loss]).detach()
         for prefix in prefixes.values():
             if prefix is not None:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 from instructclf.engine.loading import BaseModel
+from instructclf.engine.locks import tokenizer_state
+from instructclf.engine.placement import named_weights
 
 _N_SAMPLES = 16
 _N_KEPT = 256
@@ -33,7 +35,7 @@ def take_print(base: BaseModel) -> dict[str, Any]:
         ``"tokenizer"``, ``"shapes"`` and ``"weights"`` are checksums; ``"dtype"`` is what the
         weights are stored in; ``"samples"`` are a few of the embeddings, which are never quantised.
     """
-    weights = dict(sorted(base.model.named_parameters()))
+    weights = dict(sorted(named_weights(base.model)))
     samples = {name: _sample(weight) for name, weight in weights.items()}
     together = np.concatenate(list(samples.values()))
     shapes = [[name, list(weight.shape)] for name, weight in weights.items()]
@@ -42,7 +44,7 @@ def take_print(base: BaseModel) -> dict[str, Any]:
         "shapes": _digest(json.dumps(shapes).encode()),
         "weights": _digest(together.astype("<f4").tobytes()),
         "dtype": sorted({str(weight.dtype) for weight in weights.values()}),
-        "samples": _sample(base.model.get_input_embeddings().weight, _N_KEPT).tolist(),
+        "samples": _sample(weights[_embedding_name(base.model)], _N_KEPT).tolist(),
     }
 
 
@@ -72,6 +74,11 @@ def find_difference(known: dict[str, Any], found: dict[str, Any]) -> str | None:
     return None if same else "weights"
 
 
+def _embedding_name(model: Any) -> str:
+    own = model.get_input_embeddings().weight
+    return next(name for name, weight in model.named_parameters() if weight is own)
+
+
 def _sample(weight: torch.Tensor, n_samples: int = _N_SAMPLES) -> np.ndarray[Any, Any]:
     flat = weight.detach().reshape(-1)
     places = torch.linspace(0, flat.numel() - 1, n_samples, dtype=torch.float64).long()
@@ -79,7 +86,8 @@ def _sample(weight: torch.Tensor, n_samples: int = _N_SAMPLES) -> np.ndarray[Any
 
 
 def _describe_tokenizer(tokenizer: Any) -> Any:
-    probes = [tokenizer(probe)["input_ids"] for probe in _PROBES]
+    with tokenizer_state:
+        probes = [tokenizer(probe)["input_ids"] for probe in _PROBES]
     return [sorted(tokenizer.get_vocab().items()), tokenizer.all_special_tokens, probes]
 
 

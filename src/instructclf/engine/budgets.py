@@ -8,6 +8,7 @@ from typing import Any
 import psutil
 import torch
 
+from instructclf.engine.placement import input_device
 from instructclf.exceptions import ScoringError
 
 _logger = logging.getLogger(__name__)
@@ -83,8 +84,9 @@ def make_budget(model: Any, max_batch_tokens: int | None) -> TokenBudget:
     if max_batch_tokens is not None:
         return TokenBudget(max_batch_tokens)
     weight = model.get_input_embeddings().weight
-    most = _CPU_TOKENS if weight.device.type == "cpu" else _ACCELERATOR_TOKENS
-    free = free_memory(weight.device)
+    device = input_device(model)
+    most = _CPU_TOKENS if device.type == "cpu" else _ACCELERATOR_TOKENS
+    free = free_memory(device)
     if free is not None:
         fitting = int(free * _SHARE_OF_FREE_MEMORY / _bytes_per_token(model, weight.dtype))
         most = min(most, max(fitting, _FEWEST_TOKENS))

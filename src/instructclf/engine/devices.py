@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from instructclf.exceptions import ScoringError, SharedDeviceWarning, warn_caller
+
 DTYPES = ("float32", "bfloat16", "float16", "float64")
+_WORKERS = ("LokyProcess", "ForkPoolWorker", "SpawnPoolWorker", "ForkServerPoolWorker")
+"""How joblib and multiprocessing name the processes of a pool."""
 
 
 def resolve_device(device: str | None) -> torch.device:
@@ -35,7 +39,59 @@ def resolve_device(device: str | None) -> torch.device:
     if resolved.type == "cuda" and not torch.cuda.is_available():
         msg = f"device={device!r} was asked for and torch sees no CUDA device. Use device='cpu'."
         raise ValueError(msg)
+    check_not_forked(resolved)
     return resolved
+
+
+def check_not_forked(device: torch.device, *, was_forked: bool | None = None) -> None:
+    """Raise if this process has inherited CUDA from the one it was forked from.
+
+    Parameters
+    ----------
+    device : torch.device
+        The device to be used.
+    was_forked : bool or None, default=None
+        Whether this process was forked after CUDA had been used. ``None`` asks torch.
+
+    Raises
+    ------
+    ScoringError
+        If so, with what to do instead.
+    """
+    if was_forked is None:
+        was_forked = torch.cuda._is_in_bad_fork()  # noqa: SLF001  (torch has no public way)
+    if device.type == "cuda" and was_forked:
+        msg = (
+            "This process was forked from one that had used CUDA, which does not work in a child. "
+            "Start workers afresh: with joblib's default backend (loky), with "
+            "multiprocessing.get_context('spawn'), or as threads; or use no GPU before the fork."
+        )
+        raise ScoringError(msg)
+
+
+def warn_of_shared_device(device: torch.device, process_name: str) -> None:
+    """Warn where a base model is loaded onto a GPU by one of several workers.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where it is loaded.
+    process_name : str
+        What multiprocessing calls this process.
+
+    Warns
+    -----
+    SharedDeviceWarning
+        If it is a worker of joblib or of a pool, each of which inherits the same devices.
+    """
+    if device.type == "cuda" and process_name.startswith(_WORKERS):
+        warn_caller(
+            f"{process_name} is one of several workers, as of n_jobs, and each loads a base model "
+            f"of its own onto {device}: they take as many times the memory, and wait for each "
+            "other there. With n_jobs=1 all fits share one model. For several GPUs start one "
+            "worker for each of them, as the page on scaling says.",
+            SharedDeviceWarning,
+        )
 
 
 def resolve_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
@@ -72,6 +128,7 @@ def resolve_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
 
 def _best_device() -> torch.device:
     if torch.cuda.is_available():
+        check_not_forked(torch.device("cuda"))
         return torch.device("cuda", torch.cuda.current_device())
     if torch.backends.mps.is_available():
         return torch.device("mps")

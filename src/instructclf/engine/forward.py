@@ -15,6 +15,7 @@ from torch import Tensor
 from instructclf.engine.encoding import EncodedPrompt
 from instructclf.engine.layouts import Layout, LayoutFunction
 from instructclf.engine.outputs import output_at
+from instructclf.engine.placement import input_device
 from instructclf.engine.prefixes import Prefix
 
 _NODES_AT_ONCE = 256
@@ -109,7 +110,11 @@ def _lay_out_and_run(
     weight = model.get_input_embeddings().weight
     n_masked = 0 if prefix is None or not prefix.is_in_mask else n_prefix
     inputs = layout(
-        batch, n_prefix=n_prefix, n_masked=n_masked, dtype=weight.dtype, device=weight.device
+        batch,
+        n_prefix=n_prefix,
+        n_masked=n_masked,
+        dtype=weight.dtype,
+        device=input_device(model),
     )
     return _run(model, inputs, prefix)
 

@@ -20,12 +20,16 @@ from instructclf.engine.adapter_folders import (
     read_base_name,
 )
 from instructclf.engine.gguf_files import split_source
+from instructclf.engine.locks import process_state
+from instructclf.engine.placement import input_device
 from instructclf.engine.quantization import check_layout, check_quantization, keep_layout
 from instructclf.exceptions import ModelLoadingError, ScoringError
 
 _logger = logging.getLogger(__name__)
 
 BUNDLED = "bundled"
+DeviceMap = str | dict[str, int | str] | None
+"""``"auto"``, or a device for each part of a model, as accelerate takes it."""
 _LOADING_ERRORS = (
     OSError,
     ValueError,
@@ -58,8 +62,8 @@ class BaseModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the embedding weights lie."""
-        return self.model.get_input_embeddings().weight.device
+        """Where inputs go."""
+        return input_device(self.model)
 
     @property
     def config(self) -> Any:
@@ -78,7 +82,12 @@ class BaseModel:
 
 
 def load_base_model(
-    name: str, *, device: torch.device, dtype: torch.dtype, quantization: str | None = None
+    name: str,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    quantization: str | None = None,
+    device_map: DeviceMap = None,
 ) -> BaseModel:
     """Load a model and its tokenizer from a folder, the hub, or the package itself.
 
@@ -95,6 +104,8 @@ def load_base_model(
         What to convert the weights to.
     quantization : str or None, default=None
         ``"4bit"`` stores the weights of linear layers in 4 bits, to compute in ``dtype``.
+    device_map : str, dict or None, default=None
+        Where the parts of the model go, instead of ``device``.
 
     Returns
     -------
@@ -116,13 +127,19 @@ def load_base_model(
     source = str(bundled.model_path()) if name == BUNDLED else name
     adapter = find_adapter_folder(source)
     if adapter is not None:
-        check_mergeable(source, quantization)
+        check_mergeable(source, quantization, device_map)
         return _load_with_adapter(name, adapter, device, dtype)
     _check_source(source)
-    if quantization is None:
-        model = _load_model(source, dtype).to(device)
-    else:
-        model = _load_model(source, dtype, _quantised_on(device, dtype))
+    # Meanwhile transformers changes torch's default data type and its functions that initialise
+    # weights: an adapter made by another thread would be of that type, and not initialised at all.
+    with process_state:
+        options = _quantised(dtype) if quantization is not None else {}
+        if device_map is not None:
+            model = _load_model(source, dtype, options | {"device_map": device_map})
+        elif quantization is not None:
+            model = _load_model(source, dtype, options | {"device_map": {"": device}})
+        else:
+            model = _load_model(source, dtype).to(device)
     keep_layout(model)
     return BaseModel(
         name, model.requires_grad_(requires_grad=False).eval(), _load_tokenizer(source)
@@ -238,7 +255,7 @@ def _check_source(source: str) -> None:
         raise ModelLoadingError(msg)
 
 
-def _quantised_on(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+def _quantised(dtype: torch.dtype) -> dict[str, Any]:
     """Return what makes transformers quantise weights as they arrive on their device.
 
     NF4 with quantised scales. Source: Dettmers et al., "QLoRA: Efficient Finetuning of Quantized
@@ -252,7 +269,7 @@ def _quantised_on(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
-    return {"quantization_config": config, "device_map": {"": device}}
+    return {"quantization_config": config}
 
 
 def _load_model(source: str, dtype: torch.dtype, options: dict[str, Any] | None = None) -> Any:

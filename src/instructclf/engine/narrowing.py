@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from instructclf.engine.decoder_layers import named_decoder_layers
+from instructclf.engine.locks import module_state
 from instructclf.engine.outputs import places_to_narrow
 
 _FEED_FORWARD = "mlp"
@@ -31,10 +32,12 @@ def narrow_feed_forward(model: Any) -> None:
     """
     layers = list(named_decoder_layers(model).values())
     part = getattr(layers[-1], _FEED_FORWARD, None) if layers else None
-    if not isinstance(part, nn.Module) or getattr(part, _MARK, False):
+    if not isinstance(part, nn.Module):
         return
-    setattr(part, _MARK, True)
-    part.forward = _narrowed(part.forward)
+    with module_state:  # narrowed twice, it would look for the places among the places
+        if not getattr(part, _MARK, False):
+            part.forward = _narrowed(part.forward)
+            setattr(part, _MARK, True)
 
 
 def _narrowed(forward: Any) -> Any:
@@ -43,7 +46,7 @@ def _narrowed(forward: Any) -> Any:
         places = places_to_narrow()
         if places is None:
             return forward(hidden, *inputs, **options)
-        at_places = places.rows, places.columns
+        at_places = places.rows.to(hidden.device), places.columns.to(hidden.device)
         found = forward(hidden[at_places], *inputs, **options)
         if not isinstance(found, Tensor):  # what else a layer returns has a shape of its own
             return forward(hidden, *inputs, **options)

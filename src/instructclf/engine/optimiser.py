@@ -61,8 +61,12 @@ class Optimiser:
         """Return a loss scaled up as far as the model's data type takes."""
         return self._scaler.scale(loss)
 
-    def step(self, losses: Tensor) -> list[float]:
+    def step(self, losses: Tensor) -> list[float] | None:
         """Take a step along the gradients, and forget them.
+
+        Where they overflowed because the loss was scaled up too far, no step is taken, and the
+        losses that follow are scaled by half as much. There may be few steps in all, so that the
+        gradients should be found again, and not be done without.
 
         Parameters
         ----------
@@ -71,8 +75,8 @@ class Optimiser:
 
         Returns
         -------
-        list of float
-            The losses, which are finite.
+        list of float or None
+            The losses, which are finite. ``None`` if the gradients overflowed.
 
         Raises
         ------
@@ -85,10 +89,12 @@ class Optimiser:
         self._check_finite(values[0], length)
         for group in self._adamw.param_groups:
             group["lr"] = self._rate()
-        self._scaler.step(self._adamw)  # skips gradients that overflowed
+        self._scaler.step(self._adamw)  # does nothing with gradients that overflowed
         self._scaler.update()
-        self.n_done += 1
         self.forget_gradients()
+        if not math.isfinite(length):
+            return None
+        self.n_done += 1
         return values
 
     def forget_gradients(self) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from instructclf.engine.locks import module_state
+
 
 @dataclass(eq=False)
 class Places:
@@ -86,9 +88,10 @@ def places_to_narrow() -> Places | None:
 
 
 def _install(output_layer: nn.Module) -> None:
-    if not getattr(output_layer, _MARK, False):
-        setattr(output_layer, _MARK, True)
-        output_layer.register_forward_pre_hook(_pick)
+    with module_state:  # two hooks would pick from what one has picked
+        if not getattr(output_layer, _MARK, False):
+            output_layer.register_forward_pre_hook(_pick)
+            setattr(output_layer, _MARK, True)
 
 
 def _pick(output_layer: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -96,5 +99,6 @@ def _pick(output_layer: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tenso
     if places is None or places.output_layer is not output_layer:
         return arguments
     hidden, *others = arguments
-    places.states = hidden[places.rows, places.columns]
+    rows, columns = places.rows.to(hidden.device), places.columns.to(hidden.device)
+    places.states = hidden[rows, columns]
     return (places.states, *others)

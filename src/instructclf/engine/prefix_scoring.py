@@ -14,6 +14,7 @@ from instructclf.engine.batching import run_in_batches
 from instructclf.engine.budgets import TokenBudget
 from instructclf.engine.encoding import EncodedPrompt
 from instructclf.engine.forward import edge_log_likelihoods, label_log_likelihoods
+from instructclf.engine.locks import ProcessLock
 from instructclf.engine.prefixes import Prefix
 from instructclf.engine.strategies import PLAIN, Strategies, Strategy
 
@@ -46,6 +47,7 @@ class PrefixScorer:
         self._read = read
         self._ids = ids
         self._prefixes: dict[type[Prefix], Prefix] = {}
+        self._preparing = ProcessLock()
 
     def score(
         self, encoded: Sequence[EncodedPrompt]
@@ -113,14 +115,20 @@ class PrefixScorer:
         return Strategies(self.model, n_prefix=len(self._ids or ()))
 
     def _choose(self, prompt: EncodedPrompt) -> Strategy:
-        return PLAIN if self._ids is None else self._strategies.choose(prompt)
+        if self._ids is None:
+            return PLAIN
+        with self._preparing:  # the first prompt of a kind is tried out, once for all threads
+            return self._strategies.choose(prompt)
 
     def _prefix(self, strategy: Strategy) -> Prefix | None:
         """Return the prefix as a strategy shares it, computed at its first use."""
         kind = strategy.prefix
-        if kind is not None and kind not in self._prefixes:
-            self._prefixes[kind] = kind(self.model, list(self._ids or ()))
-        return None if kind is None else self._prefixes[kind]
+        if kind is None:
+            return None
+        with self._preparing:
+            if kind not in self._prefixes:
+                self._prefixes[kind] = kind(self.model, list(self._ids or ()))
+            return self._prefixes[kind]
 
 
 def _to_numpy(values: Tensor) -> NDArray[np.float64]:

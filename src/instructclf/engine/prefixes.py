@@ -12,6 +12,7 @@ from torch import Tensor
 from instructclf.engine.attention import KEYS_AND_VALUES, with_shared_prefix
 from instructclf.engine.loading import install_attention
 from instructclf.engine.narrowing import narrow_feed_forward
+from instructclf.engine.placement import input_device
 from instructclf.exceptions import ScoringError
 
 _ATTENTION = "instructclf"
@@ -61,7 +62,7 @@ class PrefixCache:
 
     def __init__(self, model: Any, ids: list[int]) -> None:
         self.length = len(ids)
-        device = model.get_input_embeddings().weight.device
+        device = input_device(model)
         cache: Any = None
         for start in range(0, len(ids), _CHUNK):
             chunk = torch.tensor([ids[start : start + _CHUNK]], device=device)
@@ -118,7 +119,7 @@ class PrefixAttention:
 
     def inputs(self, n_rows: int) -> dict[str, Any]:  # noqa: ARG002  (rows share it as it is)
         """Return the prefix as the attention function takes it."""
-        return {KEYS_AND_VALUES: self._layers, "use_cache": False}
+        return {KEYS_AND_VALUES: _Layers(self._layers), "use_cache": False}
 
     def first(self, n_tokens: int) -> PrefixAttention:
         """Return the first tokens of it as a prefix, over the same keys and values."""
@@ -128,6 +129,19 @@ class PrefixAttention:
             (k[:, :, :n_tokens], v[:, :, :n_tokens]) for k, v in self._layers
         ]
         return part
+
+
+class _Layers:
+    """The keys and values of each layer. No list, which hooks would move from device to device."""
+
+    def __init__(self, layers: list[tuple[Tensor, Tensor]]) -> None:
+        self._layers = layers
+
+    def __getitem__(self, layer: int) -> tuple[Tensor, Tensor]:
+        return self._layers[layer]
+
+    def __len__(self) -> int:
+        return len(self._layers)
 
 
 def _repeat(layer: Any, n_rows: int) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from instructclf.engine.processes import is_first_process
+
 
 class Progress:
     """Count what is done, and show it where that was asked for.
@@ -16,12 +18,12 @@ class Progress:
     total : int
         How many steps there are.
     verbose : int or bool
-        Whether to show a bar.
+        Whether to show a bar. Of several processes of a job only the first does.
     """
 
     def __init__(self, what: str, total: int, *, verbose: int | bool) -> None:
         self._bar = None
-        if verbose:
+        if verbose and is_first_process():
             from tqdm.auto import tqdm
 
             # A bar below another one is gone when it is done.

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from instructclf.engine.locks import process_state
 from instructclf.exceptions import MissingExtraError, ModelLoadingError
 
 QUANTIZATIONS = ("4bit",)
@@ -80,12 +81,13 @@ def without_layout_hint() -> Iterator[None]:
         Meanwhile it logs errors only.
     """
     logger = logging.getLogger("bitsandbytes")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+    with process_state:  # of two threads that overlap, one would keep the other's level
+        level = logger.level
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
 
 
 def quantization_states(model: Any) -> Iterator[Any]:

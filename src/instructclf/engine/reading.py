@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -12,14 +13,20 @@ from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from instructclf.engine.budgets import make_budget
+from instructclf.engine.devices import check_not_forked
 from instructclf.engine.encoding import EncodedPrompt, PromptEncoder
 from instructclf.engine.forward import label_log_likelihoods
+from instructclf.engine.locks import offloaded_weights
+from instructclf.engine.placement import input_device, is_offloaded
 from instructclf.engine.prefix_scoring import PrefixScorer
+from instructclf.engine.processes import current_processes
 from instructclf.engine.progress import Progress
 from instructclf.engine.truncation import warn_of_cut_demonstrations, warn_of_cuts
 
 _LARGE_CHUNK = 2048
 """Texts encoded at a time, so that memory does not grow with the number of texts."""
+_N_CUTS = 2
+"""What is known of a text beside its values: whether it was cut, and whether its demonstrations."""
 
 
 class PromptReader:
@@ -50,6 +57,7 @@ class PromptReader:
         self.encoder = encoder
         self._budget = make_budget(model, max_batch_tokens)
         self._read_batch = read
+        self._turns = offloaded_weights if is_offloaded(model) else nullcontext()
 
     def _encode(self, texts: Sequence[str]) -> list[EncodedPrompt]:
         """Return the prompts of texts."""
@@ -64,29 +72,41 @@ class PromptReader:
     ) -> NDArray[Any]:
         """Return what is read of each text, of shape (n_texts, n_values). Equal ones are read once.
 
-        Warns of what had to be cut.
+        Of several processes that share the work, one reads it. Warns of what had to be cut.
         """
+        check_not_forked(input_device(self.model))
         different = list(dict.fromkeys(texts))
-        values = np.empty((len(different), n_values), dtype=dtype)
-        cut: set[str] = set()
-        beside_cut: set[str] = set()
-        with torch.inference_mode():
-            for start in range(0, len(different), _LARGE_CHUNK):
-                chunk = different[start : start + _LARGE_CHUNK]
-                encoded = self._encode(chunk)
-                pairs = list(zip(chunk, encoded, strict=True))
-                cut |= {text for text, own in pairs if own.was_cut}
-                beside_cut |= {text for text, own in pairs if own.has_cut_demonstrations}
+        processes = current_processes()
+        processes.check_alike(different, "texts")
+        values = np.zeros((len(different), n_values), dtype=dtype)
+        cuts = np.zeros((len(different), _N_CUTS))
+        own = processes.own_rows
+        values[own], cuts[own] = self._read_different(different[own], n_values, dtype, progress)
+        values, cuts = processes.sum(values).astype(dtype, copy=False), processes.sum(cuts)
+        row = {text: position for position, text in enumerate(different)}
+        rows = [row[text] for text in texts]
+        was_cut, beside_cut = cuts[rows].T
+        warn_of_cuts(np.flatnonzero(was_cut).tolist(), self.encoder.max_length)
+        warn_of_cut_demonstrations(np.flatnonzero(beside_cut).tolist(), self.encoder.max_length)
+        return values[rows]
+
+    def _read_different(
+        self, texts: Sequence[str], n_values: int, dtype: DTypeLike, progress: Progress | None
+    ) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """Return what is read of texts, and whether they and their demonstrations were cut."""
+        values = np.empty((len(texts), n_values), dtype=dtype)
+        cuts = np.empty((len(texts), _N_CUTS))
+        with self._turns, torch.inference_mode():
+            for start in range(0, len(texts), _LARGE_CHUNK):
+                encoded = self._encode(texts[start : start + _LARGE_CHUNK])
+                cuts[start : start + len(encoded)] = [
+                    (own.was_cut, own.has_cut_demonstrations) for own in encoded
+                ]
                 for positions, found in self._read_encoded(encoded):
                     values[start + np.array(positions)] = found
                     if progress is not None:
                         progress.advance(len(positions))
-        warn_of_cuts([i for i, text in enumerate(texts) if text in cut], self.encoder.max_length)
-        warn_of_cut_demonstrations(
-            [i for i, text in enumerate(texts) if text in beside_cut], self.encoder.max_length
-        )
-        row = {text: position for position, text in enumerate(different)}
-        return values[[row[text] for text in texts]]
+        return values, cuts
 
     def _read_encoded(
         self, encoded: Sequence[EncodedPrompt]

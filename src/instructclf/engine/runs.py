@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,12 +19,11 @@ from instructclf.engine.budgets import is_out_of_memory
 from instructclf.engine.checkpoints import Checkpoint, State
 from instructclf.engine.examples import Example, Loss
 from instructclf.engine.optimiser import Optimiser
+from instructclf.engine.processes import current_processes
 from instructclf.engine.progress import Progress
 from instructclf.exceptions import ScoringError
 
 _logger = logging.getLogger(__name__)
-
-_NOT_IN_HALF = "not implemented for 'Half'"
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class Run:
         self._settings = settings
         self._backpropagate = backpropagate
         self._seed = seed
+        self._processes = current_processes()
         self._record = TrainingRecord()
         self._n_batches = math.ceil(len(examples) / settings.batch_size)
         self._sums = np.zeros(2)  # of both losses, in the epoch that has begun
@@ -141,24 +143,34 @@ class Run:
         TrainingRecord
             What happened, before it was cut off and after.
         """
-        saved = None if checkpoint is None else checkpoint.read()
+        saved = self._read(checkpoint)
         if saved is not None and saved[0]["is_finished"]:
             self._restore(saved)
             return self._record
+        kept = checkpoint if self._processes.rank == 0 else None  # what one writes, all read
         progress = Progress("Tuning", self._settings.max_epochs, verbose=verbose)
         computing = None if saved is None else saved[0]["computing"]
         with (
+            _explaining_half_precision(),
             self._backpropagate.prepared(computing),
-            self._adapter.dropping_out(self._seed),
+            self._adapter.dropping_out(self._seed + self._processes.rank),  # own rows, own draws
             progress,
         ):
             if saved is not None:  # after strategies were tried, which an untrained adapter decides
                 self._restore(saved)
                 progress.advance(len(self._record.loss_curve))
-            self._run_epochs(checkpoint, progress)
-        if checkpoint is not None:
-            checkpoint.write(self._state(is_finished=True))
+            self._run_epochs(kept, progress)
+        self._processes.copy_from_first(self._adapter.parameters)
+        if kept is not None:
+            kept.write(self._state(is_finished=True))
         return self._record
+
+    def _read(self, checkpoint: Checkpoint | None) -> State | None:
+        """Return what was kept of this run, which is the same for all processes that share it."""
+        saved = None if checkpoint is None else checkpoint.read()
+        n_done = 0 if saved is None else saved[0]["optimiser"]["n_done"]
+        self._processes.check_alike([n_done], "checkpoints")
+        return saved
 
     def _run_epochs(self, checkpoint: Checkpoint | None, progress: Progress) -> None:
         rng = np.random.RandomState(self._seed)
@@ -184,25 +196,39 @@ class Run:
         n_done = self._optimiser.n_done - len(self._record.loss_curve) * self._n_batches
         for start in range(n_done * size, len(order), size):
             batch = [self._examples[i] for i in order[start : start + size]]
-            self._sums += self._optimiser.step(self._find_gradients(batch))
+            self._sums += self._step(batch)
             if checkpoint is not None:
                 checkpoint.offer(self._state)
         loss, label_loss = self._sums / len(order)
         self._sums = np.zeros(2)
         return float(loss), float(label_loss)
 
-    def _find_gradients(self, batch: Sequence[Example]) -> Tensor:
-        """Find the gradients of a batch. Where memory runs out, begin again in smaller parts."""
+    def _step(self, batch: Sequence[Example]) -> list[float]:
+        """Take one optimiser step. Where gradients overflow, find them again on a smaller scale."""
+        sums = None
+        while sums is None:
+            own = batch[self._processes.own_rows]
+            losses = self._share(self._find_gradients(own, len(batch)))
+            sums = self._optimiser.step(losses)
+        return sums
+
+    def _share(self, losses: Tensor) -> Tensor:
+        """Sum gradients and losses over the processes, of which each has a part of the batch."""
+        if self._processes.size == 1:
+            return losses
+        self._processes.sum_gradients(self._adapter.parameters)
+        sums = self._processes.sum(losses.double().cpu().numpy())
+        return torch.from_numpy(sums).to(losses.device)
+
+    def _find_gradients(self, batch: Sequence[Example], n_rows: int) -> Tensor:
+        """Find the gradients of a batch, or of a part of one with so many rows.
+
+        Where memory runs out, begin again in smaller parts.
+        """
         while True:
             try:
-                return self._backpropagate(batch, self._optimiser.scale)
+                return self._backpropagate(batch, self._optimiser.scale, n_rows)
             except (RuntimeError, MemoryError) as error:
-                if _NOT_IN_HALF in str(error):
-                    msg = (
-                        "This device cannot tune this model in float16. Use dtype='bfloat16' or "
-                        f"dtype='float32'. It said: {error}"
-                    )
-                    raise ScoringError(msg) from error
                 if not is_out_of_memory(error):
                     raise
                 self._optimiser.forget_gradients()
@@ -250,3 +276,18 @@ class Run:
         self._optimiser.restore(plain["optimiser"], own)
         self._adapter.set_generator_states(generators)
         _logger.info("Going on after %d steps", self._optimiser.n_done)
+
+
+@contextmanager
+def _explaining_half_precision() -> Iterator[None]:
+    """Say what to do where a device has no float16 arithmetic for a model."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "not implemented for 'Half'" not in str(error):
+            raise
+        msg = (
+            "This device cannot tune this model in float16. Use dtype='bfloat16' or "
+            f"dtype='float32'. It said: {error}"
+        )
+        raise ScoringError(msg) from error

@@ -55,7 +55,8 @@ class LabelScorer(PromptReader):
         Parameters
         ----------
         texts : sequence of str
-            The texts. Equal ones go through the model once.
+            The texts. Equal ones go through the model once, and of several processes that share
+            the work, through one of them.
         progress : Progress or None, default=None
             Told about each text that is done.
 
@@ -90,7 +91,7 @@ class LabelScorer(PromptReader):
         prompt = self.encoder.prompt
         solved = prompt.demonstrations
         scores = np.empty((len(solved), len(self._verbalizer.answers)), dtype=np.float64)
-        with torch.inference_mode():
+        with self._turns, torch.inference_mode():
             for left_out, (text, _) in enumerate(solved):
                 others = prompt.with_demonstrations(solved[:left_out] + solved[left_out + 1 :])
                 (encoded,) = self.encoder.encode_variants([others], [text])
@@ -110,7 +111,7 @@ class LabelScorer(PromptReader):
         TokenScores
             The scores.
         """
-        with torch.inference_mode():
+        with self._turns, torch.inference_mode():
             (encoded,) = self.encoder.encode([text])
             scorer = self._scorer_of([encoded])
             values = scorer.score_edges(encoded)

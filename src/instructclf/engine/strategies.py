@@ -17,6 +17,7 @@ import torch
 from instructclf.engine.encoding import EncodedPrompt
 from instructclf.engine.forward import label_log_likelihoods
 from instructclf.engine.layouts import LayoutFunction, row_layout, tree_layout
+from instructclf.engine.placement import input_device
 from instructclf.engine.prefixes import Prefix, PrefixAttention, PrefixCache
 from instructclf.engine.quantization import compute_dtype
 from instructclf.exceptions import ScoringError
@@ -163,7 +164,7 @@ def _architecture(model: Any) -> tuple[Hashable, ...]:
     attention = getattr(model.config, "_attn_implementation", None)
     modules = frozenset(map(type, model.modules()))  # an adapter may bring modules of its own
     config = model.config.to_json_string()
-    return type(model), modules, config, attention, weight.dtype, weight.device.type
+    return type(model), modules, config, attention, weight.dtype, input_device(model).type
 
 
 def _check_causal(model: Any, probes: Sequence[EncodedPrompt], expected: torch.Tensor) -> None:

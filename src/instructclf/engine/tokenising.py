@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+from instructclf.engine.locks import tokenizer_state
+
 _N_CONTEXT = 8
 """Tokens that are decoded along, so that the first in question is not the first of all."""
 _NO_CHARACTER = "\N{REPLACEMENT CHARACTER}"
@@ -53,13 +55,14 @@ class WholeStringTokeniser:
         return []
 
     def _encode(self, strings: list[str], *, special_tokens: bool) -> list[list[int]]:
-        encoded = self.tokenizer(
-            strings,
-            add_special_tokens=special_tokens,
-            split_special_tokens=not self.reads_special_tokens,
-            return_attention_mask=False,
-            verbose=False,
-        )
+        with tokenizer_state:
+            encoded = self.tokenizer(
+                strings,
+                add_special_tokens=special_tokens,
+                split_special_tokens=not self.reads_special_tokens,
+                return_attention_mask=False,
+                verbose=False,
+            )
         return encoded["input_ids"]
 
 
@@ -111,7 +114,8 @@ def token_pieces(tokenizer: Any, ids: Sequence[int], before: Sequence[int] = ())
 
 
 def _decode(tokenizer: Any, ids: list[int]) -> str:
-    return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    with tokenizer_state:
+        return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
 def common_prefix_length(sequences: Sequence[Sequence[int]]) -> int:

@@ -20,6 +20,7 @@ from instructclf.engine.joint_attention import (
 )
 from instructclf.engine.loading import install_attention
 from instructclf.engine.outputs import output_at
+from instructclf.engine.placement import input_device
 from instructclf.engine.prefixes import PrefixCache
 from instructclf.exceptions import ScoringError
 
@@ -81,7 +82,7 @@ class DifferentiablePrefixAttention:
         self.length = len(ids)
         install_attention(model, TUNING_ATTENTION, with_tuned_prefix)
         recording = _Recording()
-        device = model.get_input_embeddings().weight.device
+        device = input_device(model)
         inputs = torch.tensor([ids], device=device)
         with output_at(model, *torch.tensor([[[0]], [[len(ids) - 1]]], device=device)):
             model(

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from instructclf.engine.placement import offloaded_parts
 from instructclf.engine.quantization import keep_layout, quantization_states
 
 
@@ -19,7 +20,8 @@ def shared_view(model: Any) -> Any:
 
     Each parameter becomes a new, frozen ``Parameter`` over the same storage, so that flags such as
     ``requires_grad`` belong to the view. Tied parameters stay tied. Quantised weights are shared
-    as they are: they carry more than a tensor, and cannot be trained.
+    as they are: they carry more than a tensor, and cannot be trained. The hooks of a model that is
+    spread over devices are copied, and run the view's own modules.
 
     Parameters
     ----------
@@ -34,6 +36,7 @@ def shared_view(model: Any) -> Any:
     memo: dict[int, Any] = {id(parameter): _shared(parameter) for parameter in model.parameters()}
     memo |= {id(buffer): buffer for buffer in model.buffers()}
     memo |= {id(state): state for state in quantization_states(model)}
+    memo |= {id(part): part for part in offloaded_parts(model)}
     view = copy.deepcopy(model, memo).eval()
     keep_layout(view)
     return view

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
+from joblib import Parallel, delayed, effective_n_jobs
 from numpy.typing import ArrayLike
 
 from instructclf.engine.progress import Progress
@@ -87,6 +88,11 @@ def evaluate_seeds(
     --------
     compare : The same for several estimators, as a table.
 
+    Notes
+    -----
+    Within ``joblib.parallel_config`` the seeds are run by its workers, without a progress bar.
+    Seconds are then those of workers that share the machine.
+
     Examples
     --------
     >>> from sklearn.dummy import DummyClassifier
@@ -117,8 +123,13 @@ def evaluate_seeds(
     runs = plan_runs(
         split, n_shots=n_shots, n_seeds=n_seeds, sampler=sampler, random_state=random_state
     )
-    outcomes = []
     store = Store(folder, split)
+    as_configured: Any = None  # what a joblib.parallel_config around this says, else one
+    if effective_n_jobs(as_configured) > 1:
+        parallel: Any = Parallel()
+        outcomes = list(parallel(delayed(store.execute)(run, estimator) for run in runs))
+        return collect(runs, outcomes, split=split, n_shots=n_shots)
+    outcomes = []
     with Progress("seeds", n_seeds, verbose=verbose) as progress:
         for run in runs:
             outcomes.append(store.execute(run, estimator))

@@ -13,6 +13,7 @@ from instructclf.evaluation.fingerprints import fingerprint
 from instructclf.evaluation.running import Outcome, Run, execute, prepare
 from instructclf.evaluation.splitting import Split
 from instructclf.exceptions import DataFormatError
+from instructclf.storage import replacing_file
 
 _FORMAT = 1
 
@@ -83,7 +84,7 @@ class Store:
 
 
 def _write(place: Place, outcome: Outcome, *, approach: str) -> None:
-    """Write beside the file and then rename, so that a file that is there is whole."""
+    """Write in one step, so that a file that is there is whole."""
     scores = outcome.log_probabilities
     content = {
         "format": _FORMAT,
@@ -92,10 +93,8 @@ def _write(place: Place, outcome: Outcome, *, approach: str) -> None:
         **outcome._asdict(),
         "log_probabilities": None if scores is None else scores.tolist(),
     }
-    place.path.parent.mkdir(parents=True, exist_ok=True)
-    beside = place.path.with_suffix(".json.part")
-    beside.write_text(json.dumps(content), encoding="utf-8")
-    beside.replace(place.path)
+    with replacing_file(place.path) as beside:
+        beside.write_text(json.dumps(content), encoding="utf-8")
 
 
 def _read(place: Place) -> Outcome:

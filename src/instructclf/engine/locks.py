@@ -1,0 +1,56 @@
+"""Locks around what a process has only once, open again in a forked child.
+
+torch, transformers, PEFT and tokenizers keep some of their state once per process: the random
+generators, the default data type, the functions that initialise weights (exchanged while a model is
+loaded), how a tokenizer reads special tokens. Threads that change it take turns.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from types import TracebackType
+from weakref import WeakSet
+
+_all: WeakSet[ProcessLock] = WeakSet()
+
+
+class ProcessLock:
+    """A re-entrant lock. A child that was forked while another thread held it finds it open."""
+
+    def __init__(self) -> None:
+        self._open()
+        _all.add(self)
+
+    def _open(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lock.release()
+
+
+def _open_all() -> None:
+    for lock in list(_all):
+        lock._open()  # noqa: SLF001  (its own module)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    os.register_at_fork(after_in_child=_open_all)
+
+process_state = ProcessLock()
+"""Held by whoever changes what torch, transformers or PEFT keep once per process."""
+tokenizer_state = ProcessLock()
+"""Held by whoever calls a tokenizer: a call sets how it reads special tokens, for all that share
+it."""
+offloaded_weights = ProcessLock()
+"""Held while a model runs whose weights come and go: its views count them together."""
+module_state = ProcessLock()
+"""Held by whoever changes how a module runs, if it may be running in another thread."""
