@@ -19,6 +19,7 @@ from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.utils._param_validation import InvalidParameterError
 
 from instructclf import PromptFeatures
+from instructclf.engine.registry import clear_base_models
 from instructclf.exceptions import (
     InvalidLabelsError,
     InvalidTemplateError,
@@ -168,6 +169,22 @@ def test_a_search_reaches_the_prompt(make_features, fresh_folder, n_loads):
     grid = {"promptfeatures__template": ["alpaca", "alpaca_short"]}
     search = GridSearchCV(head, grid, cv=2).fit(TEXTS, LABELS)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert n_loads() == 1
+
+
+def test_a_pipeline_with_a_memory_reads_the_same_texts_once(
+    make_features, fresh_folder, n_loads, tmp_path
+):
+    def fit_head():
+        steps = (make_features(model=fresh_folder), StandardScaler(), LogisticRegression())
+        return make_pipeline(*steps, memory=str(tmp_path)).fit(TEXTS, LABELS)
+
+    first = fit_head()
+    expected = first[-1].coef_
+    assert n_loads() == 1
+    del first
+    clear_base_models()
+    np.testing.assert_array_equal(fit_head()[-1].coef_, expected)
     assert n_loads() == 1
 
 

@@ -28,6 +28,7 @@ from instructclf.classifiers.labels import (
 from instructclf.classifiers.predicting import LabelPredictor
 from instructclf.classifiers.seeding import LabelScores, SeedAveraging, average_scores
 from instructclf.classifiers.sharing import MODEL_CONSTRAINTS, SharedModelEstimator
+from instructclf.classifiers.showing.card import CardShowing
 from instructclf.classifiers.showing.methods import PromptShowing
 from instructclf.classifiers.weights import rows_that_count
 from instructclf.classifiers.writing import find_template, resolve_max_length, write_prompt
@@ -49,6 +50,7 @@ class PromptedClassifier(
     LabelPredictor,
     SeedAveraging,
     ScoreCalibration,
+    CardShowing,
     ClassifierKeeping,
     SharedModelEstimator,
     PromptShowing,
@@ -245,6 +247,12 @@ class PromptedClassifier(
 
     def _make_encoder(self, base: BaseModel) -> PromptEncoder:
         return PromptEncoder(base.tokenizer, self.prompt_, self.label_words_, self.max_length_)
+
+    def _stated_labels(self) -> list[Any] | None:
+        if self.__sklearn_is_fitted__():
+            return self.classes_.tolist()
+        defined = self.label_definitions
+        return None if defined is None else defined_classes(defined).tolist()
 
     # Scoring labels
 

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from instructclf.classifiers.labels import check_label_words, defined_classes
 from instructclf.classifiers.sharing import MODEL_CONSTRAINTS, SharedModelEstimator
+from instructclf.classifiers.showing.card import CardShowing
 from instructclf.classifiers.showing.prompt import ShownPrompt, look_at_prompt
 from instructclf.classifiers.writing import find_template, resolve_max_length, write_prompt
 from instructclf.engine.encoding import PromptEncoder
@@ -27,7 +28,9 @@ from instructclf.inputs.texts import check_texts
 from instructclf.prompts import Prompt, PromptTemplate
 
 
-class PromptFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SharedModelEstimator):
+class PromptFeatures(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, CardShowing, SharedModelEstimator
+):
     """Turn texts into the last hidden state of a language model that has read them in a prompt.
 
     It is the state at the very place where `PromptClassifier` reads labels: what the model would
@@ -278,6 +281,9 @@ class PromptFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SharedMo
             )
             raise InvalidLabelsError(msg)
         return labels
+
+    def _stated_labels(self) -> list[Any]:
+        return self._find_labels().tolist()
 
     def _get_reader(self) -> StateReader:
         """Return what reads states after the fitted prompt, built again after unpickling."""

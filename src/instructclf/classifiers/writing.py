@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from instructclf.engine.chat import chat_template
 from instructclf.engine.loading import BaseModel
@@ -79,14 +80,16 @@ def write_prompt(
     InvalidTemplateError
         If the tokenizer is to bring a template, and has none.
     """
-    words = [label_words[i][0] for i in order]
-    meanings = None if definitions is None else [definitions[i] for i in order]
     frame = chat_template(base.tokenizer) if template is None else template
-    prompt = Prompt(
+    draft = draft_prompt(
         frame,
-        write_instruction(task, words, meanings) if words else task or DEFAULT_TASK,
+        task=task,
+        label_words=[label_words[i] for i in order],
+        definitions=None if definitions is None else [definitions[i] for i in order],
+    )
+    prompt = replace(
+        draft,
         control_strings=control_strings(base.tokenizer),
-        definitions=define_labels(words, meanings) if meanings else "",
         breaker=find_breaker(base.tokenizer, frame.markers),
     )
     for answer in Verbalizer(label_words).answers:
@@ -97,6 +100,39 @@ def write_prompt(
             )
             raise InvalidLabelsError(msg)
     return prompt
+
+
+def draft_prompt(
+    template: PromptTemplate,
+    *,
+    task: str | None,
+    label_words: Sequence[Sequence[str]],
+    definitions: Sequence[str] | None,
+) -> Prompt:
+    """Write a prompt that no tokenizer has looked at.
+
+    Parameters
+    ----------
+    template : PromptTemplate
+        What stands around instruction and text.
+    task : str or None
+        The task in the user's words. ``None`` asks to classify the input.
+    label_words : sequence of sequence of str
+        The answers of each class, the one that is stated first. None, and no label is stated.
+    definitions : sequence of str or None
+        What each class means.
+
+    Returns
+    -------
+    Prompt
+        The prompt, with no special tokens to keep out of it.
+    """
+    words = [answers[0] for answers in label_words]
+    return Prompt(
+        template,
+        write_instruction(task, words, definitions) if words else task or DEFAULT_TASK,
+        definitions=define_labels(words, definitions) if definitions else "",
+    )
 
 
 def resolve_max_length(base: BaseModel, max_length: int | None) -> int | None:

@@ -1,0 +1,141 @@
+"""The picture of an estimator in a notebook: its diagram, labels and prompt, and nothing else."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from html import unescape
+from html.parser import HTMLParser
+
+import pytest
+import sklearn
+
+from instructclf import InstructionTunedClassifier, PromptClassifier, PromptFeatures
+from tests.fixtures import LABELS, TEXTS
+
+pytestmark = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
+
+DEFINITIONS = {"positive": "They <b>like</b> it.", "negative": "They do not."}
+VOID = {"meta", "br", "img", "input", "hr", "link", "path"}
+
+
+def picture(estimator):
+    return estimator._repr_mimebundle_()["text/html"]
+
+
+def card(estimator):
+    """Return what stands below scikit-learn's diagram."""
+    return picture(estimator).partition('aria-label="Prompt and labels"')[2]
+
+
+def words_of(html):
+    return " ".join(unescape(re.sub("<[^>]*>", " ", html.replace("↵", ""))).split())
+
+
+class TagCounter(HTMLParser):
+    """Finds elements that are not closed, or closed and never opened."""
+
+    def __init__(self):
+        super().__init__()
+        self.open = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("kind", [PromptClassifier, InstructionTunedClassifier, PromptFeatures])
+def test_before_fit_it_shows_the_prompt_as_far_as_parameters_say(kind, n_loads):
+    shown = card(kind("no such model", label_definitions=DEFINITIONS, instruction="Judge it."))
+    said = words_of(shown)
+    assert "Not fitted" in said
+    assert "Judge it. Answer with exactly one of these labels: negative, positive." in said
+    assert "positive They <b>like</b> it." in said
+    assert "<b>like" not in shown
+    assert n_loads() == 0
+
+
+def test_labels_that_only_fit_will_know_are_left_open():
+    said = words_of(card(PromptClassifier()))
+    assert "the labels of y will stand in place of “…”" in said
+    assert "these labels: …." in said
+
+
+def test_the_tokenizers_own_template_is_not_loaded_for_it(n_loads):
+    said = words_of(card(PromptClassifier("no such model", template="chat")))
+    assert "the template is the tokenizer's own" in said
+    assert n_loads() == 0
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"template": "none such"}, {"label_definitions": 3}, {"verbalizer": {"a": ""}}]
+)
+def test_parameters_that_fit_will_refuse_can_be_looked_at(wrong):
+    estimator = PromptClassifier(**({"label_definitions": {"a": "A.", "b": "B."}} | wrong))
+    assert "Not fitted" in words_of(card(estimator))
+
+
+def test_fitted_it_shows_the_prompt_with_its_shots(make_prompting):
+    classifier = make_prompting(label_definitions=DEFINITIONS).fit(TEXTS, LABELS)
+    said = words_of(card(classifier))
+    assert "Fitted · 4 shots" in said
+    for row, text in enumerate(TEXTS):
+        assert (text in said) == (row in classifier.shots_)
+
+
+def test_it_shows_no_weights(make_tuning):
+    classifier = make_tuning(label_definitions=DEFINITIONS, max_epochs=1).fit(TEXTS, LABELS)
+    shown = picture(classifier)
+    n_weights = sum(weight.numel() for weight in classifier.adapter_.values())
+    assert f"tuned on 4 shots · an adapter of {n_weights:,} weights" in words_of(shown)
+    assert "tensor(" not in shown
+    assert "lora_A" not in shown
+    assert not any(text in shown for text in TEXTS)
+
+
+def test_of_several_seeds_it_shows_the_prompt_of_the_first(make_prompting):
+    classifier = make_prompting(n_seeds=2, n_shots=2).fit(TEXTS, LABELS)
+    said = words_of(card(classifier))
+    assert "2 seeds are averaged, and this is the prompt of the first" in said
+    assert said.count("answer 2") == 1
+
+
+def test_shots_for_each_text_are_said_to_be_so(make_prompting):
+    classifier = make_prompting(sampler="knn", calibration=None).fit(TEXTS, LABELS)
+    said = words_of(card(classifier))
+    assert "4 of 16 rows stand solved in each text's own prompt" in said
+
+
+def test_looking_loads_no_model(make_prompting, fresh_folder, n_loads, tmp_path):
+    stored = pickle.dumps(make_prompting().set_params(model=fresh_folder).fit(TEXTS, LABELS))
+    assert n_loads() == 1
+    restored = pickle.loads(stored).set_params(model=str(tmp_path / "moved away"))
+    assert "Fitted · 4 shots" in words_of(card(restored))
+    assert n_loads() == 1
+
+
+def test_words_are_shown_where_they_are_others_than_the_labels():
+    named = PromptClassifier(label_definitions=DEFINITIONS)
+    assert "words" not in words_of(card(named)).partition("Prompt")[0]
+    named.set_params(verbalizer={"positive": ["good", "fine"], "negative": "bad"})
+    assert "good, fine" in words_of(card(named))
+
+
+def test_a_long_prompt_is_folded_away_at_first():
+    assert "<details open>" in card(PromptClassifier())
+    long = PromptClassifier(label_definitions={"a": "A. " * 600, "b": "B."})
+    assert "<details>" in card(long)
+
+
+def test_it_is_well_formed_and_made_only_where_diagrams_are_asked_for():
+    counter = TagCounter()
+    estimator = PromptFeatures(labels=["a", "b"])
+    counter.feed("<div " + card(estimator))
+    assert counter.open == []
+    assert estimator._repr_html_().partition("aria-label")[2]
+    with sklearn.config_context(display="text"):
+        assert "text/html" not in estimator._repr_mimebundle_()
+        assert not hasattr(estimator, "_repr_html_")
