@@ -20,11 +20,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from instructclf.classifiers.base import PromptedClassifier
 from instructclf.classifiers.plain import to_plain
-from instructclf.classifiers.texts import check_texts
 from instructclf.engine.base_prints import take_print
 from instructclf.engine.digests import digest
 from instructclf.engine.progress import Progress
 from instructclf.exceptions import CheckpointError
+from instructclf.inputs.texts import check_texts
 from instructclf.storage import read_record, write_record
 
 _logger = logging.getLogger(__name__)
