@@ -109,6 +109,19 @@ def test_a_saved_classifier_is_a_base_model_too(make_tuning, tmp_path):
     )
 
 
+def test_a_folder_that_was_saved_anew_is_loaded_anew(make_tuning, tmp_path):
+    scores = []
+    for seed in (0, 1):
+        tuned = make_tuning(random_state=seed).fit(TEXTS, LABELS)
+        tuned.save(tmp_path / "saved")
+        prompted = PromptClassifier(str(tmp_path / "saved"), n_shots=0).fit(TEXTS, LABELS)
+        scores.append(prompted.label_log_likelihood(UNSEEN))
+        np.testing.assert_allclose(
+            scores[-1], tuned.label_log_likelihood(UNSEEN), rtol=0, atol=1e-5
+        )
+    assert np.abs(scores[0] - scores[1]).max() > 0.01
+
+
 def test_an_adapter_on_an_adapter_is_merged_into_both(make_tuning, adapter, tmp_path):
     tuned = make_tuning().set_params(model=adapter).fit(TEXTS, LABELS)
     tuned.save(tmp_path / "saved")

@@ -132,4 +132,5 @@ class ClassifierKeeping:
 
 
 def _is_on_this_machine(model: Any) -> bool:
-    return not isinstance(model, tuple) and Path(model).expanduser().exists()
+    has_a_name = not isinstance(model, tuple) and model != "bundled"
+    return has_a_name and Path(model).expanduser().exists()

@@ -127,8 +127,13 @@ def _check_one_place(device: str | None, device_map: DeviceMap) -> None:
 
 
 def _identity(name: str) -> str:
-    folder = Path(name).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else name
+    """Return what tells a model from others: of one on disk also when it was written."""
+    place = Path(name).expanduser()
+    weights = [place] if place.is_file() else [*place.glob("*.safetensors")]
+    if not place.exists():
+        return name
+    written = max((file.stat().st_mtime_ns for file in weights), default=0)
+    return f"{place.resolve()}@{written}"
 
 
 def _remember(key: _Key, base: BaseModel) -> None:
