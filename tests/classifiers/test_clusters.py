@@ -40,6 +40,7 @@ def _ray(monkeypatch):
     """Two workers of Ray for joblib, and room for those of a data set."""
     ray = pytest.importorskip("ray", reason="takes the scale extra")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # by default 15: next to a busy neighbour, never
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     ray.init(
         num_cpus=4,
