@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict
 from statistics import median as median_of
 from typing import Any
 
@@ -26,8 +27,8 @@ from instructclf import InstructionTunedClassifier, PromptClassifier, bundled
 from instructclf.datasets import load_reviews
 
 _SIZES = (1, 2)
-_TASKS = {"prediction": "360 texts, 16 shots", "tuning": "64 rows, 2 epochs"}
-_SEARCH = "grid search: 4 candidates, 2 folds, 64 rows"
+_TASKS = {"prediction": "120 texts, 16 shots", "tuning": "32 rows, 2 epochs"}
+_SEARCH = "grid search: 4 candidates, 2 folds, 48 rows"
 
 
 def measure(settings: Settings) -> dict[str, Any]:
@@ -39,12 +40,14 @@ def measure(settings: Settings) -> dict[str, Any]:
         options = {"folder": folder, "threads": settings.threads, "toy": settings.toy}
         runs: dict[str, dict[str, list[Any]]] = {}
         for _ in range(settings.rounds):
-            for size in _SIZES:
+            for size in map(str, _SIZES):
+                processes = run_together("scaling:work", int(size), **options)
                 for task in _TASKS:
-                    found = run_together("scaling:work", size, task=task, **options)
-                    runs.setdefault(task, {}).setdefault(str(size), []).append(found)
-                found = run_together("scaling:search", 1, n_jobs=size, **options)
-                runs.setdefault(_SEARCH, {}).setdefault(str(size), []).append(found)
+                    found = [process[task] for process in processes]
+                    runs.setdefault(task, {}).setdefault(size, []).append(found)
+            (searches,) = run_together("scaling:search", 1, **options)
+            for size in map(str, _SIZES):
+                runs.setdefault(_SEARCH, {}).setdefault(size, []).append([searches[size]])
     return {"runs": runs}
 
 
@@ -74,36 +77,41 @@ def run_together(entry: str, size: int, **arguments: Any) -> list[dict[str, floa
     return [json.loads(text.rpartition(measuring._MARK)[2]) for text in printed]  # noqa: SLF001
 
 
-def work(*, rank: int, task: str, folder: str, threads: int, toy: bool) -> dict[str, float]:
-    """Predict or tune, with all the others, on a core of its own."""
+def work(*, rank: int, folder: str, threads: int, toy: bool) -> dict[str, Any]:
+    """Predict and tune, with all the others, on a core of its own."""
     _pin(rank)
     set_threads(threads)
     train, test = load_reviews("train"), load_reviews("test")
-    texts, labels = train.texts[:64], train.labels[:64]
-    if task == "prediction":
-        classifier = PromptClassifier(folder, random_state=0).fit(texts, labels)
-        classifier.predict(test.texts[:8])
-        wanted = test.texts[: 16 if toy else 360]
-        _, timing = timed(lambda: classifier.predict(wanted))
-    else:
-        options: dict[str, Any] = {"max_epochs": 2, "target_loss": 0.0, "tol": 0.0}
-        tuning = InstructionTunedClassifier(folder, random_state=0, loss="label", **options)
-        n_rows = 16 if toy else 64
-        tuning.fit(texts[:8], labels[:8])
-        _, timing = timed(lambda: tuning.fit(texts[:n_rows], labels[:n_rows]))
-    return {"cpu_s": timing.cpu_s, "wall_s": timing.wall_s}
+    texts, labels = train.texts[:32], train.labels[:32]
+    prompting = PromptClassifier(folder, random_state=0).fit(texts, labels)
+    prompting.predict(test.texts[:8])
+    wanted = test.texts[: 16 if toy else 120]
+    _, predicting = timed(lambda: prompting.predict(wanted))
+    options: dict[str, Any] = {"max_epochs": 2, "target_loss": 0.0, "tol": 0.0, "loss": "label"}
+    tuned = InstructionTunedClassifier(folder, random_state=0, **options)
+    tuned.fit(texts[:8], labels[:8])
+    n_rows = 16 if toy else 32
+    _, tuning = timed(lambda: tuned.fit(texts[:n_rows], labels[:n_rows]))
+    return {"prediction": asdict(predicting), "tuning": asdict(tuning)}
 
 
-def search(*, rank: int, n_jobs: int, folder: str, threads: int, toy: bool) -> dict[str, float]:
-    """Search with so many workers, whose start counts."""
+def search(*, rank: int, folder: str, threads: int, toy: bool) -> dict[str, Any]:
+    """Search with one and with two workers, whose start counts."""
     del rank
     set_threads(threads)
     train = load_reviews("train")
-    n_rows = 24 if toy else 64
+    n_rows = 24 if toy else 48
     grid = {"n_shots": [2, 4], "template": ["alpaca", "alpaca_short"]}
-    searching = GridSearchCV(PromptClassifier(folder, random_state=0), grid, cv=2, n_jobs=n_jobs)
-    _, timing = timed(lambda: searching.fit(train.texts[:n_rows], train.labels[:n_rows]))
-    return {"cpu_s": timing.cpu_s, "wall_s": timing.wall_s}
+    found = {}
+    for n_jobs in _SIZES:
+        searching = GridSearchCV(
+            PromptClassifier(folder, random_state=0), grid, cv=2, n_jobs=n_jobs
+        )
+        _, timing = timed(
+            lambda own=searching: own.fit(train.texts[:n_rows], train.labels[:n_rows])
+        )
+        found[str(n_jobs)] = asdict(timing)
+    return found
 
 
 def _pin(rank: int) -> None:
