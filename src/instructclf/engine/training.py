@@ -226,6 +226,8 @@ class _Run:
         self._scaler = torch.amp.GradScaler(
             weight.device.type, enabled=weight.dtype == torch.float16
         )
+        # It sets itself up with the first loss, which a process may have no row for.
+        self._scaler.scale(weight.new_zeros(()))
 
     def train(self, *, verbose: int | bool) -> TrainingRecord:
         record = TrainingRecord()
