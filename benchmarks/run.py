@@ -27,6 +27,7 @@ BENCHMARKS = {
     "grid-search": "grid_search",
     "cost": "cost",
     "overheads": "overheads",
+    "scaling": "scaling",
 }
 """Name on the command line → module with ``measure(settings)`` and ``tabulate(record)``."""
 

@@ -40,6 +40,7 @@ def _ray(monkeypatch):
     """Two workers of Ray for joblib, and room for those of a data set."""
     ray = pytest.importorskip("ray", reason="takes the scale extra")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # by default 15: next to a busy neighbour, never
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     ray.init(
         num_cpus=4,
@@ -77,6 +78,8 @@ def test_dask_searches_evaluates_seeds_and_predicts_a_collection(make_prompting,
     assert labels.compute() == fitted.predict(NEW).tolist()
 
 
+# Ray 2.60 warns of options of its own while it sets them to their defaults. Look again by 2027-06.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.usefixtures("_ray")
 def test_ray_searches_evaluates_seeds_and_predicts_a_data_set(make_prompting, make_tuning):
     data = pytest.importorskip("ray.data")

@@ -56,6 +56,8 @@ class Optimiser:
             fused=device in {"cpu", "cuda"},  # one call for all weights
         )
         self._scaler = torch.amp.GradScaler(device, enabled=model_dtype == torch.float16)
+        # It sets itself up with the first loss, which one of several processes may have no row for.
+        self._scaler.scale(weights[0].new_zeros(()))
 
     def scale(self, loss: Tensor) -> Tensor:
         """Return a loss scaled up as far as the model's data type takes."""

@@ -16,7 +16,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeVar
@@ -208,7 +208,8 @@ def sharing_work(way: str | None) -> Iterator[Processes]:
     except OtherProcessError:
         raise
     except BaseException as error:
-        processes._report(error)  # noqa: SLF001
+        with suppress(OtherProcessError):  # gone as well: this error came first
+            processes._report(error)  # noqa: SLF001
         raise
     finally:
         _current.reset(token)

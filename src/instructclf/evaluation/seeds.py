@@ -124,10 +124,9 @@ def evaluate_seeds(
         split, n_shots=n_shots, n_seeds=n_seeds, sampler=sampler, random_state=random_state
     )
     store = Store(folder, split)
-    as_configured: Any = None  # what a joblib.parallel_config around this says, else one
-    if effective_n_jobs(as_configured) > 1:
-        parallel: Any = Parallel()
-        outcomes = list(parallel(delayed(store.execute)(run, estimator) for run in runs))
+    n_jobs: Any = None  # what a joblib.parallel_config around this says, else 1
+    if effective_n_jobs(n_jobs) > 1:
+        outcomes: Any = Parallel()(delayed(store.execute)(run, estimator) for run in runs)
         return collect(runs, outcomes, split=split, n_shots=n_shots)
     outcomes = []
     with Progress("seeds", n_seeds, verbose=verbose) as progress:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from instructclf.engine.processes import is_first_process
 from instructclf.evaluation.fingerprints import fingerprint
 from instructclf.evaluation.running import Outcome, Run, execute, prepare
 from instructclf.evaluation.splitting import Split
@@ -68,7 +69,8 @@ class Store:
         if place.path.exists():
             return _read(place)
         outcome = execute(run, prepared, self._split)
-        _write(place, outcome, approach=repr(estimator))
+        if is_first_process():
+            _write(place, outcome, approach=repr(estimator))
         return outcome
 
     def _find(self, run: Run, prepared: Any) -> Place:
