@@ -132,5 +132,5 @@ class ClassifierKeeping:
 
 
 def _is_on_this_machine(model: Any) -> bool:
-    has_a_name = not isinstance(model, tuple) and model != "bundled"
+    has_a_name = isinstance(model, str | PathLike) and model != "bundled"
     return has_a_name and Path(model).expanduser().exists()
