@@ -104,11 +104,11 @@ def assert_same_fit(one, other):
 def test_a_fit_goes_on_to_the_same_weights_and_losses(options, make_kept, interruption):
     expected = fit(make_kept(**options, checkpoint_dir=None))
     n_calls = interruption.n_calls
-    interruption.count(at=n_calls // 2)
+    interruption.count(at=n_calls - 2)  # some options have two passes a step, and the last is left
     interrupt(make_kept(**options))
     interruption.count()
     assert_same_fit(fit(make_kept(**options)), expected)
-    assert interruption.n_calls <= n_calls - n_calls // 3
+    assert interruption.n_calls <= 4
 
 
 @fails

@@ -6,6 +6,7 @@ import ctypes
 import gc
 import importlib
 import logging
+import multiprocessing
 import sys
 import weakref
 
@@ -22,7 +23,7 @@ from tests.children import context
 from tests.fixtures import LABELS, TEXTS, make_model, make_tokenizer
 
 limits_memory = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="Only Linux limits a process's address space."
+    not sys.platform.startswith("linux"), reason="Only Linux limits an address space."
 )
 MEGABYTE = 2**20
 LONG = [f"{text} " + "a rather long text " * 25 for text in TEXTS]
@@ -131,30 +132,40 @@ def test_models_that_nobody_holds_are_freed_when_they_are_cleared(make_prompting
     assert reference() is None
 
 
+def measure():
+    """Return how much memory and how many objects there are."""
+    gc.collect()
+    return psutil.Process().memory_info().rss, len(gc.get_objects())
+
+
 def grow(model, answer):
-    """Run in a child: fit 200 times after 20, and say how much memory that took for good."""
+    """Run in a fresh process: fit 200 times after 40, and say what there was before and after.
+
+    A forked one would count pages of its parent as its own when it reads them.
+    """
     torch.set_num_threads(1)
-    process = psutil.Process()
-    before = 0
-    for number in range(220):
-        if number == 20:
-            gc.collect()
-            before = process.memory_info().rss
+    before = measure()
+    for number in range(240):
+        if number == 40:
+            before = measure()
         options = {"n_shots": 4, "max_epochs": 2, "lora_rank": 4, "target_loss": 10.0}
         classifier = InstructionTunedClassifier(model, random_state=number, **options)
         classifier.fit(TEXTS, LABELS).predict(TEXTS[:2])
-    gc.collect()
-    answer.send((before, process.memory_info().rss))
+    answer.send((before, measure()))
 
 
+@limits_memory
 @pytest.mark.slow
 def test_two_hundred_fits_keep_no_memory(model_folder):
-    ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=grow, args=(model_folder, theirs))
+    fresh = multiprocessing.get_context("spawn")
+    ours, theirs = fresh.Pipe(duplex=False)
+    child = fresh.Process(target=grow, args=(model_folder, theirs))
     child.start()
-    before, after = ours.recv()
+    (before, n_before), (after, n_after) = ours.recv()
     child.join()
-    growth = after / before - 1
-    message = "%.1f MiB before, %.1f MiB after 200 fits: %+.2f %%"
-    logging.getLogger(__name__).info(message, before / MEGABYTE, after / MEGABYTE, 100 * growth)
+    growth, n_new = after / before - 1, n_after - n_before
+    message = "%.1f MiB before, %.1f MiB after 200 fits: %+.2f %%; %+d objects"
+    sizes = before / MEGABYTE, after / MEGABYTE
+    logging.getLogger(__name__).info(message, *sizes, 100 * growth, n_new)
     assert growth < 0.02
+    assert n_new < 200  # not one for each fit
