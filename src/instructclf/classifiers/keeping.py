@@ -128,5 +128,6 @@ class ClassifierKeeping:
 
 
 def _is_on_this_machine(model: Any) -> bool:
-    has_a_name = not isinstance(model, tuple) and model != "bundled"
-    return has_a_name and Path(model).expanduser().exists()
+    if isinstance(model, tuple) or model == "bundled":
+        return False
+    return Path(model).expanduser().exists()
