@@ -232,6 +232,14 @@ def test_pushing_is_an_error_offline(make_prompting):
         classifier.push_to_hub("me/x", base_model="them/tiny")
 
 
+def test_the_bundled_model_is_no_folder_not_even_beside_one_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bundled").mkdir()
+    classifier = PromptClassifier(n_shots=2, random_state=0, calibration=None).fit(TEXTS, LABELS)
+    with pytest.raises(SavedClassifierError, match="could not be pushed to 'me/x'"):
+        classifier.push_to_hub("me/x")
+
+
 def test_a_folder_comes_before_a_repository_of_its_name(make_prompting, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_prompting().fit(TEXTS, LABELS).save("me/reviews")
