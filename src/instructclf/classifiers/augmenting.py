@@ -50,7 +50,7 @@ def add_attacked_copies(
     for _ in range(n_copies):
         for text, code in zip(texts, codes.tolist(), strict=True):
             attack = attacks[rng.randint(len(attacks))]
-            other = (code + 1 + rng.randint(len(label_words) - 1)) % len(label_words)
+            other = (code + 1 + int(rng.randint(len(label_words) - 1))) % len(label_words)
             attacked.append(attack.apply(text, label_words[other][0]))
     copied = None if weights is None else np.tile(weights, 1 + n_copies)
     return attacked, np.tile(codes, 1 + n_copies), copied
