@@ -88,7 +88,7 @@ _EXTRA: dict[str, dict[str, Any]] = {
 
 def list_families() -> list[str]:
     """Return the names of all families, as the registry of causal language models has them."""
-    return sorted(kind.model_type for kind in MODEL_FOR_CAUSAL_LM_MAPPING)
+    return sorted({kind.model_type for kind in MODEL_FOR_CAUSAL_LM_MAPPING})
 
 
 def make_family(name: str, *, dtype: torch.dtype = torch.float32) -> Any:

@@ -46,11 +46,12 @@ def add_attacked_copies(
         Their weights.
     """
     attacks = list(REHEARSALS.values())
+    words = [answers[0] for answers in label_words]
     attacked = list(texts)
     for _ in range(n_copies):
         for text, code in zip(texts, codes.tolist(), strict=True):
             attack = attacks[rng.randint(len(attacks))]
-            other = int(code + 1 + rng.randint(len(label_words) - 1)) % len(label_words)
-            attacked.append(attack.apply(text, label_words[other][0]))
+            other = (code + 1 + int(rng.randint(len(words) - 1))) % len(words)
+            attacked.append(attack.apply(text, words[other]))
     copied = None if weights is None else np.tile(weights, 1 + n_copies)
     return attacked, np.tile(codes, 1 + n_copies), copied

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from instructclf.classifiers.saving import FILE, save_classifier
+from instructclf.engine.processes import is_first_process
 from instructclf.exceptions import SavedClassifierError
 from instructclf.storage import push_folder
 
@@ -17,6 +18,7 @@ class ClassifierKeeping:
     """Base of classifiers that can be written as JSON and safetensors."""
 
     model: str | PathLike[str] | tuple[Any, Any]
+    distributed: str | None
 
     def save(
         self, folder: str | PathLike[str], *, scores: Mapping[str, float] | None = None
@@ -26,7 +28,8 @@ class ClassifierKeeping:
         JSON and safetensors only, so that loading runs no code. The base model does not go along:
         its name does, with checksums that tell it from any other. The folder also holds a model
         card, and a tuned classifier's adapter as PEFT stores adapters. It is written beside its
-        place and then exchanged, so that a crash leaves the old one or the new one whole.
+        place and then exchanged, so that a crash leaves the old one or the new one whole. Of
+        several processes that share the work only the first writes.
 
         Parameters
         ----------
@@ -51,7 +54,8 @@ class ClassifierKeeping:
         -----
         The solved examples of a prompt are rows of the training data, and are saved as text.
         """
-        save_classifier(self, folder, scores)
+        if self.distributed is None or is_first_process():
+            save_classifier(self, folder, scores)
 
     def push_to_hub(
         self,
