@@ -2,8 +2,8 @@
 # # Many labels, and what they mean
 #
 # Customers write to their bank, and each message goes to one of eight teams. The names of the
-# labels say little: is a card that "does not work" lost, declined or not yet activated? A sentence
-# for each label tells the model.
+# labels say little: is a card that "does not work" lost, declined or not yet there? A sentence for
+# each label tells the model.
 #
 # The 96 messages were written for this example.
 
@@ -83,8 +83,8 @@ report = compare(
 print(report)
 
 # %% [markdown]
-# The table says what each is worth with the model that ships, which has few parameters for so many
-# labels. Intervals over 32 messages are wide.
+# Believe the table and no one's expectations: for so many labels the model that ships is small,
+# and words may do better. Intervals over 32 messages are wide.
 #
 # ## Which labels are taken for which?
 #

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Seeds and cross-validation
 #
-# Sixteen labelled texts are few, and another sixteen give another score. So a score of a few-shot
+# Eight labelled texts are few, and another eight give another score. So a score of a few-shot
 # classifier is the score of several draws, with an interval that says how much it may move.
 
 # %%
