@@ -104,3 +104,11 @@ def test_numbers_that_are_not_finite_are_an_error(tokenizer):
         broken.model.norm.weight.fill_(float("inf"))
     with pytest.raises(ScoringError, match="not finite for the text 'good'.*dtype='float32'"):
         make_reader(broken, tokenizer).read(["good"])
+
+
+def test_a_model_that_goes_past_its_output_layer_is_an_error(model, tokenizer):
+    reader = make_reader(model, tokenizer)
+    other = make_model()
+    reader.model.forward = other.forward
+    with pytest.raises(ScoringError, match="without calling its output layer.*Use a classifier"):
+        reader.read(["good"])

@@ -17,6 +17,7 @@ from instructclf.engine.layouts import Layout, LayoutFunction
 from instructclf.engine.outputs import output_at
 from instructclf.engine.placement import input_device
 from instructclf.engine.prefixes import Prefix
+from instructclf.exceptions import ScoringError
 
 _NODES_AT_ONCE = 256
 
@@ -97,8 +98,19 @@ def last_states(
     -------
     Tensor of shape (n_texts, n_channels)
         The states, in the model's data type.
+
+    Raises
+    ------
+    ScoringError
+        If the model computes logits in another way than by its output layer.
     """
     _, states = _lay_out_and_run(model, batch, layout, prefix)
+    if states is None:
+        msg = (
+            f"{type(model).__name__} computes its logits without calling its output layer, so the "
+            "states before it cannot be read. Use a classifier, which needs the logits alone."
+        )
+        raise ScoringError(msg)
     return states[:, 0]  # of the trie's root
 
 
@@ -119,7 +131,7 @@ def token_log_likelihoods(model: Any, ids: Sequence[int]) -> Tensor:
     Tensor of shape (n_tokens - 1,)
         One entry for each token but the first.
     """
-    device = model.get_input_embeddings().weight.device
+    device = input_device(model)
     tokens = torch.tensor([ids], device=device)
     logits = _wide(model(input_ids=tokens[:, :-1], use_cache=False).logits[0])
     return logits.log_softmax(dim=-1).gather(1, tokens[0, 1:, None])[:, 0]
@@ -127,7 +139,7 @@ def token_log_likelihoods(model: Any, ids: Sequence[int]) -> Tensor:
 
 def _lay_out_and_run(
     model: Any, batch: Sequence[EncodedPrompt], layout: LayoutFunction, prefix: Prefix | None
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None]:
     """Return logits of shape (n_texts, n_nodes, n_vocabulary), and the states they come from."""
     n_prefix = 0 if prefix is None else prefix.length
     weight = model.get_input_embeddings().weight
@@ -142,7 +154,7 @@ def _lay_out_and_run(
     return _run(model, inputs, prefix)
 
 
-def _run(model: Any, inputs: Layout, prefix: Prefix | None) -> tuple[Tensor, Tensor]:
+def _run(model: Any, inputs: Layout, prefix: Prefix | None) -> tuple[Tensor, Tensor | None]:
     """Return logits and states, computed where they are read."""
     n_rows = inputs.input_ids.shape[0]
     options: dict[str, Any] = {"use_cache": False} if prefix is None else prefix.inputs(n_rows)

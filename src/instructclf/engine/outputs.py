@@ -32,7 +32,7 @@ class Places:
 
     Attributes
     ----------
-    states : Tensor of shape (n_texts, n_nodes, n_channels)
+    states : Tensor of shape (n_texts, n_nodes, n_channels) or None
         The last hidden states at these places, once the forward pass has come to them.
     """
 
@@ -40,7 +40,7 @@ class Places:
     rows: Tensor
     columns: Tensor
     narrows: bool
-    states: Tensor = field(init=False)
+    states: Tensor | None = field(init=False, default=None)
 
 
 _places: ContextVar[Places | None] = ContextVar("places", default=None)
@@ -100,5 +100,6 @@ def _pick(output_layer: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tenso
         return arguments
     hidden, *others = arguments
     rows, columns = places.rows.to(hidden.device), places.columns.to(hidden.device)
-    places.states = hidden[rows, columns]
-    return (places.states, *others)
+    picked = hidden[rows, columns]
+    places.states = picked
+    return (picked, *others)
