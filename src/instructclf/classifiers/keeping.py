@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from instructclf.classifiers.saving import FILE, save_classifier
-from instructclf.engine.processes import is_first_process
+from instructclf.engine.processes import is_first_process, sharing_work
 from instructclf.exceptions import SavedClassifierError
 from instructclf.storage import push_folder
 
@@ -70,7 +70,8 @@ class ClassifierKeeping:
         """Write the fitted classifier into a repository on the Hugging Face hub.
 
         It holds what `save` writes, and ``instructclf.load(repo_id)`` reads it. The token of access
-        is that of ``hf auth login``, or of the environment variable ``HF_TOKEN``.
+        is that of ``hf auth login``, or of the environment variable ``HF_TOKEN``. Of several
+        processes that share the work all must call this, and the first pushes.
 
         Parameters
         ----------
@@ -118,17 +119,31 @@ class ClassifierKeeping:
                 ", and push it there first if it is your own."
             )
             raise SavedClassifierError(msg)
+        with sharing_work(self.distributed) as processes:
+            address = ""
+            if processes.rank == 0:
+                address = self._push(
+                    repo_id,
+                    base_model,
+                    scores,
+                    private=private,
+                    revision=revision,
+                    commit_message=commit_message or f"Add {type(self).__name__}",
+                )
+            return processes.from_first(address)
+
+    def _push(
+        self,
+        repo_id: str,
+        base_model: str | None,
+        scores: Mapping[str, float] | None,
+        **options: Any,
+    ) -> str:
+        """Save into a folder that is pushed and forgotten."""
         with TemporaryDirectory() as parent:
             folder = Path(parent) / "classifier"
             save_classifier(self, folder, scores, model_name=base_model, place=repo_id)
-            return push_folder(
-                folder,
-                repo_id,
-                FILE,
-                private=private,
-                revision=revision,
-                commit_message=commit_message or f"Add {type(self).__name__}",
-            )
+            return push_folder(folder, repo_id, FILE, **options)
 
 
 def _is_on_this_machine(model: Any) -> bool:
