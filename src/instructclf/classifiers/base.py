@@ -25,6 +25,7 @@ from instructclf.classifiers.labels import (
     defined_classes,
     find_classes,
 )
+from instructclf.classifiers.observing import observed
 from instructclf.classifiers.predicting import LabelPredictor
 from instructclf.classifiers.seeding import LabelScores, SeedAveraging, average_scores
 from instructclf.classifiers.sharing import MODEL_CONSTRAINTS, SharedModelEstimator
@@ -126,6 +127,7 @@ class PromptedClassifier(
 
     # fit
 
+    @observed
     def _fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit, together with the other processes of the job where there are any."""
         self._validate_params()

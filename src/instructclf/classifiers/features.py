@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from instructclf.classifiers.labels import check_label_words, defined_classes
+from instructclf.classifiers.observing import observed
 from instructclf.classifiers.sharing import MODEL_CONSTRAINTS, SharedModelEstimator
 from instructclf.classifiers.showing.card import CardShowing
 from instructclf.classifiers.showing.prompt import ShownPrompt, look_at_prompt
@@ -153,6 +154,7 @@ class PromptFeatures(
         self.device_map = device_map
         self.verbose = verbose
 
+    @observed
     def fit(self, X: Any = None, y: Any = None) -> Self:  # noqa: ARG002  (as Pipeline calls it)
         """Write the prompt. Nothing is learned from the texts.
 

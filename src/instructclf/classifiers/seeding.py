@@ -59,6 +59,8 @@ def spawn_members(
     """
     seeds = rng.randint(np.iinfo(np.int32).max, size=n_seeds).tolist()
     members: list[Any] = [clone(classifier) for _ in seeds]
+    for member in members:
+        vars(member).pop("_skl_callbacks", None)  # they follow the fit of all members, as one
     return [
         member.set_params(n_seeds=1, random_state=seed)
         for member, seed in zip(members, seeds, strict=True)

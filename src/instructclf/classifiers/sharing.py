@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from instructclf.classifiers.observing import ObservedFit
 from instructclf.engine.loading import BaseModel, DeviceMap
 from instructclf.engine.registry import clear_base_models, get_base_model
 
@@ -24,7 +25,7 @@ MODEL_CONSTRAINTS: dict[str, list[Any]] = {
 """What the parameters that say where a model comes from and how it runs may be."""
 
 
-class SharedModelEstimator(BaseEstimator):
+class SharedModelEstimator(ObservedFit, BaseEstimator):
     """Base of estimators over texts that hold a base model's name, or share the model itself."""
 
     model: str | PathLike[str] | tuple[Any, Any]
