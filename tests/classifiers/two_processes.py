@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from instructclf import InstructionTunedClassifier, PromptClassifier
+from instructclf import InstructionTunedClassifier, PromptClassifier, predict_in_chunks
 from instructclf.sampling import BalancedSampler
 
 TEXTS = [f"good thing {i}" for i in range(8)] + [f"bad thing {i}" for i in range(8)]
@@ -58,6 +58,26 @@ def tune_until_it_is_good_enough(folder):
 def tune_the_upper_layer_on_rows_that_count_differently(folder):
     classifier = InstructionTunedClassifier(folder, **(TUNING | {"n_tuned_layers": 1}))
     return describe(classifier.fit(TEXTS, LABELS, sample_weight=np.arange(1, 17)))
+
+
+def place_beside(folder, name):
+    return Path(folder).with_name(f"{name}-of-{os.environ.get('WORLD_SIZE', '1')}")
+
+
+def tune_and_take_what_was_kept(folder):
+    kept = place_beside(folder, "kept")
+    first = tune(folder, checkpoint_dir=kept)
+    again = tune(folder, checkpoint_dir=kept)
+    return {**first, **{f"again {name}": value for name, value in again.items()}}
+
+
+def predict_in_chunks_that_are_kept(folder):
+    kept = place_beside(folder, "chunks")
+    classifier = PromptClassifier(folder, n_shots=4, random_state=0).fit(TEXTS, LABELS)
+    first = predict_in_chunks(classifier, NEW, kept, chunk_size=3)
+    if RANK == 0:
+        (kept / "chunk-000001.safetensors").unlink()
+    return {"first": first, "again": predict_in_chunks(classifier, NEW, kept, chunk_size=3)}
 
 
 def prompt(folder):
@@ -104,6 +124,8 @@ ALIKE = [
     prompt,
     prompt_with_a_text_too_few_for_all,
     average_over_seeds,
+    tune_and_take_what_was_kept,
+    predict_in_chunks_that_are_kept,
     tune_where_one_process_has_less_memory,
 ]
 """Steps whose results do not depend on the number of processes."""

@@ -22,6 +22,7 @@ from instructclf.classifiers.base import PromptedClassifier
 from instructclf.classifiers.plain import to_plain
 from instructclf.engine.base_prints import take_print
 from instructclf.engine.digests import digest
+from instructclf.engine.processes import sharing_work
 from instructclf.engine.progress import Progress
 from instructclf.exceptions import CheckpointError
 from instructclf.inputs.texts import check_texts
@@ -51,7 +52,8 @@ def predict_in_chunks(
     X : array-like of str of shape (n_texts,)
         The texts.
     folder : str or path
-        Where chunks are kept. It is made where there is none, and may be deleted at any time.
+        Where chunks are kept. It is made where there is none, and may be deleted at any time. Of
+        several processes that share the work only the first reads and writes it.
     chunk_size : int, default=4096
         How many texts make a chunk.
 
@@ -91,15 +93,21 @@ def predict_in_chunks(
     }
     starts = range(0, len(texts), chunk_size)
     paths = [Path(folder) / f"chunk-{number:06d}.safetensors" for number in range(len(starts))]
-    done = {path: _read(path, work) for path in sorted(Path(folder).glob("chunk-*.safetensors"))}
-    with Progress("Chunks", len(paths), verbose=classifier.verbose) as progress:
+    with (
+        sharing_work(classifier.distributed) as processes,
+        Progress("Chunks", len(paths), verbose=classifier.verbose) as progress,
+    ):
+        # One process reads and writes; what is to be scored, all score together.
+        done = processes.from_first(_read_all(Path(folder), work) if processes.rank == 0 else {})
         progress.advance(len(done))
         for path, start in zip(paths, starts, strict=True):
-            if path not in done:
-                done[path] = classifier.predict_log_proba(texts[start : start + chunk_size])
+            if path in done:
+                continue
+            done[path] = classifier.predict_log_proba(texts[start : start + chunk_size])
+            if processes.rank == 0:
                 write_record(path, work, {_ARRAY: done[path]})
-                progress.advance()
-                _logger.info("Scored the texts %d to %d", start, start + len(done[path]) - 1)
+            progress.advance()
+            _logger.info("Scored the texts %d to %d", start, start + len(done[path]) - 1)
     return np.concatenate([done[path] for path in paths])
 
 
@@ -122,6 +130,10 @@ def _check_parameters(classifier: Any, chunk_size: Any) -> None:
             "Fit with calibration='auto', or call predict_log_proba(X)."
         )
         raise InvalidParameterError(msg)
+
+
+def _read_all(folder: Path, work: Mapping[str, Any]) -> dict[Path, NDArray[np.float64]]:
+    return {path: _read(path, work) for path in sorted(folder.glob("chunk-*.safetensors"))}
 
 
 def _read(path: Path, work: Mapping[str, Any]) -> NDArray[np.float64]:
