@@ -125,7 +125,7 @@ def test_classifiers_take_columns(data_set, make_classifier):
 def test_a_whole_data_set_is_no_column_of_texts(data_set, make_prompting):
     streamed = data_set.to_iterable_dataset()
     for whole in (data_set, streamed):
-        match = rf"Got a {type(whole).__name__} with the columns \['text', 'label'\]: select one"
+        match = rf"Got a {type(whole).__name__} with 2 columns: select one of \['text', 'label'\]"
         with pytest.raises(InvalidTextsError, match=match):
             make_prompting().fit(whole, LABELS)
     with pytest.raises(InvalidTextsError, match="Got IterableColumn: give a list of str"):

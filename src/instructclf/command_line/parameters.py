@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 from sklearn.utils._param_validation import (
@@ -57,7 +58,7 @@ def has_parameter(kind: type, name: str) -> bool:
 def _read_parameter(kind: type, name: str, text: str, options: Mapping[str, str]) -> Any:
     constraints = _constraints(kind).get(name)
     if constraints is None:
-        known = ", ".join(one for one in _constraints(kind) if one not in options)
+        known = ", ".join(one for one in signature(kind).parameters if one not in options)
         msg = f"{kind.__name__} has no parameter {name!r}. Its parameters are {known}."
         raise InvalidParameterError(msg)
     if name in options:

@@ -63,12 +63,6 @@ def _as_list(X: Any, name: str) -> list[Any]:
         return X.to_pylist()
     if isinstance(X, np.ndarray):
         return _flat(X, name)
-    if hasattr(X, "features") and hasattr(X, "column_names"):  # a data set of `datasets`
-        msg = (
-            f"{name} must be one column of texts. Got a {type(X).__name__} with the columns "
-            f"{X.column_names}: select one, as in X['text']; of a streamed one, as a list."
-        )
-        raise InvalidTextsError(msg)
     if isinstance(X, Mapping | Set) or not isinstance(X, Iterable) or not hasattr(X, "__len__"):
         msg = f"{name} must be a sequence of texts. Got {type(X).__name__}: give a list of str."
         raise InvalidTextsError(msg)
@@ -76,11 +70,13 @@ def _as_list(X: Any, name: str) -> list[Any]:
 
 
 def _only_column(frame: Any, name: str) -> list[Any]:
-    columns = frame.column_names if hasattr(frame, "column_names") else frame.columns
-    if len(columns) != 1:
+    named = frame.column_names if hasattr(frame, "column_names") else frame.columns
+    columns = [] if named is None else list(named)  # a streamed data set may not know its own
+    if len(columns) != 1 or not hasattr(frame, "__len__"):
         msg = (
-            f"{name} must be one column of texts. Got a frame with {len(columns)} columns: select "
-            f"one of {[str(own) for own in columns]!r}."
+            f"{name} must be one column of texts. Got a {type(frame).__name__} with {len(columns)} "
+            f"columns: select one of {[str(own) for own in columns]!r}, and give it as a list if "
+            "it is streamed."
         )
         raise InvalidTextsError(msg)
     if hasattr(frame, "to_numpy"):
