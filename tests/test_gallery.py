@@ -79,11 +79,15 @@ def test_page_holds_text_code_output_and_pictures_in_order(built, gallery):
     assert (pages / "pictures" / "sum-1.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_script_without_cells_has_no_page(built, gallery):
-    examples, pages, weights = gallery
-    (examples / "plain.py").write_text('"""Takes arguments."""\n')
-    assert built.list_scripts(examples) == [examples / "sum.py"]
-    assert built.find_stale(examples, pages, weights) == []
+def test_page_of_a_program_holds_its_story_its_output_and_its_code(built, gallery):
+    examples, _, weights = gallery
+    program = '"""Takes arguments.\n\nAnd adds them.\n"""\nimport sys\nprint(len(sys.argv))\n'
+    (examples / "plain.py").write_text(program)
+    page, pictures = built.make_page(examples / "plain.py", weights)
+    parts = ["# Takes arguments.", "And adds them.", "```text\n1\n```", "```python\n" + program]
+    places = [page.index(part) for part in parts]
+    assert places == sorted(places)
+    assert pictures == []
 
 
 def test_error_names_the_script_and_the_cell(load, gallery):

@@ -5,15 +5,17 @@
     python tools/gallery/build.py --small          # run all on few rows, write nothing
     python tools/gallery/build.py --check          # is every page that of its script?
 
-Examples are scripts in the percent format of jupytext; ``sentiment.py``, which takes arguments, is
-none. Each runs in a process of its own, so that it works by itself. A page ends with a digest of
-what it was made from: the script, the data files that the script names, and the bundled model.
+Examples are scripts in the percent format of jupytext, or programs, such as ``sentiment.py``, whose
+page is what its docstring says, what it prints without arguments, and its code. Each runs in a
+process of its own, so that it works by itself. A page ends with a digest of what it was made from:
+the script, the data files that the script names, and the bundled model.
 ``--check`` compares these digests, and runs nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import hashlib
 import io
@@ -33,6 +35,8 @@ PAGES = ROOT / "docs" / "examples"
 WEIGHTS = ROOT / "src" / "instructclf" / "bundled" / "model" / "model.safetensors"
 SMALL = "EXAMPLES_SMALL"
 """The environment variable at which an example takes a few rows only."""
+SMALL_ARGUMENTS = ("--shots", "4", "--seeds", "1", "--test-size", "40")
+"""The same for a program."""
 
 
 def main() -> None:
@@ -62,21 +66,35 @@ def main() -> None:
 
 
 def list_scripts(examples: Path) -> list[Path]:
-    """Return the scripts that are made of cells."""
-    return [
-        script
-        for script in sorted(examples.glob("*.py"))
-        if script.read_text(encoding="utf-8").startswith("# %%")
-    ]
+    """Return the scripts."""
+    return sorted(examples.glob("*.py"))
 
 
 def make_page(script: Path, weights: Path) -> tuple[str, list[bytes]]:
-    """Run a script cell by cell, and return its page and its pictures."""
+    """Run a script and return its page and its pictures."""
+    source = script.read_text(encoding="utf-8")
+    make = run_cells if source.startswith("# %%") else run_program
+    parts, pictures = make(script, source)
+    parts += [f"*The whole script: `examples/{script.name}`.*", digest_line(script, weights)]
+    return "\n\n".join(part for part in parts if part) + "\n", pictures
+
+
+def run_program(script: Path, source: str) -> tuple[list[str], list[bytes]]:
+    """Run a program as it is, and return what it says of itself, what it prints, and its code."""
+    sys.argv = [str(script), *(SMALL_ARGUMENTS if os.environ.get(SMALL) else ())]
+    title, _, story = (ast.get_docstring(ast.parse(source)) or script.stem).partition("\n")
+    printed = run_cell(source, script, {"__name__": "__main__", "__file__": str(script)})
+    parts = [f"# {title}", story.strip("\n"), "It prints:", fence(printed, "text")]
+    return [*parts, "## The program", fence(source, "python")], []
+
+
+def run_cells(script: Path, source: str) -> tuple[list[str], list[bytes]]:
+    """Run a script cell by cell, and return the parts of its page and its pictures."""
     sys.argv = [str(script)]
     namespace: dict[str, Any] = {"__name__": "__main__", "__file__": str(script)}
     parts: list[str] = []
     pictures: list[bytes] = []
-    for cell in jupytext.reads(script.read_text(encoding="utf-8"), fmt="py:percent").cells:
+    for cell in jupytext.reads(source, fmt="py:percent").cells:
         if cell.cell_type == "markdown":
             parts.append(cell.source)
             continue
@@ -86,8 +104,7 @@ def make_page(script: Path, weights: Path) -> tuple[str, list[bytes]]:
         for alt, picture in draw_figures():
             pictures.append(picture)
             parts.append(f"![{alt}](pictures/{picture_name(script, len(pictures))})")
-    parts += [f"*The whole script: `examples/{script.name}`.*", digest_line(script, weights)]
-    return "\n\n".join(part for part in parts if part) + "\n", pictures
+    return parts, pictures
 
 
 def run_cell(code: str, script: Path, namespace: dict[str, Any]) -> str:

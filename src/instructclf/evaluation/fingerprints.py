@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import threading
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import fields, is_dataclass
 from os import PathLike
@@ -21,6 +22,9 @@ import sklearn
 from sklearn.utils._param_validation import InvalidParameterError
 
 import instructclf
+
+_parsing = threading.Lock()
+"""Python 3.11 counts how deep it parses for all threads together, and fails if two do at once."""
 
 
 def fingerprint(**parts: Any) -> str:
@@ -141,6 +145,7 @@ def _name(kind: type) -> str:
 def _source(kind: type) -> str | None:
     """Return the source of a class, or nothing where there is none to read."""
     try:
-        return inspect.getsource(kind)
+        with _parsing:
+            return inspect.getsource(kind)
     except (OSError, TypeError):  # defined in an interactive session, or built in
         return None
