@@ -23,11 +23,16 @@ from instructclf.engine.gguf_files import split_source
 from instructclf.engine.locks import process_state
 from instructclf.engine.placement import input_device
 from instructclf.engine.quantization import check_layout, check_quantization, keep_layout
+from instructclf.engine.sources import (
+    TOKENIZER_FILES,
+    check_safetensors,
+    check_source,
+    is_model_and_tokenizer,
+    warn_of_remote_code,
+)
 from instructclf.exceptions import (
     ModelLoadingError,
-    RemoteCodeWarning,
     ScoringError,
-    warn_caller,
 )
 
 _logger = logging.getLogger(__name__)
@@ -44,9 +49,6 @@ _LOADING_ERRORS = (
     RuntimeError,  # weights of another shape
     SafetensorError,
 )
-_REMOTE_MODULES = "transformers_modules."
-"""Where transformers puts the modules that come with models."""
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +138,7 @@ def load_base_model(
     if adapter is not None:
         check_mergeable(source, quantization, device_map)
         return _load_with_adapter(name, adapter, device, dtype)
-    _check_source(source)
+    check_source(source)
     # Meanwhile transformers changes torch's default data type and its functions that initialise
     # weights: an adapter made by another thread would be of that type, and not initialised at all.
     with process_state:
@@ -164,7 +166,7 @@ def _load_with_adapter(
         error.add_note(f"It is the model that the adapter {name!r} says it was trained on.")
         raise
     model = merge_adapter_folder(base.model, folder, name)
-    has_tokenizer = any((folder / file).is_file() for file in _TOKENIZER_FILES)
+    has_tokenizer = any((folder / file).is_file() for file in TOKENIZER_FILES)
     tokenizer = _load_tokenizer(str(folder)) if has_tokenizer else base.tokenizer
     return BaseModel(name, model.requires_grad_(requires_grad=False).eval(), tokenizer)
 
@@ -226,7 +228,7 @@ def adopt_base_model(pair: tuple[Any, Any]) -> BaseModel:
     RemoteCodeWarning
         If the model or the tokenizer runs code that came with it.
     """
-    if not _is_model_and_tokenizer(*pair):
+    if not is_model_and_tokenizer(*pair):
         kinds = ", ".join(type(one).__name__ for one in pair)
         msg = (
             "A 'model' given as objects must be (model, tokenizer), a transformers causal language "
@@ -234,67 +236,10 @@ def adopt_base_model(pair: tuple[Any, Any]) -> BaseModel:
         )
         raise ModelLoadingError(msg)
     model, tokenizer = pair
-    _warn_of_remote_code(model, tokenizer)
+    warn_of_remote_code(model, tokenizer)
     _check_decoder_only(model.config, type(model).__name__)
     check_layout(model, type(model).__name__)
     return BaseModel(type(model).__name__, model, tokenizer)
-
-
-def _warn_of_remote_code(*objects: Any) -> None:
-    """Say which objects are of a class that transformers downloaded with ``trust_remote_code``."""
-    strangers = [
-        type(own).__name__
-        for own in objects
-        if any(kind.__module__.startswith(_REMOTE_MODULES) for kind in type(own).__mro__)
-    ]
-    if strangers:
-        warn_caller(
-            f"{' and '.join(strangers)} run code that came with the model, not with transformers. "
-            "It can do whatever you can. Go on only if you have read it, and pin the revision.",
-            RemoteCodeWarning,
-        )
-
-
-def _is_model_and_tokenizer(*objects: Any) -> bool:
-    match objects:
-        case (model, tokenizer):
-            has_output = callable(getattr(model, "get_output_embeddings", None))
-            return has_output and hasattr(tokenizer, "all_special_tokens")
-        case _:
-            return False
-
-
-def _check_source(source: str) -> None:
-    """Say what is wrong with a folder before transformers goes looking for it on the hub."""
-    folder = Path(source).expanduser()
-    if folder.is_file() and split_source(source).file is None:
-        msg = f"The 'model' {source!r} is a file. Give the folder that holds it, with config.json."
-        raise ModelLoadingError(msg)
-    if not folder.is_dir():
-        return
-    if not (folder / "config.json").is_file():
-        msg = f"The model folder {source!r} has no config.json. Save a model there first."
-        raise ModelLoadingError(msg)
-    if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
-        msg = (
-            f"The model folder {source!r} has no tokenizer: none of {', '.join(_TOKENIZER_FILES)}. "
-            "Save the tokenizer there with tokenizer.save_pretrained(folder)."
-        )
-        raise ModelLoadingError(msg)
-
-
-def _check_safetensors(source: str) -> None:
-    """Refuse a folder whose weights are a pickle: reading one runs whatever is in it."""
-    folder = Path(source).expanduser()
-    pickles = sorted(path.name for path in folder.glob("*.bin") if folder.is_dir())
-    if pickles and not any(folder.glob("*.safetensors")):
-        msg = (
-            f"The weights in {source!r} are a pickle ({pickles[0]}), which can run code when it is "
-            "read, and only safetensors is read. If you trust its author, convert it once: "
-            "AutoModelForCausalLM.from_pretrained(folder, use_safetensors=False)"
-            ".save_pretrained(folder)."
-        )
-        raise ModelLoadingError(msg)
 
 
 def _quantised(dtype: torch.dtype) -> dict[str, Any]:
@@ -322,7 +267,7 @@ def _load_model(source: str, dtype: torch.dtype, options: dict[str, Any] | None 
     try:
         config: Any = AutoConfig.from_pretrained(place.place, trust_remote_code=False, **file)
         if not file:
-            _check_safetensors(source)
+            check_safetensors(source)
         _check_decoder_only(config, source)
         with _without_progress_bar():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
