@@ -12,11 +12,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from huggingface_hub import ModelCard
 
 from instructclf import PromptClassifier, load
 from instructclf.exceptions import SavedClassifierError
-from tests.fixtures import LABELS, TEXTS
+from tests.fixtures import LABELS, TEXTS, make_model
 from tests.hub_server import MAIN, TOKEN, running_hub
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -63,6 +64,12 @@ on_adapter = PromptClassifier("me/reviews", n_shots=0).fit(texts, labels)
 expected = one.label_log_likelihood(texts)
 found["adapter on the hub"] = float(abs(on_adapter.label_log_likelihood(texts) - expected).max())
 
+pinned = PromptClassifier("them/tiny@old", n_shots=4, random_state=0).fit(texts, labels)
+found["old weights differ"] = not same(pinned, prompted)
+pinned.save("pinned")
+found["pinned is the same"] = same(load("pinned"), pinned)
+found["card of pinned"] = open("pinned/README.md").read()
+error_of("no revision", lambda: PromptClassifier("them/tiny@nowhere").fit(texts, labels))
 error_of("taken", lambda: prompted.push_to_hub("them/tiny"))
 error_of("no classifier", lambda: load("them/tiny"))
 error_of("unknown", lambda: load("me/nothing"))
@@ -81,7 +88,13 @@ def story(model_folder, tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     with running_hub() as hub:
         weights = {path.name: path.read_bytes() for path in Path(model_folder).iterdir()}
-        hub.files["them/tiny"] = {MAIN: {**weights, "tiny.py": b"raise SystemExit"}}
+        older = make_model()
+        with torch.no_grad():
+            older.get_input_embeddings().weight.mul_(2)
+        older.save_pretrained(home / "older")
+        old = weights | {"model.safetensors": (home / "older" / "model.safetensors").read_bytes()}
+        now = {**weights, "tiny.py": b"raise SystemExit"}
+        hub.files["them/tiny"] = {MAIN: now, "old": old}
         pickled = {"adapter_config.json": b"{}", "adapter_model.bin": b""}
         hub.files["them/pickled"] = {MAIN: pickled}
         environment = {
@@ -96,6 +109,7 @@ def story(model_folder, tmp_path_factory):
         ended = subprocess.run(
             [sys.executable, "-c", PROGRAM, json.dumps([model_folder, TEXTS, LABELS])],
             env=environment,
+            cwd=home,
             capture_output=True,
             text=True,
             check=False,
@@ -186,6 +200,15 @@ def test_tokens_are_written_nowhere(story):
 def test_an_adapter_on_the_hub_is_a_base_model(story):
     _, found, _ = story
     assert found["adapter on the hub"] < 1e-5
+
+
+def test_a_base_model_is_taken_from_the_revision_that_its_name_says(story):
+    _, found, _ = story
+    assert found["old weights differ"]
+    assert found["pinned is the same"]
+    assert 'base_model: "them/tiny"' in found["card of pinned"]
+    assert "`them/tiny@old`" in found["card of pinned"]
+    assert "The model 'them/tiny@nowhere' could not be loaded" in found["no revision"]
 
 
 @pytest.mark.parametrize(

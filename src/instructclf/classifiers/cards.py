@@ -61,8 +61,9 @@ def _metadata(classifier: Any, model_name: str) -> str:
         "- instructclf",
         *(["- lora"] if tuned else []),
     ]
-    if is_repo_id(model_name) and not Path(model_name).exists():  # the hub knows no folders
-        lines.insert(1, f"base_model: {json.dumps(model_name)}")
+    repo_id, _, _ = model_name.partition("@")  # a revision may follow
+    if is_repo_id(repo_id) and not Path(model_name).exists():  # the hub knows no folders
+        lines.insert(1, f"base_model: {json.dumps(repo_id)}")
     return "\n".join([*lines, "---", ""])
 
 

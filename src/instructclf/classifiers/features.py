@@ -41,9 +41,11 @@ class PromptFeatures(
     Parameters
     ----------
     model : str, path or tuple of (model, tokenizer), default="bundled"
-        ``"bundled"`` for the small model that ships, a folder, or a hub id. Loaded once per
-        process, whatever the number of estimators. A pair of transformers objects is used as it
-        is, on its device, and shared by clones; such a transformer cannot be pickled.
+        ``"bundled"`` for the small model that ships, a folder, or a hub id; also those of an
+        adapter of PEFT, or of a GGUF file. ``"owner/name@revision"`` pins a branch, tag or commit
+        of a hub id. Loaded once per process, whatever the number of estimators. A pair of
+        transformers objects is used as it is, on its device, and shared by clones; such a
+        transformer cannot be pickled.
     labels : sequence or None, default=None
         The labels that the prompt states, to be chosen from. ``None`` takes those of
         ``label_definitions``; without these, none are stated. They are never taken from ``y``, so

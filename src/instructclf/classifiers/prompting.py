@@ -37,9 +37,10 @@ class PromptClassifier(PromptedClassifier):
     ----------
     model : str, path or tuple of (model, tokenizer), default="bundled"
         ``"bundled"`` for the small model that ships, a folder, or a hub id; also those of an
-        adapter of PEFT, or of a GGUF file. Loaded once per process, whatever the number of
-        classifiers. A pair of transformers objects is used as it
-        is, on its device, and shared by clones; such a classifier cannot be pickled.
+        adapter of PEFT, or of a GGUF file. ``"owner/name@revision"`` pins a branch, tag or commit
+        of a hub id. Loaded once per process, whatever the number of classifiers. A pair of
+        transformers objects is used as it is, on its device, and shared by clones; such a
+        classifier cannot be pickled.
     label_definitions : dict or None, default=None
         What each label means, ``{label: one sentence}``, stated in the prompt. Given, its keys are
         the classes, so that a label that a fold lacks is still known.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from instructclf.exceptions import MissingExtraError, ModelLoadingError
+from instructclf.storage import is_repo_id
 
 _ENDING = ".gguf"
 
@@ -24,29 +25,34 @@ class Source(NamedTuple):
         A folder or hub id.
     file : str or None
         The GGUF file in it. ``None`` for safetensors.
+    revision : str or None, default=None
+        The branch, tag or commit on the hub. ``None`` for the main branch.
     """
 
     place: str
     file: str | None
+    revision: str | None = None
 
     @property
     def options(self) -> dict[str, str]:
         """What transformers is told beside the place."""
-        return {} if self.file is None else {"gguf_file": self.file}
+        said = {"gguf_file": self.file, "revision": self.revision}
+        return {name: value for name, value in said.items() if value is not None}
 
 
 def split_source(name: str) -> Source:
-    """Return the folder or hub id, and the GGUF file in it, if the name is that of one.
+    """Return the folder or hub id, and the GGUF file or the revision that the name says.
 
     Parameters
     ----------
     name : str
-        A folder, a hub id, or either of them with a slash and the name of a GGUF file after it.
+        A folder, a hub id, or either of them with a slash and the name of a GGUF file after it; or
+        a hub id with ``@`` and a revision.
 
     Returns
     -------
     Source
-        The two.
+        The parts.
 
     Raises
     ------
@@ -56,7 +62,9 @@ def split_source(name: str) -> Source:
         If its folder is here, and the file is not in it.
     """
     if not name.lower().endswith(_ENDING):
-        return Source(name, None)
+        owner_and_name, _, revision = name.rpartition("@")
+        is_pinned = is_repo_id(owner_and_name) and not Path(name).expanduser().exists()
+        return Source(owner_and_name, None, revision) if is_pinned else Source(name, None)
     if find_spec("gguf") is None:
         msg = f'Reading {name!r} needs gguf. Install it with pip install "instructclf[gguf]".'
         raise MissingExtraError(msg)

@@ -263,10 +263,12 @@ def _load_model(source: str, dtype: torch.dtype, options: dict[str, Any] | None 
     from transformers import AutoConfig, AutoModelForCausalLM
 
     place = split_source(source)
-    file = place.options
+    is_gguf = place.file is not None
     try:
-        config: Any = AutoConfig.from_pretrained(place.place, trust_remote_code=False, **file)
-        if not file:
+        config: Any = AutoConfig.from_pretrained(
+            place.place, trust_remote_code=False, **place.options
+        )
+        if not is_gguf:
             check_safetensors(source)
         _check_decoder_only(config, source)
         with _without_progress_bar():
@@ -277,8 +279,8 @@ def _load_model(source: str, dtype: torch.dtype, options: dict[str, Any] | None 
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
-                **file,
-                **(_unpacked() if file and not options else {}),
+                **place.options,
+                **(_unpacked() if is_gguf and not options else {}),
                 **(options or {}),
             )
     except ModelLoadingError:
