@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from instructclf.engine.placement import input_device
 from instructclf.engine.quantization import check_layout, check_quantization, keep_layout
 from instructclf.engine.sources import (
     TOKENIZER_FILES,
+    check_complete,
     check_safetensors,
     check_source,
     is_model_and_tokenizer,
@@ -293,7 +294,7 @@ def _load_model(source: str, dtype: torch.dtype, options: dict[str, Any] | None 
         )
         raise ModelLoadingError(msg) from error
     model, found = loaded
-    _check_complete(found["missing_keys"], source)
+    check_complete(found["missing_keys"], source)
     return model
 
 
@@ -303,17 +304,6 @@ def _unpacked() -> dict[str, Any]:
 
     make: Any = getattr(transformers, "GgufConfig", None)  # since 5.23; before, it always does
     return {} if make is None else {"quantization_config": make(dequantize=True)}
-
-
-def _check_complete(missing: Iterable[str], source: str) -> None:
-    """Refuse weights that are not there: transformers would draw them at random."""
-    names = sorted(missing)
-    if names:
-        msg = (
-            f"The model {source!r} lacks {len(names)} of its weights, such as {names[0]!r}. Save "
-            "it again, or correct its config.json."
-        )
-        raise ModelLoadingError(msg)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +115,27 @@ def is_model_and_tokenizer(*objects: Any) -> bool:
             return has_output and hasattr(tokenizer, "all_special_tokens")
         case _:
             return False
+
+
+def check_complete(missing: Iterable[str], source: str) -> None:
+    """Refuse weights that are not there: transformers would draw them at random.
+
+    Parameters
+    ----------
+    missing : iterable of str
+        Names of weights that the model has and its files have not.
+    source : str
+        What the model is called.
+
+    Raises
+    ------
+    ModelLoadingError
+        If there are any.
+    """
+    names = sorted(missing)
+    if names:
+        msg = (
+            f"The model {source!r} lacks {len(names)} of its weights, such as {names[0]!r}. Save "
+            "it again, or correct its config.json."
+        )
+        raise ModelLoadingError(msg)
