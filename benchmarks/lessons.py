@@ -203,7 +203,7 @@ def _tuning(make: _Maker) -> Iterator[Cell]:
     """Yield the parameters of tuning, one after the other."""
     ablations: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
         "loss": {"loss": ("lm", "label", "lm+label")},
-        "rate": {"learning_rate": (5e-5, 5e-4, 1e-3)},
+        "rate": {"learning_rate": (5e-5, 2e-4, 1e-3, 2.5e-3, 5e-3)},
         "rank": {"lora_rank": (4, 64)},
     }
     for lesson, grid in ablations.items():
@@ -214,7 +214,7 @@ def _tuning(make: _Maker) -> Iterator[Cell]:
                 continue
             default = make.tuned().get_params()[parameter]
             for value in values:
-                if value != default:
+                if lesson == "rate" or value != default:
                     estimator = make.tuned(**{parameter: value})
                     yield make.cell(lesson, f"tuned-{value}", estimator)
 

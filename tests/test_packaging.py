@@ -62,18 +62,36 @@ def check(monkeypatch):
     sys.modules.pop("check", None)
 
 
-def make_wheel(folder, names):
+LICENCE = "instructclf-0.1.0.dist-info/licenses/LICENSE"
+PAGE = "# instructclf\n\n[Tests](https://example.org)."
+
+
+def make_wheel(folder, names, page=PAGE):
     wheel = folder / "some.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         for name in names:
             archive.writestr(name, "")
+        archive.writestr("instructclf-0.1.0.dist-info/METADATA", f"Name: instructclf\n\n{page}")
     return wheel
 
 
 def test_whole_wheel_is_accepted(check, tmp_path, capsys):
-    licence = "instructclf-0.1.0.dist-info/licenses/LICENSE"
-    check.check_wheel(make_wheel(tmp_path, [*check.IN_THE_WHEEL, licence]))
-    assert capsys.readouterr().out == f"some.whl: {len(check.IN_THE_WHEEL) + 1} files, 0.0 MB\n"
+    check.check_wheel(make_wheel(tmp_path, [*check.IN_THE_WHEEL, LICENCE]))
+    assert capsys.readouterr().out == f"some.whl: {len(check.IN_THE_WHEEL) + 2} files, 0.0 MB\n"
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        ("", "some.whl has no README"),
+        ("# instructclf\n\n[Tests](docs/tests.md)", r"does not have: \['\]\(docs/tests.md\)'\]"),
+        ("# instructclf\n\n![Two](docs/two.svg)", "links to files that an index does not have"),
+    ],
+)
+def test_wheels_with_a_page_of_dead_links_are_refused(check, tmp_path, page, message):
+    wheel = make_wheel(tmp_path, [*check.IN_THE_WHEEL, LICENCE], page)
+    with pytest.raises(SystemExit, match=message):
+        check.check_wheel(wheel)
 
 
 @pytest.mark.parametrize(

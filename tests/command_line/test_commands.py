@@ -150,6 +150,40 @@ def test_the_format_of_a_stream_is_that_of_the_file(saved, tmp_path, capsys):
     assert [json.loads(line)["id"] for line in lines] == [7, 8]
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_predict_leaves_texts_open(ending, saved, tmp_path):
+    classifier, data, output = load(saved), tmp_path / "new.csv", tmp_path / f"out.{ending}"
+    write_file(data, NEW)
+    texts = [row["text"] for row in NEW]
+    masses = classifier.label_mass(texts)
+    words = ["--output", str(output), "--min-label-mass", str(masses.max()), "--no-progress"]
+    assert main(["predict", saved, str(data), *words]) == 0
+    rows = [row.values for row in read_rows(output)]
+    expected = classifier.predict(texts, min_label_mass=masses.max())
+    assert list(expected).count(None) == 1
+    assert [row["prediction"] or None for row in rows] == list(expected)
+    assert [float(row["label_mass"]) for row in rows] == masses.tolist()
+
+
+def test_predict_goes_on_where_it_was(saved, tmp_path, capsys):
+    write_file(tmp_path / "new.csv", NEW)
+    words = ["predict", saved, str(tmp_path / "new.csv"), "--no-progress"]
+    kept = [*words, "--chunks", str(tmp_path / "chunks"), "--chunk-size", "1"]
+    assert main(words) == 0
+    whole = list(csv.reader(io.StringIO(capsys.readouterr().out)))
+    assert main(kept) == 0
+    first = capsys.readouterr().out
+    chunks = sorted((tmp_path / "chunks").iterdir())
+    assert len(chunks) == 2
+    times = [path.stat().st_mtime_ns for path in chunks]
+    assert main([*kept, "--min-label-mass", "0"]) == 0  # likelihoods are kept as well
+    again = list(csv.reader(io.StringIO(capsys.readouterr().out)))
+    assert [path.stat().st_mtime_ns for path in chunks] == times
+    assert [row[:-1] for row in again] == list(csv.reader(io.StringIO(first)))
+    assert [row[:3] for row in again] == [row[:3] for row in whole]
+    assert again[0][-1] == "label_mass"
+
+
 def test_predict_shows_progress_where_it_is_asked_for(saved, tmp_path, capfd):
     write_file(tmp_path / "new.csv", NEW)
     assert main(["predict", saved, str(tmp_path / "new.csv"), "--progress"]) == 0

@@ -141,6 +141,7 @@ USAGE = {
     "no name": ("fit train.csv --save x --define =x", "expected NAME=VALUE, got '=x'"),
     "no number": ("compare a.csv b.csv --shots few", "expected a number or 'all', got 'few'"),
     "names": ("fit a.csv --save x --label-names a,,b", "expected different names .* got 'a,,b'"),
+    "no share": ("predict a b.csv --min-label-mass 2", "expected a number from 0 to 1, got '2'"),
     "format": ("predict a b.csv --format xml", "invalid choice: 'xml'"),
 }
 

@@ -10,6 +10,7 @@ The smoke test unpacks the wheel into an empty folder and uses the dependencies 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -79,6 +80,12 @@ def check_wheel(wheel: Path) -> None:
     """Check that a wheel holds what it must, and nothing else."""
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
+        (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
+        page = archive.read(metadata).decode("utf-8").partition("\n\n")[2]
+    if not page.startswith("# instructclf"):
+        sys.exit(f"{wheel.name} has no README for the page of an index.")
+    if broken := re.findall(r"\]\((?!https:)[^)]*\)", page):
+        sys.exit(f"{wheel.name} links to files that an index does not have: {broken}")
     require(wheel, names, IN_THE_WHEEL)
     strange = [name for name in names if not name.startswith(("instructclf/", "instructclf-"))]
     if strange:

@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from instructclf.classifiers.base import PromptedClassifier
 from instructclf.classifiers.plain import to_plain
+from instructclf.classifiers.seeding import LabelScores
 from instructclf.engine.base_prints import take_print
 from instructclf.engine.digests import digest
 from instructclf.engine.processes import sharing_work
@@ -30,7 +31,6 @@ from instructclf.storage import read_record, write_record
 
 _logger = logging.getLogger(__name__)
 
-_ARRAY = "log_probabilities"
 _REMEDY = "Delete it, and its texts are scored anew."
 _DECISIVE = ("classes_", "label_words_", "max_length_", "prompt_", "calibration_")
 """What a prediction follows from, beside adapter, base model and shots for each text."""
@@ -84,6 +84,30 @@ def predict_in_chunks(
     ...     predict_in_chunks(classifier, ["Fine.", "Bad.", "Good."], folder, chunk_size=2).shape
     (3, 2)
     """
+    return score_in_chunks(classifier, X, folder, chunk_size=chunk_size).log_probabilities
+
+
+def score_in_chunks(
+    classifier: Any, X: Any, folder: str | PathLike[str], *, chunk_size: int
+) -> LabelScores:
+    """Return all that `predict_in_chunks` finds out about labels, in the same way.
+
+    Parameters
+    ----------
+    classifier : PromptClassifier or InstructionTunedClassifier
+        A fitted classifier.
+    X : array-like of str of shape (n_texts,)
+        The texts.
+    folder : str or path
+        Where chunks are kept.
+    chunk_size : int
+        How many texts make a chunk.
+
+    Returns
+    -------
+    LabelScores
+        Before and after calibration.
+    """
     _check_parameters(classifier, chunk_size)
     texts = check_texts(X)
     work = {
@@ -103,12 +127,14 @@ def predict_in_chunks(
         for path, start in zip(paths, starts, strict=True):
             if path in done:
                 continue
-            done[path] = classifier.predict_log_proba(texts[start : start + chunk_size])
+            chunk = texts[start : start + chunk_size]
+            done[path] = classifier._score(chunk)  # noqa: SLF001
             if processes.rank == 0:
-                write_record(path, work, {_ARRAY: done[path]})
+                write_record(path, work, done[path]._asdict())
             progress.advance()
-            _logger.info("Scored the texts %d to %d", start, start + len(done[path]) - 1)
-    return np.concatenate([done[path] for path in paths])
+            _logger.info("Scored the texts %d to %d", start, start + len(chunk) - 1)
+    parts = [done[path] for path in paths]
+    return LabelScores(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def _check_parameters(classifier: Any, chunk_size: Any) -> None:
@@ -132,11 +158,11 @@ def _check_parameters(classifier: Any, chunk_size: Any) -> None:
         raise InvalidParameterError(msg)
 
 
-def _read_all(folder: Path, work: Mapping[str, Any]) -> dict[Path, NDArray[np.float64]]:
+def _read_all(folder: Path, work: Mapping[str, Any]) -> dict[Path, LabelScores]:
     return {path: _read(path, work) for path in sorted(folder.glob("chunk-*.safetensors"))}
 
 
-def _read(path: Path, work: Mapping[str, Any]) -> NDArray[np.float64]:
+def _read(path: Path, work: Mapping[str, Any]) -> LabelScores:
     found, arrays = read_record(path, _REMEDY)
     meanings = {
         "classifier": "of another classifier",
@@ -147,7 +173,7 @@ def _read(path: Path, work: Mapping[str, Any]) -> NDArray[np.float64]:
         if found.get(name) != work[name]:
             msg = f"{path} holds predictions {meaning}. Give another folder, or remove this one."
             raise CheckpointError(msg)
-    return arrays[_ARRAY]
+    return LabelScores(**arrays)
 
 
 def _describe_all(classifier: Any) -> Any:

@@ -62,7 +62,7 @@ class LabelPredictor(ClassifierMixin, metaclass=ABCMeta):
             The sum of ``exp(label_log_likelihood(X))`` over labels, before calibration: from 0 to
             1, but for rounding.
         """
-        return _label_mass(self.label_log_likelihood(X))
+        return mass_of(self.label_log_likelihood(X))
 
     def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the logarithm of each label's probability.
@@ -118,14 +118,7 @@ class LabelPredictor(ClassifierMixin, metaclass=ABCMeta):
         scorer or a meta-estimator, which call ``predict(X)``, get nothing but labels.
         """
         self._check_min_label_mass(min_label_mass)
-        scores = self._score(X)
-        probabilities = np.exp(scores.log_probabilities)
-        labels = self.classes_[probabilities.argmax(axis=1)]
-        if min_label_mass is None:
-            return labels
-        answers = labels.astype(object)
-        answers[_label_mass(scores.log_likelihood) < min_label_mass] = None
-        return answers
+        return choose_labels(self.classes_, self._score(X), min_label_mass)
 
     def _check_min_label_mass(self, min_label_mass: float | None) -> None:
         validate_parameter_constraints(
@@ -135,5 +128,45 @@ class LabelPredictor(ClassifierMixin, metaclass=ABCMeta):
         )
 
 
-def _label_mass(log_likelihood: NDArray[np.float64]) -> NDArray[np.float64]:
+def choose_labels(
+    classes: NDArray[Any], scores: LabelScores, min_label_mass: float | None
+) -> NDArray[Any]:
+    """Return the most probable label of each text, and ``None`` where there is to be none.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,)
+        The labels.
+    scores : LabelScores
+        Of the texts.
+    min_label_mass : float or None
+        The least label mass of a text that is answered. ``None`` answers all.
+
+    Returns
+    -------
+    ndarray of shape (n_texts,)
+        Labels; of dtype object where some might be ``None``.
+    """
+    probabilities = np.exp(scores.log_probabilities)
+    labels = classes[probabilities.argmax(axis=1)]
+    if min_label_mass is None:
+        return labels
+    answers = labels.astype(object)
+    answers[mass_of(scores.log_likelihood) < min_label_mass] = None
+    return answers
+
+
+def mass_of(log_likelihood: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how likely any label is.
+
+    Parameters
+    ----------
+    log_likelihood : ndarray of shape (n_texts, n_classes)
+        How likely each is, as a logarithm.
+
+    Returns
+    -------
+    ndarray of shape (n_texts,)
+        Their sum, from 0 to 1 but for rounding.
+    """
     return np.exp(log_likelihood).sum(axis=1)

@@ -62,6 +62,23 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--output", "-o", metavar="FILE", default="-", help="where to (default: standard output)"
     )
+    parser.add_argument(
+        "--min-label-mass",
+        type=_share,
+        metavar="SHARE",
+        help="predict nothing where all labels together are less likely than this, from 0 to 1, "
+        "and add a column that says how likely they are",
+    )
+    parser.add_argument(
+        "--chunks", metavar="FOLDER", help="keep each scored chunk here, and go on where it was"
+    )
+    parser.add_argument(
+        "--chunk-size",
+        type=int,
+        default=4096,
+        metavar="N",
+        help="how many texts make a chunk (default: %(default)s)",
+    )
     _add_columns(parser, labels=False)
     _add_format(parser)
 
@@ -223,3 +240,14 @@ def _count_or_all(word: str) -> int | None:
     except ValueError:
         msg = f"expected a number or 'all', got {word!r}"
         raise argparse.ArgumentTypeError(msg) from None
+
+
+def _share(word: str) -> float:
+    try:
+        share = float(word)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        msg = f"expected a number from 0 to 1, got {word!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return share
