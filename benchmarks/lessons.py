@@ -1,8 +1,8 @@
 """The lessons of the reference experiment and our defaults, measured on the bundled model.
 
     python benchmarks/lessons.py --plan                    how long it would take
-    python benchmarks/lessons.py --limit-test 1000         everything
-    python benchmarks/lessons.py --limit-test 1000 --cells 'base/*' --cells 'template/*'
+    python benchmarks/lessons.py --limit-test 500          everything
+    python benchmarks/lessons.py --limit-test 500  --cells 'base/*' --cells 'template/*'
     python benchmarks/lessons.py --table                   tables and picture of what is there
 
 Cells are called lesson/task/classifier-variant. Every classifier learns from sixteen rows, the
@@ -27,6 +27,7 @@ from lessons_parts import (
     SkewedSampler,
     ZeroShotSampler,
 )
+from lessons_peers import over_peers, peers_of, tabulate_peers
 from lessons_pictures import draw
 from lessons_speed import measure_speed
 from lessons_tables import summarise, tabulate
@@ -46,7 +47,7 @@ CALIBRATIONS = ("auto", None, "contextual", "domain", "batch")
 N_AVERAGED = 5
 _ORDER = (
     "base", "speed", "template", "balance", "definitions", "words", "calibration", "samplers",
-    "loss", "rate", "rank", "order", "seeds",
+    "loss", "rate", "rank", "order", "seeds", "peers",
 )  # fmt: skip
 
 
@@ -69,9 +70,11 @@ def write(cells: list[Cell], options: argparse.Namespace) -> None:
     if not results.lines:
         print("Nothing has run yet.")
         return
-    save_record(summarise(results), NAME, options.results)
+    save_record(summarise(results) | {"over_peers": over_peers(results)}, NAME, options.results)
     record = load_record(NAME, options.results)
-    for lesson, tables in tabulate(record).items():
+    for lesson, tables in (tabulate(record) | {"peers": tabulate_peers(record)}).items():
+        if not tables:
+            continue
         text = "\n".join(markdown(table) for table in tables)
         save_page(text, f"{NAME}-{lesson}", options.results)
         print(text)
@@ -100,8 +103,7 @@ class _Maker:
         given: dict[str, Any] = {"n_rows": SHOTS, "n_seeds": self.options.seeds}
         name = f"{lesson}/{self.task.name}/{variant}"
         repeats = getattr(estimator, "n_seeds", 1)
-        expected = repeats * self._expected(variant.partition("-")[0])
-        given["expected_s"] = expected
+        given["expected_s"] = repeats * self._expected(variant.partition("-")[0])
         return Cell(name, self.task.name, estimator, **(given | more))
 
     def each(self, lesson: str, variant: str, *, zero: bool = False, **changes: Any) -> list[Cell]:
@@ -146,6 +148,9 @@ def cells_of(task: Task, options: argparse.Namespace) -> Iterator[Cell]:
     yield from _samplers(make)
     yield from _tuning(make)
     yield from _averages(make)
+    n_texts = len(make.rows.split.X_test)
+    for name, estimator, given in peers_of(make.options.model, n_texts * task.rates.shot_text):
+        yield make.cell("peers", name, estimator, **given)
 
 
 def _base(make: _Maker) -> Iterator[Cell]:

@@ -46,13 +46,14 @@ _CAPTIONS = {
     "rank": "Other ranks minus the default",
     "seeds": "An average over seeds, all on the same sixteen rows, minus one seed",
 }
-_VERDICTS = {"win": "better", "tie": "no difference seen", "loss": "worse"}
+VERDICTS = {"win": "better", "tie": "no difference seen", "loss": "worse"}
 
 
 def summarise(results: Results) -> dict[str, Any]:
     """Return the record: figures, differences from ``base``, and what averages over seeds give."""
     record = results.record()
-    pairs = {name: results.difference(name, base_of(name)) for name in results.scores}
+    held = [name for name in results.scores if not name.startswith("peers/")]
+    pairs = {name: results.difference(name, base_of(name)) for name in held}
     record["differences"] = {name: found for name, found in pairs.items() if found}
     record["averages"] = {
         name: compare_averages(scores)
@@ -101,7 +102,7 @@ def _base(record: dict[str, Any]) -> Table:
         for own in [record["cells"][f"base/{task}/{classifier}"]]
     ]
     header = ("task", "classifier", "accuracy", "sd over seeds", "seeds")
-    return Table("What the others are held against", header, rows, (_tests(record, "base"),))
+    return Table("What the others are held against", header, rows, (tests_of(record, "base"),))
 
 
 def _against_base(record: dict[str, Any], lesson: str) -> list[Table]:
@@ -119,12 +120,12 @@ def _against_base(record: dict[str, Any], lesson: str) -> list[Table]:
                 number_of(own["before"]),
                 number_of(own["after"]),
                 points(own),
-                _VERDICTS[outcome(own)],
+                VERDICTS[outcome(own)],
             )
         )
     rows.sort(key=lambda row: row[0])
     header = ("", "task", "classifier", "before", "after", "points", "")
-    notes = [_tests(record, lesson)]
+    notes = [tests_of(record, lesson)]
     if failed := _failed(record, lesson):
         notes.append(f"Could not run: {failed}.")
     return [Table(_CAPTIONS[lesson], header, rows, notes)]
@@ -139,7 +140,8 @@ def points(difference: dict[str, Any]) -> str:
     return f"{middle} [{low}, {high}]"
 
 
-def _tests(record: dict[str, Any], lesson: str) -> str:
+def tests_of(record: dict[str, Any], lesson: str) -> str:
+    """Return the sentence about numbers of test texts and seeds, and the intervals."""
     own = [c for n, c in record["cells"].items() if n.startswith(f"{lesson}/") and "n_test" in c]
     n_tests, n_seeds = (c["n_test"] for c in own), (len(c["seeds"]) for c in own)
     return (
@@ -265,7 +267,7 @@ def _calibration(record: dict[str, Any]) -> list[Table]:
     rows.sort(key=lambda row: (row[0], row[1]))
     header = ("", "task", "calibration", "accuracy", "points over none", "calibration error",
               "log loss")  # fmt: skip
-    tests = _tests(record, "calibration")
+    tests = tests_of(record, "calibration")
     return [
         Table("Calibrations", header, rows, (tests,)),
         Table(

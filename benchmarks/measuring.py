@@ -33,7 +33,7 @@ import torch
 MIB = 2**20
 PACKAGES = (
     "instructclf", "torch", "transformers", "tokenizers", "peft", "scikit-learn", "numpy",
-    "skorch", "lm-eval", "trl", "accelerate",
+    "skorch", "setfit", "sentence-transformers", "lm-eval", "trl", "accelerate",
 )  # fmt: skip
 RESULTS = Path(__file__).with_name("results")
 _MARK = "RESULT "

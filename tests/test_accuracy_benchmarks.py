@@ -18,8 +18,8 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 DATA = Path(__file__).parents[2] / "shared" / "data"
 MODULES = (
     "approaches", "averaging", "bundled_model", "bundled_model_tables", "cells", "lessons",
-    "lessons_parts", "lessons_pictures", "lessons_speed", "lessons_tables", "measuring", "peers",
-    "peers.forwards", "tables", "tasks",
+    "lessons_parts", "lessons_peers", "lessons_pictures", "lessons_speed", "lessons_tables",
+    "measuring", "peers", "peers.few_shot", "peers.forwards", "tables", "tasks",
 )  # fmt: skip
 
 
@@ -302,8 +302,11 @@ def test_lessons_measure_and_write_tables_and_a_picture(load, options, monkeypat
     monkeypatch.setattr(program, "SHOTS", 4)
     found = program.select(
         program.cells_of(tasks.TASKS["reviews"], options),
-        ["base/*/prompted", "balance/*/prompted-*", "calibration/*/prompted-few-*", "*/*/zero*"],
-    )
+        [
+            "base/*/prompted", "balance/*/prompted-*", "calibration/*/prompted-few-*", "*/*/zero*",
+            "peers/*/svm",
+        ],
+    )  # fmt: skip
     load("cells").run(found, options)
     program.write(found, options)
     written = {path.name for path in options.results.glob("*.md")}
@@ -311,6 +314,10 @@ def test_lessons_measure_and_write_tables_and_a_picture(load, options, monkeypat
     record = json.loads((options.results / "lessons.json").read_text())
     assert record["averages"]["base/reviews/prompted"][0]["n_averaged"] == 2
     assert "balance/reviews/prompted-skewed" in record["differences"]
+    assert set(record["over_peers"]) == {"prompted/peers/reviews/svm"}
+    page = (options.results / "lessons-peers.md").read_text()
+    assert "| instructclf, prompting | " in page
+    assert "| TF-IDF + LinearSVC | reviews | prompting | " in page
     assert options.picture.read_bytes().startswith(b"\x89PNG")
 
 

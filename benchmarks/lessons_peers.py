@@ -1,0 +1,84 @@
+"""What others make of the same sixteen rows: cells, and the tables made of their record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from approaches import svm
+from bundled_model_tables import cell_of, outcome
+from cells import Results
+from lessons_tables import CLASSIFIERS, VERDICTS, of_lesson, points, tests_of
+from peers.few_shot import EncoderRegression, SetFit, SkorchPrompting
+from tables import Table
+
+OURS = ("tuned", "prompted")
+PEERS = {
+    "skorch": "skorch `FewShotClassifier`, the same model",
+    "setfit": "SetFit, all-MiniLM-L6-v2",
+    "encoder": "all-MiniLM-L6-v2 + logistic regression",
+    "svm": "TF-IDF + LinearSVC",
+}
+SKORCH_SEEDS = 3
+"""Every text goes through the whole prompt: the dearest runs of all."""
+
+
+def peers_of(model: str, shot_text_s: float) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """Yield name and estimator of each peer, and what its cell has beside the usual.
+
+    Parameters
+    ----------
+    model : str
+        Of the one that takes a language model.
+    shot_text_s : float
+        Roughly the seconds of our prompting on all test rows.
+    """
+    yield "svm", svm(), {"expected_s": 0.1}
+    yield "encoder", EncoderRegression(), {"expected_s": 15.0}
+    yield "setfit", SetFit(), {"expected_s": 40.0}
+    dear = {"n_seeds": SKORCH_SEEDS, "expected_s": 15 * shot_text_s}
+    yield "skorch", SkorchPrompting(model), dear
+
+
+def over_peers(results: Results) -> dict[str, Any]:
+    """Return how much better both of our classifiers are than each peer, on common seeds."""
+    return {
+        f"{ours}/{name}": found
+        for name in results.scores
+        for ours in OURS
+        if name.startswith("peers/")
+        and (found := results.difference(f"base/{name.split('/')[1]}/{ours}", name))
+    }
+
+
+def tabulate_peers(record: dict[str, Any]) -> list[Table]:
+    """Return the tables of accuracy and of differences, or none where no peer has run."""
+    tasks = list(dict.fromkeys(task for task, _, _ in of_lesson(record, "peers")))
+    if not tasks:
+        return []
+    note = tests_of(record, "peers")
+    return [
+        Table(
+            "Accuracy with sixteen rows", ("", *tasks), list(_accuracies(record, tasks)), (note,)
+        ),
+        Table("Ours minus each", ("", "task", "ours", "points", ""), list(_differences(record))),
+    ]
+
+
+def _accuracies(record: dict[str, Any], tasks: list[str]) -> Iterator[tuple[str, ...]]:
+    cells = record["cells"]
+    names = {f"base/{{}}/{own}": f"instructclf, {CLASSIFIERS[own]}" for own in OURS}
+    names |= {f"peers/{{}}/{own}": title for own, title in PEERS.items()}
+    for name, title in names.items():
+        found = [cells.get(name.format(task)) for task in tasks]
+        yield (title, *("—" if own is None else cell_of(own) for own in found))
+
+
+def _differences(record: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    for peer, title in PEERS.items():
+        for task, kind, _ in of_lesson(record, "peers"):
+            for ours in OURS if kind == peer else ():
+                own = record["over_peers"].get(f"{ours}/peers/{task}/{peer}")
+                if own:
+                    verdict = VERDICTS[outcome(own)]
+                    yield title, task, CLASSIFIERS[ours], points(own), verdict
