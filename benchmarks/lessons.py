@@ -2,7 +2,7 @@
 
     python benchmarks/lessons.py --plan                    how long it would take
     python benchmarks/lessons.py --limit-test 500          everything
-    python benchmarks/lessons.py --limit-test 500  --cells 'base/*' --cells 'template/*'
+    python benchmarks/lessons.py --limit-test 500 --cells 'base/*' --cells 'template/*'
     python benchmarks/lessons.py --table                   tables and picture of what is there
 
 Cells are called lesson/task/classifier-variant. Every classifier learns from sixteen rows, the

@@ -56,6 +56,12 @@ def test_interval_is_that_of_nadeau_and_bengio():
     assert (scores.mean, scores.std) == (pytest.approx(0.76), pytest.approx(means.std(ddof=1)))
 
 
+def test_interval_of_accuracies_stays_among_accuracies():
+    scores = with_scores([[1.0], [1.0], [0.6], [1.0], [1.0]])
+    assert scores.interval().high == 1.0
+    assert scores.interval().low > 0
+
+
 def test_difference_is_that_of_the_corrected_paired_t_test():
     one = with_scores([[0.8], [0.9], [0.7], [0.8], [1.0]])
     other = with_scores([[0.7], [0.9], [0.6], [0.6], [0.8]])

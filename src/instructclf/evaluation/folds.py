@@ -80,7 +80,8 @@ class FoldScores:
             Both ends.
         """
         values = self.scores.mean(axis=1)
-        return t_interval(values, confidence, test_to_train=self._test_to_train())
+        found = t_interval(values, confidence, test_to_train=self._test_to_train())
+        return found.within_shares()
 
     def compare(self, other: FoldScores, *, confidence: float = 0.95) -> FoldDifference:
         """Compare with other scores on the same folds, by the corrected paired t-test.

@@ -29,6 +29,19 @@ class Interval(NamedTuple):
     low: float
     high: float
 
+    def within_shares(self) -> Interval:
+        """Return the part that lies between 0 and 1, where all shares of texts are.
+
+        Student's interval knows of no such ends, and leaves them where few scores differ much.
+        What it holds, the part holds as often.
+
+        Returns
+        -------
+        Interval
+            The part.
+        """
+        return Interval(*(min(max(end, 0.0), 1.0) for end in self))
+
 
 def t_interval(
     values: ArrayLike, confidence: float = 0.95, *, test_to_train: float = 0.0

@@ -114,7 +114,7 @@ class SeedScores:
         Interval
             Both ends, NaN for one seed.
         """
-        return t_interval(self.scores, confidence)
+        return t_interval(self.scores, confidence).within_shares()
 
     def interval(
         self,
