@@ -50,6 +50,8 @@ _ORDER = (
     "loss", "rate", "rank", "order", "seeds", "peers",
 )  # fmt: skip
 
+_NOT_YET = "*Not measured yet:* `python benchmarks/lessons.py --cells '{}/*'`.\n"
+
 
 def main() -> None:
     """Measure and write tables, or one of these."""
@@ -72,11 +74,10 @@ def write(cells: list[Cell], options: argparse.Namespace) -> None:
         return
     save_record(summarise(results) | {"over_peers": over_peers(results)}, NAME, options.results)
     record = load_record(NAME, options.results)
-    for lesson, tables in (tabulate(record) | {"peers": tabulate_peers(record)}).items():
-        if not tables:
-            continue
-        text = "\n".join(markdown(table) for table in tables)
-        save_page(text, f"{NAME}-{lesson}", options.results)
+    found = tabulate(record) | {"peers": tabulate_peers(record)}
+    for lesson in _ORDER:
+        text = "\n".join(markdown(table) for table in found.get(lesson, ()))
+        save_page(text or _NOT_YET.format(lesson), f"{NAME}-{lesson}", options.results)
         print(text)
     save_page(circumstances(record["environment"]), f"{NAME}-circumstances", options.results)
     draw(record, options.picture)
@@ -208,7 +209,7 @@ def _tuning(make: _Maker) -> Iterator[Cell]:
     """Yield the parameters of tuning, one after the other."""
     ablations: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
         "loss": {"loss": ("lm", "label", "lm+label")},
-        "rate": {"learning_rate": (5e-5, 2e-4, 1e-3, 2.5e-3, 5e-3)},
+        "rate": {"learning_rate": (5e-5, 1e-3, 2.5e-3, 5e-3)},
         "rank": {"lora_rank": (4, 64)},
     }
     for lesson, grid in ablations.items():
@@ -219,7 +220,7 @@ def _tuning(make: _Maker) -> Iterator[Cell]:
                 continue
             default = make.tuned().get_params()[parameter]
             for value in values:
-                if lesson == "rate" or value != default:
+                if value != default:
                     estimator = make.tuned(**{parameter: value})
                     yield make.cell(lesson, f"tuned-{value}", estimator)
 

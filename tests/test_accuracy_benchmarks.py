@@ -310,7 +310,9 @@ def test_lessons_measure_and_write_tables_and_a_picture(load, options, monkeypat
     load("cells").run(found, options)
     program.write(found, options)
     written = {path.name for path in options.results.glob("*.md")}
-    assert written >= {"lessons-base.md", "lessons-balance.md", "lessons-calibration.md"}
+    assert written == {f"lessons-{name}.md" for name in (*program._ORDER, "circumstances")}
+    assert "| skewed rows | reviews |" in (options.results / "lessons-balance.md").read_text()
+    assert "Not measured yet" in (options.results / "lessons-rank.md").read_text()
     record = json.loads((options.results / "lessons.json").read_text())
     assert record["averages"]["base/reviews/prompted"][0]["n_averaged"] == 2
     assert "balance/reviews/prompted-skewed" in record["differences"]
