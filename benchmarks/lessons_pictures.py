@@ -145,7 +145,7 @@ def _averages(ax: Any, record: dict[str, Any]) -> None:
         shared = min((sizes for sizes, _ in own), key=len)
         means = [sum(s[i] for _, s in own) / len(own) for i in range(len(shared))]
         ax.plot(shared, means, marker=_MARKERS[classifier], color=COLOURS[classifier], linewidth=2)
-        ax.set_xticks(shared)
+    ax.set_xticks(sorted({size for own in curves.values() for sizes, _ in own for size in sizes}))
     ax.set_ylim(bottom=0)
     ax.set_xlabel("seeds averaged (bold: mean of tasks)")
     ax.set_ylabel("percentage points")

@@ -81,7 +81,7 @@ def tabulate(record: dict[str, Any]) -> dict[str, list[Table]]:
     }
     for lesson in TITLES.keys() - {"seeds"}:
         found[lesson] = _against_base(record, lesson)
-    return {lesson: tables for lesson, tables in found.items() if any(t.rows for t in tables)}
+    return {lesson: [t for t in tables if t.rows] for lesson, tables in found.items()}
 
 
 def of_lesson(record: dict[str, Any], lesson: str) -> list[tuple[str, str, str]]:

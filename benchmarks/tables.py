@@ -35,7 +35,7 @@ class Table:
 
 def markdown(table: Table) -> str:
     """Return a table as Markdown, with its title before it and its notes after it."""
-    lines = [f"**{table.title}**", "", _row(table.header), _row(_rule(table.header))]
+    lines = [f"**{table.title}**", "", _row(table.header), _row(_rule(table))]
     lines += [_row(row) for row in table.rows]
     for note in table.notes:
         lines += ["", note]
@@ -123,5 +123,14 @@ def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(str(cell) for cell in cells) + " |"
 
 
-def _rule(header: Sequence[str]) -> list[str]:
-    return ["---", *["---:"] * (len(header) - 1)]
+def _rule(table: Table) -> list[str]:
+    """Return the line that puts words to the left and figures to the right."""
+    columns = [[row[i] for row in table.rows] for i in range(len(table.header))]
+    return ["---:" if i and _are_figures(column) else "---" for i, column in enumerate(columns)]
+
+
+def _are_figures(column: Sequence[str]) -> bool:
+    return all(value[:1] in _BEGIN_FIGURES for value in map(str, column) if value)
+
+
+_BEGIN_FIGURES = frozenset("0123456789+-<~\N{EM DASH}")
