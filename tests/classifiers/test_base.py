@@ -250,6 +250,32 @@ def test_label_words_that_are_a_marker_are_an_error(make_classifier):
         make_classifier(verbalizer={"positive": "</s>", "negative": "n"}).fit(TEXTS, LABELS)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{instruction}\n<{input}>\n{response}", "before and '>\\\\n' after {input}, .* '<pad>'"),
+        ("{instruction}\n{input}/s>\n{response}", "'/s>\\\\n' after {input}, .* '</s>'"),
+        ("<{instruction}\n{input}\n{response}", "'<' before .* {instruction}, .* '<pad>'"),
+    ],
+)
+def test_templates_that_begin_a_special_token_are_an_error(make_classifier, text, said):
+    with pytest.raises(InvalidTemplateError, match=said):
+        make_classifier(template=PromptTemplate(text)).fit(TEXTS, LABELS)
+
+
+def test_solved_examples_beside_half_a_special_token_are_an_error(make_classifier):
+    whole = "{instruction}\n{input}\n{response}"
+    template = PromptTemplate(whole, demonstration_separator=" \N{FULLWIDTH LESS-THAN SIGN}")
+    with pytest.raises(InvalidTemplateError, match="text of a solved example, .* '<pad>'"):
+        make_classifier(template=template).fit(TEXTS, LABELS)
+
+
+def test_tags_around_a_text_are_no_half_of_a_special_token(make_classifier):
+    template = PromptTemplate("{instruction}\n<review>{input}</review>\n{response}")
+    classifier = make_classifier(template=template).fit(TEXTS, LABELS)
+    assert classifier.get_prompt("</s>").endswith("<review>< /s></review>\n")
+
+
 # Shots
 
 

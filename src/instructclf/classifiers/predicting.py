@@ -118,7 +118,8 @@ class LabelPredictor(ClassifierMixin, metaclass=ABCMeta):
         scorer or a meta-estimator, which call ``predict(X)``, get nothing but labels.
         """
         self._check_min_label_mass(min_label_mass)
-        return choose_labels(self.classes_, self._score(X), min_label_mass)
+        scores = self._score(X)  # which checks that there are classes
+        return choose_labels(self.classes_, scores, min_label_mass)
 
     def _check_min_label_mass(self, min_label_mass: float | None) -> None:
         validate_parameter_constraints(

@@ -9,7 +9,7 @@ from instructclf.engine.chat import chat_template
 from instructclf.engine.loading import BaseModel
 from instructclf.engine.tokenising import control_strings, find_breaker
 from instructclf.engine.verbalizers import Verbalizer
-from instructclf.exceptions import InvalidLabelsError, PromptTooLongError
+from instructclf.exceptions import InvalidLabelsError, InvalidTemplateError, PromptTooLongError
 from instructclf.prompts import (
     CHAT,
     Prompt,
@@ -19,6 +19,7 @@ from instructclf.prompts import (
     write_instruction,
 )
 from instructclf.prompts.instructions import DEFAULT_TASK
+from instructclf.prompts.neutralising import find_joined
 
 
 def find_template(template: str | PromptTemplate) -> PromptTemplate | None:
@@ -78,7 +79,8 @@ def write_prompt(
     InvalidLabelsError
         If words could be read as a marker of the template or a special token.
     InvalidTemplateError
-        If the tokenizer is to bring a template, and has none.
+        If the tokenizer is to bring a template, and has none; or if a text could complete a
+        special token that the template begins.
     """
     frame = chat_template(base.tokenizer) if template is None else template
     draft = draft_prompt(
@@ -92,6 +94,7 @@ def write_prompt(
         control_strings=control_strings(base.tokenizer),
         breaker=find_breaker(base.tokenizer, frame.markers),
     )
+    _check_borders(frame, prompt.control_strings)
     for answer in Verbalizer(label_words).answers:
         if prompt.as_data(answer) != answer:
             msg = (
@@ -100,6 +103,19 @@ def write_prompt(
             )
             raise InvalidLabelsError(msg)
     return prompt
+
+
+def _check_borders(template: PromptTemplate, control_strings: Sequence[str]) -> None:
+    """Raise if a text could make a special token together with the template beside it."""
+    for place, before, after in template.borders:
+        control = find_joined(before, after, control_strings)
+        if control is not None:
+            msg = (
+                f"The template has {before[-10:]!r} before and {after[:10]!r} after {place}, of "
+                f"which a text could make {control!r}, a special token of the model. Put spaces or "
+                "line breaks in between."
+            )
+            raise InvalidTemplateError(msg)
 
 
 def draft_prompt(

@@ -65,6 +65,37 @@ def neutralise(
     return text
 
 
+def find_joined(before: str, after: str, control_strings: Iterable[str]) -> str | None:
+    """Return a special token that a text could make of the fixed characters beside it.
+
+    Parameters
+    ----------
+    before : str
+        The fixed text before it.
+    after : str
+        The fixed text after it.
+    control_strings : iterable of str
+        Special tokens of the tokenizer.
+
+    Returns
+    -------
+    str or None
+        The first that begins with the last characters before or ends with the first after, and
+        ``None`` where no text can complete one.
+
+    Examples
+    --------
+    >>> find_joined("<", ">", ["</s>"])
+    '</s>'
+    """
+    head, tail = fold(before), fold(after)
+    for control in control_strings:
+        own = fold(control)
+        if any(head.endswith(own[:i]) or tail.startswith(own[i:]) for i in range(1, len(own))):
+            return control
+    return None
+
+
 def _places(pattern: re.Pattern[str], folded: str) -> list[int]:
     """Return where the one group that took part in each match ends."""
     return [match.end(match.lastindex or 0) for match in pattern.finditer(folded)]

@@ -179,6 +179,21 @@ class PromptTemplate:
         return self._segments[2]
 
     @property
+    def borders(self) -> list[tuple[str, str, str]]:
+        """What stands right beside everything that is put in: its name, before it, and after it."""
+        head, before_input, cue = self._segments
+        solved_cue, separator = self.demonstration_cue, self.demonstration_separator
+        return [
+            ("{instruction}", head, before_input),
+            ("{input}", before_input, cue),
+            (
+                "the text of a solved example",
+                before_input if separator is None else separator,
+                cue if solved_cue is None else solved_cue,
+            ),
+        ]
+
+    @property
     def _segments(self) -> list[str]:
         return _split(self.text, ("instruction", "input", "response"))
 
