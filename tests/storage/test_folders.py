@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -94,6 +96,22 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     write(folder, "first")
     assert not left.exists()
     assert running.exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith(("linux", "darwin")), reason="No exchange there.")
+def test_several_that_write_a_folder_at_once_leave_one_whole_folder(tmp_path):
+    names = [f"writer {number}" for number in range(8)]
+    ready = threading.Barrier(len(names), timeout=60)
+
+    def write_all(name):
+        for number in range(20):
+            ready.wait()
+            write(tmp_path / str(number), name)
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(write_all, names))
+    assert {(tmp_path / str(n) / MARKER).read_text() for n in range(20)} <= {*names}
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(map(str, range(20)))
 
 
 WRITER = """

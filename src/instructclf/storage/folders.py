@@ -21,6 +21,7 @@ from instructclf.storage.places import make_place_beside, remove_abandoned, sync
 _HERE = -100
 _SWAP = 2
 """AT_FDCWD and RENAME_EXCHANGE of Linux; RENAME_SWAP of macOS has the same value."""
+_N_LOOKS = 5
 
 
 @contextmanager
@@ -90,11 +91,8 @@ def check_place(folder: Path, marker: str) -> None:
     SavedClassifierError
         If there is a file, or a folder with other contents.
     """
-    if folder.is_dir():
-        is_free = (folder / marker).is_file() or not any(folder.iterdir())
-    else:
-        is_free = not folder.exists()
-    if not is_free:
+    # Where another process puts its folder in place meanwhile, a look may find half of each.
+    if not any(_is_free(folder, marker) for _ in range(_N_LOOKS)):
         msg = (
             f"{str(folder)!r} holds something else: there is no {marker!r} in it. It is left as it "
             "is. Give another folder, or remove it first."
@@ -102,18 +100,38 @@ def check_place(folder: Path, marker: str) -> None:
         raise SavedClassifierError(msg)
 
 
+def _is_free(folder: Path, marker: str) -> bool:
+    if (folder / marker).is_file():
+        return True
+    try:
+        return not any(folder.iterdir())
+    except FileNotFoundError:
+        return True
+    except NotADirectoryError:
+        return False
+
+
 def _old(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.old")
 
 
 def _put_in_place(fresh: Path, folder: Path) -> None:
-    if folder.is_dir():
-        if not _exchange(fresh, folder):
-            _rename_twice(fresh, folder)
-    else:
-        fresh.rename(folder)
+    if not _is_put_where_nothing_is(fresh, folder) and not _exchange(fresh, folder):
+        _rename_twice(fresh, folder)
     sync(folder.parent)
     shutil.rmtree(_old(folder), ignore_errors=True)
+
+
+def _is_put_where_nothing_is(fresh: Path, folder: Path) -> bool:
+    if folder.is_dir():
+        return False
+    try:
+        fresh.rename(folder)
+    except OSError:
+        if folder.is_dir():  # meanwhile another process has put its own there
+            return False
+        raise
+    return True
 
 
 def _rename_twice(fresh: Path, folder: Path) -> None:
