@@ -47,7 +47,7 @@ print(classifier.classes_, len(classifier.shots_))
 # answer is always one of your labels, and each label has a probability.
 
 # %%
-new = ["Broke on the first day.", "Does what it should, and quietly.", "It came in a box."]
+new = ["A waste of money.", "Easy to use, and my kids love it.", "It came in a box."]
 for text, label, probabilities in zip(
     new, classifier.predict(new), classifier.predict_proba(new), strict=True
 ):
@@ -80,7 +80,7 @@ print(f"TF-IDF + LinearSVC  {words.score(texts, labels):.3f}")
 
 # %%
 zero_shot = PromptClassifier(label_definitions=definitions, n_shots=0).fit()
-print(zero_shot.show_prompt("Broke on the first day."))
+print(zero_shot.show_prompt("A waste of money."))
 
 # %% [markdown]
 # ## Or tune the model

@@ -138,7 +138,9 @@ class RemoteCodeWarning(InstructClfWarning):
 
 
 def warn_caller(message: str, category: type[InstructClfWarning]) -> None:
-    """Issue a warning that points at the line outside this package that led to it.
+    """Issue a warning that points at the line of the user that led to it.
+
+    Lines of scikit-learn, which wraps methods and calls them in searches, are passed over as well.
 
     Parameters
     ----------
@@ -147,8 +149,8 @@ def warn_caller(message: str, category: type[InstructClfWarning]) -> None:
     category : type
         The warning's class.
     """
-    package = __name__.partition(".")[0]
+    packages = {__name__.partition(".")[0], "sklearn"}
     level, frame = 1, inspect.currentframe()
-    while frame is not None and frame.f_globals["__name__"].partition(".")[0] == package:
+    while frame is not None and frame.f_globals["__name__"].partition(".")[0] in packages:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)

@@ -418,6 +418,15 @@ def test_an_unknown_template_is_an_error(make_classifier):
         make_classifier(template="vicuna").fit(TEXTS, LABELS)
 
 
+def test_a_text_for_a_template_is_an_error_that_says_how_to_make_one(make_classifier):
+    whole = "{instruction}\n{input}\n{response}"
+    with pytest.raises(InvalidTemplateError, match="wrap it: PromptTemplate") as raised:
+        make_classifier(template=whole).fit(TEXTS, LABELS)
+    assert repr(PromptTemplate(whole)) in str(raised.value)
+    with pytest.raises(InvalidTemplateError, match="needs the placeholders .*{input}"):
+        make_classifier(template="{instruction}\n{response}").fit(TEXTS, LABELS)
+
+
 def test_a_chat_template_that_is_not_there_is_an_error(make_classifier):
     with pytest.raises(InvalidTemplateError, match="this tokenizer has none"):
         make_classifier(template="chat").fit(TEXTS, LABELS)

@@ -84,7 +84,9 @@ def test_another_classifier_other_texts_and_another_size_are_refused(make_tuning
         (classifier, UNSEEN, 4, "in chunks of 5 texts"),
     ]
     for one, texts, size, meaning in refused:
-        match = rf"chunk-000000\.safetensors holds predictions {meaning}\. Give another folder, or"
+        match = (
+            rf"chunk-000000\.safetensors holds predictions {meaning}\. Give another folder than '"
+        )
         with pytest.raises(CheckpointError, match=match):
             predict_in_chunks(one, texts, tmp_path, chunk_size=size)
 

@@ -92,6 +92,12 @@ def test_file_that_is_not_there_is_named(tmp_path):
         read_labelled(tmp_path / "rows.jsonl")
 
 
+def test_columns_that_no_comma_parts_are_guessed_at(tmp_path):
+    (tmp_path / "rows.csv").write_text("text;label\na;x\n")
+    with pytest.raises(DataFormatError, match="Something else than commas seems to part"):
+        read_labelled(tmp_path / "rows.csv")
+
+
 @pytest.mark.parametrize("missing", ["text", "label"])
 def test_missing_column_is_named_with_those_there_are(tmp_path, missing):
     row = {"title": "t", "text": "a", "label": "x"}

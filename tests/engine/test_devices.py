@@ -34,7 +34,7 @@ def test_without_a_name_the_best_device_is_taken(unnamed):
 
 @pytest.mark.parametrize("unknown", ["gpu", "", "cpu:x"])
 def test_an_unknown_device_is_an_error(unknown):
-    match = f"'device' parameter must name a torch device, 'auto' or None. Got '{unknown}'"
+    match = f"'device' parameter must name a torch device, such as .* or None. Got '{unknown}'"
     with pytest.raises(ValueError, match=match):
         resolve_device(unknown)
 

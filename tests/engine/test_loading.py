@@ -88,10 +88,16 @@ def test_a_file_is_an_error_that_asks_for_its_folder(folder):
         load(folder / "model.safetensors")
 
 
-@pytest.mark.parametrize("name", ["no-such-model", "nobody/no-such-model", "/no/such/folder"])
+@pytest.mark.parametrize("name", ["no-such-model", "nobody/no-such-model", "no/such/folder"])
 def test_an_unknown_name_is_an_error_that_says_what_a_name_can_be(name):
     match = rf"The model '{name}' could not be loaded: it must be 'bundled', a folder .* hub"
     with pytest.raises(ModelLoadingError, match=match):
+        load(name)
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "../nowhere", "~/nowhere", "/nowhere/at/all"])
+def test_a_path_to_nothing_is_no_hub_id(name):
+    with pytest.raises(ModelLoadingError, match=rf"no model folder '{name}': '/.*does not exist"):
         load(name)
 
 

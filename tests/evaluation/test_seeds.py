@@ -9,9 +9,11 @@ from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import VotingClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import LinearSVC
 from sklearn.utils._param_validation import InvalidParameterError
 
+from instructclf import PromptClassifier
 from instructclf.evaluation import evaluate_seeds
 from instructclf.exceptions import InvalidLabelsError, InvalidShotsError, InvalidTextsError
 from instructclf.sampling import BalancedSampler
@@ -28,7 +30,7 @@ class Recording(ClassifierMixin, BaseEstimator):
 
     seen: ClassVar = []
 
-    def __init__(self, random_state=None, n_shots=16):
+    def __init__(self, random_state=None, n_shots=None):
         self.random_state = random_state
         self.n_shots = n_shots
 
@@ -199,6 +201,13 @@ def test_unknown_sampler_is_refused():
         InvalidShotsError, match=r"'sampler' parameter must be one of .* Got 'best'"
     ):
         evaluate_seeds(DummyClassifier(), *TRAIN, *TEST, n_shots=4, sampler="best")
+
+
+def test_shots_that_an_estimator_takes_by_itself_must_be_there():
+    own = make_pipeline(FunctionTransformer(), PromptClassifier(n_shots=16))
+    match = "evaluate_seeds gives n_shots=4 rows .* promptclassifier__n_shots=16 .* to None"
+    with pytest.raises(InvalidParameterError, match=match):
+        evaluate_seeds(own, *TRAIN, *TEST, n_shots=4)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datasets
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from sklearn.exceptions import DataConversionWarning
 
 from instructclf.exceptions import InvalidLabelsError
 from instructclf.inputs.labels import check_labels, check_same_length
@@ -47,6 +49,25 @@ def test_errors_name_what_the_caller_named(y, match):
 def test_numbers_that_are_no_classes_are_an_error():
     with pytest.raises(ValueError, match="Unknown label type: continuous"):
         check_labels([0.5, 1.5])
+
+
+FRAMES = {
+    "pandas": pd.DataFrame,
+    "polars": pl.DataFrame,
+    "pyarrow": pa.table,
+    "datasets": datasets.Dataset.from_dict,
+}
+
+
+@pytest.mark.parametrize("make", FRAMES.values(), ids=FRAMES)
+def test_a_frame_of_one_column_is_that_column(make):
+    with pytest.warns(DataConversionWarning, match="column-vector y"):
+        found = check_labels(make({"label": ["b", "a", "b"]}))
+    assert found.tolist() == ["b", "a", "b"]
+    with pytest.raises(ValueError, match="1d array"):
+        check_labels(make({"one": ["b", "a", "b"], "two": ["a", "a", "b"]}))
+    with pytest.raises(InvalidLabelsError, match="Label 1 is (None|nan): Input label"):
+        check_labels(make({"label": ["b", None, "b"]}))
 
 
 def test_texts_and_labels_must_be_as_many():

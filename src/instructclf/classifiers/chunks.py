@@ -171,7 +171,10 @@ def _read(path: Path, work: Mapping[str, Any]) -> LabelScores:
     }
     for name, meaning in meanings.items():
         if found.get(name) != work[name]:
-            msg = f"{path} holds predictions {meaning}. Give another folder, or remove this one."
+            msg = (
+                f"{path} holds predictions {meaning}. Give another folder than "
+                f"{str(path.parent)!r}, or remove it."
+            )
             raise CheckpointError(msg)
     return LabelScores(**arrays)
 

@@ -157,6 +157,8 @@ def _take(row: Row, column: str, option: str | None) -> Any:
     if column not in row.values:
         there = ", ".join(repr(name) for name in row.values)
         remedy = f" Name the right one with {option}." if option else ""
+        if len(row.values) == 1 and any(mark in there for mark in (";", "\\t", "|")):
+            remedy += " Something else than commas seems to part the columns."
         msg = f"{row.place} has no column {column!r}. The columns are {there or 'none'}.{remedy}"
         raise DataFormatError(msg)
     return row.values[column]

@@ -34,7 +34,10 @@ def resolve_device(device: str | None) -> torch.device:
     try:
         resolved = torch.device(device)
     except RuntimeError:
-        msg = f"The 'device' parameter must name a torch device, 'auto' or None. Got {device!r}."
+        msg = (
+            "The 'device' parameter must name a torch device, such as 'cpu', 'cuda' or 'cuda:1', "
+            f"'auto' or None. Got {device!r}."
+        )
         raise ValueError(msg) from None
     if resolved.type == "cuda" and not torch.cuda.is_available():
         msg = f"device={device!r} was asked for and torch sees no CUDA device. Use device='cpu'."

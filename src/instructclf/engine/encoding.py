@@ -302,6 +302,6 @@ class PromptEncoder:
                 f"Instruction, definitions and {n_shots} demonstrations take "
                 f"{self.n_frame_tokens} tokens, which leaves {max(room, 0)} of "
                 f"max_length={self.max_length} for a text. Use fewer shots, shorter definitions, "
-                "or a model with a longer context."
+                "a larger max_length, or a model with a longer context."
             )
             raise PromptTooLongError(msg)

@@ -26,13 +26,16 @@ def check_source(source: str) -> None:
     Raises
     ------
     ModelLoadingError
-        If it is a folder without a model or a tokenizer, or a file that is none.
+        If it is a folder without a model or a tokenizer, a file that is none, or a path to nothing.
     """
     folder = Path(source).expanduser()
     if folder.is_file() and split_source(source).file is None:
         msg = f"The 'model' {source!r} is a file. Give the folder that holds it, with config.json."
         raise ModelLoadingError(msg)
     if not folder.is_dir():
+        if source.startswith((".", "/", "~")):  # no hub id does
+            msg = f"There is no model folder {source!r}: {str(folder.absolute())!r} does not exist."
+            raise ModelLoadingError(msg)
         return
     if not (folder / "config.json").is_file():
         msg = f"The model folder {source!r} has no config.json. Save a model there first."

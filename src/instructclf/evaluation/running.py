@@ -66,6 +66,19 @@ def check_parameters(caller: str, **parameters: Any) -> None:
             f"no row, such as PromptClassifier(n_shots=0). Got {estimator!r}."
         )
         raise InvalidParameterError(msg)
+    _check_takes_no_more(caller, estimator, parameters.get("n_shots"))
+
+
+def _check_takes_no_more(caller: str, estimator: Any, n_shots: int | None) -> None:
+    """Raise if an estimator takes more rows as shots than it will be given."""
+    for name, own in _shot_counts(estimator).items():
+        if n_shots and isinstance(own, Integral) and own > n_shots:
+            msg = (
+                f"{caller} gives n_shots={n_shots} rows to the estimator, which has {name}={own} "
+                f"itself. Set its {name} to None, so that it takes all rows it is given. "
+                f"Got {estimator!r}."
+            )
+            raise InvalidParameterError(msg)
 
 
 def plan_runs(
@@ -166,9 +179,14 @@ def _log_probabilities(estimator: Any, X: list[str]) -> NDArray[np.float64] | No
 
 
 def _uses_no_shots(estimator: Any) -> bool:
-    parameters = estimator.get_params(deep=True) if hasattr(estimator, "get_params") else {}
-    counts = [value for name, value in parameters.items() if name.split("__")[-1] == "n_shots"]
+    counts = _shot_counts(estimator).values()
     return bool(counts) and all(count == 0 for count in counts)
+
+
+def _shot_counts(estimator: Any) -> dict[str, Any]:
+    """Return the parameters, nested ones too, that say how many shots an estimator takes."""
+    parameters = estimator.get_params(deep=True) if hasattr(estimator, "get_params") else {}
+    return {n: value for n, value in parameters.items() if n.split("__")[-1] == "n_shots"}
 
 
 def _with_seed(estimator: Any, seed: int) -> Any:

@@ -66,6 +66,9 @@ def check_same_length(
 
 
 def _as_array(y: Any, name: str) -> NDArray[Any]:
+    names = getattr(y, "column_names", getattr(y, "columns", None))
+    if names is not None:
+        y = _from_frame(y, list(names))
     if hasattr(y, "to_pylist"):
         y = y.to_pylist()
     if isinstance(y, Mapping | Set | str | bytes):
@@ -83,6 +86,12 @@ def _as_array(y: Any, name: str) -> NDArray[Any]:
         array.dtype == object and all(isinstance(label, str) for label in array.ravel())
     )
     return np.array(array.tolist(), dtype=str) if holds_strings else array
+
+
+def _from_frame(frame: Any, names: list[Any]) -> Any:
+    """Return the columns of a frame, which gives its names where it is iterated over."""
+    columns = [list(_as_array(frame[name], str(name))) for name in names]
+    return [[label] for label in columns[0]] if len(columns) == 1 else np.array(columns, object).T
 
 
 def _check_no_missing(labels: list[Any], name: str) -> None:

@@ -68,4 +68,6 @@ def get_template(template: str | PromptTemplate) -> PromptTemplate:
             f"The 'template' parameter must be one of {known} or a PromptTemplate. "
             f"Got {template!r} instead."
         )
+        if isinstance(template, str) and "{" in template:
+            msg += f" To use this text as a template, wrap it: {PromptTemplate(template)!r}."
         raise InvalidTemplateError(msg) from None
