@@ -10,6 +10,7 @@ import pytest
 import torch
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.metrics import get_scorer
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import FunctionTransformer, make_pipeline
 from sklearn.utils._param_validation import InvalidParameterError
@@ -173,13 +174,14 @@ def strip(texts):
 def test_weights_are_routed_through_pipelines_and_searches(make_tuning):
     with config_context(enable_metadata_routing=True):
         classifier = make_tuning(n_shots=None).set_fit_request(sample_weight=True)
-        classifier.set_score_request(sample_weight=True)
         pipeline = make_pipeline(FunctionTransformer(strip), classifier)
         weights = np.where(WEIGHTS, WEIGHTS, 0.5)
         pipeline.fit(TEXTS, LABELS, sample_weight=weights)
         expected = make_tuning(n_shots=None).fit(TEXTS, LABELS, sample_weight=weights)
         assert_same_adapters(pipeline[-1], expected)
-        search = GridSearchCV(pipeline, {"instructiontunedclassifier__lora_rank": [1, 2]}, cv=FOLDS)
+        accuracy = get_scorer("accuracy").set_score_request(sample_weight=True)
+        ranks = {"instructiontunedclassifier__lora_rank": [1, 2]}
+        search = GridSearchCV(pipeline, ranks, scoring=accuracy, cv=FOLDS)
         search.fit(TEXTS, LABELS, sample_weight=weights)
         best = clone(search.best_estimator_[-1]).fit(TEXTS, LABELS, sample_weight=weights)
         assert_same_adapters(search.best_estimator_[-1], best)

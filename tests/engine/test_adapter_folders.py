@@ -177,7 +177,7 @@ def test_an_adapter_that_names_itself_is_an_error(adapter, tmp_path):
 
 def test_a_base_model_that_is_not_there_is_named_with_its_adapter(adapter, tmp_path):
     folder = change(adapter, tmp_path, base_model_name_or_path="/no/such/folder")
-    with pytest.raises(ModelLoadingError, match="'/no/such/folder' could not be loaded") as caught:
+    with pytest.raises(ModelLoadingError, match="no model folder '/no/such/folder'") as caught:
         PromptClassifier(str(folder)).fit(TEXTS, LABELS)
     (note,) = caught.value.__notes__
     assert note == f"It is the model that the adapter {str(folder)!r} says it was trained on."

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import transformers
+from packaging.version import Version
 
 from instructclf import PromptClassifier
 from instructclf.engine.encoding import PromptEncoder
@@ -30,15 +32,19 @@ EXACT = [
     "roberta",  # positions that begin after the padding id
     "rwkv",  # a recurrence
 ]
+IS_OLD = Version(transformers.__version__) < Version("5.20")
 REFUSED = {
     "prophetnet": "ProphetNetForCausalLM cannot score labels: it does not take token ids alone",
     "xlnet": "Scores of XLNetLMHeadModel change by .* no causal language model",
 }
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("family", EXACT)
 def test_scores_equal_a_naive_forward_pass(family):
     outcome = check_family(family)
+    if outcome.kind == "not built" and IS_OLD:
+        pytest.skip(f"An older transformers makes no such small model: {outcome.detail}")
     assert outcome.kind == "exact", outcome
 
 
