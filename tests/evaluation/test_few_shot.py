@@ -168,7 +168,7 @@ class FewRows(RowsAsTexts, FewShot):
 
 def test_all_checks_on_rows_written_out():
     words = TfidfVectorizer(token_pattern=r"\S+")
-    few = FewRows(make_pipeline(words, LogisticRegression()), n_shots=4, random_state=0)
+    few = FewRows(make_pipeline(words, LogisticRegression()), n_shots=7, random_state=0)
     results = estimator_checks.check_estimator(few, on_skip=None, on_fail=None)
     failed = {
         one["check_name"]: f"{type(one['exception']).__name__}: {one['exception']}"
