@@ -29,7 +29,9 @@ def check_source(source: str) -> None:
         If it is a folder without a model or a tokenizer, a file that is none, or a path to nothing.
     """
     folder = Path(source).expanduser()
-    if folder.is_file() and split_source(source).file is None:
+    if split_source(source).file is not None:
+        return
+    if folder.is_file():
         msg = f"The 'model' {source!r} is a file. Give the folder that holds it, with config.json."
         raise ModelLoadingError(msg)
     if not folder.is_dir():

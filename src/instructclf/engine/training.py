@@ -96,7 +96,7 @@ def tune_adapter(
     Warns
     -----
     FailedRunWarning
-        If the first run learned nothing and was restarted, and if the second has not either.
+        If the first run learned nothing and was restarted.
     """
     if weights is not None:
         rows = np.flatnonzero(weights)
@@ -139,10 +139,4 @@ def tune_adapter(
                 "more rows, more epochs or another learning_rate.",
                 FailedRunWarning,
             )
-    best = min(attempts, key=lambda attempt: attempt[1].label_loss_curve[-1])
-    warn_caller(
-        f"The second run of tuning ended with a label loss of {final:.3f}, which is no better than "
-        f"guessing either. The better one of both is kept.",
-        FailedRunWarning,
-    )
-    return best
+    return min(attempts, key=lambda attempt: attempt[1].label_loss_curve[-1])
