@@ -72,7 +72,7 @@ def check_parameters(caller: str, **parameters: Any) -> None:
 def _check_takes_no_more(caller: str, estimator: Any, n_shots: int | None) -> None:
     """Raise if an estimator takes more rows as shots than it will be given."""
     for name, own in _shot_counts(estimator).items():
-        if n_shots and isinstance(own, Integral) and own > n_shots:
+        if n_shots and isinstance(own, Integral) and int(own) > n_shots:
             msg = (
                 f"{caller} gives n_shots={n_shots} rows to the estimator, which has {name}={own} "
                 f"itself. Set its {name} to None, so that it takes all rows it is given. "
