@@ -22,6 +22,7 @@
         ├── TruncationWarning    texts were cut to fit the context
         ├── FailedRunWarning     a tuning run learned nothing and was restarted
         ├── MissingClassWarning  a defined label has no row in the data of ``fit``
+        ├── NumberedLabelsWarning  labels are numbers, and nothing says what they mean
         ├── SharedDeviceWarning  several processes load a model each onto one GPU
         └── RemoteCodeWarning    a model runs code that came with it
 
@@ -45,6 +46,7 @@ __all__ = [
     "MissingClassWarning",
     "MissingExtraError",
     "ModelLoadingError",
+    "NumberedLabelsWarning",
     "OtherProcessError",
     "PromptTooLongError",
     "RemoteCodeWarning",
@@ -127,6 +129,10 @@ class FailedRunWarning(InstructClfWarning):
 
 class MissingClassWarning(InstructClfWarning):
     """A label that is defined has no row in the data given to ``fit``."""
+
+
+class NumberedLabelsWarning(InstructClfWarning):
+    """Labels are numbers, and nothing tells the model what they stand for."""
 
 
 class SharedDeviceWarning(InstructClfWarning):

@@ -15,6 +15,7 @@ from instructclf.exceptions import (
     InvalidTextsError,
     MissingClassWarning,
     ModelLoadingError,
+    NumberedLabelsWarning,
     PromptTooLongError,
     TruncationWarning,
 )
@@ -157,6 +158,22 @@ def test_a_defined_label_without_rows_is_known(make_classifier):
     assert classifier.get_prompt("x", "neutral").endswith("neutral")
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"verbalizer": {0: "bad", 1: "good"}},
+        {"label_definitions": {0: "They complain.", 1: "They praise."}},
+        {"instruction": "Answer 1 for praise and 0 for complaints."},
+    ],
+    ids=lambda told: next(iter(told)),
+)
+def test_numbers_are_warned_of_unless_something_says_what_they_mean(make_classifier, told):
+    numbers = [int(label == "positive") for label in LABELS]
+    with pytest.warns(NumberedLabelsWarning, match="The labels are numbers, 0, 1, and nothing"):
+        make_classifier().fit(TEXTS, numbers)
+    assert make_classifier(**told).fit(TEXTS, numbers).classes_.tolist() == [0, 1]
+
+
 # The prompt
 
 
@@ -178,6 +195,7 @@ def test_the_prompt_ends_with_the_words_of_a_label(make_classifier):
 
 
 @pytest.mark.parametrize("label", [0, False])
+@pytest.mark.filterwarnings("ignore::instructclf.exceptions.NumberedLabelsWarning")
 def test_a_label_that_is_false_is_a_label(label, make_prompting):
     classifier = make_prompting().fit(TEXTS, [label] * 8 + [not label] * 8)
     assert classifier.get_prompt("x", label).endswith(f"\n{label}")

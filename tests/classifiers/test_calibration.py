@@ -23,7 +23,7 @@ from instructclf.classifiers.calibration import (
     no_calibration,
 )
 from instructclf.classifiers.calibration_texts import draw_domain_texts
-from instructclf.exceptions import InvalidTextsError
+from instructclf.exceptions import InvalidTextsError, NumberedLabelsWarning
 from tests.fixtures import LABELS, TEXTS
 
 pytestmark = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
@@ -188,7 +188,7 @@ def test_as_many_rows_of_each_class_calibrate(make_classifier):
 
 def test_no_more_than_64_rows_of_a_class_calibrate(make_prompting):
     texts = [f"{word} {i}" for word in ("good", "bad") for i in range(70)]
-    classifier = make_prompting(n_shots=0).fit(texts, [0] * 70 + [1] * 70)
+    classifier = make_prompting(n_shots=0).fit(texts, ["no"] * 70 + ["yes"] * 70)
     assert classifier.calibration_.n_rows == 128
     assert classifier.calibration_.temperature != 1.0
 
@@ -389,6 +389,7 @@ def test_a_prediction_with_less_label_mass_is_abstained_from(make_classifier):
 @pytest.mark.parametrize(
     "labels", [[0, 1], [False, True], ["no", "yes"]], ids=["int", "bool", "str"]
 )
+@pytest.mark.filterwarnings("ignore::instructclf.exceptions.NumberedLabelsWarning")
 def test_the_type_of_predictions_depends_on_the_question_and_not_on_the_texts(
     labels, make_prompting
 ):
@@ -411,6 +412,7 @@ def test_a_label_mass_that_is_no_probability_is_refused(value, make_classifier):
 
 
 @pytest.mark.parametrize("labels", [LABELS, [1] * 8 + [0] * 8], ids=["str", "int"])
+@pytest.mark.filterwarnings("ignore::instructclf.exceptions.NumberedLabelsWarning")
 def test_metrics_do_not_take_an_abstention_for_a_wrong_label(labels, make_prompting):
     classifier = make_prompting().fit(TEXTS, labels)
     threshold = float(np.median(classifier.label_mass(TEXTS)))
@@ -434,7 +436,9 @@ FOLDS = StratifiedKFold(2, shuffle=True, random_state=0)
 def test_scikit_learn_calibrates_it_again(calibration, make_prompting):
     """Platt's sigmoid rises, or falls, with the probability that it is put on."""
     classifier = make_prompting(n_shots=2, calibration=calibration)
-    calibrated = CalibratedClassifierCV(classifier, cv=FOLDS, ensemble=False).fit(TEXTS, LABELS)
+    calibrated = CalibratedClassifierCV(classifier, cv=FOLDS, ensemble=False)
+    with pytest.warns(NumberedLabelsWarning, match=r"CalibratedClassifierCV\(ensemble=False\)"):
+        calibrated.fit(TEXTS, LABELS)
     probabilities = calibrated.predict_proba(TEXTS)
     order = np.argsort(classifier.fit(TEXTS, LABELS).predict_proba(TEXTS)[:, 1])
     steps = np.diff(probabilities[order, 1])

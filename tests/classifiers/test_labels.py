@@ -9,8 +9,13 @@ import pyarrow as pa
 import pytest
 from sklearn.exceptions import DataConversionWarning
 
-from instructclf.classifiers.labels import check_label_words, defined_classes, find_classes
-from instructclf.exceptions import InvalidLabelsError, MissingClassWarning
+from instructclf.classifiers.labels import (
+    check_label_words,
+    defined_classes,
+    find_classes,
+    warn_of_numbers,
+)
+from instructclf.exceptions import InvalidLabelsError, MissingClassWarning, NumberedLabelsWarning
 
 # Labels
 
@@ -206,3 +211,27 @@ def test_labels_that_differ_by_spaces_only_have_the_same_words():
 
 def test_labels_that_differ_by_case_only_are_different():
     assert check_label_words(np.array(["A", "a"]), None) == (("A",), ("a",))
+
+
+# Numbers
+
+
+@pytest.mark.parametrize(
+    ("labels", "example"),
+    [
+        ([0, 1], "{0: '...', 1: '...'}"),
+        ([-1, 2, 5], "{-1: '...', 2: '...', ...}"),
+        (["0", "1"], "{'0': '...', '1': '...'}"),
+        ([1.0, 2.0], "{1.0: '...', 2.0: '...'}"),
+    ],
+    ids=str,
+)
+def test_labels_that_are_numbers_are_warned_of_with_an_example(labels, example):
+    with pytest.warns(NumberedLabelsWarning, match="nothing says what they mean") as warned:
+        warn_of_numbers(np.array(labels))
+    assert str(warned[0].message).count(example) == 2
+
+
+@pytest.mark.parametrize("labels", [["a", "b"], [False, True], ["1", "b"], ["v1", "v2"]], ids=str)
+def test_labels_that_say_something_are_not_warned_of(labels):
+    warn_of_numbers(np.array(labels))

@@ -34,7 +34,7 @@ from sklearn.pipeline import FunctionTransformer, Pipeline, make_pipeline
 from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.svm import LinearSVC
 
-from instructclf.exceptions import InvalidLabelsError, MissingClassWarning
+from instructclf.exceptions import InvalidLabelsError, MissingClassWarning, NumberedLabelsWarning
 from tests.fixtures import LABELS, TEXTS
 
 pytestmark = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
@@ -180,14 +180,20 @@ def test_labels_that_a_meta_estimator_numbered_need_definitions_by_number(make_p
 def test_probabilities_are_averaged_beside_a_logistic_regression(make_classifier):
     linear = make_pipeline(TfidfVectorizer(), LogisticRegression())
     members = [("linear", linear), ("llm", make_classifier())]
-    voting = VotingClassifier(members, voting="soft").fit(TEXTS, LABELS)
+    voting = VotingClassifier(members, voting="soft")
+    with pytest.warns(
+        NumberedLabelsWarning, match="VotingClassifier.* number labels, in sorted order"
+    ):
+        voting.fit(TEXTS, LABELS)
     expected = np.mean([one.predict_proba(TEXTS) for one in voting.estimators_], axis=0)
     np.testing.assert_allclose(voting.predict_proba(TEXTS), expected)
 
 
 def test_its_probabilities_are_stacked(make_prompting):
     members = [("llm", make_prompting()), ("svm", make_pipeline(TfidfVectorizer(), LinearSVC()))]
-    stacking = StackingClassifier(members, LogisticRegression(), cv=FOLDS).fit(TEXTS, LABELS)
+    stacking = StackingClassifier(members, LogisticRegression(), cv=FOLDS)
+    with pytest.warns(NumberedLabelsWarning, match="The labels are numbers, 0, 1"):
+        stacking.fit(TEXTS, LABELS)
     assert stacking.score(TEXTS, LABELS) == 1.0
 
 
@@ -249,7 +255,8 @@ def test_frozen_members_vote_softly_with_the_labels_and_definitions_they_have(ma
     ]
     for _, member in members:
         member.estimator.fit(TEXTS, LABELS)
-    voting = VotingClassifier(members, voting="soft").fit(TEXTS, LABELS)
+    voting = VotingClassifier(members, voting="soft")
+    voting.fit(TEXTS, LABELS)
     expected = np.mean([one.predict_proba(TEXTS) for _, one in members], axis=0)
     np.testing.assert_allclose(voting.predict_proba(TEXTS), expected)
     assert set(voting.predict(TEXTS)) <= set(LABELS)

@@ -64,13 +64,18 @@ def test_shots_without_rows_are_an_error(make_prompting):
         make_prompting(n_shots=4, label_definitions=DEFINITIONS).fit()
 
 
+def test_labels_that_could_come_from_definitions_are_asked_for_there(make_prompting):
+    with pytest.raises(InvalidLabelsError, match="can also come from label_definitions"):
+        make_prompting(n_shots=0).fit()
+
+
 def test_one_definition_alone_is_an_error(make_prompting):
     with pytest.raises(InvalidLabelsError, match="only one class"):
         make_prompting(n_shots=0, label_definitions={"a": "A."}).fit()
 
 
 def test_one_row_of_each_class_is_enough(make_prompting):
-    classifier = make_prompting(n_shots=2).fit(["good", "bad"], [1, 0])
+    classifier = make_prompting(n_shots=2).fit(["good", "bad"], ["yes", "no"])
     assert classifier.calibration_.n_rows == 0
     assert classifier.predict(["good"]).shape == (1,)
 

@@ -218,16 +218,16 @@ def test_a_calibration_of_one_prompt_is_an_error(calibration, make_neighbours):
 
 
 def test_one_row_of_a_class_is_not_calibrated_on(make_neighbours):
-    classifier = make_neighbours(n_shots=2).fit(["good", "bad"], [1, 0])
+    classifier = make_neighbours(n_shots=2).fit(["good", "bad"], ["yes", "no"])
     assert classifier.calibration_.n_rows == 0
     assert classifier.predict(["good"]).shape == (1,)
 
 
 def test_a_text_with_two_labels_may_leave_no_shot(make_neighbours):
-    texts, labels = ["same", "same", "good", "bad"], [0, 1, 1, 0]
+    texts, labels = ["same", "same", "good", "bad"], ["no", "yes", "yes", "no"]
     classifier = make_neighbours(n_shots=4).fit(texts, labels)
     assert classifier.calibration_.n_rows == 4
-    few = make_neighbours(n_shots=2).fit(["same", "same"] * 2, [0, 1] * 2)
+    few = make_neighbours(n_shots=2).fit(["same", "same"] * 2, ["no", "yes"] * 2)
     assert few.calibration_.n_rows == 4
 
 

@@ -186,14 +186,14 @@ def test_cut_shots_are_marked_and_whole_ones_are_not(sampler, make_prompting):
 
 
 def test_a_shot_without_a_word_does_not_shift_the_marks(make_prompting):
-    texts, labels = ["", "word " * 300, "fine", "word " * 299], [0, 1, 1, 0]
+    texts, labels = ["", "word " * 300, "fine", "word " * 299], ["no", "yes", "yes", "no"]
     classifier = make_prompting(max_length=700, n_shots=None, calibration=None)
     with pytest.warns(UserWarning, match="2 of 4 demonstrations were cut"):
         classifier.fit(texts, labels)
     named = texts_by_name(classifier.show_prompt("a"))
     assert "shot 1" not in named
     assert named["shot 3"] == "fine"
-    assert named["answer 4"] == "0"
+    assert named["answer 4"] == "no"
 
 
 def test_the_number_of_tokens_is_told(make_prompting, tokenizer):

@@ -14,7 +14,7 @@ from sklearn.utils import estimator_checks
 from sklearn.utils.validation import validate_data
 
 from instructclf import InstructionTunedClassifier, PromptClassifier, PromptFeatures
-from instructclf.exceptions import FailedRunWarning
+from instructclf.exceptions import FailedRunWarning, NumberedLabelsWarning
 
 DATA_FREE_CHECKS = [
     "check_decision_proba_consistency",
@@ -137,6 +137,7 @@ def test_checks_that_need_no_data(name, make_estimator):
 def test_all_checks_on_rows_written_out(estimator, options, model_folder):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FailedRunWarning)
+        warnings.simplefilter("ignore", NumberedLabelsWarning)
         assert_passes_all_checks(estimator(model_folder, **SETTINGS, **options), at_least=50)
 
 
@@ -160,6 +161,7 @@ def assert_passes_all_checks(estimator, *, at_least):
 
 @pytest.mark.parametrize("name", WEIGHT_CHECKS)
 @pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
+@pytest.mark.filterwarnings("ignore::instructclf.exceptions.NumberedLabelsWarning")
 def test_checks_of_weights_on_rows_written_out(name, model_folder):
     """A weight equals so many rows where all of them fit into one step."""
     options = {"max_epochs": 2, "lora_rank": 1, "calibration": None, "train_batch_size": 500}

@@ -24,6 +24,7 @@ from instructclf.classifiers.labels import (
     check_label_words,
     defined_classes,
     find_classes,
+    warn_of_numbers,
 )
 from instructclf.classifiers.observing import observed
 from instructclf.classifiers.predicting import LabelPredictor
@@ -40,7 +41,7 @@ from instructclf.engine.processes import current_processes, sharing_work
 from instructclf.engine.progress import Progress
 from instructclf.engine.scoring import LabelScorer
 from instructclf.engine.views import shared_view
-from instructclf.exceptions import InvalidShotsError
+from instructclf.exceptions import InvalidLabelsError, InvalidShotsError
 from instructclf.inputs.labels import check_same_length
 from instructclf.inputs.texts import check_texts
 from instructclf.prompts import Prompt, PromptTemplate
@@ -147,6 +148,8 @@ class PromptedClassifier(
         rows, weights = rows_that_count(sample_weight, texts, codes, self.classes_)
         texts, codes = [texts[i] for i in rows], codes[rows]
         self.label_words_ = check_label_words(self.classes_, self.verbalizer)
+        if not (self.verbalizer or self.label_definitions or self.instruction):
+            warn_of_numbers(self.classes_)
         rng = self._random_generator()
         base = self._get_base()
         self.max_length_ = resolve_max_length(base, self.max_length)
@@ -165,6 +168,13 @@ class PromptedClassifier(
             self.classes_ = defined_classes(self.label_definitions)
             check_enough_classes(self.classes_)
             return [], np.empty(0, dtype=np.intp)
+        if y is None and self.n_shots == 0:
+            msg = (
+                "This estimator requires y to be passed, but the target y is None. Without shots, "
+                "labels can also come from label_definitions, a sentence for each label: set it "
+                "and leave out both X and y."
+            )
+            raise InvalidLabelsError(msg)
         self.classes_, codes = find_classes(y, self.label_definitions)
         texts = check_texts(X)
         check_same_length(texts, codes)

@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from instructclf.exceptions import InvalidLabelsError, MissingClassWarning, warn_caller
+from instructclf.exceptions import (
+    InvalidLabelsError,
+    MissingClassWarning,
+    NumberedLabelsWarning,
+    warn_caller,
+)
 from instructclf.inputs.labels import check_labels
 
 
@@ -134,6 +139,42 @@ def check_label_words(
                 raise InvalidLabelsError(msg)
             seen[answer] = label
     return tuple(words)
+
+
+def warn_of_numbers(classes: NDArray[Any]) -> None:
+    """Warn where a model is to answer with numbers that nothing explains.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,)
+        The labels.
+
+    Warns
+    -----
+    NumberedLabelsWarning
+        If each label is a number, or a text that reads as one.
+    """
+    labels = classes.tolist()
+    if not all(_is_number(str(label)) for label in labels):
+        return
+    dots = ", ..." if len(labels) > 2 else ""
+    example = "{" + ", ".join(f"{label!r}: '...'" for label in labels[:2]) + dots + "}"
+    warn_caller(
+        f"The labels are numbers, {labels[0]!r}, {labels[1]!r}{dots}, and nothing says what they "
+        "mean: numbers are all that the model reads, and what it answers with. Give each a word, "
+        f"verbalizer={example}, or a sentence, label_definitions={example}. VotingClassifier, "
+        "StackingClassifier, BaggingClassifier, CalibratedClassifierCV(ensemble=False) and "
+        "cross_val_predict of probabilities number labels, in sorted order.",
+        NumberedLabelsWarning,
+    )
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_answers(label: Any, words: Any) -> tuple[str, ...]:
