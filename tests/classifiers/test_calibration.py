@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import FixedThresholdClassifier, StratifiedKFold
@@ -15,7 +16,6 @@ from sklearn.pipeline import FunctionTransformer, make_pipeline
 from sklearn.utils._param_validation import InvalidParameterError
 
 from instructclf.classifiers.calibration import (
-    N_ROWS_FOR_TEMPERATURE,
     BatchCalibration,
     Calibration,
     fit_calibration,
@@ -57,7 +57,6 @@ def test_the_bias_is_the_balanced_mean_shrunk_by_its_standard_error():
     """
     calibration = fit_calibration(SCORES, CODES)
     np.testing.assert_allclose(calibration.bias, [0.375, -0.375])
-    assert calibration.temperature == 1.0
     assert calibration.n_rows == 4
 
 
@@ -121,28 +120,41 @@ def test_one_row_a_class_leaves_scores_alone():
     assert fit_calibration(SCORES[1:3], np.array([0, 1])).n_rows == 0
 
 
-@pytest.mark.parametrize("n_rows", [3 * n for n in range(2, 11)])
-def test_few_rows_cannot_tell_a_temperature(n_rows):
-    assert n_rows < N_ROWS_FOR_TEMPERATURE
+@pytest.mark.parametrize("seed", range(5))
+def test_few_rows_that_say_little_leave_the_temperature_near_1(seed):
+    scores, codes = random_scores(6, seed=seed)
+    assert 0.8 < fit_calibration(scores, codes).temperature < 1.25
+
+
+@pytest.mark.parametrize("n_rows", [6, 15, 30, 300])
+def test_rows_that_say_much_take_the_temperature_far(n_rows):
+    """The scores are off by twenty nats and more, of which no chance would be the reason."""
     scores, codes = random_scores(n_rows, scale=20.0)
-    assert fit_calibration(scores, codes).temperature == 1.0
-
-
-def test_32_rows_can():
-    assert N_ROWS_FOR_TEMPERATURE == 32
-    scores, codes = random_scores(32, scale=20.0)
     assert fit_calibration(scores, codes).temperature > 2
 
 
-def test_the_temperature_is_the_likeliest_one():
-    scores, codes = random_scores(300, bias=(0.0, 3.0, -3.0), scale=4.0)
+def test_rows_that_cannot_tell_leave_it_at_1():
+    """Both labels are as likely for each row, whatever they are divided by."""
+    assert fit_calibration(np.zeros((4, 2)), CODES).temperature == 1.0
+
+
+def test_right_answers_alone_do_not_make_few_rows_sure():
+    scores = np.array([[0.5, -0.5]] * 2 + [[-0.5, 0.5]] * 2)
+    assert fit_calibration(scores, CODES).temperature > 0.8
+
+
+@pytest.mark.parametrize("n_rows", [6, 30, 300])
+@pytest.mark.parametrize("scale", [0.5, 1.0, 4.0, 20.0])
+def test_the_temperature_is_the_most_probable_one(n_rows, scale):
+    scores, codes = random_scores(n_rows, bias=(0.0, 3.0, -3.0), scale=scale)
     calibration = fit_calibration(scores, codes)
 
-    def loss(temperature):
+    def density(temperature):
         probabilities = softmax((scores - calibration.bias) / temperature)
-        return -np.log(probabilities[np.arange(300), codes]).mean()
+        prior = scipy.stats.cauchy(scale=0.2).logpdf(np.log(temperature))
+        return np.log(probabilities[np.arange(n_rows), codes]).sum() + prior
 
-    best = min(np.linspace(0.5, 10, 2000), key=loss)
+    best = max(np.geomspace(0.5, 10, 2000), key=density)
     assert calibration.temperature == pytest.approx(best, rel=0.02)
 
 

@@ -181,9 +181,7 @@ def test_probabilities_are_averaged_beside_a_logistic_regression(make_classifier
     linear = make_pipeline(TfidfVectorizer(), LogisticRegression())
     members = [("linear", linear), ("llm", make_classifier())]
     voting = VotingClassifier(members, voting="soft")
-    with pytest.warns(
-        NumberedLabelsWarning, match="VotingClassifier.* number labels"
-    ):
+    with pytest.warns(NumberedLabelsWarning, match="VotingClassifier.* number labels"):
         voting.fit(TEXTS, LABELS)
     expected = np.mean([one.predict_proba(TEXTS) for one in voting.estimators_], axis=0)
     np.testing.assert_allclose(voting.predict_proba(TEXTS), expected)

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-N_ROWS_FOR_TEMPERATURE = 32
-"""Fewer labelled rows than this cannot tell a temperature from noise."""
-_TEMPERATURES = np.geomspace(0.5, 10.0, 241)
+_PRIOR_SCALE = 0.2
+"""Of the logarithm of the temperature: by how much few rows may move it without strong evidence."""
+_TEMPERATURES = np.exp(np.arange(-56, 185) / 80)  # 1 is one of them, exactly
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,12 @@ def fit_calibration(scores: NDArray[np.float64], codes: NDArray[np.intp]) -> Cal
     """Estimate bias and temperature from labelled rows.
 
     The bias is shrunk towards 0 by ``max(0, 1 - (K - 1) s² / ‖b‖²)``, where s² is the mean squared
-    standard error of its K components: what noise alone would give is taken off. The temperature
-    is the likeliest one, from 32 rows on.
+    standard error of its K components: what noise alone would give is taken off. The
+    temperature is the most probable one between 0.5 and 10, where its logarithm has a Cauchy
+    distribution around 0 before rows are seen (on such priors: Gelman et al., "A Weakly
+    Informative Default Prior Distribution for Logistic and Other Regression Models", Annals of
+    Applied Statistics, 2008). Rows that say little leave it near 1; its tails let those that
+    say much take it anywhere.
 
     Parameters
     ----------
@@ -113,10 +117,7 @@ def fit_calibration(scores: NDArray[np.float64], codes: NDArray[np.intp]) -> Cal
     relative = scores - scores.mean(axis=1, keepdims=True)
     means = np.array([relative[codes == code].mean(axis=0) for code in present])
     bias = _shrink(means.mean(axis=0), _squared_error(relative, means, codes, present))
-    temperature = 1.0
-    if n_rows >= N_ROWS_FOR_TEMPERATURE:
-        temperature = _fit_temperature(scores - bias, codes)
-    return Calibration(bias, temperature, n_rows)
+    return Calibration(bias, _fit_temperature(scores - bias, codes), n_rows)
 
 
 def fit_prior(scores: NDArray[np.float64]) -> Calibration:
@@ -173,7 +174,8 @@ def _shrink(bias: NDArray[np.float64], squared_error: float) -> NDArray[np.float
 
 def _fit_temperature(scores: NDArray[np.float64], codes: NDArray[np.intp]) -> float:
     rows = np.arange(len(codes))
-    losses = [-_log_softmax(scores / t)[rows, codes].mean() for t in _TEMPERATURES]
+    likelihoods = [_log_softmax(scores / t)[rows, codes].sum() for t in _TEMPERATURES]
+    losses = np.log1p((np.log(_TEMPERATURES) / _PRIOR_SCALE) ** 2) - likelihoods
     return float(_TEMPERATURES[int(np.argmin(losses))])
 
 

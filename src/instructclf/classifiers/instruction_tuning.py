@@ -62,8 +62,8 @@ class InstructionTunedClassifier(AdapterTuning):
         as long as with one seed.
     calibration : {"auto", "contextual", "domain", "batch"} or None, default="auto"
         ``"auto"`` takes from each label's log-likelihood its class-balanced mean over labelled
-        rows, shrunk by what noise would give, and fits a temperature from 32 rows on. It uses
-        rows that are no shots; where there are none, it only normalises.
+        rows, shrunk by what noise would give, and fits a temperature, which few rows leave near 1.
+        It uses rows that are no shots; where there are none, it only normalises.
         ``"contextual"``, ``"domain"`` and ``"batch"`` are for comparison. They take the mean of
         each label's probability: over the texts "N/A", "" and "[MASK]"; over 20 texts of random
         words from the texts of ``fit``; or over the very texts to predict, which is right only

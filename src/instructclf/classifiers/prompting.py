@@ -71,9 +71,9 @@ class PromptClassifier(PromptedClassifier):
         times as long, and depends less on the draw.
     calibration : {"auto", "contextual", "domain", "batch"} or None, default="auto"
         ``"auto"`` takes from each label's log-likelihood its class-balanced mean over labelled
-        rows, shrunk by what noise would give, and fits a temperature from 32 rows on. It uses
-        rows that are no shots, else each shot after a prompt of the others; where shots are chosen
-        for each text, rows that are left out of their own prompts.
+        rows, shrunk by what noise would give, and fits a temperature, which few rows leave near 1.
+        It uses rows that are no shots, else each shot after a prompt of the others; where shots are
+        chosen for each text, rows that are left out of their own prompts.
         ``"contextual"``, ``"domain"`` and ``"batch"`` are for comparison. They take the mean of
         each label's probability: over the texts "N/A", "" and "[MASK]"; over 20 texts of random
         words from the texts of ``fit``; or over the very texts to predict, which is right only
