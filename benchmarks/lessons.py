@@ -22,6 +22,7 @@ from typing import Any
 
 from approaches import MAX_EPOCHS, has_parameter, prompting, tuning
 from cells import Cell, Results, add_options, prepare_process, run, select
+from lessons_calibration import by_chance, tabulate_calibration
 from lessons_parts import (
     RecalibratedPrompting,
     SkewedSampler,
@@ -72,9 +73,11 @@ def write(cells: list[Cell], options: argparse.Namespace) -> None:
     if not results.lines:
         print("Nothing has run yet.")
         return
-    save_record(summarise(results) | {"over_peers": over_peers(results)}, NAME, options.results)
+    own = {"over_peers": over_peers(results), "by_chance": by_chance(results)}
+    save_record(summarise(results) | own, NAME, options.results)
     record = load_record(NAME, options.results)
-    found = tabulate(record) | {"peers": tabulate_peers(record)}
+    found = tabulate(record)
+    found |= {"peers": tabulate_peers(record), "calibration": tabulate_calibration(record)}
     for lesson in _ORDER:
         text = "\n".join(markdown(table) for table in found.get(lesson, ()))
         save_page(text or _NOT_YET.format(lesson), f"{NAME}-{lesson}", options.results)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -77,7 +76,6 @@ def tabulate(record: dict[str, Any]) -> dict[str, list[Table]]:
         "base": [_base(record)],
         "speed": _speed(record),
         "seeds": [*_averages(record), *_against_base(record, "seeds")],
-        "calibration": _calibration(record),
     }
     for lesson in TITLES.keys() - {"seeds"}:
         found[lesson] = _against_base(record, lesson)
@@ -241,67 +239,3 @@ def _averages(record: dict[str, Any]) -> list[Table]:
         "averages that have no seed in common. Intervals are over seeds (jackknife)."
     )
     return [Table("Averages over seeds with other rows", header, rows, (note,))]
-
-
-# Calibration
-
-
-def _calibration(record: dict[str, Any]) -> list[Table]:
-    cells = record["cells"]
-    rows = []
-    for task, classifier, variant in of_lesson(record, "calibration"):
-        name = f"calibration/{task}/{classifier}-{variant}"
-        setting, _, calibration = variant.partition("-")
-        own = record["differences"].get(name)
-        rows.append(
-            (
-                f"{CLASSIFIERS[classifier]}, {_SETTINGS[setting]}",
-                task,
-                calibration,
-                number_of(cells[name]["accuracy"]),
-                points(own) if own and calibration != "none" else "",
-                number_of(cells[name]["calibration_error"]),
-                number(cells[name]["log_loss"]),
-            )
-        )
-    rows.sort(key=lambda row: (row[0], row[1]))
-    header = ("", "task", "calibration", "accuracy", "points over none", "calibration error",
-              "log loss")  # fmt: skip
-    tests = tests_of(record, "calibration")
-    return [
-        Table("Calibrations", header, rows, (tests,)),
-        Table(
-            'Target: `calibration="auto"` against none',
-            ("", "median ratio of calibration errors", "≤ 0.5", "worst change of accuracy",
-             "≥ -0.5 points"),
-            list(_targets(record)),
-        ),
-    ]  # fmt: skip
-
-
-_SETTINGS = {"few": "16 labelled rows in all", "many": "16 shots, others to calibrate on"}
-
-
-def _targets(record: dict[str, Any]) -> Iterable[tuple[str, ...]]:
-    cells = record["cells"]
-    for setting in ("prompted-few", "prompted-many", "tuned-many"):
-        ratios, changes = [], []
-        for name, own in cells.items():
-            none = cells.get(base_of(name)) if name.startswith("calibration/") else None
-            if none and name.endswith(f"{setting}-auto") and "accuracy" in own:
-                ratios.append(own["calibration_error"] / none["calibration_error"])
-                changes.append(100 * (own["accuracy"] - none["accuracy"]))
-        if ratios:
-            classifier, _, rows = setting.partition("-")
-            ratio, worst = float(np.median(ratios)), min(changes)
-            yield (
-                f"{CLASSIFIERS[classifier]}, {_SETTINGS[rows]}, {len(ratios)} task(s)",
-                number(ratio),
-                _met(ratio <= 0.5),
-                f"{worst:+.1f} points",
-                _met(worst >= -0.5),
-            )
-
-
-def _met(is_met: bool) -> str:  # noqa: FBT001
-    return "met" if is_met else "**missed**"

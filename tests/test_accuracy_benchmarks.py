@@ -6,6 +6,7 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,8 +19,8 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 DATA = Path(__file__).parents[2] / "shared" / "data"
 MODULES = (
     "approaches", "averaging", "bundled_model", "bundled_model_tables", "cells", "lessons",
-    "lessons_parts", "lessons_peers", "lessons_pictures", "lessons_speed", "lessons_tables",
-    "measuring", "peers", "peers.few_shot", "peers.forwards", "tables", "tasks",
+    "lessons_calibration", "lessons_parts", "lessons_peers", "lessons_pictures", "lessons_speed",
+    "lessons_tables", "measuring", "peers", "peers.few_shot", "peers.forwards", "tables", "tasks",
 )  # fmt: skip
 
 
@@ -317,10 +318,24 @@ def test_lessons_measure_and_write_tables_and_a_picture(load, options, monkeypat
     assert record["averages"]["base/reviews/prompted"][0]["n_averaged"] == 2
     assert "balance/reviews/prompted-skewed" in record["differences"]
     assert set(record["over_peers"]) == {"prompted/peers/reviews/svm"}
+    assert 0 < record["by_chance"]["base/reviews/prompted"] < 0.5
     page = (options.results / "lessons-peers.md").read_text()
     assert "| instructclf, prompting | " in page
     assert "| TF-IDF + LinearSVC | reviews | prompting | " in page
     assert options.picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_probabilities_of_one_half_are_off_by_what_a_coin_is(load):
+    """A mean of n coins is off by sqrt(1 / (2 pi n)) on average; sure answers never are."""
+    by_chance = load("lessons_calibration").by_chance
+    even, sure = np.full((1, 400, 2), 0.5), np.tile([1.0, 1e-300], (1, 400, 1))
+    scores = {
+        f"base/task/{name}": SimpleNamespace(log_probabilities=np.log(own))
+        for name, own in {"even": even, "sure": sure}.items()
+    }
+    found = by_chance(SimpleNamespace(scores=scores))
+    assert found["base/task/even"] == pytest.approx(np.sqrt(1 / (2 * np.pi * 400)), rel=0.5)
+    assert found["base/task/sure"] == 0
 
 
 def test_speed_without_the_shared_prefix_is_of_the_same_scores(load, options):

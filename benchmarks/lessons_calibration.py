@@ -1,0 +1,112 @@
+"""Calibrations: what chance alone gives, and the tables made of the record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from bundled_model_tables import number_of
+from cells import Results
+from lessons_tables import CLASSIFIERS, base_of, of_lesson, points, tests_of
+from tables import Table, number
+
+from instructclf.evaluation.metrics import expected_calibration_error
+
+_N_DRAWS = 20
+_BY_CHANCE = (
+    "Of the same predictions with the same probabilities, had these been right: whether a "
+    "prediction is right is drawn with the probability that it was given, over as many texts."
+)
+
+
+def by_chance(results: Results) -> dict[str, float]:
+    """Return the calibration error of each ``base`` classifier if its probabilities were right."""
+    rng = np.random.RandomState(0)
+    found = {}
+    for name, scores in results.scores.items():
+        if not name.startswith("base/") or scores.log_probabilities is None:
+            continue
+        confidence = np.exp(scores.log_probabilities.max(axis=-1))
+        found[name] = float(
+            np.mean(
+                [
+                    expected_calibration_error(own, rng.uniform(size=own.shape) < own)
+                    for own in confidence
+                    for _ in range(_N_DRAWS)
+                ]
+            )
+        )
+    return found
+
+
+def tabulate_calibration(record: dict[str, Any]) -> list[Table]:
+    """Return the tables of calibrations, of the target, and of what chance alone gives."""
+    cells = record["cells"]
+    rows = []
+    for task, classifier, variant in of_lesson(record, "calibration"):
+        name = f"calibration/{task}/{classifier}-{variant}"
+        setting, _, calibration = variant.partition("-")
+        own = record["differences"].get(name)
+        rows.append(
+            (
+                f"{CLASSIFIERS[classifier]}, {_SETTINGS[setting]}",
+                task,
+                calibration,
+                number_of(cells[name]["accuracy"]),
+                points(own) if own and calibration != "none" else "",
+                number_of(cells[name]["calibration_error"]),
+                number(cells[name]["log_loss"]),
+            )
+        )
+    rows.sort(key=lambda row: (row[0], row[1]))
+    header = ("", "task", "calibration", "accuracy", "points over none", "calibration error",
+              "log loss")  # fmt: skip
+    tests = tests_of(record, "calibration")
+    return [
+        Table("Calibrations", header, rows, (tests,)),
+        Table(
+            'Target: `calibration="auto"` against none',
+            ("", "median ratio of calibration errors", "≤ 0.5", "worst change of accuracy",
+             "≥ -0.5 points"),
+            list(_targets(record)),
+        ),
+        Table(
+            "Calibration error that chance alone gives",
+            ("task", "classifier", "calibration error"),
+            [
+                (task, CLASSIFIERS[classifier], number_of(error))
+                for name, error in record["by_chance"].items()
+                for _, task, classifier in [name.split("/")]
+            ],
+            (_BY_CHANCE,),
+        ),
+    ]  # fmt: skip
+
+
+_SETTINGS = {"few": "16 labelled rows in all", "many": "16 shots, others to calibrate on"}
+
+
+def _targets(record: dict[str, Any]) -> Iterable[tuple[str, ...]]:
+    cells = record["cells"]
+    for setting in ("prompted-few", "prompted-many", "tuned-many"):
+        ratios, changes = [], []
+        for name, own in cells.items():
+            none = cells.get(base_of(name)) if name.startswith("calibration/") else None
+            if none and name.endswith(f"{setting}-auto") and "accuracy" in own:
+                ratios.append(own["calibration_error"] / none["calibration_error"])
+                changes.append(100 * (own["accuracy"] - none["accuracy"]))
+        if ratios:
+            classifier, _, rows = setting.partition("-")
+            ratio, worst = float(np.median(ratios)), min(changes)
+            yield (
+                f"{CLASSIFIERS[classifier]}, {_SETTINGS[rows]}, {len(ratios)} task(s)",
+                number(ratio),
+                _met(ratio <= 0.5),
+                f"{worst:+.1f} points",
+                _met(worst >= -0.5),
+            )
+
+
+def _met(is_met: bool) -> str:  # noqa: FBT001
+    return "met" if is_met else "**missed**"
