@@ -328,6 +328,18 @@ def test_a_run_that_learns_nothing_is_restarted_with_a_warning(tokenizer):
     assert len(seen) == 1
 
 
+def test_a_run_that_was_too_slow_is_told_to_take_larger_steps(tokenizer):
+    """A learning rate at which two epochs lower the loss, and cannot lower it enough."""
+    match = r"still falling, from .* above 1e-05, such as 5e-05, or max_epochs above 2"
+    with pytest.warns(FailedRunWarning, match=match):
+        tune(make_base(tokenizer), learning_rate=1e-5, max_epochs=2)
+
+
+def test_a_run_that_stood_still_is_not(tokenizer):
+    with pytest.warns(FailedRunWarning, match="more rows, more epochs or another learning_rate"):
+        tune(make_base(tokenizer), **FROZEN)
+
+
 def test_a_restart_takes_the_second_seed(tokenizer):
     """A first seed that fails at once leaves no trace if the second run is the better one."""
     base = make_base(tokenizer)

@@ -27,6 +27,8 @@ from instructclf.exceptions import FailedRunWarning, warn_caller
 
 _FAILED_LOSS = 0.9
 """A run whose label loss ends above this share of log(n_labels) is no better than guessing."""
+_FASTER = 5
+"""Times the learning rate that is proposed where the loss was still falling."""
 
 
 def tune_adapter(
@@ -135,8 +137,20 @@ def tune_adapter(
         if seed == seeds[0]:
             warn_caller(
                 f"Tuning ended with a label loss of {final:.3f}, where guessing gives "
-                f"{guessing:.3f}. It starts once more with another seed. If that fails too, try "
-                "more rows, more epochs or another learning_rate.",
+                f"{guessing:.3f}. It starts once more with another seed. "
+                f"{_remedy(record, settings)}",
                 FailedRunWarning,
             )
     return min(attempts, key=lambda attempt: attempt[1].label_loss_curve[-1])
+
+
+def _remedy(record: TrainingRecord, settings: TrainingSettings) -> str:
+    """Return what to try where a run has failed."""
+    curve = record.label_loss_curve
+    if record.stopped_by == "max_epochs" and len(curve) > 1 and curve[-1] < min(curve[:-1]):
+        return (
+            f"The loss was still falling, from {curve[0]:.3f} at first: if that fails too, try a "
+            f"learning_rate above {settings.learning_rate:g}, such as "
+            f"{_FASTER * settings.learning_rate:g}, or max_epochs above {settings.max_epochs}."
+        )
+    return "If that fails too, try more rows, more epochs or another learning_rate."
