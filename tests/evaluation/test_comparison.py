@@ -255,7 +255,7 @@ def test_progress_counts_all_runs_on_standard_error(capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert "4/4" in err
-    assert "dummy 0.500" in err
+    assert "dummy, accuracy 0.500" in err
 
 
 def test_failure_says_in_which_approach():

@@ -1,4 +1,5 @@
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -224,6 +225,14 @@ def test_seconds_are_those_asked_for(report, seconds, expected):
     drawn = [bar.lines[0].get_xdata()[0] for bar in ax.containers]
     assert drawn == [pytest.approx(expected / 20), pytest.approx(expected)]
     assert ("60 texts" in ax.get_xlabel()) == (seconds != "fit")
+
+
+def test_scores_that_are_all_alike_can_be_drawn():
+    """Sums of thirds are not quite 1, and the interval would end before its middle."""
+    scores = made(1, n_seeds=10, classes=tuple("abcdefg"))
+    for scoring in ("accuracy", "balanced_accuracy"):
+        own = replace(scores, scoring=scoring)
+        AccuracySecondsDisplay.from_report(ComparisonReport({"": own}))
 
 
 def test_other_seconds_are_refused(report):

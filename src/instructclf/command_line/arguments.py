@@ -110,6 +110,12 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="how often they are drawn anew (default: %(default)s)",
     )
     parser.add_argument(
+        "--scoring",
+        choices=("accuracy", "balanced_accuracy"),
+        default="accuracy",
+        help="whether texts count alike or labels do (default: %(default)s)",
+    )
+    parser.add_argument(
         "--seed", type=int, default=0, help="where all seeds come from (default: %(default)s)"
     )
     parser.add_argument(

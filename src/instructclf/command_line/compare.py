@@ -55,6 +55,7 @@ def run(options: argparse.Namespace) -> None:
         test.labels,
         n_shots=options.shots,
         n_seeds=options.seeds,
+        scoring=options.scoring,
         random_state=options.seed,
         folder=options.store,
         verbose=int(options.progress),

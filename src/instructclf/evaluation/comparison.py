@@ -14,11 +14,17 @@ from instructclf.datasets.extras import import_data_extra
 from instructclf.engine.progress import Progress
 from instructclf.evaluation.differences import PairedDifference, adjust_p_values
 from instructclf.evaluation.html_tables import write_html
-from instructclf.evaluation.running import Outcome, Run, accuracy, check_parameters, plan_runs
+from instructclf.evaluation.running import Outcome, Run, check_parameters, describe, plan_runs
 from instructclf.evaluation.scores import SeedScores, collect
 from instructclf.evaluation.splitting import Split, check_split
 from instructclf.evaluation.storing import Store
-from instructclf.evaluation.tables import write_caption, write_cells, write_markdown, write_text
+from instructclf.evaluation.tables import (
+    write_caption,
+    write_cells,
+    write_header,
+    write_markdown,
+    write_text,
+)
 from instructclf.sampling import ShotSampler
 
 
@@ -74,7 +80,8 @@ class ComparisonReport:
         str
             The table and, below it, what its figures are averages over.
         """
-        return f"{write_markdown(write_cells(self.scores))}\n\n{write_caption(self.scores)}"
+        table = write_markdown(write_cells(self.scores), write_header(self.scores))
+        return f"{table}\n\n{write_caption(self.scores)}"
 
     def to_html(self) -> str:
         """Return the table in HTML, as a notebook shows it.
@@ -85,7 +92,9 @@ class ComparisonReport:
             A ``table`` element with a caption and header cells, for any page, light or dark.
             Names are escaped.
         """
-        return write_html(write_cells(self.scores), write_caption(self.scores))
+        return write_html(
+            write_cells(self.scores), write_caption(self.scores), write_header(self.scores)
+        )
 
     def differences(self, against: str, *, confidence: float = 0.95) -> dict[str, PairedDifference]:
         """Compare every approach with one of them, paired by seed and by text.
@@ -128,7 +137,8 @@ class ComparisonReport:
         }
 
     def __str__(self) -> str:
-        return f"{write_text(write_cells(self.scores))}\n\n{write_caption(self.scores)}"
+        table = write_text(write_cells(self.scores), write_header(self.scores))
+        return f"{table}\n\n{write_caption(self.scores)}"
 
     def _repr_html_(self) -> str:
         return self.to_html()
@@ -144,6 +154,7 @@ def compare(
     n_shots: int | Mapping[str, int | None] | None = None,
     n_seeds: int | Mapping[str, int] = 5,
     sampler: str | ShotSampler = "balanced",
+    scoring: str = "accuracy",
     random_state: int = 0,
     folder: str | PathLike[str] | None = None,
     verbose: int | bool = 0,
@@ -172,6 +183,9 @@ def compare(
         needs only one.
     sampler : str or object with a select method, default="balanced"
         How the rows are drawn.
+    scoring : {"accuracy", "balanced_accuracy"}, default="accuracy"
+        What the scores are. Balanced accuracy is the mean over labels of the share of their texts
+        that are right, so that no label counts more for being frequent in the test set.
     random_state : int, default=0
         Where all seeds come from.
     folder : str, path or None, default=None
@@ -234,6 +248,7 @@ def compare(
             estimator=estimator,
             n_shots=shots[name],
             n_seeds=seeds[name],
+            scoring=scoring,
             random_state=random_state,
             folder=folder,
             verbose=verbose,
@@ -249,10 +264,12 @@ def compare(
         )
         for name in estimators
     }
-    outcomes = _execute_all(estimators, plans, split, folder=folder, verbose=verbose)
+    outcomes = _execute_all(
+        estimators, plans, split, scoring=scoring, folder=folder, verbose=verbose
+    )
     return ComparisonReport(
         {
-            name: collect(runs, outcomes[name], split=split, n_shots=shots[name])
+            name: collect(runs, outcomes[name], split=split, n_shots=shots[name], scoring=scoring)
             for name, runs in plans.items()
         }
     )
@@ -277,6 +294,7 @@ def _execute_all(
     plans: Mapping[str, Sequence[Run]],
     split: Split,
     *,
+    scoring: str,
     folder: str | PathLike[str] | None,
     verbose: int | bool,
 ) -> dict[str, list[Outcome]]:
@@ -294,5 +312,5 @@ def _execute_all(
                     error.add_note(f"This happened while comparing, in approach {name!r}.")
                     raise
                 outcomes[name].append(outcome)
-                progress.advance(note=f"{name} {accuracy(outcome, split):.3f}")
+                progress.advance(note=f"{name}, {describe(outcome, split, scoring)}")
     return outcomes

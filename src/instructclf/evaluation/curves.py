@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 from instructclf.datasets.extras import import_data_extra
 from instructclf.engine.progress import Progress
-from instructclf.evaluation.running import accuracy, check_parameters, plan_runs
+from instructclf.evaluation.running import check_parameters, describe, plan_runs
 from instructclf.evaluation.scores import SeedScores, collect
 from instructclf.evaluation.splitting import check_split
 from instructclf.evaluation.storing import Store
@@ -78,6 +78,7 @@ def learning_curve(
     shots: Sequence[int] = (4, 8, 16, 32, 64),
     n_seeds: int = 5,
     sampler: str | ShotSampler = "balanced",
+    scoring: str = "accuracy",
     random_state: int = 0,
     folder: str | PathLike[str] | None = None,
     verbose: int | bool = 0,
@@ -109,6 +110,9 @@ def learning_curve(
         How many draws.
     sampler : str or object with a select method, default="balanced"
         How the rows are drawn.
+    scoring : {"accuracy", "balanced_accuracy"}, default="accuracy"
+        What the scores are. Balanced accuracy is the mean over labels of the share of their texts
+        that are right, so that no label counts more for being frequent in the test set.
     random_state : int, default=0
         Where all seeds come from.
     folder : str, path or None, default=None
@@ -157,6 +161,7 @@ def learning_curve(
             estimator=own,
             n_shots=n_shots,
             n_seeds=n_seeds,
+            scoring=scoring,
             random_state=random_state,
             folder=folder,
             verbose=verbose,
@@ -175,9 +180,9 @@ def learning_curve(
             outcomes = []
             for run in runs:
                 outcomes.append(store.execute(run, prepared[n_shots]))
-                note = f"{n_shots} shots, accuracy {accuracy(outcomes[-1], split):.3f}"
-                progress.advance(note=note)
-            scores[n_shots] = collect(runs, outcomes, split=split, n_shots=n_shots)
+                note = describe(outcomes[-1], split, scoring)
+                progress.advance(note=f"{n_shots} shots, {note}")
+            scores[n_shots] = collect(runs, outcomes, split=split, n_shots=n_shots, scoring=scoring)
     return LearningCurve(scores)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ class PairedDifference:
     Parameters
     ----------
     difference : float
-        Mean accuracy of the first minus that of the second.
+        Mean score of the first minus that of the second.
     interval : Interval
         Where the difference lies, with other seeds and other texts of the same kind.
     p_value : float
@@ -65,6 +66,8 @@ def compare_correct(
     first: NDArray[np.bool_],
     second: NDArray[np.bool_],
     *,
+    weights: NDArray[np.float64] | None = None,
+    groups: NDArray[Any] | None = None,
     confidence: float,
     n_resamples: int,
     random_state: int | None,
@@ -75,6 +78,10 @@ def compare_correct(
     ----------
     first, second : ndarray of shape (n_seeds, n_texts)
         Whether each answer is right. Either may have one seed, which then meets all of the other.
+    weights : ndarray of shape (n_texts,) or None, default=None
+        How much each right answer counts. ``None`` counts all alike.
+    groups : ndarray of shape (n_texts,) or None, default=None
+        As for ``resample_means``.
     confidence : float
         That of the interval.
     n_resamples : int
@@ -88,7 +95,11 @@ def compare_correct(
         The first against the second.
     """
     differences = first.astype(float) - second
-    draws = resample_means(differences, n_resamples=n_resamples, random_state=random_state)
+    if weights is not None:
+        differences = differences * weights
+    draws = resample_means(
+        differences, groups=groups, n_resamples=n_resamples, random_state=random_state
+    )
     return PairedDifference(
         difference=float(differences.mean()),
         interval=percentile_interval(draws, confidence),

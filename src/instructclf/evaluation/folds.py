@@ -13,8 +13,13 @@ from sklearn.model_selection import StratifiedKFold
 
 from instructclf.engine.progress import Progress
 from instructclf.evaluation.intervals import Interval, t_interval, t_p_value
-from instructclf.evaluation.running import accuracy, check_parameters, plan_runs
-from instructclf.evaluation.scores import SeedScores, collect
+from instructclf.evaluation.running import check_parameters, describe, plan_runs
+from instructclf.evaluation.scores import (
+    SeedScores,
+    check_same_scoring,
+    collect,
+    write_scoring,
+)
 from instructclf.evaluation.splitting import Split
 from instructclf.evaluation.storing import Store
 from instructclf.exceptions import InvalidLabelsError
@@ -47,12 +52,12 @@ class FoldScores:
 
     @property
     def scores(self) -> NDArray[np.float64]:
-        """Return the accuracies, of shape (n_folds, n_seeds)."""
+        """Return the scores, of shape (n_folds, n_seeds)."""
         return np.array([fold.scores for fold in self.folds])
 
     @property
     def mean(self) -> float:
-        """Return the mean accuracy over folds and seeds."""
+        """Return the mean score over folds and seeds."""
         return float(self.scores.mean())
 
     @property
@@ -102,7 +107,11 @@ class FoldScores:
         ------
         InvalidLabelsError
             If the folds are not the same.
+        InvalidParameterError
+            If the two are scored in different ways.
         """
+        for own, of_other in zip(self.folds, other.folds, strict=False):
+            check_same_scoring(own, of_other)
         same = len(self.folds) == len(other.folds) and all(
             map(np.array_equal, self.test_rows, other.test_rows)
         )
@@ -125,7 +134,10 @@ class FoldScores:
     def __str__(self) -> str:
         low, high = self.interval()
         n_folds, n_seeds = self.scores.shape
-        return f"{self.mean:.3f} [{low:.3f}, {high:.3f}] over {n_folds} folds x {n_seeds} seeds"
+        return (
+            f"{write_scoring(self.folds[0])}{self.mean:.3f} [{low:.3f}, {high:.3f}] over "
+            f"{n_folds} folds x {n_seeds} seeds"
+        )
 
 
 @dataclass(frozen=True)
@@ -135,7 +147,7 @@ class FoldDifference:
     Parameters
     ----------
     difference : float
-        Mean accuracy of the first minus that of the second.
+        Mean score of the first minus that of the second.
     interval : Interval
         Where the difference lies, with other rows of the same kind.
     p_value : float
@@ -167,6 +179,7 @@ def cross_validate_seeds(
     n_seeds: int = 3,
     n_folds: int = 5,
     sampler: str | ShotSampler = "balanced",
+    scoring: str = "accuracy",
     random_state: int = 0,
     folder: str | PathLike[str] | None = None,
     verbose: int | bool = 0,
@@ -191,6 +204,9 @@ def cross_validate_seeds(
         How many folds.
     sampler : str or object with a select method, default="balanced"
         How the rows are drawn.
+    scoring : {"accuracy", "balanced_accuracy"}, default="accuracy"
+        What the scores are. Balanced accuracy is the mean over labels of the share of their texts
+        that are right, so that no label counts more for being frequent in the test set.
     random_state : int, default=0
         Where folds and seeds come from.
     folder : str, path or None, default=None
@@ -201,7 +217,7 @@ def cross_validate_seeds(
     Returns
     -------
     FoldScores
-        Accuracy for each fold and seed, with a corrected interval. Print it.
+        The score for each fold and seed, with a corrected interval. Print it.
 
     Raises
     ------
@@ -232,6 +248,7 @@ def cross_validate_seeds(
         n_shots=n_shots,
         n_seeds=n_seeds,
         n_folds=n_folds,
+        scoring=scoring,
         random_state=random_state,
         folder=folder,
         verbose=verbose,
@@ -252,8 +269,8 @@ def cross_validate_seeds(
             outcomes = []
             for run in runs:
                 outcomes.append(store.execute(run, estimator))
-                progress.advance(note=f"accuracy {accuracy(outcomes[-1], split):.3f}")
-            folds.append(collect(runs, outcomes, split=split, n_shots=n_shots))
+                progress.advance(note=describe(outcomes[-1], split, scoring))
+            folds.append(collect(runs, outcomes, split=split, n_shots=n_shots, scoring=scoring))
     return FoldScores(folds, test_rows, len(texts))
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from instructclf.evaluation.tables import HEADER
-
 # Colours come from the page: text in its colour, rules in a shade of it. The sheet of a notebook
 # or a site would otherwise decide on alignment, so the styles stand on the cells themselves.
 _TABLE = "border-collapse:collapse;font-variant-numeric:tabular-nums"
@@ -18,7 +16,7 @@ _RULE = "border-bottom:1px solid rgba(127,127,127,.45)"
 def write_html(
     cells: Sequence[tuple[str, ...]],
     caption: str,
-    header: Sequence[str] = HEADER,
+    header: Sequence[str],
     *,
     title: str = "Comparison",
 ) -> str:
@@ -30,7 +28,7 @@ def write_html(
         The cells of each row, the first of which names it.
     caption : str
         What stands below the table.
-    header : sequence of str, default=HEADER
+    header : sequence of str
         The names of the columns.
     title : str, default="Comparison"
         What to call the table to those who do not see it.

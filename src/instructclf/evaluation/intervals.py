@@ -104,7 +104,11 @@ def _standard_error(values: ArrayLike, test_to_train: float) -> tuple[float, flo
 
 
 def resample_means(
-    values: ArrayLike, *, n_resamples: int = 2000, random_state: int | None = 0
+    values: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    n_resamples: int = 2000,
+    random_state: int | None = 0,
 ) -> NDArray[np.float64]:
     """Draw the mean of a (seed, text) matrix as other seeds and other texts would have given it.
 
@@ -121,6 +125,9 @@ def resample_means(
     values : array-like of shape (n_seeds, n_texts)
         1 where right and 0 where wrong, or differences of these. With one seed only texts are
         drawn, and the means say nothing about other seeds.
+    groups : array-like of shape (n_texts,) or None, default=None
+        The label of each text. Given, as many texts of each are drawn as there are, as a score over
+        labels holds their numbers for given.
     n_resamples : int, default=2000
         How many means.
     random_state : int or None, default=0
@@ -136,8 +143,9 @@ def resample_means(
     rng = np.random.default_rng(random_state)
     seeds = rng.integers(n_seeds, size=(n_resamples, n_seeds))
     size = max(1, _BLOCK // n_texts)
+    members = _members(n_texts, groups)
     means = [
-        crossed_means(matrix, block, rng.integers(n_texts, size=(len(block), n_texts)))
+        crossed_means(matrix, block, _draw_texts(members, len(block), rng))
         for block in np.split(seeds, range(size, n_resamples, size))
     ]
     if n_seeds == 1:
@@ -145,6 +153,22 @@ def resample_means(
     widening = np.sqrt(n_seeds / rng.chisquare(n_seeds - 1, size=n_resamples)) - 1
     of_seeds = matrix.mean(axis=1)
     return np.concatenate(means) + widening * (of_seeds[seeds].mean(axis=1) - of_seeds.mean())
+
+
+def _members(n_texts: int, groups: ArrayLike | None) -> list[NDArray[np.intp]]:
+    """Return the texts among which one is drawn for another: all, or those of each group."""
+    if groups is None:
+        return [np.arange(n_texts)]
+    codes = np.unique(np.asarray(groups), return_inverse=True)[1]
+    return [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
+
+
+def _draw_texts(
+    members: list[NDArray[np.intp]], n_draws: int, rng: np.random.Generator
+) -> NDArray[np.intp]:
+    """Return the texts of each draw, of shape (n_draws, n_texts)."""
+    drawn = [own[rng.integers(len(own), size=(n_draws, len(own)))] for own in members]
+    return np.concatenate(drawn, axis=1)
 
 
 def crossed_means(

@@ -14,14 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
     InvalidParameterError,
+    StrOptions,
     validate_parameter_constraints,
 )
 
+from instructclf.evaluation.metrics import SCORINGS, answer_weights
 from instructclf.evaluation.splitting import Split
 from instructclf.sampling import ShotSampler, get_sampler
 
@@ -30,6 +31,7 @@ _CONSTRAINTS = {
     "n_shots": [Interval(Integral, 0, None, closed="left"), None],
     "n_seeds": [Interval(Integral, 1, None, closed="left")],
     "n_folds": [Interval(Integral, 2, None, closed="left")],
+    "scoring": [StrOptions(set(SCORINGS))],
     "random_state": [Interval(Integral, 0, None, closed="left"), None],
     "folder": [str, PathLike, None],
     "verbose": ["verbose"],
@@ -139,9 +141,11 @@ def execute(run: Run, prepared: Any, split: Split) -> Outcome:
     )
 
 
-def accuracy(outcome: Outcome, split: Split) -> float:
-    """Return the share of the test texts that was predicted right."""
-    return float(accuracy_score(split.y_test, outcome.predictions))
+def describe(outcome: Outcome, split: Split, scoring: str) -> str:
+    """Return the score of a run in words, for who waits for the next one."""
+    right = np.asarray(outcome.predictions) == split.y_test
+    score = np.mean(right * answer_weights(split.y_test, scoring))
+    return f"{scoring.replace('_', ' ')} {score:.3f}"
 
 
 def _spawn(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import log_loss
+from sklearn.utils._param_validation import InvalidParameterError
 
 from instructclf.evaluation.differences import PairedDifference, compare_correct
 from instructclf.evaluation.intervals import (
@@ -17,7 +18,7 @@ from instructclf.evaluation.intervals import (
     resample_means,
     t_interval,
 )
-from instructclf.evaluation.metrics import expected_calibration_error
+from instructclf.evaluation.metrics import answer_weights, expected_calibration_error
 from instructclf.evaluation.running import Outcome, Run
 from instructclf.evaluation.splitting import Split
 from instructclf.exceptions import InvalidLabelsError
@@ -53,6 +54,9 @@ class SeedScores:
     loss_curves : list of ndarray, default=()
         The training loss of each epoch under each seed, where the estimator has a
         ``loss_curve_``.
+    scoring : {"accuracy", "balanced_accuracy"}, default="accuracy"
+        What ``scores`` and all that is made of them are: the share of the texts that are right, or
+        the mean over labels of the share of their texts that are right.
 
     See Also
     --------
@@ -68,6 +72,7 @@ class SeedScores:
     classes: NDArray[Any] | None = None
     log_probabilities: NDArray[np.float64] | None = None
     loss_curves: Sequence[NDArray[np.float64]] = field(default=())
+    scoring: str = "accuracy"
 
     @property
     def n_seeds(self) -> int:
@@ -86,17 +91,17 @@ class SeedScores:
 
     @property
     def scores(self) -> NDArray[np.float64]:
-        """Return the accuracy under each seed, of shape (n_seeds,)."""
-        return self.correct.mean(axis=1)
+        """Return the score under each seed, of shape (n_seeds,)."""
+        return self._credits(self.correct).mean(axis=1)
 
     @property
     def mean(self) -> float:
-        """Return the mean accuracy."""
+        """Return the mean score."""
         return float(np.mean(self.scores))
 
     @property
     def std(self) -> float:
-        """Return the standard deviation of the accuracy over the seeds, NaN for one seed."""
+        """Return the standard deviation of the score over the seeds, NaN for one seed."""
         return float(np.std(self.scores, ddof=1)) if self.n_seeds > 1 else float("nan")
 
     def t_interval(self, confidence: float = 0.95) -> Interval:
@@ -127,7 +132,8 @@ class SeedScores:
 
         Seeds and texts are both drawn again with replacement (Owen, "The Pigeonhole Bootstrap",
         Annals of Applied Statistics 1(2), 2007), and the part of the seeds is widened as far as
-        their small number demands. With one seed only texts are drawn.
+        their small number demands. With one seed only texts are drawn. For balanced accuracy texts
+        are drawn within their labels.
 
         Parameters
         ----------
@@ -143,17 +149,22 @@ class SeedScores:
         Interval
             Both ends, within 0 and 1.
         """
-        draws = resample_means(self.correct, n_resamples=n_resamples, random_state=random_state)
+        draws = resample_means(
+            self._credits(self.correct),
+            groups=self._groups(),
+            n_resamples=n_resamples,
+            random_state=random_state,
+        )
         low, high = percentile_interval(draws, confidence)
         return Interval(max(low, 0.0), min(high, 1.0))
 
     @property
     def ensemble_score(self) -> float:
-        """Return the accuracy of the mean of log-probabilities over the seeds, NaN without any."""
+        """Return the score of the mean of log-probabilities over the seeds, NaN without any."""
         if self.log_probabilities is None or self.classes is None:
             return float("nan")
         likeliest = self.log_probabilities.mean(axis=0).argmax(axis=1)
-        return float(np.mean(self.classes[likeliest] == self.y_test))
+        return float(self._credits(self.classes[likeliest] == self.y_test).mean())
 
     @property
     def log_loss(self) -> float:
@@ -242,7 +253,10 @@ class SeedScores:
         ------
         InvalidLabelsError
             If test sets or numbers of seeds differ.
+        InvalidParameterError
+            If the two are scored in different ways.
         """
+        check_same_scoring(self, other)
         if not np.array_equal(self.y_test, other.y_test):
             msg = (
                 f"Only scores on the same test set can be paired. These have {self.n_test} and "
@@ -258,6 +272,8 @@ class SeedScores:
         return compare_correct(
             self.correct,
             other.correct,
+            weights=answer_weights(self.y_test, self.scoring),
+            groups=self._groups(),
             confidence=confidence,
             n_resamples=n_resamples,
             random_state=random_state,
@@ -272,17 +288,18 @@ class SeedScores:
             With the keys ``shots`` (the number of training rows), ``n_seeds``, ``accuracy``
             (mean), ``low`` and ``high`` (of ``interval()``), ``std``, ``ensemble_accuracy``,
             ``log_loss``, ``calibration_error``, ``fit_seconds`` (mean) and ``texts_per_second``.
-            What does not exist is NaN.
+            With another ``scoring`` its name stands in place of ``accuracy``. What does not exist
+            is NaN.
         """
         low, high = self.interval()
         return {
             "shots": len(self.shots[0]),
             "n_seeds": self.n_seeds,
-            "accuracy": self.mean,
+            self.scoring: self.mean,
             "low": low,
             "high": high,
             "std": self.std,
-            "ensemble_accuracy": self.ensemble_score,
+            f"ensemble_{self.scoring}": self.ensemble_score,
             "log_loss": self.log_loss,
             "calibration_error": self.calibration_error(),
             "fit_seconds": float(self.fit_seconds.mean()),
@@ -292,7 +309,17 @@ class SeedScores:
     def __str__(self) -> str:
         low, high = self.interval()
         seeds = "1 seed" if self.n_seeds == 1 else f"{self.n_seeds} seeds"
-        return f"{self.mean:.3f} [{low:.3f}, {high:.3f}] over {seeds} and {self.n_test:,} texts"
+        return (
+            f"{write_scoring(self)}{self.mean:.3f} [{low:.3f}, {high:.3f}] over {seeds} and "
+            f"{self.n_test:,} texts"
+        )
+
+    def _credits(self, correct: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return what each answer adds to the score, times the number of texts."""
+        return correct * answer_weights(self.y_test, self.scoring)
+
+    def _groups(self) -> NDArray[Any] | None:
+        return None if self.scoring == "accuracy" else self.y_test
 
     def _get_log_probabilities(self) -> NDArray[np.float64]:
         if self.log_probabilities is None:
@@ -301,8 +328,28 @@ class SeedScores:
         return self.log_probabilities
 
 
+def check_same_scoring(one: SeedScores, other: SeedScores) -> None:
+    """Raise if two scores are not of one kind."""
+    if one.scoring != other.scoring:
+        msg = (
+            "Only scores of one kind can be compared. The 'scoring' parameter was "
+            f"{one.scoring!r} for the first and {other.scoring!r} for the second."
+        )
+        raise InvalidParameterError(msg)
+
+
+def write_scoring(scores: SeedScores) -> str:
+    """Return what is to stand before a score, which is an accuracy where nothing is said."""
+    return "" if scores.scoring == "accuracy" else f"{scores.scoring.replace('_', ' ')} "
+
+
 def collect(
-    runs: Sequence[Run], outcomes: Sequence[Outcome], *, split: Split, n_shots: int | None
+    runs: Sequence[Run],
+    outcomes: Sequence[Outcome],
+    *,
+    split: Split,
+    n_shots: int | None,
+    scoring: str,
 ) -> SeedScores:
     """Put the outcomes of the runs of one estimator together."""
     known = [split.y_train.tolist(), split.y_test.tolist(), *(own.classes for own in outcomes)]
@@ -320,6 +367,7 @@ def collect(
         if has_scores
         else None,
         loss_curves=[np.array(o.loss_curve) for o in outcomes if o.loss_curve is not None],
+        scoring=scoring,
     )
 
 

@@ -10,7 +10,7 @@ from joblib import Parallel, delayed, effective_n_jobs
 from numpy.typing import ArrayLike
 
 from instructclf.engine.progress import Progress
-from instructclf.evaluation.running import accuracy, check_parameters, plan_runs
+from instructclf.evaluation.running import check_parameters, describe, plan_runs
 from instructclf.evaluation.scores import SeedScores, collect
 from instructclf.evaluation.splitting import check_split
 from instructclf.evaluation.storing import Store
@@ -27,6 +27,7 @@ def evaluate_seeds(
     n_shots: int | None = None,
     n_seeds: int = 5,
     sampler: str | ShotSampler = "balanced",
+    scoring: str = "accuracy",
     random_state: int | None = 0,
     folder: str | PathLike[str] | None = None,
     verbose: int | bool = 0,
@@ -57,6 +58,9 @@ def evaluate_seeds(
         How many times.
     sampler : str or object with a select method, default="balanced"
         How the rows are drawn.
+    scoring : {"accuracy", "balanced_accuracy"}, default="accuracy"
+        What the scores are. Balanced accuracy is the mean over labels of the share of their texts
+        that are right, so that no label counts more for being frequent in the test set.
     random_state : int or None, default=0
         Where all seeds come from. ``None`` gives other seeds at each call.
     folder : str, path or None, default=None
@@ -69,7 +73,7 @@ def evaluate_seeds(
     Returns
     -------
     SeedScores
-        Predictions, accuracy and seconds under each seed, with intervals. Print it.
+        Predictions, score and seconds under each seed, with intervals. Print it.
 
     Raises
     ------
@@ -115,6 +119,7 @@ def evaluate_seeds(
         estimator=estimator,
         n_shots=n_shots,
         n_seeds=n_seeds,
+        scoring=scoring,
         random_state=random_state,
         folder=folder,
         verbose=verbose,
@@ -127,10 +132,10 @@ def evaluate_seeds(
     n_jobs: Any = None  # what a joblib.parallel_config around this says, else 1
     if effective_n_jobs(n_jobs) > 1:
         outcomes: Any = Parallel()(delayed(store.execute)(run, estimator) for run in runs)
-        return collect(runs, outcomes, split=split, n_shots=n_shots)
+        return collect(runs, outcomes, split=split, n_shots=n_shots, scoring=scoring)
     outcomes = []
     with Progress("seeds", n_seeds, verbose=verbose) as progress:
         for run in runs:
             outcomes.append(store.execute(run, estimator))
-            progress.advance(note=f"accuracy {accuracy(outcomes[-1], split):.3f}")
-    return collect(runs, outcomes, split=split, n_shots=n_shots)
+            progress.advance(note=describe(outcomes[-1], split, scoring))
+    return collect(runs, outcomes, split=split, n_shots=n_shots, scoring=scoring)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from instructclf.evaluation.scores import SeedScores
 
-HEADER = ("approach", "shots", "accuracy", "95% interval", "fit seconds", "texts per second")
+
+def write_header(scores: Mapping[str, SeedScores]) -> tuple[str, ...]:
+    """Return the names of the columns."""
+    name = " or ".join(list_scorings(scores.values()))
+    return ("approach", "shots", name, "95% interval", "fit seconds", "texts per second")
+
+
+def list_scorings(scores: Iterable[SeedScores]) -> list[str]:
+    """Return what the scores are, each kind once, in words."""
+    return list(dict.fromkeys(of.scoring.replace("_", " ") for of in scores))
 
 
 def write_cells(scores: Mapping[str, SeedScores]) -> list[tuple[str, ...]]:
-    """Return the cells of each row, in the order of the ``HEADER``."""
+    """Return the cells of each row, in the order of the header."""
     return [
         (
             approach,
@@ -35,7 +44,7 @@ def write_caption(scores: Mapping[str, SeedScores]) -> str:
     return f"{n_test:,} test texts, {n_seeds} seeds; intervals are over both{alone}."
 
 
-def write_markdown(cells: Sequence[tuple[str, ...]], header: Sequence[str] = HEADER) -> str:
+def write_markdown(cells: Sequence[tuple[str, ...]], header: Sequence[str]) -> str:
     """Return a Markdown table whose source lines up too."""
     escaped = [tuple(cell.replace("|", "\\|") for cell in row) for row in cells]
     first, *body = _align([tuple(header), *escaped])
@@ -43,7 +52,7 @@ def write_markdown(cells: Sequence[tuple[str, ...]], header: Sequence[str] = HEA
     return "\n".join("| " + " | ".join(row) + " |" for row in (first, rule, *body))
 
 
-def write_text(cells: Sequence[tuple[str, ...]], header: Sequence[str] = HEADER) -> str:
+def write_text(cells: Sequence[tuple[str, ...]], header: Sequence[str]) -> str:
     """Return a table whose columns line up in a terminal."""
     first, *body = _align([tuple(header), *cells])
     rule = ["-" * len(name) for name in first]

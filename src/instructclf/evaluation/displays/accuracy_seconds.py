@@ -15,6 +15,7 @@ from instructclf.evaluation.displays.axes import (
     quiet_grid,
 )
 from instructclf.evaluation.scores import SeedScores
+from instructclf.evaluation.tables import list_scorings
 
 _LABELS = {
     "fit": "seconds to fit",
@@ -123,7 +124,8 @@ class AccuracySecondsDisplay:
             self.ax_.errorbar(
                 self._mean_seconds(scores),
                 scores.mean,
-                yerr=[[scores.mean - low], [high - scores.mean]],
+                # Where all answers are alike, the ends are the mean but for rounding.
+                yerr=[[max(scores.mean - low, 0.0)], [max(high - scores.mean, 0.0)]],
                 color=shades[n],
                 marker=MARKERS[n % len(MARKERS)],
                 linestyle="none",
@@ -143,6 +145,7 @@ class AccuracySecondsDisplay:
         self.ax_.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
         self.ax_.xaxis.set_minor_formatter(lambda *_: "")
         self.ax_.margins(x=0.1)
-        self.ax_.set(xlabel=xlabel, ylabel=f"accuracy, {100 * self.confidence:g}% interval")
+        name = " or ".join(list_scorings(self.report.scores.values()))
+        self.ax_.set(xlabel=xlabel, ylabel=f"{name}, {100 * self.confidence:g}% interval")
         quiet_grid(self.ax_, "both")
         place_legend(self.ax_)

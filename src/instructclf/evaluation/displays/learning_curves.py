@@ -1,4 +1,4 @@
-"""Learning curves → accuracy over the number of shots, with intervals."""
+"""Learning curves → scores over the number of shots, with intervals."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from instructclf.evaluation.displays.axes import (
     plain_ticks,
     quiet_grid,
 )
+from instructclf.evaluation.tables import list_scorings
 
 
 class LearningCurveDisplay:
-    """Accuracy over the number of shots, with intervals over seeds and texts.
+    """Scores over the number of shots, with intervals over seeds and texts.
 
     Make one with `from_curves`.
 
@@ -101,7 +102,9 @@ class LearningCurveDisplay:
             self._draw_curve(name, curve, shades[n], MARKERS[n % len(MARKERS)])
         counts = sorted({k for curve in self.curves.values() for k in curve.scores})
         self._set_scale(counts)
-        self.ax_.set(xlabel="shots", ylabel=f"accuracy, {100 * self.confidence:g}% interval")
+        every = (of for curve in self.curves.values() for of in curve.scores.values())
+        name = " or ".join(list_scorings(every))
+        self.ax_.set(xlabel="shots", ylabel=f"{name}, {100 * self.confidence:g}% interval")
         quiet_grid(self.ax_, "y")
         place_legend(self.ax_)
         return self
