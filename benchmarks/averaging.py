@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from instructclf.evaluation import SeedScores
+from instructclf.evaluation.metrics import answer_weights
 
 SIZES = (2, 5, 10)
 _N_DRAWS = 100
@@ -29,8 +30,8 @@ def compare_averages(scores: SeedScores) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        Accuracy and its standard deviation over seeds, of one seed and of an average, and the
-        difference of the accuracies with a 95 % jackknife interval over seeds.
+        The score and its standard deviation over seeds, of one seed and of an average, and the
+        difference of the scores with a 95 % jackknife interval over seeds.
     """
     n_seeds = scores.n_seeds
     return [_compare(scores, size) for size in SIZES if 2 * size <= n_seeds]
@@ -40,9 +41,10 @@ def _compare(scores: SeedScores, size: int) -> dict[str, Any]:
     matrix = np.asarray(scores.log_probabilities)
     truth = np.searchsorted(np.asarray(scores.classes), scores.y_test)
     singles = scores.scores
-    pairs = disjoint_accuracies(matrix, truth, size)
+    weights = answer_weights(scores.y_test, scores.scoring)
+    pairs = disjoint_scores(matrix, truth, size, weights)
     gain = float(pairs.mean() - singles.mean())
-    half = _half_width(matrix, truth, singles, size)
+    half = _half_width(matrix, truth, singles, size, weights)
     return {
         "n_averaged": size,
         "single_accuracy": float(singles.mean()),
@@ -55,14 +57,17 @@ def _compare(scores: SeedScores, size: int) -> dict[str, Any]:
     }
 
 
-def disjoint_accuracies(
-    matrix: NDArray[np.float64], truth: NDArray[np.intp], size: int
+def disjoint_scores(
+    matrix: NDArray[np.float64], truth: NDArray[np.intp], size: int, weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return accuracies of pairs of averages that share no seed, of shape (n_draws, 2)."""
+    """Return scores of pairs of averages that share no seed, of shape (n_draws, 2)."""
     rng = np.random.default_rng(0)
     drawn = [rng.permutation(len(matrix))[: 2 * size].reshape(2, size) for _ in range(_N_DRAWS)]
     return np.array(
-        [[np.mean(matrix[g].mean(axis=0).argmax(axis=1) == truth) for g in pair] for pair in drawn]
+        [
+            [np.mean(weights * (matrix[g].mean(axis=0).argmax(axis=1) == truth)) for g in pair]
+            for pair in drawn
+        ]
     )
 
 
@@ -76,6 +81,7 @@ def _half_width(
     truth: NDArray[np.intp],
     singles: NDArray[np.float64],
     size: int,
+    weights: NDArray[np.float64],
 ) -> float | None:
     """Return half the jackknife interval of a gain: every seed left out once."""
     n_seeds = len(matrix)
@@ -84,6 +90,8 @@ def _half_width(
     if size < 2:
         return None
     left = [np.delete(np.arange(n_seeds), seed) for seed in range(n_seeds)]
-    gains = [disjoint_accuracies(matrix[k], truth, size).mean() - singles[k].mean() for k in left]
+    gains = [
+        disjoint_scores(matrix[k], truth, size, weights).mean() - singles[k].mean() for k in left
+    ]
     variance = (n_seeds - 1) ** 2 / n_seeds * float(np.var(gains, ddof=1))
     return float(stdtrit(n_seeds - 1, 0.975)) * variance**0.5

@@ -79,7 +79,11 @@ def tabulate(record: dict[str, Any]) -> list[Table]:
     tasks = dict.fromkeys(name.split("/")[0] for name in record["cells"])
     tables = [_headline(record)] if AMAZON in tasks else []
     trained = {name.split("/")[0] for name in record["cells"] if name.split("/")[1] != "0"}
-    tables += [_accuracies(record, task) for task in tasks if task in trained - {REVIEWS}]
+    for task in tasks:
+        if task in trained - {REVIEWS}:
+            tables.append(_accuracies(record, task))
+            if _is_unequal(record, task):
+                tables.append(_accuracies(record, task, balanced=True))
     if zero := _zero_shots(record):
         tables.append(zero)
     if record["differences"]:
@@ -110,14 +114,21 @@ def _headline(record: dict[str, Any]) -> Table:
     return Table(title, header, rows, (_tests(record, AMAZON),))
 
 
-def _accuracies(record: dict[str, Any], task: str) -> Table:
+def _is_unequal(record: dict[str, Any], task: str) -> bool:
+    cells = record["cells"].items()
+    return any(own.get("is_unequal") for n, own in cells if n.startswith(f"{task}/"))
+
+
+def _accuracies(record: dict[str, Any], task: str, *, balanced: bool = False) -> Table:
     rows = []
     for size in _SIZES:
         cells = [record["cells"].get(f"{task}/{size}/{name}") for name in APPROACHES]
         if any(cells):
-            rows.append((size, *(cell_of(own) for own in cells)))
+            shown = [own and own.get("balanced", own) if balanced else own for own in cells]
+            rows.append((size, *map(cell_of, shown)))
+    title = f"Balanced accuracy on {task}" if balanced else f"Accuracy on {task}"
     notes = [_tests(record, task), *_failures(record, task)]
-    return Table(f"Accuracy on {task}", ("rows a class", *APPROACHES.values()), rows, notes)
+    return Table(title, ("rows a class", *APPROACHES.values()), rows, notes)
 
 
 def _zero_shots(record: dict[str, Any]) -> Table | None:

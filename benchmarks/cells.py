@@ -17,7 +17,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ DATA = Path(__file__).parents[1].parent / "shared" / "data"
 RUNS = Path(__file__).with_name("runs")
 _FEW = 200
 """Tables of fewer test rows say that they mean nothing."""
+_UNEQUAL = 1.25
+"""How much more frequent than the others a label of the test rows may be."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -362,15 +364,13 @@ class Results:
                 "lines": [{k: v for k, v in n.items() if k not in measured} for n in own]
             }
         scores = self.scores[name]
-        low, high = scores.interval()
         return found | {
             "n_test": scores.n_test,
             "n_trained": own[0]["n_trained"],
             "accuracies": scores.scores.tolist(),
-            "accuracy": scores.mean,
-            "low": low,
-            "high": high,
-            "std": scores.std if scores.n_seeds > 1 else None,
+            **_means(scores),
+            "balanced": _means(replace(scores, scoring="balanced_accuracy")),
+            "is_unequal": _is_unequal(scores.y_test),
             "calibration_error": _mean(own, "calibration_error"),
             "log_loss": _mean(own, "log_loss"),
             "epochs": _mean(own, "epochs"),
@@ -378,11 +378,11 @@ class Results:
             "texts_per_s": scores.texts_per_second,
         }
 
-    def difference(self, name: str, base: str) -> dict[str, Any] | None:
+    def difference(self, name: str, base: str, scoring: str = "accuracy") -> dict[str, Any] | None:
         """Return how much better one cell is than another, on the seeds that both have."""
         if name not in self.scores or base not in self.scores:
             return None
-        one, other = self._common(name, base)
+        one, other = self._common(name, base, scoring)
         if not one or not np.array_equal(one["truth"], other["truth"]):
             return None
         found = one["scores"].compare(other["scores"])
@@ -396,7 +396,7 @@ class Results:
             "n_seeds": max(one["scores"].n_seeds, other["scores"].n_seeds),
         }
 
-    def _common(self, name: str, base: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _common(self, name: str, base: str, scoring: str) -> tuple[dict[str, Any], dict[str, Any]]:
         both = {n: {line["seed"]: line for line in self.lines[n]} for n in (name, base)}
         seeds = sorted(both[name].keys() & both[base].keys())
         found = []
@@ -405,8 +405,21 @@ class Results:
             chosen = [*both[cell].values()] if single else [both[cell][seed] for seed in seeds]
             if not chosen:
                 return {}, {}
-            found.append({"scores": scores_of(chosen), "truth": scores_of(chosen).y_test})
+            scores = replace(scores_of(chosen), scoring=scoring)
+            found.append({"scores": scores, "truth": scores.y_test})
         return found[0], found[1]
+
+
+def _means(scores: SeedScores) -> dict[str, Any]:
+    low, high = scores.interval()
+    std = scores.std if scores.n_seeds > 1 else None
+    return {"accuracy": scores.mean, "low": low, "high": high, "std": std}
+
+
+def _is_unequal(y_test: NDArray[Any]) -> bool:
+    """Say whether favouring the most frequent label would look like knowing something."""
+    counts = np.unique(y_test, return_counts=True)[1]
+    return bool(counts.max() > _UNEQUAL * counts.mean())
 
 
 def _mean(lines: Sequence[dict[str, Any]], key: str) -> float | None:

@@ -54,14 +54,15 @@ def tabulate_calibration(record: dict[str, Any]) -> list[Table]:
                 task,
                 calibration,
                 number_of(cells[name]["accuracy"]),
+                number_of(cells[name]["balanced"]["accuracy"]),
                 points(own) if own and calibration != "none" else "",
                 number_of(cells[name]["calibration_error"]),
                 number(cells[name]["log_loss"]),
             )
         )
     rows.sort(key=lambda row: (row[0], row[1]))
-    header = ("", "task", "calibration", "accuracy", "points over none", "calibration error",
-              "log loss")  # fmt: skip
+    header = ("", "task", "calibration", "accuracy", "balanced accuracy", "its points over none",
+              "calibration error", "log loss")  # fmt: skip
     tests = tests_of(record, "calibration")
     return [
         Table("Calibrations", header, rows, (tests,)),

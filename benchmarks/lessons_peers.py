@@ -8,7 +8,7 @@ from typing import Any
 from approaches import svm
 from bundled_model_tables import cell_of, outcome
 from cells import Results
-from lessons_tables import CLASSIFIERS, VERDICTS, of_lesson, points, tests_of
+from lessons_tables import CLASSIFIERS, SCORING, VERDICTS, of_lesson, points, tests_of
 from peers.few_shot import EncoderRegression, SetFit, SkorchPrompting
 from tables import Table
 
@@ -47,7 +47,7 @@ def over_peers(results: Results) -> dict[str, Any]:
         for name in results.scores
         for ours in OURS
         if name.startswith("peers/")
-        and (found := results.difference(f"base/{name.split('/')[1]}/{ours}", name))
+        and (found := results.difference(f"base/{name.split('/')[1]}/{ours}", name, SCORING))
     }
 
 
@@ -57,21 +57,29 @@ def tabulate_peers(record: dict[str, Any]) -> list[Table]:
     if not tasks:
         return []
     note = tests_of(record, "peers")
+    kinds = {
+        "Accuracy": _accuracies(record, tasks),
+        "Balanced accuracy": _accuracies(record, tasks, balanced=True),
+    }
+    header = ("", "task", "ours", "points", "")
     return [
-        Table(
-            "Accuracy with sixteen rows", ("", *tasks), list(_accuracies(record, tasks)), (note,)
+        *(
+            Table(f"{kind} with sixteen rows", ("", *tasks), list(rows), (note,))
+            for kind, rows in kinds.items()
         ),
-        Table("Ours minus each", ("", "task", "ours", "points", ""), list(_differences(record))),
+        Table("Ours minus each, balanced accuracy", header, list(_differences(record))),
     ]
 
 
-def _accuracies(record: dict[str, Any], tasks: list[str]) -> Iterator[tuple[str, ...]]:
+def _accuracies(
+    record: dict[str, Any], tasks: list[str], *, balanced: bool = False
+) -> Iterator[tuple[str, ...]]:
     cells = record["cells"]
     names = {f"base/{{}}/{own}": f"instructclf, {CLASSIFIERS[own]}" for own in OURS}
     names |= {f"peers/{{}}/{own}": title for own, title in PEERS.items()}
     for name, title in names.items():
         found = [cells.get(name.format(task)) for task in tasks]
-        yield (title, *("—" if own is None else cell_of(own) for own in found))
+        yield (title, *(cell_of(own["balanced"] if own and balanced else own) for own in found))
 
 
 def _differences(record: dict[str, Any]) -> Iterator[tuple[str, ...]]:

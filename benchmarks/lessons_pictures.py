@@ -97,7 +97,7 @@ def _differences(lesson: str) -> Callable[[Any, dict[str, Any]], None]:
         ax.set_yticks(range(len(places)), labels=names, fontsize=7 if len(places) > 8 else 8.5)
         ax.set_ylim(len(places) - 0.5, -0.5)
         ax.axvline(0, color="#333333", linewidth=0.9)
-        ax.set_xlabel("accuracy, percentage points, 95% interval")
+        ax.set_xlabel("balanced accuracy, points, 95% interval")
         ax.grid(visible=True, axis="x", alpha=0.25)
         ax.tick_params(axis="y", length=0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,8 @@ _CAPTIONS = {
     "rank": "Other ranks minus the default",
     "seeds": "An average over seeds, all on the same sixteen rows, minus one seed",
 }
+SCORING = "balanced_accuracy"
+"""Of all differences: what favours a frequent label has learned nothing."""
 VERDICTS = {"win": "better", "tie": "no difference seen", "loss": "worse"}
 
 
@@ -52,10 +55,10 @@ def summarise(results: Results) -> dict[str, Any]:
     """Return the record: figures, differences from ``base``, and what averages over seeds give."""
     record = results.record()
     held = [name for name in results.scores if not name.startswith("peers/")]
-    pairs = {name: results.difference(name, base_of(name)) for name in held}
+    pairs = {name: results.difference(name, base_of(name), SCORING) for name in held}
     record["differences"] = {name: found for name, found in pairs.items() if found}
     record["averages"] = {
-        name: compare_averages(scores)
+        name: compare_averages(replace(scores, scoring=SCORING))
         for name, scores in results.scores.items()
         if scores.log_probabilities is not None
     }
@@ -95,11 +98,18 @@ def of_lesson(record: dict[str, Any], lesson: str) -> list[tuple[str, str, str]]
 
 def _base(record: dict[str, Any]) -> Table:
     rows = [
-        (task, CLASSIFIERS[classifier], cell_of(own), number_of(own["std"]), str(len(own["seeds"])))
+        (
+            task,
+            CLASSIFIERS[classifier],
+            cell_of(own),
+            cell_of(own["balanced"]),
+            number_of(own["balanced"]["std"]),
+            str(len(own["seeds"])),
+        )
         for task, classifier, _ in of_lesson(record, "base")
         for own in [record["cells"][f"base/{task}/{classifier}"]]
     ]
-    header = ("task", "classifier", "accuracy", "sd over seeds", "seeds")
+    header = ("task", "classifier", "accuracy", "balanced accuracy", "its sd over seeds", "seeds")
     return Table("What the others are held against", header, rows, (tests_of(record, "base"),))
 
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from sklearn.dummy import DummyClassifier
+from sklearn.metrics import balanced_accuracy_score
 
 from instructclf import PromptClassifier
 from instructclf.evaluation import compare, evaluate_seeds
@@ -178,6 +179,35 @@ def test_a_run_that_took_long_makes_a_longer_plan(cells, options, capsys):
     assert "2.0 h" in capsys.readouterr().out
 
 
+def test_figures_and_differences_are_balanced_where_asked_for(cells, options):
+    rows = importlib.import_module("tasks").read_rows("reviews", options.data, 12)
+    frequent = cells.Cell(
+        "reviews/8/frequent", "reviews", DummyClassifier(strategy="most_frequent"), 16, 2
+    )
+    found = [guessing(cells), frequent]
+    cells.run(found, options)
+    results = cells.Results.read(found, options)
+    scores = {name: results.scores[name] for name in ("reviews/8/guess", "reviews/8/frequent")}
+    balanced = {
+        name: np.mean([balanced_accuracy_score(rows.split.y_test, p) for p in own.predictions])
+        for name, own in scores.items()
+    }
+    for name, own in scores.items():
+        assert results.figures(name)["accuracy"] == pytest.approx(own.mean)
+        assert results.figures(name)["balanced"]["accuracy"] == pytest.approx(balanced[name])
+    found = results.difference(*scores, "balanced_accuracy")["difference"]
+    assert found == pytest.approx(balanced["reviews/8/guess"] - balanced["reviews/8/frequent"])
+
+
+@pytest.mark.parametrize(
+    ("counts", "is_unequal"),
+    [((50, 50), False), ((50, 30), False), ((80, 40), True), ((4, 3, 2), True)],
+)
+def test_test_rows_are_unequal_where_one_label_is_far_more_frequent(cells, counts, is_unequal):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    assert cells._is_unequal(labels) is is_unequal
+
+
 # Tasks
 
 
@@ -257,6 +287,19 @@ def test_a_difference_is_a_win_only_where_its_interval_leaves_zero_out(load, low
     assert load("bundled_model_tables").outcome({"low": low, "high": high}) == name
 
 
+def test_a_task_of_unequal_labels_has_a_table_of_balanced_accuracy_too(load):
+    means = {"accuracy": 0.7, "low": 0.6, "high": 0.8, "std": 0.1}
+    cell = {"n_test": 100, "seeds": [0], "n_trained": 16, "epochs": 1, "fit_s": 1.0,
+            "texts_per_s": 1.0, "settings": {"device": "cpu"}, **means}  # fmt: skip
+    cell["balanced"] = means | {"accuracy": 0.25}
+    record = {"cells": {"cr/8/tuning": cell, "emotion/8/tuning": cell | {"is_unequal": True}}}
+    tables = load("bundled_model_tables").tabulate(record | {"differences": {}})
+    shown = {table.title: table.rows for table in tables}
+    assert "Balanced accuracy on cr" not in shown
+    assert shown["Accuracy on emotion"][0][1].startswith("0.700")
+    assert shown["Balanced accuracy on emotion"][0][1].startswith("0.250")
+
+
 # The lessons
 
 
@@ -289,7 +332,9 @@ def test_average_of_noisy_seeds_spreads_less(load):
     truth = rng.integers(2, size=400)
     noise = rng.normal(size=(20, 400, 2)) + rng.normal(size=(20, 1, 2))
     matrix = noise + 2 * np.eye(2)[truth]
-    one, five = (averaging.disjoint_accuracies(matrix, truth, size) for size in (1, 5))
+    one, five = (
+        averaging.disjoint_scores(matrix, truth, size, np.ones(len(truth))) for size in (1, 5)
+    )
     assert averaging.spread(five) < 0.6 * averaging.spread(one)
     assert five.mean() > one.mean() + 0.03
     assert averaging.spread(one) == pytest.approx(
