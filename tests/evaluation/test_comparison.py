@@ -274,6 +274,25 @@ def test_anything_but_named_estimators_is_refused(estimators):
         compare(estimators, *TRAIN, *TEST)
 
 
+def test_names_are_texts():
+    with pytest.raises(InvalidParameterError, match="texts for names, which stand in .* Got 1"):
+        compare({"a": SVM, 1: SVM}, *TRAIN, *TEST)
+
+
+def test_a_name_of_two_lines_takes_one_line_in_markdown():
+    lines = ComparisonReport({"two\nlines": scores([0.5])}).to_markdown().splitlines()
+    assert lines[2].startswith("| two lines |")
+
+
+def test_without_a_seed_all_approaches_still_learn_from_the_same_rows():
+    report = compare({"a": SVM, "b": SVM}, *TRAIN, *TEST, n_shots=8, n_seeds=2, random_state=None)
+    for one, other in zip(*(own.shots for own in report.scores.values()), strict=True):
+        assert one.tolist() == other.tolist()
+    again = compare({"a": SVM}, *TRAIN, *TEST, n_shots=8, n_seeds=2, random_state=None)
+    drawn = [np.concatenate(own.scores["a"].shots).tolist() for own in (report, again)]
+    assert drawn[0] != drawn[1]
+
+
 @pytest.mark.parametrize("parameter", ["n_shots", "n_seeds"])
 @pytest.mark.parametrize("given", [{"a": 4}, {"a": 4, "b": 4, "c": 4}])
 def test_dict_with_other_names_is_refused(parameter, given):

@@ -8,7 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 from sklearn.utils._param_validation import InvalidParameterError
 
-from instructclf.evaluation import evaluate_seeds, learning_curve
+from instructclf.evaluation import FewShot, evaluate_seeds, learning_curve
 
 TRAIN = (
     [f"good {i}" for i in range(20)] + [f"bad {i}" for i in range(20)],
@@ -46,6 +46,25 @@ def test_draws_are_nested():
     for seed in range(3):
         few, some, more = (set(scores.shots[seed]) for scores in curve.scores.values())
         assert few < some < more
+
+
+def test_draws_are_nested_without_a_seed_too():
+    curve = learning_curve(SVM, *TRAIN, *TEST, shots=[4, 8], n_seeds=2, random_state=None)
+    few, more = (scores.shots for scores in curve.scores.values())
+    assert all(set(one) < set(other) for one, other in zip(few, more, strict=True))
+
+
+def test_several_seeds_of_one_classifier_each_order_the_rows(make_prompting):
+    classifier = make_prompting(n_seeds=2)
+    curve = learning_curve(classifier, *TRAIN, *TEST, shots=[4], n_seeds=1)
+    assert curve.scores[4].n_test == len(TEST[0])
+
+
+def test_what_draws_its_own_shots_inside_takes_them_all():
+    few = FewShot(SVM, n_shots=2, random_state=0)
+    curve = learning_curve(few, *TRAIN, *TEST, shots=[8], n_seeds=3)
+    alone = learning_curve(SVM, *TRAIN, *TEST, shots=[8], n_seeds=3)
+    assert_array_equal(curve.scores[8].predictions, alone.scores[8].predictions)
 
 
 def test_estimator_that_chooses_shots_learns_from_all_rows_drawn():

@@ -1,11 +1,14 @@
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
+from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -14,6 +17,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from instructclf.evaluation import (
     AccuracySecondsDisplay,
     ComparisonReport,
+    FewShot,
     LearningCurve,
     LearningCurveDisplay,
     LossCurveDisplay,
@@ -55,6 +59,11 @@ def made(accuracy=0.7, *, n_seeds=3, classes=("n", "p"), n_shots=4, seconds=2.0,
         log_probabilities=np.log(probabilities),
         loss_curves=[np.array(curve) for curve in losses],
     )
+
+
+def fitted_network(seed=0):
+    network = MLPClassifier(max_iter=300, tol=0.1, random_state=seed)
+    return network.fit(np.eye(4), [0, 1, 0, 1])
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +113,44 @@ def test_axes_given_are_drawn_on(draw):
     assert display.ax_ is ax
     assert display.figure_ is figure
     assert plt.get_fignums() == [figure.number]
+
+
+def test_axes_in_a_part_of_a_figure_are_drawn_on(draw):
+    whole = plt.figure()
+    left, _ = whole.subfigures(1, 2)
+    upper, _ = left.subfigures(2, 1)
+    for part in (left, upper):
+        ax = part.subplots()
+        display = draw(ax)
+        assert display.ax_ is ax
+        assert display.figure_ is whole  # which can be saved, as a part cannot
+        whole.canvas.draw()
+
+
+def test_legend_is_no_wider_than_the_part_of_a_figure_that_it_is_in():
+    left, _ = plt.figure(figsize=(9, 4)).subfigures(1, 2)
+    approaches = {f"approach {n}": [[0.5, 0.1]] for n in range(6)}
+    ax = LossCurveDisplay(approaches).plot(left.subplots()).ax_
+    assert ax.get_legend().get_window_extent().x1 <= left.bbox.x1
+
+
+@pytest.mark.parametrize(
+    "draw_named",
+    [
+        lambda named: LearningCurveDisplay.from_curves(
+            {name: LearningCurve({4: scores}) for name, scores in named.items()}
+        ),
+        ReliabilityDisplay.from_scores,
+        LossCurveDisplay.from_scores,
+        lambda named: AccuracySecondsDisplay.from_report(ComparisonReport(named)),
+    ],
+    ids=["learning curves", "reliability", "losses", "seconds"],
+)
+def test_legend_shows_names_that_begin_with_an_underscore(draw_named):
+    scores = made(0.8, losses=[[0.7, 0.3]])
+    legend = draw_named({"_base": scores, "tuned": scores}).ax_.get_legend()
+    names = [text.get_text().partition(" (")[0] for text in legend.get_texts()]
+    assert [name for name in names if name != "perfect"] == ["_base", "tuned"]
 
 
 def test_without_matplotlib_the_error_names_the_extra(draw, monkeypatch):
@@ -174,6 +221,43 @@ def test_probabilities_of_another_shape_are_refused():
         ReliabilityDisplay.from_predictions(["a", "b"], np.eye(2), classes=["a", "b", "c"])
 
 
+@pytest.mark.parametrize("wrong", [1.2, -0.1, float("nan"), float("inf"), np.log(0.9)])
+def test_values_that_are_no_probabilities_are_refused(wrong):
+    given = [[0.9, 0.1], [0.2, wrong]]
+    message = rf"hold numbers between 0 and 1, .* Got {wrong} in row 1, column 1 instead"
+    with pytest.raises(InvalidParameterError, match=message):
+        ReliabilityDisplay.from_predictions(["a", "b"], given, classes=["a", "b"])
+
+
+def test_rounding_past_one_is_no_error():
+    given = [[1 + 1e-7, 0], [0, 1]]
+    display = ReliabilityDisplay.from_predictions(["a", "b"], given, classes=["a", "b"])
+    assert display.answers[""].error == pytest.approx(0, abs=1e-6)
+
+
+def test_labels_none_of_which_is_a_class_are_refused():
+    message = r"holds \['0', '1'\], and the classes are \[0, 1\]. Give both of one type"
+    with pytest.raises(InvalidLabelsError, match=message):
+        ReliabilityDisplay.from_predictions(["0", "1"], [[0.9, 0.1], [0.1, 0.9]], classes=[0, 1])
+
+
+def test_a_label_that_the_classifier_does_not_know_is_an_answer_it_got_wrong():
+    given = [[0.9, 0.1], [0.1, 0.9]]
+    display = ReliabilityDisplay.from_predictions(["a", "new"], given, classes=["a", "b"])
+    assert display.answers[""].correct.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("classes", [["a", "b"], []])
+def test_reliability_of_no_labels_is_refused(classes):
+    with pytest.raises(InvalidLabelsError, match=r"0 sample\(s\) in y_true"):
+        ReliabilityDisplay.from_predictions([], np.empty((0, len(classes))), classes=classes)
+
+
+def test_reliability_without_classes_is_refused():
+    with pytest.raises(InvalidLabelsError, match=r"No label in y_true .* classes are \[\]"):
+        ReliabilityDisplay.from_predictions(["a"], np.empty((1, 0)), classes=[])
+
+
 def test_reliability_without_probabilities_is_refused():
     scores = made()
     bare = SeedScores(scores.y_test, scores.predictions, np.ones(3), np.ones(3), [], None)
@@ -205,17 +289,50 @@ def test_loss_curves_have_a_line_for_each_run(report):
 
 
 def test_losses_of_a_fitted_estimator_or_of_the_end_of_a_pipeline():
-    network = MLPClassifier(max_iter=300, tol=0.1).fit(np.eye(4), [0, 1, 0, 1])
+    network = fitted_network()
     pipeline = make_pipeline(FunctionTransformer(), network)
-    for estimator in (network, pipeline):
+    nested = make_pipeline(FunctionTransformer(), pipeline)
+    for estimator in (network, pipeline, nested):
         line = LossCurveDisplay.from_estimator(estimator).ax_.lines[0]
         assert_allclose(line.get_ydata(), network.loss_curve_)
+
+
+def test_losses_of_what_a_few_shot_or_a_search_has_fitted():
+    words = make_pipeline(TfidfVectorizer(), MLPClassifier(max_iter=300, tol=0.1))
+    few = FewShot(words, n_shots=4, random_state=0)
+    search = GridSearchCV(few, {"n_shots": [2, 4]}, cv=2)
+    texts, labels = ["good", "bad", "fine", "poor"] * 4, ["p", "n"] * 8
+    for estimator in (few, search):
+        estimator.fit(texts, labels)
+        fitted = getattr(estimator, "best_estimator_", estimator).estimator_[-1]
+        line = LossCurveDisplay.from_estimator(estimator).ax_.lines[0]
+        assert_allclose(line.get_ydata(), fitted.loss_curve_)
+
+
+def test_losses_of_an_estimator_fitted_with_several_seeds_are_a_line_for_each():
+    members = [fitted_network(seed) for seed in (0, 1)]
+    averaging = SimpleNamespace(n_seeds=2, estimators_=members)
+    for estimator in (averaging, SimpleNamespace(shots_=[], estimator_=averaging)):
+        ax = LossCurveDisplay.from_estimator(estimator).ax_
+        lines = [line for line in ax.lines if len(line.get_xdata()) > 1]
+        for line, member in zip(lines, members, strict=True):
+            assert_allclose(line.get_ydata(), member.loss_curve_)
+        names = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert names == ["seed 1", "seed 2"]
+
+
+def test_seeds_without_losses_and_other_ensembles_are_refused():
+    prompts = SimpleNamespace(n_seeds=2, estimators_=[SimpleNamespace()] * 2)
+    votes = SimpleNamespace(estimators_=[fitted_network()])
+    for estimator in (prompts, votes):
+        with pytest.raises(NotFittedError, match="This SimpleNamespace has no loss_curve_"):
+            LossCurveDisplay.from_estimator(estimator)
 
 
 def test_estimator_without_losses_is_refused():
     with pytest.raises(NotFittedError, match="This MLPClassifier has no loss_curve_. Fit it"):
         LossCurveDisplay.from_estimator(MLPClassifier())
-    with pytest.raises(NotFittedError, match="have no loss curves, as the estimators do not train"):
+    with pytest.raises(NotFittedError, match="have no loss curves, as no estimator had a"):
         LossCurveDisplay.from_scores(made())
 
 
@@ -233,6 +350,17 @@ def test_scores_that_are_all_alike_can_be_drawn():
     for scoring in ("accuracy", "balanced_accuracy"):
         own = replace(scores, scoring=scoring)
         AccuracySecondsDisplay.from_report(ComparisonReport({"": own}))
+
+
+@pytest.mark.parametrize("confidence", [95, 0, 1.0, "0.95"])
+def test_confidence_that_is_no_share_is_refused(confidence, report, curve):
+    for draw_with in (
+        lambda of: SeedScoresDisplay.from_scores(report.scores, confidence=of),
+        lambda of: AccuracySecondsDisplay.from_report(report, confidence=of),
+        lambda of: LearningCurveDisplay.from_curves(curve, confidence=of),
+    ):
+        with pytest.raises(InvalidParameterError, match="'confidence' parameter must be a float"):
+            draw_with(confidence)
 
 
 def test_other_seconds_are_refused(report):

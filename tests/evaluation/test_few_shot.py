@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.base import clone, is_classifier
+from sklearn import config_context
+from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -21,6 +22,19 @@ from tests.classifiers.test_sklearn_contract import DATA_FREE_CHECKS, RowsAsText
 TEXTS = [f"good {i}" for i in range(20)] + [f"bad {i}" for i in range(20)]
 LABELS = ["p"] * 20 + ["n"] * 20
 TEST = (["good", "bad", "good bad", "other"], ["p", "n", "p", "n"])
+
+
+class Weighed(ClassifierMixin, BaseEstimator):
+    """A logistic regression on words, whose fit takes weights by that name."""
+
+    def fit(self, X, y, sample_weight=None):
+        self.words_ = TfidfVectorizer().fit(X)
+        self.inner_ = LogisticRegression().fit(self.words_.transform(X), y, sample_weight)
+        self.classes_ = self.inner_.classes_
+        return self
+
+    def predict(self, X):
+        return self.inner_.predict(self.words_.transform(X))
 
 
 def svm():
@@ -69,6 +83,41 @@ def test_weights_are_cut_to_the_shots_and_other_arguments_passed_on():
     assert_allclose(few.predict_proba(TEST[0]), alone.predict_proba(TEST[0]))
     plain = clone(few).fit(TEXTS, LABELS, logisticregression__sample_weight=None)
     assert not np.allclose(plain.predict_proba(TEST[0]), few.predict_proba(TEST[0]))
+
+
+@pytest.mark.parametrize("routes", [False, True])
+def test_weights_reach_the_classifier_through_a_search(routes):
+    """Weight is on the rows whose words contradict their labels."""
+    texts = [f"{word} {i}" for i in range(10) for word in ("good", "bad", "good", "bad")]
+    labels, weights = ["p", "n", "n", "p"] * 10, [1.0, 1.0, 50.0, 50.0] * 10
+    with config_context(enable_metadata_routing=routes):
+        inner = Weighed().set_fit_request(sample_weight=True) if routes else Weighed()
+        few = FewShot(inner, n_shots=None)
+        if routes:
+            few.set_score_request(sample_weight=True)
+        search = GridSearchCV(few, {"n_shots": [None]}, cv=2)
+        search.fit(texts, labels, sample_weight=np.array(weights))
+    assert search.predict(["good", "bad"]).tolist() == ["n", "p"]
+
+
+def test_weights_that_nobody_asked_for_are_refused_where_they_are_routed():
+    with config_context(enable_metadata_routing=True):
+        few = FewShot(Weighed().set_fit_request(sample_weight=False), n_shots=4)
+        with pytest.raises(TypeError, match="sample_weight"):
+            few.fit(TEXTS, LABELS, sample_weight=np.ones(40))
+
+
+def test_a_weight_for_each_text_is_needed():
+    with pytest.raises(ValueError, match="Got 6 values of sample_weight for 40 texts"):
+        FewShot(Weighed(), n_shots=6).fit(TEXTS, LABELS, sample_weight=np.ones(6))
+
+
+def test_all_rows_can_be_taken():
+    few = FewShot(regression(), n_shots=None).fit(TEXTS, LABELS)
+    assert_array_equal(few.shots_, np.arange(40))
+    assert_allclose(
+        few.predict_proba(TEST[0]), regression().fit(TEXTS, LABELS).predict_proba(TEST[0])
+    )
 
 
 def test_shots_and_what_is_inside_can_be_searched():

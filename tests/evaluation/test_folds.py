@@ -73,6 +73,24 @@ def test_difference_is_that_of_the_corrected_paired_t_test():
     assert str(found).startswith("+0.120 [")
 
 
+def test_difference_stays_among_differences():
+    one, other = with_scores([[1.0], [0.6]]), with_scores([[0.0], [0.5]])
+    assert one.compare(other).interval == (-1.0, 1.0)
+
+
+def test_seeds_are_drawn_where_none_is_given():
+    drawn = [
+        cross_validate_seeds(BAYES, TEXTS, LABELS, n_shots=4, n_seeds=1, random_state=None)
+        for _ in range(2)
+    ]
+    assert not np.array_equal(drawn[0].test_rows[0], drawn[1].test_rows[0])
+
+
+def test_a_seed_that_numpy_cannot_take_is_refused():
+    with pytest.raises(InvalidParameterError, match=f"'random_state' .* Got {2**32} instead"):
+        cross_validate_seeds(BAYES, TEXTS, LABELS, n_shots=4, random_state=2**32)
+
+
 def test_other_folds_are_refused():
     one, other = with_scores([[0.8]] * 5), with_scores([[0.8]] * 4)
     with pytest.raises(InvalidLabelsError, match="Only scores on the same folds can be paired"):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
+from sklearn.utils._param_validation import InvalidParameterError
 
 from instructclf.evaluation import intervals
 from instructclf.evaluation.intervals import (
@@ -41,6 +42,18 @@ def test_p_value_is_that_of_the_interval_that_ends_at_zero(ratio):
     p_value = t_p_value(differences, test_to_train=ratio)
     low, _ = t_interval(differences, 1 - p_value, test_to_train=ratio)
     assert low == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("confidence", [95, 1, 0, -0.5, None, "0.95"])
+def test_anything_but_a_share_of_the_intervals_is_no_confidence(confidence):
+    for interval_of in (t_interval, percentile_interval):
+        with pytest.raises(InvalidParameterError, match=f"'confidence' .* Got {confidence!r}"):
+            interval_of(np.array(VALUES), confidence)
+
+
+def test_what_lies_beyond_the_limits_is_cut_off():
+    assert intervals.Interval(-0.2, 0.4).within(0.0, 1.0) == (0.0, 0.4)
+    assert intervals.Interval(-1.2, 1.4).within(-1.0, 1.0) == (-1.0, 1.0)
 
 
 def test_one_value_has_no_interval():

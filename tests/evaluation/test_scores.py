@@ -9,6 +9,7 @@ from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
+from sklearn.utils._param_validation import InvalidParameterError
 
 from instructclf.evaluation import SeedScores, evaluate_seeds
 from instructclf.evaluation.metrics import expected_calibration_error
@@ -83,6 +84,20 @@ def test_calibration_error_is_the_mean_over_seeds():
         sure = fitted.predict_proba(TEST[0]).max(axis=1)
         errors.append(expected_calibration_error(sure, fitted.predict(TEST[0]) == TEST[1], 8))
     assert scores.calibration_error(8) == pytest.approx(np.mean(errors))
+
+
+@pytest.mark.parametrize("n_bins", [0, -1, 2.5])
+def test_bins_are_counted(n_bins):
+    scores = evaluate_seeds(REGRESSION, *TRAIN, *TEST, n_shots=6, n_seeds=1)
+    with pytest.raises(InvalidParameterError, match=f"'n_bins' .* Got {n_bins} instead"):
+        scores.calibration_error(n_bins)
+
+
+def test_a_difference_stays_among_differences():
+    """Two seeds, as far apart as can be, which widens the interval beyond all bounds."""
+    one, other = made([[1] * 9, [0] * 9]), made([[0] * 9, [0] * 9])
+    low, high = one.compare(other).interval
+    assert -1 <= low <= high <= 1
 
 
 def test_impossible_labels_keep_log_probabilities_finite():

@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils._param_validation import InvalidParameterError
 
 from instructclf import PromptClassifier
-from instructclf.exceptions import InvalidShotsError, InvalidTextsError
+from instructclf.exceptions import InvalidLabelsError, InvalidShotsError, InvalidTextsError
 from instructclf.sampling import (
     SAMPLERS,
     BalancedSampler,
@@ -190,8 +190,16 @@ def test_what_is_no_text_is_an_error_that_says_where(sampler):
 
 @each(ALL)
 def test_texts_and_labels_of_different_lengths_are_an_error(sampler):
-    with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[60, 59\]"):
+    with pytest.raises(InvalidLabelsError, match="60 texts in X and 59 labels in y"):
         select(sampler, 4, labels=LABELS[:59])
+
+
+@each(ALL)
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_a_missing_label_is_an_error_that_says_where(sampler, missing):
+    labels = [*LABELS.tolist()[:59], missing]
+    with pytest.raises(InvalidLabelsError, match=f"Label 59 is {missing}"):
+        select(sampler, 4, labels=labels)
 
 
 # Estimators

@@ -14,7 +14,14 @@ from instructclf.datasets.extras import import_data_extra
 from instructclf.engine.progress import Progress
 from instructclf.evaluation.differences import PairedDifference, adjust_p_values
 from instructclf.evaluation.html_tables import write_html
-from instructclf.evaluation.running import Outcome, Run, check_parameters, describe, plan_runs
+from instructclf.evaluation.running import (
+    Outcome,
+    Run,
+    check_parameters,
+    describe,
+    plan_runs,
+    settle,
+)
 from instructclf.evaluation.scores import SeedScores, collect
 from instructclf.evaluation.splitting import Split, check_split
 from instructclf.evaluation.storing import Store
@@ -155,7 +162,7 @@ def compare(
     n_seeds: int | Mapping[str, int] = 5,
     sampler: str | ShotSampler = "balanced",
     scoring: str = "accuracy",
-    random_state: int = 0,
+    random_state: int | None = 0,
     folder: str | PathLike[str] | None = None,
     verbose: int | bool = 0,
 ) -> ComparisonReport:
@@ -186,8 +193,8 @@ def compare(
     scoring : {"accuracy", "balanced_accuracy"}, default="accuracy"
         What the scores are. Balanced accuracy is the mean over labels of the share of their texts
         that are right, so that no label counts more for being frequent in the test set.
-    random_state : int, default=0
-        Where all seeds come from.
+    random_state : int or None, default=0
+        Where all seeds come from. ``None`` gives others at each call.
     folder : str, path or None, default=None
         Where a file of JSON is kept for each finished run, and read instead of running it again,
         as for `evaluate_seeds`. A comparison that was cut off goes on where it was.
@@ -240,6 +247,7 @@ def compare(
             f"at least one. Got {estimators!r} instead."
         )
         raise InvalidParameterError(msg)
+    _check_names(estimators)
     shots = _give_each("n_shots", n_shots, estimators)
     seeds = _give_each("n_seeds", n_seeds, estimators)
     for name, estimator in estimators.items():
@@ -253,6 +261,7 @@ def compare(
             folder=folder,
             verbose=verbose,
         )
+    random_state = settle(random_state)
     split = check_split(X_train, y_train, X_test, y_test)
     plans = {
         name: plan_runs(
@@ -273,6 +282,16 @@ def compare(
             for name, runs in plans.items()
         }
     )
+
+
+def _check_names(estimators: Mapping[Any, Any]) -> None:
+    for name in estimators:
+        if not isinstance(name, str):
+            msg = (
+                "The 'estimators' parameter of compare must have texts for names, which stand in "
+                f"the table. Got {name!r}."
+            )
+            raise InvalidParameterError(msg)
 
 
 def _give_each(parameter: str, value: Any, estimators: Mapping[str, Any]) -> dict[str, Any]:

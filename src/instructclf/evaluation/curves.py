@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 from instructclf.datasets.extras import import_data_extra
 from instructclf.engine.progress import Progress
-from instructclf.evaluation.running import check_parameters, describe, plan_runs
+from instructclf.evaluation.running import check_parameters, describe, plan_runs, settle
 from instructclf.evaluation.scores import SeedScores, collect
 from instructclf.evaluation.splitting import check_split
 from instructclf.evaluation.storing import Store
@@ -79,7 +79,7 @@ def learning_curve(
     n_seeds: int = 5,
     sampler: str | ShotSampler = "balanced",
     scoring: str = "accuracy",
-    random_state: int = 0,
+    random_state: int | None = 0,
     folder: str | PathLike[str] | None = None,
     verbose: int | bool = 0,
 ) -> LearningCurve:
@@ -89,8 +89,9 @@ def learning_curve(
     begin with those of a smaller one, so that steps of the curve are due to the rows added.
 
     An estimator that chooses shots itself uses all the rows drawn here: its ``n_shots`` is set to
-    ``None`` in the clones. At 0 shots it is set to 0, and ``calibration`` to ``None``, as there is
-    no labelled row to calibrate with.
+    ``None`` in the clones, or to their number where it has several ``n_seeds``, each of which then
+    draws an order of its own. At 0 shots it is set to 0, and ``calibration`` to ``None``, as there
+    is no labelled row to calibrate with.
 
     Parameters
     ----------
@@ -113,8 +114,8 @@ def learning_curve(
     scoring : {"accuracy", "balanced_accuracy"}, default="accuracy"
         What the scores are. Balanced accuracy is the mean over labels of the share of their texts
         that are right, so that no label counts more for being frequent in the test set.
-    random_state : int, default=0
-        Where all seeds come from.
+    random_state : int or None, default=0
+        Where all seeds come from. ``None`` gives others at each call.
     folder : str, path or None, default=None
         Where finished runs are kept, as for `evaluate_seeds`.
     verbose : int or bool, default=0
@@ -166,6 +167,7 @@ def learning_curve(
             folder=folder,
             verbose=verbose,
         )
+    random_state = settle(random_state)
     split = check_split(X_train, y_train, X_test, y_test)
     plans = {
         n_shots: plan_runs(
@@ -205,10 +207,18 @@ def _learn_from_all_rows(estimator: Any, n_shots: int) -> Any:
     if not hasattr(estimator, "get_params"):
         return estimator
     changes: dict[str, Any] = {}
-    for name in estimator.get_params(deep=True):
+    parameters = estimator.get_params(deep=True)
+    for name in parameters:
         if name.split("__")[-1] == "n_shots":
-            changes[name] = 0 if n_shots == 0 else None
+            changes[name] = _own_shots(parameters, name, n_shots)
         if name.split("__")[-1] == "calibration" and n_shots == 0:
             changes[name] = None
     prepared: Any = clone(estimator)
     return prepared.set_params(**changes)
+
+
+def _own_shots(parameters: dict[str, Any], name: str, n_shots: int) -> int | None:
+    """Return how many of the rows given an estimator is to choose: all, in one way or another."""
+    n_seeds = parameters.get(f"{name.removesuffix('n_shots')}n_seeds", 1)
+    # Of a number each seed makes a draw. There is nothing to draw from None, which says "as given".
+    return n_shots if n_shots == 0 or n_seeds > 1 else None

@@ -102,7 +102,7 @@ def compare_correct(
     )
     return PairedDifference(
         difference=float(differences.mean()),
-        interval=percentile_interval(draws, confidence),
+        interval=percentile_interval(draws, confidence).within(-1.0, 1.0),
         p_value=bootstrap_p_value(draws),
         n_first=int(np.sum(differences > 0)),
         n_second=int(np.sum(differences < 0)),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
+from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.utils import check_random_state, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -41,8 +44,8 @@ class FewShot(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     ----------
     estimator : classifier
         Any scikit-learn classifier of texts. It is cloned, never fitted itself.
-    n_shots : int, default=16
-        How many rows it learns from.
+    n_shots : int or None, default=16
+        How many rows it learns from. ``None`` takes all, in the order given.
     sampler : str or object with a select method, default="balanced"
         How the rows are drawn.
     random_state : int, RandomState instance or None, default=None
@@ -72,7 +75,7 @@ class FewShot(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "estimator": [HasMethods(["fit", "predict"])],
-        "n_shots": [Interval(Integral, 1, None, closed="left")],
+        "n_shots": [Interval(Integral, 1, None, closed="left"), None],
         "sampler": [str, ShotSampler],
         "random_state": ["random_state"],
     }
@@ -83,7 +86,7 @@ class FewShot(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         self,
         estimator: Any,
         *,
-        n_shots: int = 16,
+        n_shots: int | None = 16,
         sampler: str | ShotSampler = "balanced",
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
@@ -102,8 +105,9 @@ class FewShot(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         y : array-like of shape (n_texts,)
             Their labels.
         **fit_params : object
-            What the classifier's ``fit`` takes besides. An array with an entry for each text, such
-            as ``sample_weight``, is cut to the rows drawn.
+            What the classifier's ``fit`` takes besides; with scikit-learn's metadata routing what
+            it asks for. An array with an entry for each text, such as ``sample_weight``, is cut to
+            the rows drawn.
 
         Returns
         -------
@@ -120,14 +124,15 @@ class FewShot(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             If labels do not fit the texts.
         InvalidShotsError
             If ``n_shots`` rows cannot be drawn.
+        ValueError
+            If there is not one ``sample_weight`` for each text.
         """
         self._validate_params()
-        sampler = get_sampler(self.sampler)
         labels, texts = _check_classes(y), check_texts(X)
         check_same_length(texts, labels)
-        rng = check_random_state(self.random_state)
-        self.shots_ = sampler.select(texts, labels, self.n_shots, random_state=rng)
-        cut = {name: _cut(value, self.shots_, len(texts)) for name, value in fit_params.items()}
+        asked = self._route(fit_params)
+        self.shots_ = self._draw(texts, labels)
+        cut = {name: _cut(name, value, self.shots_, len(texts)) for name, value in asked.items()}
         self.estimator_ = clone(self.estimator)
         self.estimator_.fit([texts[i] for i in self.shots_.tolist()], labels[self.shots_], **cut)
         self.classes_ = self.estimator_.classes_
@@ -200,6 +205,30 @@ class FewShot(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return self.estimator_.decision_function(check_texts(X))
 
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return what ``fit`` hands to the classifier, for scikit-learn's metadata routing.
+
+        Returns
+        -------
+        MetadataRouter
+            What the classifier inside asks for, and what ``score`` does.
+        """
+        router = MetadataRouter(owner=type(self).__name__).add_self_request(self)
+        methods = MethodMapping().add(caller="fit", callee="fit")
+        return router.add(estimator=self.estimator, method_mapping=methods)
+
+    def _route(self, fit_params: dict[str, Any]) -> dict[str, Any]:
+        """Return what the classifier's ``fit`` asks for, or everything where nothing is routed."""
+        if not get_config()["enable_metadata_routing"]:
+            return fit_params
+        return process_routing(self, "fit", **fit_params).estimator.fit
+
+    def _draw(self, texts: list[str], labels: NDArray[Any]) -> NDArray[np.intp]:
+        if self.n_shots is None:
+            return np.arange(len(texts), dtype=np.intp)
+        rng = check_random_state(self.random_state)
+        return get_sampler(self.sampler).select(texts, labels, self.n_shots, random_state=rng)
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags = deepcopy(get_tags(self.estimator).classifier_tags)
@@ -221,8 +250,13 @@ def _check_classes(y: Any) -> NDArray[Any]:
     return labels
 
 
-def _cut(value: Any, shots: NDArray[np.intp], n_texts: int) -> Any:
+def _cut(name: str, value: Any, shots: NDArray[np.intp], n_texts: int) -> Any:
     """Return the entries of the shots, if there is an entry for each text."""
-    if isinstance(value, str | bytes) or not hasattr(value, "__len__") or len(value) != n_texts:
+    if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__len__") or issparse(value):
         return value
-    return np.asarray(value)[shots]
+    if len(value) == n_texts:
+        return np.asarray(value)[shots]
+    if name.rsplit("__", maxsplit=1)[-1] == "sample_weight":
+        msg = f"Got {len(value)} values of {name} for {n_texts} texts. Give one for each text."
+        raise ValueError(msg)
+    return value

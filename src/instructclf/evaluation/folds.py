@@ -13,7 +13,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from instructclf.engine.progress import Progress
 from instructclf.evaluation.intervals import Interval, t_interval, t_p_value
-from instructclf.evaluation.running import check_parameters, describe, plan_runs
+from instructclf.evaluation.running import check_parameters, describe, plan_runs, settle
 from instructclf.evaluation.scores import (
     SeedScores,
     check_same_scoring,
@@ -86,7 +86,7 @@ class FoldScores:
         """
         values = self.scores.mean(axis=1)
         found = t_interval(values, confidence, test_to_train=self._test_to_train())
-        return found.within_shares()
+        return found.within(0.0, 1.0)
 
     def compare(self, other: FoldScores, *, confidence: float = 0.95) -> FoldDifference:
         """Compare with other scores on the same folds, by the corrected paired t-test.
@@ -122,7 +122,7 @@ class FoldScores:
         ratio = self._test_to_train()
         return FoldDifference(
             difference=float(differences.mean()),
-            interval=t_interval(differences, confidence, test_to_train=ratio),
+            interval=t_interval(differences, confidence, test_to_train=ratio).within(-1.0, 1.0),
             p_value=t_p_value(differences, test_to_train=ratio),
             confidence=confidence,
         )
@@ -180,7 +180,7 @@ def cross_validate_seeds(
     n_folds: int = 5,
     sampler: str | ShotSampler = "balanced",
     scoring: str = "accuracy",
-    random_state: int = 0,
+    random_state: int | None = 0,
     folder: str | PathLike[str] | None = None,
     verbose: int | bool = 0,
 ) -> FoldScores:
@@ -207,8 +207,8 @@ def cross_validate_seeds(
     scoring : {"accuracy", "balanced_accuracy"}, default="accuracy"
         What the scores are. Balanced accuracy is the mean over labels of the share of their texts
         that are right, so that no label counts more for being frequent in the test set.
-    random_state : int, default=0
-        Where folds and seeds come from.
+    random_state : int or None, default=0
+        Where folds and seeds come from. ``None`` gives others at each call.
     folder : str, path or None, default=None
         Where finished runs are kept, as for `evaluate_seeds`.
     verbose : int or bool, default=0
@@ -253,6 +253,7 @@ def cross_validate_seeds(
         folder=folder,
         verbose=verbose,
     )
+    random_state = settle(random_state)
     texts, labels = check_texts(X), check_labels(y)
     check_same_length(texts, labels)
     test_rows = _choose_folds(labels, n_folds, random_state)

@@ -6,11 +6,13 @@ alone speaks of this test set only.
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit
+from sklearn.utils._param_validation import InvalidParameterError
 
 _BLOCK = 2**22  # drawn texts held at once: 32 MiB
 
@@ -29,18 +31,23 @@ class Interval(NamedTuple):
     low: float
     high: float
 
-    def within_shares(self) -> Interval:
-        """Return the part that lies between 0 and 1, where all shares of texts are.
+    def within(self, least: float, most: float) -> Interval:
+        """Return the part between two limits: 0 and 1 for shares, -1 and 1 for their differences.
 
-        Student's interval knows of no such ends, and leaves them where few scores differ much.
-        What it holds, the part holds as often.
+        An interval of few scores that differ much knows of no such limits, and leaves them. What
+        it holds, the part holds as often.
+
+        Parameters
+        ----------
+        least, most : float
+            The limits.
 
         Returns
         -------
         Interval
             The part.
         """
-        return Interval(*(min(max(end, 0.0), 1.0) for end in self))
+        return Interval(*(min(max(end, least), most) for end in self))
 
 
 def t_interval(
@@ -64,6 +71,7 @@ def t_interval(
     Interval
         Both ends, NaN for fewer than two values.
     """
+    check_confidence(confidence)
     mean, error, degrees = _standard_error(values, test_to_train)
     if degrees < 1:
         return Interval(float("nan"), float("nan"))
@@ -127,7 +135,7 @@ def resample_means(
         drawn, and the means say nothing about other seeds.
     groups : array-like of shape (n_texts,) or None, default=None
         The label of each text. Given, as many texts of each are drawn as there are, as a score over
-        labels holds their numbers for given.
+        labels holds their numbers for given. The only text of a label is then in every draw.
     n_resamples : int, default=2000
         How many means.
     random_state : int or None, default=0
@@ -210,8 +218,19 @@ def percentile_interval(draws: NDArray[np.float64], confidence: float = 0.95) ->
     Interval
         Both ends.
     """
+    check_confidence(confidence)
     low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(low), float(high))
+
+
+def check_confidence(confidence: float) -> None:
+    """Raise scikit-learn's error unless this is a share of the intervals."""
+    if not isinstance(confidence, Real) or not 0 < confidence < 1:
+        msg = (
+            "The 'confidence' parameter must be a float between 0 and 1, such as 0.95. "
+            f"Got {confidence!r} instead."
+        )
+        raise InvalidParameterError(msg)
 
 
 def bootstrap_p_value(draws: NDArray[np.float64]) -> float:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils._param_validation import InvalidParameterError
 
 SCORINGS = ("accuracy", "balanced_accuracy")
 """What can be scored: scikit-learn's names."""
@@ -71,6 +73,9 @@ def reliability_bins(confidence: ArrayLike, correct: ArrayLike, n_bins: int) -> 
     ReliabilityBins
         Counts and means of each bin.
     """
+    if not isinstance(n_bins, Integral) or n_bins < 1:
+        msg = f"The 'n_bins' parameter must be an int of 1 or more. Got {n_bins!r} instead."
+        raise InvalidParameterError(msg)
     sure, right = np.asarray(confidence, dtype=float), np.asarray(correct, dtype=float)
     edges = np.linspace(0, 1, n_bins + 1)
     codes = np.searchsorted(edges[1:-1], sure, side="left")

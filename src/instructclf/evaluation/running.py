@@ -32,7 +32,7 @@ _CONSTRAINTS = {
     "n_seeds": [Interval(Integral, 1, None, closed="left")],
     "n_folds": [Interval(Integral, 2, None, closed="left")],
     "scoring": [StrOptions(set(SCORINGS))],
-    "random_state": [Interval(Integral, 0, None, closed="left"), None],
+    "random_state": [Interval(Integral, 0, 2**32 - 1, closed="both"), None],  # as NumPy's
     "folder": [str, PathLike, None],
     "verbose": ["verbose"],
 }
@@ -81,6 +81,16 @@ def _check_takes_no_more(caller: str, estimator: Any, n_shots: int | None) -> No
                 f"Got {estimator!r}."
             )
             raise InvalidParameterError(msg)
+
+
+def settle(random_state: int | None) -> int:
+    """Return the number given, or one drawn for all the plans of a call.
+
+    What is compared must learn from the same rows, which seeds of their own would not give.
+    """
+    if random_state is not None:
+        return random_state
+    return int(np.random.SeedSequence().generate_state(1)[0])
 
 
 def plan_runs(

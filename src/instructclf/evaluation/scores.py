@@ -119,7 +119,7 @@ class SeedScores:
         Interval
             Both ends, NaN for one seed.
         """
-        return t_interval(self.scores, confidence).within_shares()
+        return t_interval(self.scores, confidence).within(0.0, 1.0)
 
     def interval(
         self,
@@ -133,7 +133,8 @@ class SeedScores:
         Seeds and texts are both drawn again with replacement (Owen, "The Pigeonhole Bootstrap",
         Annals of Applied Statistics 1(2), 2007), and the part of the seeds is widened as far as
         their small number demands. With one seed only texts are drawn. For balanced accuracy texts
-        are drawn within their labels.
+        are drawn within their labels: a label with few of them is drawn from few, and the interval
+        is then too narrow.
 
         Parameters
         ----------
@@ -155,8 +156,7 @@ class SeedScores:
             n_resamples=n_resamples,
             random_state=random_state,
         )
-        low, high = percentile_interval(draws, confidence)
-        return Interval(max(low, 0.0), min(high, 1.0))
+        return percentile_interval(draws, confidence).within(0.0, 1.0)
 
     @property
     def ensemble_score(self) -> float:

@@ -46,7 +46,7 @@ def write_caption(scores: Mapping[str, SeedScores]) -> str:
 
 def write_markdown(cells: Sequence[tuple[str, ...]], header: Sequence[str]) -> str:
     """Return a Markdown table whose source lines up too."""
-    escaped = [tuple(cell.replace("|", "\\|") for cell in row) for row in cells]
+    escaped = [tuple(_escape(cell) for cell in row) for row in cells]
     first, *body = _align([tuple(header), *escaped])
     rule = ["-" * len(first[0]), *("-" * (len(name) - 1) + ":" for name in first[1:])]
     return "\n".join("| " + " | ".join(row) + " |" for row in (first, rule, *body))
@@ -57,6 +57,10 @@ def write_text(cells: Sequence[tuple[str, ...]], header: Sequence[str]) -> str:
     first, *body = _align([tuple(header), *cells])
     rule = ["-" * len(name) for name in first]
     return "\n".join("  ".join(row).rstrip() for row in (first, rule, *body))
+
+
+def _escape(cell: str) -> str:
+    return " ".join(cell.splitlines()).replace("|", "\\|")
 
 
 def _align(rows: Sequence[tuple[str, ...]]) -> list[list[str]]:

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import check_consistent_length
 
 from instructclf.exceptions import InvalidShotsError
+from instructclf.inputs.labels import check_labels, check_same_length
 from instructclf.inputs.texts import check_texts
 
 
@@ -50,9 +50,9 @@ class LabelledRows:
 
 def different_rows(X: Sequence[str], y: ArrayLike) -> LabelledRows:
     """Group the rows by label, equal ones once."""
-    labels, codes = np.unique(np.asarray(y), return_inverse=True)
-    texts = check_texts(X)
-    check_consistent_length(texts, codes)
+    given, texts = check_labels(y), check_texts(X)
+    check_same_length(texts, given)
+    labels, codes = np.unique(given, return_inverse=True)
     first: dict[tuple[int, str], int] = {}
     for index, row in enumerate(zip(codes.tolist(), texts, strict=True)):
         first.setdefault(row, index)
@@ -67,8 +67,7 @@ def check_a_shot_of_every_label(n_shots: int, n_labels: int, *, remedy: str = ""
     if n_shots < n_labels:
         msg = (
             f"n_shots={n_shots} is fewer than the {n_labels} labels in y, so some label would have "
-            f"no shot. Set n_shots to {n_labels} or more{remedy or ', or to 0 for no shots at all'}"
-            "."
+            f"no shot. Set n_shots to {n_labels} or more{remedy}."
         )
         raise InvalidShotsError(msg)
 

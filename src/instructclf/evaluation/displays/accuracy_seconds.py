@@ -11,8 +11,10 @@ from instructclf.evaluation.displays.axes import (
     MARKERS,
     colours,
     get_axes,
+    legend_label,
     place_legend,
     quiet_grid,
+    whole_figure,
 )
 from instructclf.evaluation.scores import SeedScores
 from instructclf.evaluation.tables import list_scorings
@@ -116,7 +118,7 @@ class AccuracySecondsDisplay:
             )
             raise InvalidParameterError(msg)
         self.ax_ = get_axes(ax, type(self).__name__)
-        self.figure_ = self.ax_.figure
+        self.figure_ = whole_figure(self.ax_)
         approaches = self.report.scores
         shades = colours(self.ax_, len(approaches))
         for n, (name, scores) in enumerate(approaches.items()):
@@ -130,7 +132,7 @@ class AccuracySecondsDisplay:
                 marker=MARKERS[n % len(MARKERS)],
                 linestyle="none",
                 capsize=3,
-                label=name,
+                label=legend_label(name),
             )
         n_test = max(scores.n_test for scores in approaches.values())
         self._label_axes(_LABELS[self.seconds].format(n_test))

@@ -11,6 +11,7 @@ MARKERS = "os^DvPX"
 """Shapes in turn, so that approaches differ for those who see no colours, too."""
 
 _CHARACTER = 0.08  # inches, of a legend's small letters
+_HIDING = "_"  # matplotlib leaves labels that begin with it out of legends
 
 
 def import_pyplot(needed_for: str) -> Any:
@@ -67,6 +68,39 @@ def get_axes(
     if ax is not None:
         return ax
     return plt.subplots(figsize=figsize, layout=layout)[1]
+
+
+def whole_figure(ax: Any) -> Any:
+    """Return the figure of the axes, which can be saved, also if they are in a part of it.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+        The axes.
+
+    Returns
+    -------
+    matplotlib Figure
+        The figure.
+    """
+    return ax.figure.figure  # of a SubFigure the figure it is in, of a figure itself
+
+
+def panel_size(ax: Any) -> tuple[float, float]:
+    """Return the size of the figure of the axes, or of the part of it that they are in.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+        The axes.
+
+    Returns
+    -------
+    tuple of float
+        Width and height, in inches.
+    """
+    panel = ax.figure  # a SubFigure has no get_size_inches
+    return panel.bbox.width / panel.dpi, panel.bbox.height / panel.dpi
 
 
 def colours(ax: Any, n_colours: int) -> list[Any]:
@@ -135,6 +169,23 @@ def quiet_grid(ax: Any, axis: str) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
+def legend_label(name: str) -> str:
+    """Return the label that puts a name into the legend, whatever it begins with.
+
+    Parameters
+    ----------
+    name : str
+        What the legend is to show.
+
+    Returns
+    -------
+    str
+        The label. A name that matplotlib would leave out gets a space in front, which
+        `place_legend` takes away again.
+    """
+    return f" {name}" if str(name).startswith(_HIDING) else name
+
+
 def place_legend(ax: Any) -> None:
     """Put the legend above the axes, where it covers nothing, if there is more than one entry.
 
@@ -145,9 +196,9 @@ def place_legend(ax: Any) -> None:
     """
     handles, labels = ax.get_legend_handles_labels()
     if len(labels) > 1:
-        width = ax.get_position().width * ax.figure.get_figwidth()
+        width = ax.get_position().width * panel_size(ax)[0]
         column = 0.5 + _CHARACTER * max(map(len, labels))
-        ax.legend(
+        legend = ax.legend(
             handles,
             labels,
             loc="lower left",
@@ -160,3 +211,6 @@ def place_legend(ax: Any) -> None:
             labelspacing=0.3,
             ncols=min(len(labels), max(1, int(width / column))),
         )
+        for text, label in zip(legend.get_texts(), labels, strict=True):
+            if label.startswith(f" {_HIDING}"):
+                text.set_text(label.removeprefix(" "))

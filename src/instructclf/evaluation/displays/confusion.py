@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import ConfusionMatrixDisplay
 
-from instructclf.evaluation.displays.axes import get_axes
+from instructclf.evaluation.displays.axes import get_axes, panel_size, whole_figure
 from instructclf.evaluation.scores import SeedScores
 
 _MOST_WITH_NUMBERS = 12  # classes; beyond, the numbers do not fit into the cells
@@ -46,7 +46,7 @@ def confusion_display(
     few = len(labels) <= _MOST_WITH_NUMBERS
     side = max(4.0, 1.5 + 0.55 * len(labels)) if few else min(12.0, 2 + 0.16 * len(labels))
     ax = get_axes(ax, "confusion_display", figsize=(side + 0.6, side), layout="compressed")
-    cell = _POINTS * 0.7 * min(ax.figure.get_size_inches()) / len(labels)
+    cell = _POINTS * 0.7 * min(panel_size(ax)) / len(labels)
     display = ConfusionMatrixDisplay.from_predictions(
         true,
         predicted,
@@ -63,6 +63,7 @@ def confusion_display(
     if not few:
         ax.figure.colorbar(display.im_, ax=ax, shrink=0.8, label="share of the true label")
     _set_labels(ax, [str(label) for label in labels], cell)
+    display.figure_ = whole_figure(ax)  # scikit-learn's may be a part, which cannot be saved
     return display
 
 

@@ -10,9 +10,11 @@ from instructclf.evaluation.displays.axes import (
     MARKERS,
     colours,
     get_axes,
+    legend_label,
     place_legend,
     plain_ticks,
     quiet_grid,
+    whole_figure,
 )
 from instructclf.evaluation.tables import list_scorings
 
@@ -96,7 +98,7 @@ class LearningCurveDisplay:
             If matplotlib is not installed.
         """
         self.ax_ = get_axes(ax, type(self).__name__)
-        self.figure_ = self.ax_.figure
+        self.figure_ = whole_figure(self.ax_)
         shades = colours(self.ax_, len(self.curves))
         for n, (name, curve) in enumerate(self.curves.items()):
             self._draw_curve(name, curve, shades[n], MARKERS[n % len(MARKERS)])
@@ -116,7 +118,7 @@ class LearningCurveDisplay:
             *(scores.interval(self.confidence) for scores in curve.scores.values()), strict=True
         )
         self.ax_.fill_between(counts, lows, highs, color=colour, alpha=0.18, linewidth=0)
-        self.ax_.plot(counts, means, color=colour, marker=marker, label=name)
+        self.ax_.plot(counts, means, color=colour, marker=marker, label=legend_label(name))
 
     def _set_scale(self, counts: list[int]) -> None:
         """Give each doubling the same width, and 0 a place of its own."""

@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.exceptions import NotFittedError
 
-from instructclf.evaluation.displays.axes import colours, get_axes, place_legend, quiet_grid
+from instructclf.evaluation.displays.axes import (
+    colours,
+    get_axes,
+    legend_label,
+    place_legend,
+    quiet_grid,
+    whole_figure,
+)
 from instructclf.evaluation.scores import SeedScores
 
 
@@ -37,12 +44,13 @@ class LossCurveDisplay:
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, ax: Any = None) -> Self:
-        """Draw the ``loss_curve_`` of a fitted estimator, or that of the last step of a pipeline.
+        """Draw the ``loss_curve_`` of a fitted estimator, or a line for each of its seeds.
 
         Parameters
         ----------
         estimator : estimator with loss_curve_
-            Such as an `InstructionTunedClassifier` or scikit-learn's ``MLPClassifier``.
+            Such as an `InstructionTunedClassifier` or scikit-learn's ``MLPClassifier``, also as
+            the last step of a pipeline, in a `FewShot` or as the best of a search.
         ax : matplotlib Axes or None, default=None
             Where to draw. ``None`` makes a figure.
 
@@ -58,12 +66,16 @@ class LossCurveDisplay:
         NotFittedError
             If there is no ``loss_curve_``.
         """
-        last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
-        curve = getattr(last, "loss_curve_", None)
-        if curve is None:
+        last = _last_step(estimator)
+        curves = {
+            name: [run.loss_curve_]
+            for name, run in _runs(last).items()
+            if hasattr(run, "loss_curve_")
+        }
+        if not curves:
             msg = f"This {type(last).__name__} has no loss_curve_. Fit it, if it trains in epochs."
             raise NotFittedError(msg)
-        return cls({"": [curve]}).plot(ax)
+        return cls(curves).plot(ax)
 
     @classmethod
     def from_scores(cls, scores: SeedScores | Mapping[str, SeedScores], *, ax: Any = None) -> Self:
@@ -92,7 +104,7 @@ class LossCurveDisplay:
         named = {"": scores} if isinstance(scores, SeedScores) else scores
         curves = {name: own.loss_curves for name, own in named.items() if len(own.loss_curves)}
         if not curves:
-            msg = "These scores have no loss curves, as the estimators do not train in epochs."
+            msg = "These scores have no loss curves, as no estimator had a loss_curve_ once fitted."
             raise NotFittedError(msg)
         return cls(curves).plot(ax)
 
@@ -115,14 +127,14 @@ class LossCurveDisplay:
             If matplotlib is not installed.
         """
         self.ax_ = get_axes(ax, type(self).__name__)
-        self.figure_ = self.ax_.figure
+        self.figure_ = whole_figure(self.ax_)
         shades = colours(self.ax_, len(self.curves))
         styles = cycle(["-", "--", "-.", ":"])
         for (name, runs), colour, style in zip(self.curves.items(), shades, styles, strict=False):
             for n, curve in enumerate(runs):
                 losses = np.asarray(curve, dtype=float)
                 epochs = np.arange(1, len(losses) + 1)
-                label = name if n == 0 else None
+                label = legend_label(name) if n == 0 else None
                 self.ax_.plot(epochs, losses, style, color=colour, linewidth=1.2, label=label)
                 self.ax_.plot(epochs[-1], losses[-1], color=colour, marker="o", markersize=4)
         self.ax_.set(xlabel="epoch", ylabel="training loss")
@@ -131,3 +143,21 @@ class LossCurveDisplay:
         quiet_grid(self.ax_, "y")
         place_legend(self.ax_)
         return self
+
+
+def _last_step(estimator: Any) -> Any:
+    """Return what is trained in the end: in pipelines, a ``FewShot`` or a search."""
+    if hasattr(estimator, "steps"):
+        return _last_step(estimator.steps[-1][1])
+    for name in ("estimator_", "best_estimator_"):
+        if hasattr(estimator, name):
+            return _last_step(getattr(estimator, name))
+    return estimator
+
+
+def _runs(estimator: Any) -> dict[str, Any]:
+    """Return what was fitted: for each seed its own, or the estimator itself."""
+    # Other ensembles have estimators_ too, that differ by more than their seed.
+    if hasattr(estimator, "n_seeds") and hasattr(estimator, "estimators_"):
+        return {f"seed {n}": own for n, own in enumerate(estimator.estimators_, start=1)}
+    return {"": estimator}

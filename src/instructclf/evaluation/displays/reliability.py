@@ -7,20 +7,25 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils._param_validation import InvalidParameterError
 
 from instructclf.evaluation.displays.axes import (
     MARKERS,
     colours,
     get_axes,
+    legend_label,
     place_legend,
     quiet_grid,
     text_colour,
+    whole_figure,
 )
 from instructclf.evaluation.metrics import expected_calibration_error, reliability_bins
 from instructclf.evaluation.scores import SeedScores
 from instructclf.exceptions import InvalidLabelsError
+from instructclf.inputs.labels import check_labels
 
 _LARGEST = 300  # area of the largest dot, in square points
+_ROUNDING = 1e-6  # by which a probability may pass 1, as the softmax of 32-bit floats does
 
 
 class Answers(NamedTuple):
@@ -142,15 +147,14 @@ class ReliabilityDisplay:
         MissingExtraError
             If matplotlib is not installed.
         InvalidLabelsError
-            If the shapes do not fit.
+            If there are no labels, none of them is a class, or the shapes do not fit.
+        InvalidParameterError
+            If a probability is not between 0 and 1.
         """
-        labels, given, columns = (np.asarray(part) for part in (y_true, probabilities, classes))
-        if given.shape != (len(labels), len(columns)):
-            msg = (
-                f"Probabilities must be of shape {(len(labels), len(columns))}, a row for each "
-                f"label in y_true and a column for each class. Got shape {given.shape}."
-            )
-            raise InvalidLabelsError(msg)
+        labels, columns = check_labels(y_true, "y_true"), np.ravel(classes)
+        given = np.asarray(probabilities, dtype=float)
+        _check_probabilities(given, (len(labels), len(columns)))
+        _check_known(labels.tolist(), columns.tolist())
         confidence, correct = given.max(axis=1), columns[given.argmax(axis=1)] == labels
         error = expected_calibration_error(confidence, correct)
         return cls({"": Answers(confidence, correct, error)}, n_bins=n_bins).plot(ax)
@@ -174,7 +178,7 @@ class ReliabilityDisplay:
             If matplotlib is not installed.
         """
         self.ax_ = get_axes(ax, type(self).__name__, figsize=(4.8, 4.8))
-        self.figure_ = self.ax_.figure
+        self.figure_ = whole_figure(self.ax_)
         ink = text_colour(self.ax_)
         self.ax_.plot([0, 1], [0, 1], color=ink, linestyle="--", alpha=0.6, label="perfect")
         shades = colours(self.ax_, len(self.answers))
@@ -197,4 +201,35 @@ class ReliabilityDisplay:
         label = f"{name} ({error.removeprefix('calibration ')})" if name else error
         self.ax_.vlines(confidence, accuracy, confidence, color=colour, alpha=0.5, linewidth=1)
         self.ax_.scatter(confidence, accuracy, s=areas, color=colour, alpha=0.75, marker=marker)
-        self.ax_.plot([], [], color=colour, marker=marker, linestyle="none", label=label)
+        shown = {"color": colour, "marker": marker, "linestyle": "none"}
+        self.ax_.plot([], [], label=legend_label(label), **shown)
+
+
+def _check_probabilities(given: NDArray[np.float64], shape: tuple[int, int]) -> None:
+    """Raise unless these are probabilities, of this shape."""
+    if given.shape != shape:
+        msg = (
+            f"Probabilities must be of shape {shape}, a row for each label in y_true and a column "
+            f"for each class. Got shape {given.shape}."
+        )
+        raise InvalidLabelsError(msg)
+    wrong = ~((given >= 0) & (given <= 1 + _ROUNDING))  # NaN is neither
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0].tolist()
+        msg = (
+            "The 'probabilities' parameter must hold numbers between 0 and 1, as predict_proba "
+            f"gives them. Got {given[row, column].item()!r} in row {row}, column {column} instead."
+        )
+        raise InvalidParameterError(msg)
+
+
+def _check_known(labels: list[Any], classes: list[Any]) -> None:
+    """Raise if no label is a class: then they are written in another way. Some may be unknown."""
+    if set(labels).isdisjoint(classes):
+        unknown = sorted(set(labels), key=str)
+        msg = (
+            "No label in y_true is one of the classes, so that no answer could be right. y_true "
+            f"holds {unknown!r}, and the classes are {classes!r}. Give both of one type, classes "
+            "as in the classifier's classes_."
+        )
+        raise InvalidLabelsError(msg)

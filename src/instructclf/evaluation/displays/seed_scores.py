@@ -15,6 +15,7 @@ from instructclf.evaluation.displays.axes import (
     place_legend,
     quiet_grid,
     text_colour,
+    whole_figure,
 )
 from instructclf.evaluation.scores import SeedScores
 from instructclf.evaluation.tables import list_scorings
@@ -126,7 +127,7 @@ class SeedScoresDisplay:
         """
         n_approaches = len(self.scores)
         self.ax_ = get_axes(ax, type(self).__name__, figsize=(6.4, 1.4 + 0.5 * n_approaches))
-        self.figure_ = self.ax_.figure
+        self.figure_ = whole_figure(self.ax_)
         shades = colours(self.ax_, n_approaches)
         for row, scores in enumerate(self.scores.values()):
             self._draw_row(row, scores, shades[row])
