@@ -14,6 +14,7 @@ import base64
 import fnmatch
 import hashlib
 import json
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -290,8 +291,17 @@ def _seconds(cell: Cell, lines: Lines) -> float:
 
 
 def select(cells: Iterable[Cell], patterns: Sequence[str] | None) -> list[Cell]:
-    """Return the cells whose names fit any of the patterns, such as ``cr/*``."""
-    return [c for c in cells if not patterns or any(fnmatch.fnmatch(c.name, p) for p in patterns)]
+    """Return the cells whose names fit any of the patterns, such as ``cr/*``, or end and say why."""
+    every = list(cells)
+    found = [c for c in every if not patterns or any(fnmatch.fnmatch(c.name, p) for p in patterns)]
+    if not found:
+        tasks = ", ".join(sorted({cell.task for cell in every})) or "none"
+        names = " or ".join(patterns or ("anything",))
+        sys.exit(
+            f"No cell is called {names}. Tasks whose rows were found: {tasks}. --data FOLDER says "
+            "where rows are."
+        )
+    return found
 
 
 # Reading

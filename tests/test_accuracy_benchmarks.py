@@ -136,6 +136,11 @@ def test_plan_runs_nothing(cells, options, capsys):
     assert not options.out.exists()
 
 
+def test_a_name_of_no_cell_ends_with_the_tasks_there_are(cells):
+    with pytest.raises(SystemExit, match=r"called amazon/\*\. Tasks .* found: reviews\. --data"):
+        cells.select([guessing(cells)], ["amazon/*"])
+
+
 def test_a_line_that_was_cut_off_is_run_again_and_spoils_no_other(cells, options):
     cells.run([guessing(cells)], options)
     (path,) = options.out.glob("*.jsonl")
