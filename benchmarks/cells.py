@@ -291,7 +291,7 @@ def _seconds(cell: Cell, lines: Lines) -> float:
 
 
 def select(cells: Iterable[Cell], patterns: Sequence[str] | None) -> list[Cell]:
-    """Return the cells whose names fit any of the patterns, such as ``cr/*``, or end and say why."""
+    """Return the cells whose names fit any of the patterns (``cr/*``), or end and say why."""
     every = list(cells)
     found = [c for c in every if not patterns or any(fnmatch.fnmatch(c.name, p) for p in patterns)]
     if not found:
