@@ -124,7 +124,7 @@ def resample_means(
     2007): rows and columns are drawn with replacement, each on their own. It errs on the wide side.
 
     Few seeds cannot show their spread by being drawn again: in simulation, 95 % intervals of five
-    seeds hold the true value in 89 % of cases. So the part of each drawn mean that comes from its
+    seeds hold the true value in 88 % of cases. So the part of each drawn mean that comes from its
     seeds is multiplied by √(n / χ²) with χ² drawn at n - 1 degrees of freedom, which gives it the
     tails of Student's t, and 95 % or more of the cases; with many seeds the factor is 1.
 
