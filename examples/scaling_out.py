@@ -7,7 +7,8 @@
 #
 #     python examples/scaling_out.py
 #
-# Dask and Ray come with `pip install "instructclf[scale]"`; without them their parts are left out.
+# Dask and Ray come with `pip install -c constraints.txt -e ".[scale]"`; without them their parts
+# are left out.
 
 # %%
 import os
