@@ -12,17 +12,18 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 from instructclf.datasets.extras import import_data_extra
 from instructclf.engine.progress import Progress
+from instructclf.evaluation.collecting import collect
 from instructclf.evaluation.differences import PairedDifference, adjust_p_values
 from instructclf.evaluation.html_tables import write_html
 from instructclf.evaluation.running import (
     Outcome,
     Run,
     check_parameters,
-    describe,
+    describe_score,
     plan_runs,
     settle,
 )
-from instructclf.evaluation.scores import SeedScores, collect
+from instructclf.evaluation.scores import SeedScores
 from instructclf.evaluation.splitting import Split, check_split
 from instructclf.evaluation.storing import Store
 from instructclf.evaluation.tables import (
@@ -331,5 +332,5 @@ def _execute_all(
                     error.add_note(f"This happened while comparing, in approach {name!r}.")
                     raise
                 outcomes[name].append(outcome)
-                progress.advance(note=f"{name}, {describe(outcome, split, scoring)}")
+                progress.advance(note=f"{name}, {describe_score(outcome, split, scoring)}")
     return outcomes

@@ -13,8 +13,9 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 from instructclf.datasets.extras import import_data_extra
 from instructclf.engine.progress import Progress
-from instructclf.evaluation.running import check_parameters, describe, plan_runs, settle
-from instructclf.evaluation.scores import SeedScores, collect
+from instructclf.evaluation.collecting import collect
+from instructclf.evaluation.running import check_parameters, describe_score, plan_runs, settle
+from instructclf.evaluation.scores import SeedScores
 from instructclf.evaluation.splitting import check_split
 from instructclf.evaluation.storing import Store
 from instructclf.sampling import ShotSampler
@@ -182,7 +183,7 @@ def learning_curve(
             outcomes = []
             for run in runs:
                 outcomes.append(store.execute(run, prepared[n_shots]))
-                note = describe(outcomes[-1], split, scoring)
+                note = describe_score(outcomes[-1], split, scoring)
                 progress.advance(note=f"{n_shots} shots, {note}")
             scores[n_shots] = collect(runs, outcomes, split=split, n_shots=n_shots, scoring=scoring)
     return LearningCurve(scores)

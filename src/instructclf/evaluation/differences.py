@@ -66,8 +66,8 @@ def compare_correct(
     first: NDArray[np.bool_],
     second: NDArray[np.bool_],
     *,
-    weights: NDArray[np.float64] | None = None,
-    groups: NDArray[Any] | None = None,
+    weights: NDArray[np.float64],
+    groups: NDArray[Any] | None,
     confidence: float,
     n_resamples: int,
     random_state: int | None,
@@ -78,9 +78,9 @@ def compare_correct(
     ----------
     first, second : ndarray of shape (n_seeds, n_texts)
         Whether each answer is right. Either may have one seed, which then meets all of the other.
-    weights : ndarray of shape (n_texts,) or None, default=None
-        How much each right answer counts. ``None`` counts all alike.
-    groups : ndarray of shape (n_texts,) or None, default=None
+    weights : ndarray of shape (n_texts,)
+        How much each right answer counts.
+    groups : ndarray of shape (n_texts,) or None
         As for ``resample_means``.
     confidence : float
         That of the interval.
@@ -94,9 +94,7 @@ def compare_correct(
     PairedDifference
         The first against the second.
     """
-    differences = first.astype(float) - second
-    if weights is not None:
-        differences = differences * weights
+    differences = (first.astype(float) - second) * weights
     draws = resample_means(
         differences, groups=groups, n_resamples=n_resamples, random_state=random_state
     )

@@ -12,14 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import StratifiedKFold
 
 from instructclf.engine.progress import Progress
+from instructclf.evaluation.collecting import collect
 from instructclf.evaluation.intervals import Interval, t_interval, t_p_value
-from instructclf.evaluation.running import check_parameters, describe, plan_runs, settle
-from instructclf.evaluation.scores import (
-    SeedScores,
-    check_same_scoring,
-    collect,
-    write_scoring,
-)
+from instructclf.evaluation.running import check_parameters, describe_score, plan_runs, settle
+from instructclf.evaluation.scores import SeedScores, write_scoring
+from instructclf.evaluation.scoring import check_same_scoring
 from instructclf.evaluation.splitting import Split
 from instructclf.evaluation.storing import Store
 from instructclf.exceptions import InvalidLabelsError
@@ -110,8 +107,7 @@ class FoldScores:
         InvalidParameterError
             If the two are scored in different ways.
         """
-        for own, of_other in zip(self.folds, other.folds, strict=False):
-            check_same_scoring(own, of_other)
+        check_same_scoring(self.folds[0].scoring, other.folds[0].scoring)
         same = len(self.folds) == len(other.folds) and all(
             map(np.array_equal, self.test_rows, other.test_rows)
         )
@@ -270,7 +266,7 @@ def cross_validate_seeds(
             outcomes = []
             for run in runs:
                 outcomes.append(store.execute(run, estimator))
-                progress.advance(note=describe(outcomes[-1], split, scoring))
+                progress.advance(note=describe_score(outcomes[-1], split, scoring))
             folds.append(collect(runs, outcomes, split=split, n_shots=n_shots, scoring=scoring))
     return FoldScores(folds, test_rows, len(texts))
 

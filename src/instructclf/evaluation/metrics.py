@@ -1,38 +1,13 @@
-"""Labels and answers → how much each right answer counts, and how calibrated the answers are."""
+"""Probabilities and labels → how well the probabilities are calibrated."""
 
 from __future__ import annotations
 
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._param_validation import InvalidParameterError
-
-SCORINGS = ("accuracy", "balanced_accuracy")
-"""What can be scored: scikit-learn's names."""
-
-
-def answer_weights(y_test: NDArray[Any], scoring: str) -> NDArray[np.float64]:
-    """Return how much each right answer counts. The mean over all texts is the score.
-
-    Parameters
-    ----------
-    y_test : ndarray of shape (n_test,)
-        The true labels.
-    scoring : {"accuracy", "balanced_accuracy"}
-        Whether texts count alike, or labels do: then a text of a label counts less the more such
-        texts there are, and the score is the mean over labels of the share that is found.
-
-    Returns
-    -------
-    ndarray of shape (n_test,)
-        The weights, whose mean is 1.
-    """
-    if scoring == "accuracy":
-        return np.ones(len(y_test))
-    _, codes, counts = np.unique(y_test, return_inverse=True, return_counts=True)
-    return len(y_test) / (len(counts) * counts[codes])
 
 
 class ReliabilityBins(NamedTuple):

@@ -22,7 +22,7 @@ from sklearn.utils._param_validation import (
     validate_parameter_constraints,
 )
 
-from instructclf.evaluation.metrics import SCORINGS, answer_weights
+from instructclf.evaluation.scoring import SCORINGS, answer_weights, name_scoring
 from instructclf.evaluation.splitting import Split
 from instructclf.sampling import ShotSampler, get_sampler
 
@@ -151,11 +151,11 @@ def execute(run: Run, prepared: Any, split: Split) -> Outcome:
     )
 
 
-def describe(outcome: Outcome, split: Split, scoring: str) -> str:
+def describe_score(outcome: Outcome, split: Split, scoring: str) -> str:
     """Return the score of a run in words, for who waits for the next one."""
     right = np.asarray(outcome.predictions) == split.y_test
     score = np.mean(right * answer_weights(split.y_test, scoring))
-    return f"{scoring.replace('_', ' ')} {score:.3f}"
+    return f"{name_scoring(scoring)} {score:.3f}"
 
 
 def _spawn(

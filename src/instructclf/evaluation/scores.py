@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import log_loss
-from sklearn.utils._param_validation import InvalidParameterError
 
 from instructclf.evaluation.differences import PairedDifference, compare_correct
 from instructclf.evaluation.intervals import (
@@ -18,12 +17,9 @@ from instructclf.evaluation.intervals import (
     resample_means,
     t_interval,
 )
-from instructclf.evaluation.metrics import answer_weights, expected_calibration_error
-from instructclf.evaluation.running import Outcome, Run
-from instructclf.evaluation.splitting import Split
+from instructclf.evaluation.metrics import expected_calibration_error
+from instructclf.evaluation.scoring import answer_weights, check_same_scoring, name_scoring
 from instructclf.exceptions import InvalidLabelsError
-
-_IMPOSSIBLE = float(np.log(np.finfo(np.float64).tiny))
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,7 +252,7 @@ class SeedScores:
         InvalidParameterError
             If the two are scored in different ways.
         """
-        check_same_scoring(self, other)
+        check_same_scoring(self.scoring, other.scoring)
         if not np.array_equal(self.y_test, other.y_test):
             msg = (
                 f"Only scores on the same test set can be paired. These have {self.n_test} and "
@@ -328,55 +324,9 @@ class SeedScores:
         return self.log_probabilities
 
 
-def check_same_scoring(one: SeedScores, other: SeedScores) -> None:
-    """Raise if two scores are not of one kind."""
-    if one.scoring != other.scoring:
-        msg = (
-            "Only scores of one kind can be compared. The 'scoring' parameter was "
-            f"{one.scoring!r} for the first and {other.scoring!r} for the second."
-        )
-        raise InvalidParameterError(msg)
-
-
 def write_scoring(scores: SeedScores) -> str:
     """Return what is to stand before a score, which is an accuracy where nothing is said."""
-    return "" if scores.scoring == "accuracy" else f"{scores.scoring.replace('_', ' ')} "
-
-
-def collect(
-    runs: Sequence[Run],
-    outcomes: Sequence[Outcome],
-    *,
-    split: Split,
-    n_shots: int | None,
-    scoring: str,
-) -> SeedScores:
-    """Put the outcomes of the runs of one estimator together."""
-    known = [split.y_train.tolist(), split.y_test.tolist(), *(own.classes for own in outcomes)]
-    classes = np.unique(np.array([label for labels in known for label in labels]))
-    has_scores = all(outcome.log_probabilities is not None for outcome in outcomes)
-    return SeedScores(
-        y_test=split.y_test,
-        predictions=np.array([outcome.predictions for outcome in outcomes]),
-        fit_seconds=np.array([outcome.fit_seconds for outcome in outcomes]),
-        predict_seconds=np.array([outcome.predict_seconds for outcome in outcomes]),
-        shots=[run.shots for run in runs],
-        n_shots=n_shots,
-        classes=classes,
-        log_probabilities=np.stack([_aligned(o, classes) for o in outcomes])
-        if has_scores
-        else None,
-        loss_curves=[np.array(o.loss_curve) for o in outcomes if o.loss_curve is not None],
-        scoring=scoring,
-    )
-
-
-def _aligned(outcome: Outcome, classes: NDArray[Any]) -> NDArray[np.float64]:
-    """Give each class its column, also those that the estimator never saw."""
-    scores = np.asarray(outcome.log_probabilities)
-    aligned = np.full((len(scores), len(classes)), _IMPOSSIBLE)
-    aligned[:, np.searchsorted(classes, outcome.classes)] = scores
-    return aligned
+    return "" if scores.scoring == "accuracy" else f"{name_scoring(scores.scoring)} "
 
 
 def _normalised(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,8 +10,9 @@ from joblib import Parallel, delayed, effective_n_jobs
 from numpy.typing import ArrayLike
 
 from instructclf.engine.progress import Progress
-from instructclf.evaluation.running import check_parameters, describe, plan_runs
-from instructclf.evaluation.scores import SeedScores, collect
+from instructclf.evaluation.collecting import collect
+from instructclf.evaluation.running import check_parameters, describe_score, plan_runs
+from instructclf.evaluation.scores import SeedScores
 from instructclf.evaluation.splitting import check_split
 from instructclf.evaluation.storing import Store
 from instructclf.sampling import ShotSampler
@@ -137,5 +138,5 @@ def evaluate_seeds(
     with Progress("seeds", n_seeds, verbose=verbose) as progress:
         for run in runs:
             outcomes.append(store.execute(run, estimator))
-            progress.advance(note=describe(outcomes[-1], split, scoring))
+            progress.advance(note=describe_score(outcomes[-1], split, scoring))
     return collect(runs, outcomes, split=split, n_shots=n_shots, scoring=scoring)

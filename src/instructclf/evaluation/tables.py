@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from instructclf.evaluation.scores import SeedScores
+from instructclf.evaluation.scoring import name_scoring
 
 
 def write_header(scores: Mapping[str, SeedScores]) -> tuple[str, ...]:
     """Return the names of the columns."""
-    name = " or ".join(list_scorings(scores.values()))
+    name = name_scores(scores.values())
     return ("approach", "shots", name, "95% interval", "fit seconds", "texts per second")
 
 
-def list_scorings(scores: Iterable[SeedScores]) -> list[str]:
-    """Return what the scores are, each kind once, in words."""
-    return list(dict.fromkeys(of.scoring.replace("_", " ") for of in scores))
+def name_scores(scores: Iterable[SeedScores]) -> str:
+    """Return what the scores are, in words, or all of it where they differ."""
+    return " or ".join(dict.fromkeys(name_scoring(of.scoring) for of in scores))
 
 
 def write_cells(scores: Mapping[str, SeedScores]) -> list[tuple[str, ...]]:

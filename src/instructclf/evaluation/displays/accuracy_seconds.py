@@ -17,7 +17,7 @@ from instructclf.evaluation.displays.axes import (
     whole_figure,
 )
 from instructclf.evaluation.scores import SeedScores
-from instructclf.evaluation.tables import list_scorings
+from instructclf.evaluation.tables import name_scores
 
 _LABELS = {
     "fit": "seconds to fit",
@@ -147,7 +147,7 @@ class AccuracySecondsDisplay:
         self.ax_.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
         self.ax_.xaxis.set_minor_formatter(lambda *_: "")
         self.ax_.margins(x=0.1)
-        name = " or ".join(list_scorings(self.report.scores.values()))
+        name = name_scores(self.report.scores.values())
         self.ax_.set(xlabel=xlabel, ylabel=f"{name}, {100 * self.confidence:g}% interval")
         quiet_grid(self.ax_, "both")
         place_legend(self.ax_)

@@ -16,7 +16,7 @@ from instructclf.evaluation.displays.axes import (
     quiet_grid,
     whole_figure,
 )
-from instructclf.evaluation.tables import list_scorings
+from instructclf.evaluation.tables import name_scores
 
 
 class LearningCurveDisplay:
@@ -105,7 +105,7 @@ class LearningCurveDisplay:
         counts = sorted({k for curve in self.curves.values() for k in curve.scores})
         self._set_scale(counts)
         every = (of for curve in self.curves.values() for of in curve.scores.values())
-        name = " or ".join(list_scorings(every))
+        name = name_scores(every)
         self.ax_.set(xlabel="shots", ylabel=f"{name}, {100 * self.confidence:g}% interval")
         quiet_grid(self.ax_, "y")
         place_legend(self.ax_)

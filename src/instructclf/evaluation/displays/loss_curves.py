@@ -66,7 +66,7 @@ class LossCurveDisplay:
         NotFittedError
             If there is no ``loss_curve_``.
         """
-        last = _last_step(estimator)
+        last = _trained(estimator)
         curves = {
             name: [run.loss_curve_]
             for name, run in _runs(last).items()
@@ -145,13 +145,16 @@ class LossCurveDisplay:
         return self
 
 
-def _last_step(estimator: Any) -> Any:
-    """Return what is trained in the end: in pipelines, a ``FewShot`` or a search."""
+def _trained(estimator: Any) -> Any:
+    """Return what is trained in the end: in pipelines, a ``FewShot`` or a search.
+
+    It looks further than measuring does, where a tuned threshold around a classifier decides.
+    """
     if hasattr(estimator, "steps"):
-        return _last_step(estimator.steps[-1][1])
+        return _trained(estimator.steps[-1][1])
     for name in ("estimator_", "best_estimator_"):
         if hasattr(estimator, name):
-            return _last_step(getattr(estimator, name))
+            return _trained(getattr(estimator, name))
     return estimator
 
 

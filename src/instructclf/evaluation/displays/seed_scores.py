@@ -18,7 +18,7 @@ from instructclf.evaluation.displays.axes import (
     whole_figure,
 )
 from instructclf.evaluation.scores import SeedScores
-from instructclf.evaluation.tables import list_scorings
+from instructclf.evaluation.tables import name_scores
 
 _SPREAD = 0.16  # how far dots are moved up and down, so that equal ones do not hide each other
 _LONGEST = 20  # characters of a name in one line
@@ -135,7 +135,7 @@ class SeedScoresDisplay:
         self.ax_.set_yticks(range(n_approaches), labels=names)
         self.ax_.set_ylim(n_approaches - 0.5, -0.5)  # the first on top, as in the table
         self.ax_.tick_params(axis="y", length=0)
-        self.ax_.set_xlabel(" or ".join(list_scorings(self.scores.values())))
+        self.ax_.set_xlabel(name_scores(self.scores.values()))
         quiet_grid(self.ax_, "x")
         self.ax_.spines["left"].set_visible(False)
         self._explain()

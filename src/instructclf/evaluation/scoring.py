@@ -1,0 +1,49 @@
+"""True labels and a way to score → how much each right answer counts, and the name of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils._param_validation import InvalidParameterError
+
+SCORINGS = ("accuracy", "balanced_accuracy")
+"""What can be scored: scikit-learn's names."""
+
+
+def answer_weights(y_test: NDArray[Any], scoring: str) -> NDArray[np.float64]:
+    """Return how much each right answer counts. The mean over all texts is the score.
+
+    Parameters
+    ----------
+    y_test : ndarray of shape (n_test,)
+        The true labels.
+    scoring : {"accuracy", "balanced_accuracy"}
+        Whether texts count alike, or labels do: then a text of a label counts less the more such
+        texts there are, and the score is the mean over labels of the share that is found.
+
+    Returns
+    -------
+    ndarray of shape (n_test,)
+        The weights, whose mean is 1.
+    """
+    if scoring == "accuracy":
+        return np.ones(len(y_test))
+    _, codes, counts = np.unique(y_test, return_inverse=True, return_counts=True)
+    return len(y_test) / (len(counts) * counts[codes])
+
+
+def name_scoring(scoring: str) -> str:
+    """Return a way to score in words, for tables and pictures."""
+    return scoring.replace("_", " ")
+
+
+def check_same_scoring(one: str, other: str) -> None:
+    """Raise if two ways to score differ, so that their scores cannot be compared."""
+    if one != other:
+        msg = (
+            "Only scores of one kind can be compared. The 'scoring' parameter was "
+            f"{one!r} for the first and {other!r} for the second."
+        )
+        raise InvalidParameterError(msg)
