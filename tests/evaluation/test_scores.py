@@ -151,6 +151,13 @@ def test_our_classifiers_are_asked_once_and_answer_as_predict_does(make_classifi
     assert_array_equal(scores.predictions[0], likeliest)
 
 
+def test_each_seed_of_each_run_has_its_loss_curve(make_tuning):
+    tuned = make_tuning(n_seeds=2)
+    scores = evaluate_seeds(tuned, TEXTS, LABELS, TEXTS[:2], LABELS[:2], n_shots=4, n_seeds=2)
+    assert len(scores.loss_curves) == 4
+    assert all(len(curve) for curve in scores.loss_curves)
+
+
 def test_t_interval_is_that_of_scipy_over_seeds():
     scores = made(RNG.random((5, 40)) < 0.7)
     expected = stats.ttest_1samp(scores.scores, 0).confidence_interval(0.95)

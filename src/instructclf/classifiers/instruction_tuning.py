@@ -141,8 +141,8 @@ class InstructionTunedClassifier(AdapterTuning):
         one.
     dtype : str or None, default=None
         The precision of the weights, such as ``"float32"`` or ``"bfloat16"``. ``None`` takes
-        bfloat16 on CUDA, else float16, and float32 on the CPU. Half precision is faster and moves
-        log-likelihoods by up to some tenths.
+        bfloat16 on CUDA, else float16, and float32 on the CPU. Half precision is faster there,
+        and every score is rounded on its way.
     quantization : {"4bit"} or None, default=None
         ``"4bit"`` stores the weights of linear layers in 4 bits (NF4) while loading them, for
         models that do not fit otherwise. They compute in ``dtype``. Scores move, and the less

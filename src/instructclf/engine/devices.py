@@ -101,8 +101,8 @@ def resolve_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
     """Return the data type of this name; by default bfloat16 on CUDA and float32 on the CPU.
 
     On the CPU half precision is not the default: float16 takes a scalar path on many processors,
-    and bfloat16 moves log-likelihoods by up to some tenths. CUDA devices without bfloat16 take
-    float16.
+    and bfloat16 keeps three digits only of each number on the way to a score. CUDA devices without
+    bfloat16 take float16.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ def collect(
         log_probabilities=np.stack([_aligned(o, classes) for o in outcomes])
         if has_scores
         else None,
-        loss_curves=[np.array(o.loss_curve) for o in outcomes if o.loss_curve is not None],
+        loss_curves=[np.array(curve) for own in outcomes for curve in own.loss_curves],
         scoring=scoring,
     )
 

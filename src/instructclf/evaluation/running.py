@@ -53,7 +53,7 @@ class Outcome(NamedTuple):
     predictions: list[Any]  # (n_test,)
     classes: list[Any]  # (n_classes,), of the columns of the next; empty without these
     log_probabilities: NDArray[np.float64] | None  # (n_test, n_classes)
-    loss_curve: list[float] | None
+    loss_curves: list[list[float]]  # one for each seed that the estimator itself trains with
     fit_seconds: float
     predict_seconds: float
 
@@ -140,12 +140,11 @@ def execute(run: Run, prepared: Any, split: Split) -> Outcome:
         predictions = np.asarray(prepared.predict(split.X_test))
         ended = perf_counter()
         log_probabilities = _log_probabilities(prepared, split.X_test)
-    loss_curve = getattr(_last_step(prepared), "loss_curve_", None)
     return Outcome(
         predictions=predictions.tolist(),
         classes=[] if log_probabilities is None else np.asarray(prepared.classes_).tolist(),
         log_probabilities=log_probabilities,
-        loss_curve=None if loss_curve is None else [float(loss) for loss in loss_curve],
+        loss_curves=_loss_curves(_last_step(prepared)),
         fit_seconds=fitted - started,
         predict_seconds=ended - fitted,
     )
@@ -164,6 +163,14 @@ def _spawn(
     if isinstance(random_state, np.random.SeedSequence):
         return random_state.spawn(n_seeds)
     return np.random.SeedSequence(random_state).spawn(n_seeds)
+
+
+def _loss_curves(fitted: Any) -> list[list[float]]:
+    """Return the losses of a tuned estimator, or of each member where it has ``n_seeds``."""
+    # Other ensembles have estimators_ too, that differ by more than their seed.
+    members = getattr(fitted, "estimators_", None) if hasattr(fitted, "n_seeds") else None
+    curves = [getattr(own, "loss_curve_", None) for own in members or [fitted]]
+    return [[float(loss) for loss in curve] for curve in curves if curve is not None]
 
 
 def _last_step(estimator: Any) -> Any:

@@ -49,7 +49,7 @@ class SeedScores:
         no probabilities.
     loss_curves : list of ndarray, default=()
         The training loss of each epoch under each seed, where the estimator has a
-        ``loss_curve_``.
+        ``loss_curve_``; of each of its own seeds, where it has ``n_seeds``.
     scoring : {"accuracy", "balanced_accuracy"}, default="accuracy"
         What ``scores`` and all that is made of them are: the share of the texts that are right, or
         the mean over labels of the share of their texts that are right.

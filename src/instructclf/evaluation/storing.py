@@ -16,7 +16,7 @@ from instructclf.evaluation.splitting import Split
 from instructclf.exceptions import DataFormatError
 from instructclf.storage import replacing_file
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Place(NamedTuple):
