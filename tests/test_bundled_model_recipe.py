@@ -198,3 +198,13 @@ def test_a_concept_is_words_that_keep_company_and_texts_where_they_meet(load):
     for entry, pool in zip(entries, pools, strict=True):
         assert len({word[:2] for word in entry.words}) == 1
         assert all(len(entry.words & set(found.windows[i].split())) >= 2 for i in pool)
+
+
+def test_a_model_that_grew_computes_what_it_did(load):
+    model = load("model")
+    small = model.Shape(vocabulary=50, width=64, layers=3, hidden=32)
+    large = model.Shape(vocabulary=50, width=64, layers=5, hidden=32)
+    before, after = model.Decoder(small), model.Decoder(large)
+    after.load_state_dict(model.grow(before.state_dict(), after.state_dict(), 3, 5))
+    ids = torch.randint(50, (2, 20))
+    assert all(torch.equal(a, b) for a, b in zip(before(ids), after(ids), strict=True))

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 SHARES = {
-    POLAR: 0.50,
-    LEVEL: 0.05,
+    POLAR: 0.45,
+    LEVEL: 0.04,
     INTENT: 0.13,
-    TOPIC: 0.05,
-    FEELING: 0.11,
-    SUBJECT: 0.06,
-    CONCEPT: 0.05,
+    TOPIC: 0.04,
+    FEELING: 0.13,
+    SUBJECT: 0.08,
+    CONCEPT: 0.08,
     GENRE: 0.025,
     QUESTION: 0.025,
 }

@@ -227,3 +227,40 @@ def from_llama(found: Mapping[str, torch.Tensor], shape: Shape) -> dict[str, tor
         norms = ("input_layernorm", "post_attention_layernorm")
         state[f"{ours}.norms"] = torch.stack([found[f"{theirs}.{n}.weight"] for n in norms])
     return state
+
+
+def grow(
+    state: Mapping[str, torch.Tensor], fresh: Mapping[str, torch.Tensor], layers: int, wanted: int
+) -> dict[str, torch.Tensor]:
+    """Put blocks that change nothing between those of a model, so that it has room to learn.
+
+    What a new block adds to the stream begins as zero, as in Net2Net (Chen et al. 2016).
+
+    Parameters
+    ----------
+    state : mapping of str to torch.Tensor
+        The weights of a `Decoder`.
+    fresh : mapping of str to torch.Tensor
+        The first weights of a deeper one.
+    layers, wanted : int
+        The blocks of the one and of the other.
+
+    Returns
+    -------
+    dict
+        Weights of the deeper one that computes the same.
+    """
+    places = [round(i * wanted / layers) for i in range(layers)]
+    found = {name: weight for name, weight in state.items() if not name.startswith("blocks.")}
+    for place in range(wanted):
+        new, old = f"blocks.{place}.", None
+        if place in places:
+            old = f"blocks.{places.index(place)}."
+        source, prefix = (fresh, new) if old is None else (state, old)
+        block = {
+            name.removeprefix(prefix): w for name, w in source.items() if name.startswith(prefix)
+        }
+        for name, weight in block.items():
+            adds = old is None and name in {"output.weight", "down.weight"}
+            found[new + name] = torch.zeros_like(weight) if adds else weight
+    return found

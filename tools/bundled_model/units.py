@@ -30,6 +30,8 @@ PURCHASES = ("yelp5", PRODUCTS)
 CUTS = {"imdb": 4, "yelp5": 6, "mr": 1, "sst5": 1, PRODUCTS: 6, FILMS: 2}
 UNLABELLED = (PRODUCTS, FILMS)
 ENCODED = 10_000
+KEPT_OUT = 20
+"""Of so many texts of many meanings, one is kept out."""
 DOUBT = 0.2
 """A labelled window that the teacher finds less probable than this is left out."""
 TRUST = 0.5
@@ -54,6 +56,8 @@ class Units:
         For each kind, the names of the classes.
     entries : dict
         For each kind that words tell, what its classes mean.
+    held : dict
+        For each of these kinds, the texts of each class that are kept out of training.
     doubts : numpy.ndarray
         For each text, how probable it is that it belongs to the other one of two classes.
     senses : numpy.ndarray
@@ -65,6 +69,7 @@ class Units:
     pools: dict[str, list[np.ndarray]] = field(default_factory=dict)
     names: dict[str, list[str]] = field(default_factory=dict)
     entries: dict[str, list[Entry]] = field(default_factory=dict)
+    held: dict[str, list[np.ndarray]] = field(default_factory=dict)
     doubts: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     senses: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float16))
 
@@ -221,7 +226,8 @@ def build_units(
     units = _encode(groups, tokenizer)
     start = int(units.pools.pop(WINDOW)[0][0])
     for kind, pools in found.pools.items():
-        units.pools[kind] = [pool + start for pool in pools]
+        units.pools[kind] = [pool[pool % KEPT_OUT > 0] + start for pool in pools]
+        units.held[kind] = [pool[pool % KEPT_OUT == 0] + start for pool in pools]
         units.entries[kind] = found.entries[kind]
     doubts = [cut[2] for name in (*films, *PURCHASES) for cut in cuts[name]]
     units.doubts = np.zeros(len(units.starts) - 1, np.float32)
