@@ -72,7 +72,10 @@ def data(tmp_path_factory):
     long = sentence(rng, GOOD, 8_000)
     texts += [{"source": source, "text": long} for source in ("novels100", "wikitext2")]
     write(folder / "text.jsonl.gz", texts)
-    prompts = [{"prompt": sentence(rng, GOOD), "completion": "good"} for _ in range(24)]
+    prompts = [
+        {"template": "xsum_tldr", "prompt": sentence(rng, GOOD), "completion": "good"}
+        for _ in range(24)
+    ]
     write(folder / "instructions.jsonl.gz", prompts)
     return folder
 
@@ -82,7 +85,7 @@ def load(monkeypatch):
     """Return a function that imports a module of the recipe, forgotten after the test."""
     monkeypatch.syspath_prepend(TOOL)
     yield importlib.import_module
-    for name in ("model", "teacher"):
+    for name in ("model", "teacher", "concepts", "lexicon"):
         sys.modules.pop(name, None)
 
 
@@ -149,3 +152,59 @@ def test_the_opinion_of_the_teacher_at_the_end_of_a_text_is_its_opinion_of_the_t
     for end, chance in zip(ends, chances, strict=True):
         (whole,) = teacher.positive([text[:end]])
         assert np.isnan(chance) or np.isclose(chance, whole)
+
+
+def test_a_feeling_is_told_by_its_words_unless_it_is_denied_or_two_are_named(load):
+    concepts = load("concepts")
+    told = {
+        "She was furious at what they had done to her house.": "anger",
+        "In the morning he felt so very lonely in the great town.": "loneliness",
+        "She was not furious at what they had done to her house.": None,
+        "She was furious and lonely in the great town all day.": None,
+        "The furious wind blew over the great town all day.": None,
+    }
+    windows = [text for text in told for _ in range(concepts.FEWEST)]
+    found = concepts.find({"novels100": windows}, [], np.random.default_rng(0))
+    answers = {}
+    for entry, pool in zip(found.entries["feeling"], found.pools["feeling"], strict=True):
+        answers.update(dict.fromkeys((found.windows[i] for i in pool), entry.names[0]))
+    assert answers == {text: label for text, label in told.items() if label}
+
+
+def test_a_question_is_told_by_how_it_begins(load):
+    concepts = load("concepts")
+    questions = [
+        f"{start} {i} of them?" for start in ("Who met", "How many saw") for i in range(70)
+    ]
+    found = concepts.find({}, questions, np.random.default_rng(0))
+    kinds = {
+        entry.names[0]: pool
+        for entry, pool in zip(found.entries["question"], found.pools["question"], strict=True)
+    }
+    assert set(kinds) == {"person", "number"}
+    assert all(found.windows[i].startswith("Who met") for i in kinds["person"])
+    assert all(found.windows[i].startswith("How many") for i in kinds["number"])
+
+
+def test_a_concept_is_words_that_keep_company_and_texts_where_they_meet(load):
+    concepts = load("concepts")
+    rng = np.random.default_rng(0)
+    starts = [f"{first}{second}" for first in "bdfgklmnprst" for second in "hlnry"]
+    themes = [[f"{s}{x}{y}" for x in "aeiou" for y in ("nt", "rm", "st")] for s in starts]
+    windows = [" ".join(rng.choice(themes[i % 60], 8, replace=False)) for i in range(24_000)]
+    found = concepts.find({"novels100": windows}, [], rng)
+    entries, pools = found.entries["concept"], found.pools["concept"]
+    assert len(entries) > 100
+    for entry, pool in zip(entries, pools, strict=True):
+        assert len({word[:2] for word in entry.words}) == 1
+        assert all(len(entry.words & set(found.windows[i].split())) >= 2 for i in pool)
+
+
+def test_a_model_that_grew_computes_what_it_did(load):
+    model = load("model")
+    small = model.Shape(vocabulary=50, width=64, layers=3, hidden=32)
+    large = model.Shape(vocabulary=50, width=64, layers=5, hidden=32)
+    before, after = model.Decoder(small), model.Decoder(large)
+    after.load_state_dict(model.grow(before.state_dict(), after.state_dict(), 3, 5))
+    ids = torch.randint(50, (2, 20))
+    assert all(torch.equal(a, b) for a, b in zip(before(ids), after(ids), strict=True))

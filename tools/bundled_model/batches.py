@@ -44,7 +44,8 @@ EARLY = Mix(0.20, (256, 512, 1024, 2048), (0.50, 0.33, 0.12, 0.05), 0.20, 15.0)
 LATE = Mix(0.08, (256, 512, 1024, 2048, 3072), (0.30, 0.20, 0.14, 0.20, 0.16), 0.08, 20.0)
 ANEW = ((0.30, FIRST), (0.65, EARLY), (1.0, LATE))
 """How much of a run is over where each mix ends: language, then prompts, then long prompts."""
-CONTINUED = ((0.60, EARLY), (1.0, LATE))
+AGAIN = Mix(0.45, (256, 512, 1024), (0.55, 0.35, 0.10), 0.20, 15.0)
+CONTINUED = ((0.25, AGAIN), (0.65, EARLY), (1.0, LATE))
 """The same for a run that starts from a finished model."""
 PLAIN_LOSS = 0.45
 PLAIN_LENGTH = 512

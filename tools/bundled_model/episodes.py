@@ -8,14 +8,36 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import wording
+from concepts import CONCEPT, FEELING, GENRE, QUESTION, SUBJECT
 from units import INTENT, LEVEL, POLAR, PRODUCT, TOPIC, Units
 
 from instructclf.prompts import get_template, write_instruction
 
 if TYPE_CHECKING:
+    from lexicon import Entry
     from transformers import PreTrainedTokenizerFast
 
 Array = np.ndarray
+SHARES = {
+    POLAR: 0.45,
+    LEVEL: 0.04,
+    INTENT: 0.13,
+    TOPIC: 0.04,
+    FEELING: 0.13,
+    SUBJECT: 0.08,
+    CONCEPT: 0.08,
+    GENRE: 0.025,
+    QUESTION: 0.025,
+}
+"""How often each kind of task comes."""
+SIGNS = (
+    tuple("ABCDEFGHIJ"),
+    tuple("abcdefghij"),
+    tuple("1234567890"),
+    tuple(f"class {i}" for i in range(10)),
+    tuple(f"label_{i}" for i in range(10)),
+)
+"""Labels that say nothing."""
 MARK = "\x00"
 GAPS = 0.12
 """The share of a review's tokens that are left out in every other episode."""
@@ -103,6 +125,19 @@ def pick(rng: np.random.Generator, options: tuple) -> object:
     return options[int(rng.integers(len(options)))]
 
 
+def _name(entry: Entry, rng: np.random.Generator) -> str:
+    """Draw a name, mostly the first."""
+    return entry.names[0] if rng.random() < 0.5 else str(pick(rng, entry.names))
+
+
+def _without_others(pools: list[Array]) -> list[Array]:
+    """Return of each pool what is in no other one, or the pool where nothing is left."""
+    every, counts = np.unique(np.concatenate(pools), return_counts=True)
+    shared = every[counts > 1]
+    alone = [np.setdiff1d(pool, shared) for pool in pools]
+    return [own if len(own) else pool for own, pool in zip(alone, pools, strict=True)]
+
+
 class Composer:
     """Draws tasks and writes episodes.
 
@@ -124,6 +159,10 @@ class Composer:
         self.separator_ids = self.encode(self.separator)
         self.cue_ids = self.encode(self.cue)
         self.labels: dict[str, list[int]] = {}
+        known = {kind: len(pools) for kind, pools in units.pools.items()}
+        self.kinds = [kind for kind in SHARES if known.get(kind, 0) > 1]
+        shares = np.array([SHARES[kind] for kind in self.kinds])
+        self.shares = shares / shares.sum()
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text without the first token."""
@@ -137,14 +176,16 @@ class Composer:
 
     def draw_task(self, rng: np.random.Generator, length: int) -> Task:
         """Draw a task that suits a row of a length."""
-        draw = rng.random()
-        if draw < 0.74:
+        kind = self.kinds[int(rng.choice(len(self.kinds), p=self.shares))]
+        if kind == POLAR:
             return self.polarity(rng, length)
-        if draw < 0.82:
+        if kind == LEVEL:
             return self.levels(rng)
-        if draw < 0.93:
+        if kind == INTENT:
             return self.intents(rng, length)
-        return self.topics(rng, length)
+        if kind == TOPIC:
+            return self.topics(rng, length)
+        return self.meanings(kind, rng, length)
 
     def polarity(self, rng: np.random.Generator, length: int) -> Task:
         """Draw a two-class sentiment with varied words and definitions."""
@@ -214,6 +255,41 @@ class Composer:
             definitions = [wording.TOPIC_DEFINITIONS[names[i]] for i in chosen]
         task = pick(rng, wording.TOPIC_TASKS) if rng.random() < 0.5 else self.plain(rng)
         return Task(task, words, definitions, [pools[i] for i in chosen])
+
+    def meanings(self, kind: str, rng: np.random.Generator, length: int) -> Task:
+        """Draw a few meanings that share no word, named or not, defined or not."""
+        entries, pools = self.units.entries[kind], self.units.pools[kind]
+        most = min(len(entries), 6 if length < 500 else 10 if length < 2000 else 16)
+        wanted = min(most, 2 + int(rng.geometric(0.3)) - 1)
+        chosen: list[int] = []
+        taken: set[str] = set()
+        for i in rng.permutation(len(entries))[: 4 * wanted]:
+            if len(chosen) < wanted and taken.isdisjoint(entries[i].words):
+                chosen.append(int(i))
+                taken |= entries[i].words
+        named = rng.random() < 0.85 or len(chosen) > len(SIGNS[0])
+        words = [_name(entries[i], rng) for i in chosen] if named else list(pick(rng, SIGNS))
+        style = rng.random()
+        if named and style < 0.25:
+            words = [word.capitalize() if style < 0.18 else word.upper() for word in words]
+        definitions = None
+        if rng.random() < (0.5 if named else 0.85):
+            definitions = self._define(kind, chosen, rng)
+        task = pick(rng, wording.MEANING_TASKS[kind]) if rng.random() < 0.5 else self.plain(rng)
+        alone = _without_others([pools[i] for i in chosen])
+        return Task(task, words[: len(chosen)], definitions, alone)
+
+    def _define(self, kind: str, chosen: list[int], rng: np.random.Generator) -> list[str]:
+        """Return definitions of one style: sentences, words that belong to it, or an example."""
+        entries, pools = self.units.entries[kind], self.units.pools[kind]
+        style = rng.random()
+        if style < 0.15:
+            return [self.example(rng, pools[i]) for i in chosen]
+        if style < 0.45 and kind not in {GENRE, QUESTION}:
+            n = int(rng.integers(2, 6))
+            return [", ".join(rng.permutation(sorted(entries[i].words))[:n]) for i in chosen]
+        who = str(pick(rng, wording.SUBJECTS[:-1]))
+        return [str(pick(rng, entries[i].definitions)).replace("{}", who) for i in chosen]
 
     def compose(self, rng: np.random.Generator, length: int) -> Episode:
         """Write one episode.

@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import logging
 import pickle
+import re
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import wording
+from concepts import Found, cut_windows, find
 from episodes import Composer
 from overlap import drop_overlaps, evaluation_runs
-from sources import LABELLED, detokenise, read_labelled, read_rows, read_texts
+from sources import LABELLED, clean, detokenise, read_labelled, read_rows, read_texts
 from tokenizer import check_tokenizer, save_tokenizer, train_tokenizer
 from transformers import AutoTokenizer
 from units import FILMS, PRODUCTS, build_units
@@ -27,6 +30,28 @@ LOG = logging.getLogger(__name__)
 CUE = "\n\n### Response:\n"
 SHARES = {FILMS: 1, PRODUCTS: 3}
 NOVELS = 12_000_000
+TEMPLATES = {
+    "xsum": "news",
+    "cnn": "news",
+    "gigaword": "news",
+    "multi_news": "news",
+    "samsum": "dialogue",
+    "dream": "dialogue",
+    "wiki_bio": "biography",
+    "duorc": "plot",
+    "sciq": "lesson",
+    "qasc": "lesson",
+    "quartz": "lesson",
+    "ropes": "lesson",
+    "adversarial_qa": "facts",
+    "quoref": "facts",
+    "kilt": "facts",
+    "wiki_hop": "facts",
+    "cosmos": "tales",
+    "social": "tales",
+}
+"""Where the texts in a prompt are from, by how the name of its template begins."""
+QUESTION = re.compile(r"(?:^|(?<=[.!?:\n] )|(?<=\n))([A-Z][^.!?:\n]{8,180}\?)")
 
 
 def label_words() -> list[str]:
@@ -92,6 +117,43 @@ def language_ids(
     return np.concatenate([np.array([*ids, end], np.uint16) for ids in coded])
 
 
+def find_meanings(
+    data: Path, texts: dict[str, list[str]], keep: Callable[[list[str]], list[bool]]
+) -> Found:
+    """Find texts of many meanings in the plain texts and in the prompts.
+
+    Parameters
+    ----------
+    data : pathlib.Path
+        The folder of the raw data.
+    texts : dict
+        Unlabelled texts by source.
+    keep : callable
+        Takes a list of texts, returns which may be used.
+
+    Returns
+    -------
+    Found
+        The texts and what they mean.
+    """
+    sources: dict[str, set[str]] = {source: set() for source in dict.fromkeys(TEMPLATES.values())}
+    asked: set[str] = set()
+    for row in read_rows(data / "instructions.jsonl.gz"):
+        asked.update(QUESTION.findall(row["prompt"]))
+        template = row["template"]
+        source = next((s for begins, s in TEMPLATES.items() if template.startswith(begins)), None)
+        if source:
+            parts = row["prompt"].split("\n") + row["completion"].split("\n")
+            sources[source].update(clean(part) for part in parts if part.count(" ") > 12)
+    every = {name: list(members) for name, members in texts.items()}
+    every |= {name: sorted(members) for name, members in sources.items()}
+    rng = np.random.default_rng(11)
+    windows = {name: cut_windows(members, name, rng) for name, members in every.items()}
+    good = {name: list(compress(members, keep(members))) for name, members in windows.items()}
+    questions = sorted(asked)
+    return find(good, list(compress(questions, keep(questions))), rng)
+
+
 def prepare(data: Path, work: Path, against: list[Path]) -> None:
     """Write the tokenizer and the token ids into a work folder.
 
@@ -115,7 +177,8 @@ def prepare(data: Path, work: Path, against: list[Path]) -> None:
         save_tokenizer(trained, work / "tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(work / "tokenizer")
     check_tokenizer(tokenizer, CUE, label_words())
-    units = build_units(data, texts, tokenizer, keep)
+    found = find_meanings(data, texts, keep)
+    units = build_units(data, texts, found, tokenizer, keep)
     with (work / "units.pkl").open("wb") as file:
         pickle.dump(units, file)
     language = language_ids(data, texts, tokenizer, keep)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import signal
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from gradients import Worker, start_assistants
-from model import from_llama
+from model import from_llama, grow
 from muon import Optimiser
 from pool import Pool
 from safetensors.torch import load_file
@@ -61,11 +62,17 @@ class Run:
         if self.checkpoint.exists():
             self._resume()
         elif options.begin:
-            found = load_file(options.begin / "model.safetensors", device=options.device)
-            self.optimiser.begin(from_llama(found, self.worker.shape))
+            self.optimiser.begin(self._finished(options.begin))
         else:
             units, shape = self.worker.units, self.worker.shape
             self.optimiser.warm(token_sentiment(units, shape.vocabulary, options.seed))
+
+    def _finished(self, folder: Path) -> dict[str, torch.Tensor]:
+        """Return the weights of a finished model, made as deep as this one."""
+        found = load_file(folder / "model.safetensors", device=self.options.device)
+        layers = json.loads((folder / "config.json").read_text())["num_hidden_layers"]
+        state = from_llama(found, replace(self.worker.shape, layers=layers))
+        return grow(state, self.optimiser.master, layers, self.worker.shape.layers)
 
     def _resume(self) -> None:
         state = torch.load(self.checkpoint, weights_only=False, map_location=self.options.device)
@@ -156,7 +163,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokens", type=float, default=60e6)
     parser.add_argument("--minutes", type=float, default=0.0)
     parser.add_argument("--anew", action="store_true", help="go on with a schedule of its own")
-    parser.add_argument("--begin", type=Path, help="folder of a finished model to start from")
+    parser.add_argument(
+        "--begin", type=Path, help="folder of a finished model to start from, as deep or less"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, or cuda with --workers 1")
     parser.add_argument("--micro-tokens", type=int, default=4096, help="tokens of a micro-batch")
     parser.add_argument("--micros", type=int, default=2, help="own micro-batches in a step")

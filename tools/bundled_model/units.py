@@ -7,26 +7,31 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from concepts import Found
 from sources import HELD_OUT, LEVELS, POLARITY, read_labelled
 from teacher import Teacher
-from windows import cut_window, dress, target_words
+from windows import cut_window, dress, target_words, type_plainly
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from lexicon import Entry
     from transformers import PreTrainedTokenizerFast
 
     Keep = Callable[[list[str]], list[bool]]
 
 LOG = logging.getLogger(__name__)
 POLAR, PRODUCT, LEVEL, INTENT, TOPIC = "polarity", "product", "level", "intent", "topic"
+WINDOW = "window"
 REVIEWS = ("imdb", "yelp5", "mr", "sst5")
 PRODUCTS, FILMS = "fdu_unlabelled_tokenised", "imdb_unsup"
 PURCHASES = ("yelp5", PRODUCTS)
 CUTS = {"imdb": 4, "yelp5": 6, "mr": 1, "sst5": 1, PRODUCTS: 6, FILMS: 2}
 UNLABELLED = (PRODUCTS, FILMS)
 ENCODED = 10_000
+KEPT_OUT = 20
+"""Of so many texts of many meanings, one is kept out."""
 DOUBT = 0.2
 """A labelled window that the teacher finds less probable than this is left out."""
 TRUST = 0.5
@@ -49,6 +54,10 @@ class Units:
         For each kind, an array of texts for each class.
     names : dict
         For each kind, the names of the classes.
+    entries : dict
+        For each kind that words tell, what its classes mean.
+    held : dict
+        For each of these kinds, the texts of each class that are kept out of training.
     doubts : numpy.ndarray
         For each text, how probable it is that it belongs to the other one of two classes.
     senses : numpy.ndarray
@@ -59,6 +68,8 @@ class Units:
     starts: np.ndarray
     pools: dict[str, list[np.ndarray]] = field(default_factory=dict)
     names: dict[str, list[str]] = field(default_factory=dict)
+    entries: dict[str, list[Entry]] = field(default_factory=dict)
+    held: dict[str, list[np.ndarray]] = field(default_factory=dict)
     doubts: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     senses: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float16))
 
@@ -165,7 +176,11 @@ def cut_reviews(
 
 
 def build_units(
-    data: Path, texts: dict[str, list[str]], tokenizer: PreTrainedTokenizerFast, keep: Keep
+    data: Path,
+    texts: dict[str, list[str]],
+    found: Found,
+    tokenizer: PreTrainedTokenizerFast,
+    keep: Keep,
 ) -> Units:
     """Assemble every labelled text.
 
@@ -175,6 +190,8 @@ def build_units(
         The folder of the raw data.
     texts : dict
         Unlabelled texts by source.
+    found : Found
+        Texts of many meanings.
     tokenizer : transformers.PreTrainedTokenizerFast
         The tokenizer.
     keep : callable
@@ -205,7 +222,13 @@ def build_units(
     for kind, name in ((INTENT, "clinc150"), (TOPIC, "dbpedia14")):
         rows = split_held_out(read_labelled(data, name))[0]
         groups[kind] = [(" ".join(x.split(" ")[:120]), y) for x, y in _filter(rows, keep)]
+    groups[WINDOW] = [(type_plainly(text, rng), 0) for text in found.windows]
     units = _encode(groups, tokenizer)
+    start = int(units.pools.pop(WINDOW)[0][0])
+    for kind, pools in found.pools.items():
+        units.pools[kind] = [pool[pool % KEPT_OUT > 0] + start for pool in pools]
+        units.held[kind] = [pool[pool % KEPT_OUT == 0] + start for pool in pools]
+        units.entries[kind] = found.entries[kind]
     doubts = [cut[2] for name in (*films, *PURCHASES) for cut in cuts[name]]
     units.doubts = np.zeros(len(units.starts) - 1, np.float32)
     units.doubts[: len(doubts)] = doubts

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
+_PUNCTUATION = re.compile(r"(?!')[^\w\s]|\B'|'\B")
 MEDIAN_WORDS = 65
 TITLE_WORDS = (1, 9)
 
@@ -122,3 +123,25 @@ def add_title(text: str, rng: np.random.Generator) -> str:
     if rng.random() < 0.6:
         del sentences[chosen]
     return f"{title}: {' '.join(sentences)}"
+
+
+def type_plainly(text: str, rng: np.random.Generator) -> str:
+    """Vary how a short text is typed: as it is, or in lower case, perhaps without punctuation.
+
+    Parameters
+    ----------
+    text : str
+        A text.
+    rng : numpy.random.Generator
+        The source of chance.
+
+    Returns
+    -------
+    str
+        The text as somebody else may have typed it.
+    """
+    draw = rng.random()
+    if draw < 0.5:
+        return detokenise(text) if is_tokenised(text) else text
+    text = text.lower()
+    return " ".join(_PUNCTUATION.sub(" ", text).split()) if draw < 0.8 else text

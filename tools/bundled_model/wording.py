@@ -158,3 +158,24 @@ INTENT_TASKS = (
     "Which request is this?",
     "Classify the customer's question.",
 )
+MEANING_TASKS = {
+    "feeling": (
+        "What does the writer feel?",
+        "Classify the emotion.",
+        "Which feeling does the text express?",
+        "Name the emotion of the text.",
+        "Decide what the person feels.",
+    ),
+    "subject": TOPIC_TASKS,
+    "genre": (
+        "Where is the text from?",
+        "What kind of text is this?",
+        "Classify the text by its genre.",
+    ),
+    "question": (
+        "What does the question ask for?",
+        "Classify the question.",
+        "What kind of answer is expected?",
+    ),
+    "concept": (*TOPIC_TASKS, "Which word fits the text?", "Choose the label that fits best."),
+}
