@@ -112,6 +112,17 @@ def test_one_command_makes_a_model_that_the_package_loads(built):
     assert np.allclose(chances.sum(axis=1), 1)
 
 
+def test_a_model_is_checked_on_rows_that_were_kept_out(built, tmp_path):
+    work, _ = built
+    texts = {"negative": "It was a broken film.", "positive": "It was a great film."}
+    write(tmp_path / "kept.jsonl.gz", [{"text": t, "label": label} for label, t in texts.items()])
+    command = [sys.executable, TOOL / "check.py", "--work", work, "--model", work / "model"]
+    command += ["--rows", tmp_path / "kept.jsonl.gz"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "kept.jsonl.gz 2 rows, accuracy" in done.stdout
+
+
 def test_a_second_command_goes_on_where_the_first_ended(built, data):
     work, first = built
     log = build(data, work, "--tokens", "40e3")
