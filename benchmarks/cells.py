@@ -246,7 +246,7 @@ def _describe(outcome: Outcome, drawn: Run, rows: Rows, *, keeps: bool) -> dict[
         "predictions": _pack(predictions.astype(np.uint8)),
         "accuracy": float(np.mean(truth == predictions)),
         "n_trained": len(drawn.shots),
-        "epochs": None if outcome.loss_curve is None else len(outcome.loss_curve),
+        "epochs": len(outcome.loss_curves[0]) if len(outcome.loss_curves) == 1 else None,
         "fit_s": outcome.fit_seconds,
         "predict_s": outcome.predict_seconds,
     }
