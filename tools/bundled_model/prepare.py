@@ -136,7 +136,7 @@ def find_meanings(
     Found
         The texts and what they mean.
     """
-    sources: dict[str, set[str]] = {source: set() for source in dict.fromkeys(TEMPLATES.values())}
+    sources: dict[str, set[str]] = {source: set() for source in TEMPLATES.values()}
     asked: set[str] = set()
     for row in read_rows(data / "instructions.jsonl.gz"):
         asked.update(QUESTION.findall(row["prompt"]))
@@ -145,8 +145,7 @@ def find_meanings(
         if source:
             parts = row["prompt"].split("\n") + row["completion"].split("\n")
             sources[source].update(clean(part) for part in parts if part.count(" ") > 12)
-    every = {name: list(members) for name, members in texts.items()}
-    every |= {name: sorted(members) for name, members in sources.items()}
+    every = texts | {name: sorted(members) for name, members in sources.items()}
     rng = np.random.default_rng(11)
     windows = {name: cut_windows(members, name, rng) for name, members in every.items()}
     good = {name: list(compress(members, keep(members))) for name, members in windows.items()}
