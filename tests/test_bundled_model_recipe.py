@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from instructclf import PromptClassifier
 
@@ -85,7 +86,7 @@ def load(monkeypatch):
     """Return a function that imports a module of the recipe, forgotten after the test."""
     monkeypatch.syspath_prepend(TOOL)
     yield importlib.import_module
-    for name in ("model", "teacher", "concepts", "lexicon"):
+    for name in ("average", "model", "teacher", "concepts", "lexicon"):
         sys.modules.pop(name, None)
 
 
@@ -219,3 +220,38 @@ def test_a_model_that_grew_computes_what_it_did(load):
     after.load_state_dict(model.grow(before.state_dict(), after.state_dict(), 3, 5))
     ids = torch.randint(50, (2, 20))
     assert all(torch.equal(a, b) for a, b in zip(before(ids), after(ids), strict=True))
+
+
+def keep(folder, model, state, shape):
+    """Write weights as a finished model, as far as averaging reads it."""
+    folder.mkdir()
+    sizes = {"vocab_size": "vocabulary", "hidden_size": "width", "intermediate_size": "hidden"}
+    sizes |= {"num_hidden_layers": "layers", "max_position_embeddings": "context"}
+    config = {theirs: getattr(shape, ours) for theirs, ours in sizes.items()}
+    (folder / "config.json").write_text(json.dumps(config))
+    for name in ("generation_config.json", "tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_text("{}")
+    found = {name: weights.half() for name, weights in model.to_llama(state, shape).items()}
+    save_file(found, folder / "model.safetensors")
+    return folder
+
+
+def test_a_mean_of_models_is_that_of_their_weights_and_shallower_ones_grow(load, tmp_path):
+    model, average = load("model"), load("average")
+    small = model.Shape(vocabulary=50, width=64, layers=1, hidden=32)
+    large = model.Shape(vocabulary=50, width=64, layers=2, hidden=32)
+    deep, shallow = model.Decoder(large).state_dict(), model.Decoder(small).state_dict()
+    first = keep(tmp_path / "deep", model, deep, large)
+    second = keep(tmp_path / "shallow", model, shallow, small)
+    average.average([(first, 0.75), (second, 0.25)], tmp_path / "mean")
+    grown = model.grow(shallow, deep, 1, 2)
+    expected = model.to_llama({n: 0.75 * deep[n] + 0.25 * grown[n] for n in grown}, large)
+    found = load_file(tmp_path / "mean" / "model.safetensors")
+    assert found.keys() == expected.keys()
+    for name, weights in found.items():
+        torch.testing.assert_close(weights.float(), expected[name], atol=1e-3, rtol=1e-3)
+
+
+def test_a_mean_whose_shares_are_not_a_whole_is_refused(load, tmp_path):
+    with pytest.raises(ValueError, match=r"add up to 0\.9"):
+        load("average").average([(tmp_path, 0.5), (tmp_path, 0.4)], tmp_path)
