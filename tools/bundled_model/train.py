@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import signal
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
+from average import read_shape, read_state
 from gradients import Worker, start_assistants
-from model import from_llama, grow
+from model import grow
 from muon import Optimiser
 from pool import Pool
-from safetensors.torch import load_file
 from warm import token_sentiment
 
 LOG = logging.getLogger(__name__)
@@ -69,9 +68,8 @@ class Run:
 
     def _finished(self, folder: Path) -> dict[str, torch.Tensor]:
         """Return the weights of a finished model, made as deep as this one."""
-        found = load_file(folder / "model.safetensors", device=self.options.device)
-        layers = json.loads((folder / "config.json").read_text())["num_hidden_layers"]
-        state = from_llama(found, replace(self.worker.shape, layers=layers))
+        state = {k: v.to(self.options.device) for k, v in read_state(folder).items()}
+        layers = read_shape(folder).layers
         return grow(state, self.optimiser.master, layers, self.worker.shape.layers)
 
     def _resume(self) -> None:
