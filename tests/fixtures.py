@@ -150,3 +150,12 @@ def n_loads(caplog):
 def fresh_folder(model_folder, tmp_path):
     """Return a fresh copy of the model, which nobody has loaded."""
     return str(shutil.copytree(model_folder, tmp_path / "copy"))
+
+
+@pytest.fixture
+def pyplot():
+    """Draw into memory, and close what a test drew: figures outlive tests, in whichever order."""
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    pyplot.switch_backend("agg")
+    yield pyplot
+    pyplot.close("all")

@@ -347,8 +347,8 @@ def test_average_of_noisy_seeds_spreads_less(load):
     )
 
 
+@pytest.mark.usefixtures("pyplot")
 def test_lessons_measure_and_write_tables_and_a_picture(load, options, monkeypatch):
-    pytest.importorskip("matplotlib")
     program, tasks = load("lessons"), load("tasks")
     monkeypatch.setattr(program, "SHOTS", 4)
     found = program.select(

@@ -29,15 +29,8 @@ from instructclf.evaluation import (
 from instructclf.exceptions import InvalidLabelsError, MissingExtraError
 
 plt = pytest.importorskip("matplotlib.pyplot")
+pytestmark = pytest.mark.usefixtures("pyplot")
 RNG = np.random.default_rng(0)
-
-
-@pytest.fixture(autouse=True)
-def figures(monkeypatch):
-    """Draw into memory, and close what was drawn."""
-    plt.switch_backend("agg")
-    yield
-    plt.close("all")
 
 
 def made(accuracy=0.7, *, n_seeds=3, classes=("n", "p"), n_shots=4, seconds=2.0, losses=()):

@@ -150,8 +150,8 @@ def test_a_table_of_both_kinds_names_both():
     assert "accuracy or balanced accuracy" in str(report)
 
 
+@pytest.mark.usefixtures("pyplot")
 def test_pictures_say_which_it_is():
-    pytest.importorskip("matplotlib")
     report = compare({"regression": REGRESSION}, *TRAIN, *TEST, n_shots=6, n_seeds=2, **BALANCED)
     curve = learning_curve(REGRESSION, *TRAIN, *TEST, shots=[6, 9], n_seeds=2, **BALANCED)
     assert SeedScoresDisplay.from_report(report).ax_.get_xlabel() == "balanced accuracy"
