@@ -20,6 +20,11 @@ def test_by_default_a_batch_is_small_on_a_processor(model):
     assert make_budget(model, None).n_tokens == 512
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_in_half_precision_a_processor_takes_twice_as_many_tokens(dtype):
+    assert make_budget(make_model(dtype=dtype), None).n_tokens == 1024
+
+
 def test_a_wide_model_gets_no_more_than_free_memory_holds(monkeypatch):
     model = make_model(hidden_size=64, intermediate_size=256)
     monkeypatch.setattr("instructclf.engine.budgets.free_memory", lambda _: 2_000_000)
