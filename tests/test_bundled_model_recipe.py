@@ -86,7 +86,7 @@ def load(monkeypatch):
     """Return a function that imports a module of the recipe, forgotten after the test."""
     monkeypatch.syspath_prepend(TOOL)
     yield importlib.import_module
-    for name in ("average", "model", "teacher", "concepts", "lexicon"):
+    for name in ("average", "finished", "model", "teacher", "concepts", "lexicon"):
         sys.modules.pop(name, None)
 
 

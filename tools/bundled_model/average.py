@@ -9,34 +9,16 @@ better than each (Wortsman et al. 2022, "Model soups"). What else is in the firs
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import shutil
 from pathlib import Path
 
 import torch
-from model import Shape, from_llama, grow, to_llama
+from finished import read_shape, read_state
+from model import grow, to_llama
 from safetensors.torch import load_file, save_file
 
 FILES = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
-
-
-def read_shape(folder: Path) -> Shape:
-    """Return the shape of a finished model."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return Shape(
-        vocabulary=config["vocab_size"],
-        width=config["hidden_size"],
-        hidden=config["intermediate_size"],
-        layers=config["num_hidden_layers"],
-        context=config["max_position_embeddings"],
-    )
-
-
-def read_state(folder: Path) -> dict[str, torch.Tensor]:
-    """Return the weights of a finished model, in float32."""
-    found = {k: v.float() for k, v in load_file(folder / "model.safetensors").items()}
-    return from_llama(found, read_shape(folder))
 
 
 def average(parts: list[tuple[Path, float]], out: Path) -> None:

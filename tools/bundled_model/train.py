@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from average import read_shape, read_state
+from finished import read_shape, read_state
 from gradients import Worker, start_assistants
 from model import grow
 from muon import Optimiser

@@ -15,7 +15,7 @@ _logger = logging.getLogger(__name__)
 
 _CPU_TOKENS = 512
 _CPU_TOKENS_HALF = 1024
-"""In half precision: half as many bytes, and matrix units that want more rows to be busy."""
+"""In half precision, which is as many bytes."""
 _ACCELERATOR_TOKENS = 16_384
 _FEWEST_TOKENS = 64
 _SHARE_OF_FREE_MEMORY = 0.5
@@ -68,8 +68,9 @@ class TokenBudget:
 def make_budget(model: Any, max_batch_tokens: int | None) -> TokenBudget:
     """Return the budget asked for, or the one that suits the model and the memory that is free.
 
-    On a CPU more than a few hundred tokens only add padding; an accelerator needs thousands to be
-    busy. Both take less where a batch would not fit into half of the free memory.
+    On a CPU more than a few hundred tokens only add padding, or twice as many in half precision,
+    whose matrix units take more to be busy; an accelerator needs thousands. Both take less where a
+    batch would not fit into half of the free memory.
 
     Parameters
     ----------
