@@ -14,7 +14,9 @@ SCALING = 0.3
 HEADS = {"each its own keys": (4, 4), "three share keys": (6, 2), "all share keys": (4, 1)}
 
 
-def make_inputs(n_heads, n_key_heads, dtype=torch.float64):
+def make_inputs(
+    n_heads, n_key_heads, dtype=torch.float64, *, n_prefix=N_PREFIX, value_width=VALUE_WIDTH
+):
     generator = torch.Generator().manual_seed(0)
 
     def draw(n_rows, heads, length, width):
@@ -25,13 +27,13 @@ def make_inputs(n_heads, n_key_heads, dtype=torch.float64):
     return (
         draw(N_ROWS, n_heads, LENGTH, WIDTH),
         draw(N_ROWS, n_key_heads, LENGTH, WIDTH),
-        draw(N_ROWS, n_key_heads, LENGTH, VALUE_WIDTH),
-        draw(1, n_key_heads, N_PREFIX, WIDTH),
-        draw(1, n_key_heads, N_PREFIX, VALUE_WIDTH),
+        draw(N_ROWS, n_key_heads, LENGTH, value_width),
+        draw(1, n_key_heads, n_prefix, WIDTH),
+        draw(1, n_key_heads, n_prefix, value_width),
     )
 
 
-def make_mask(kind):
+def make_mask(kind, dtype=torch.float64):
     """What rows see of themselves, besides what is on the diagonal."""
     if kind == "causal":
         return None
@@ -39,7 +41,7 @@ def make_mask(kind):
     visible = torch.rand(N_ROWS, 1, LENGTH, LENGTH, generator=generator) > 0.4
     if kind == "boolean":
         return visible
-    return torch.zeros(visible.shape, dtype=torch.float64).masked_fill(~visible, -1e30)
+    return torch.zeros(visible.shape, dtype=dtype).masked_fill(~visible, -1e30)
 
 
 def attend_plainly(inputs, mask):
@@ -52,7 +54,7 @@ def attend_plainly(inputs, mask):
         mask = torch.ones(N_ROWS, 1, LENGTH, LENGTH, dtype=torch.bool).tril()
     if mask.dtype != torch.bool:
         mask = mask == 0
-    seen = torch.ones(N_ROWS, 1, LENGTH, N_PREFIX, dtype=torch.bool)
+    seen = torch.ones(N_ROWS, 1, LENGTH, far_key.shape[2], dtype=torch.bool)
     return scaled_dot_product_attention(
         query,
         keys.repeat_interleave(n_repeats, dim=1),
@@ -71,7 +73,7 @@ def gradients(output, inputs):
 @pytest.mark.parametrize("kind", ["causal", "boolean", "additive"])
 @pytest.mark.parametrize("most_bytes", [2**26, 1], ids=["all heads at once", "heads in turn"])
 def test_outputs_and_gradients_are_those_of_a_copied_prefix(heads, kind, most_bytes, monkeypatch):
-    monkeypatch.setattr(module, "_MOST_BYTES", most_bytes)
+    monkeypatch.setattr(module, "_MOST_BYTES_ON_CPU", most_bytes)
     inputs = make_inputs(*heads)
     mask = make_mask(kind)
     query, key, value, *prefix = inputs
@@ -80,6 +82,50 @@ def test_outputs_and_gradients_are_those_of_a_copied_prefix(heads, kind, most_by
     torch.testing.assert_close(output, expected)
     for found, own in zip(gradients(output, inputs), gradients(expected, inputs), strict=True):
         torch.testing.assert_close(found, own)
+
+
+@pytest.mark.parametrize("heads", HEADS.values(), ids=HEADS)
+@pytest.mark.parametrize("kind", ["causal", "boolean", "additive"])
+def test_long_rows_in_single_precision_give_the_same_with_copies_of_the_prefix(
+    heads, kind, monkeypatch
+):
+    monkeypatch.setattr(module, "_LEAST_COPIED", LENGTH)
+    inputs = make_inputs(*heads, torch.float32, n_prefix=LENGTH, value_width=WIDTH)
+    query, key, value, *prefix = inputs
+    mask = make_mask(kind, torch.float32)
+    output = joint_attention(query, key, value, tuple(prefix), mask=mask, scaling=SCALING)
+    assert runs_in_torch(output)
+    exact = [own.detach().double().requires_grad_() for own in inputs]
+    expected = attend_plainly(exact, mask)
+    torch.testing.assert_close(output.double(), expected, rtol=1e-5, atol=1e-5)
+    for found, own in zip(gradients(output, inputs), gradients(expected, exact), strict=True):
+        torch.testing.assert_close(found.double(), own, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "unlike",
+    [
+        {"n_prefix": LENGTH + 1, "value_width": WIDTH},
+        {"n_prefix": LENGTH, "value_width": VALUE_WIDTH},
+        {"n_prefix": LENGTH, "value_width": WIDTH, "dtype": torch.bfloat16},
+    ],
+    ids=["a prefix longer than rows", "values of another width", "half precision"],
+)
+def test_the_prefix_is_not_copied_where_that_would_not_pay(unlike, monkeypatch):
+    monkeypatch.setattr(module, "_LEAST_COPIED", LENGTH)
+    query, key, value, *prefix = make_inputs(4, 4, **({"dtype": torch.float32} | unlike))
+    output = joint_attention(query, key, value, tuple(prefix), mask=None, scaling=SCALING)
+    assert not runs_in_torch(output)
+
+
+def runs_in_torch(output):
+    """Say whether no operation of ours is in a tensor's history."""
+    waiting, names = [output.grad_fn], set()
+    while waiting:
+        function = waiting.pop()
+        names.add(type(function).__name__)
+        waiting += [earlier for earlier, _ in function.next_functions if earlier is not None]
+    return "_JointAttentionBackward" not in names
 
 
 def test_half_precision_is_as_close_as_that_of_torch():

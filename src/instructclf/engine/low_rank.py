@@ -44,13 +44,14 @@ def linear_with_update(layer: nn.Linear, x: Tensor, a: Tensor, b: Tensor, scalin
     """
     dtype = layer.weight.dtype
     a, b = a.to(dtype), b.to(dtype)
-    n_tokens = x.numel() // x.shape[-1]
-    is_many = n_tokens >= _TOKENS_PER_RANK * len(a)
+    rows = x.reshape(-1, x.shape[-1])
+    is_many = len(rows) >= _TOKENS_PER_RANK * len(a)
     if is_many and dtype in _EXACT and not torch.is_grad_enabled():
-        return linear(x, torch.addmm(layer.weight, b, a, alpha=scaling), layer.bias)
-    output = layer(x)
-    narrow = x.reshape(-1, x.shape[-1]) @ a.t()
-    return output.view(-1, output.shape[-1]).addmm_(narrow, b.t(), alpha=scaling).view_as(output)
+        output = linear(rows, torch.addmm(layer.weight, b, a, alpha=scaling), layer.bias)
+    else:
+        # Adding to a view instead would copy the whole gradient in the backward pass.
+        output = layer(rows).addmm_(rows @ a.t(), b.t(), alpha=scaling)
+    return output.view(*x.shape[:-1], -1)
 
 
 def fuse_update(layer: Any) -> None:
