@@ -110,7 +110,7 @@ def _headline(record: dict[str, Any]) -> Table:
             )
         )
     header = ("", "accuracy", "95% interval", "sd over seeds", "seeds", "floor", "aim")
-    title = "Amazon Polarity, which the model never saw"
+    title = "Amazon Polarity, whose test rows the model never saw"
     return Table(title, header, rows, (_tests(record, AMAZON),))
 
 

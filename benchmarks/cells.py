@@ -35,7 +35,7 @@ from instructclf.evaluation.metrics import expected_calibration_error
 from instructclf.evaluation.running import Outcome, Run, execute, plan_runs, prepare
 from instructclf.exceptions import InstructClfError, InstructClfWarning
 
-DATA = Path(__file__).parents[1].parent / "shared" / "data"
+DATA = Path(__file__).with_name("data")
 RUNS = Path(__file__).with_name("runs")
 _FEW = 200
 """Tables of fewer test rows say that they mean nothing."""

@@ -77,7 +77,7 @@ print(f"average of 3 draws     {scores.ensemble_score:.3f}")
 
 averaged = PromptClassifier(label_definitions=definitions, n_shots=8, n_seeds=3, random_state=0)
 averaged.fit(texts, labels)
-print(averaged.predict(["Broke on the first day."]))
+print(averaged.predict(["A waste of money."]))
 
 # %% [markdown]
 # ## Without a test set
