@@ -7,7 +7,7 @@ import pytest
 
 from instructclf.exceptions import InvalidTextsError, TruncationWarning
 from instructclf.prompts import TEMPLATES
-from tests.fixtures import END, PAD, START
+from tests.fixtures import END, LABELS, PAD, START, TEXTS
 from tests.hostile import every_category, hostile_texts
 
 FIXED = [*TEMPLATES["alpaca"].markers, START, END, PAD]
@@ -60,3 +60,17 @@ def test_a_text_of_a_million_characters_is_cut(classifier):
 def test_a_hostile_text_can_be_shown(text, classifier):
     assert str(classifier.show_prompt(text))
     assert "<div" in classifier.show_prompt(text)._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"instruction": "a \ud800"}, "The instruction"),
+        ({"label_definitions": {"positive": "a \ud800", "negative": "b"}}, "The definition"),
+        ({"verbalizer": {"positive": "a \ud800", "negative": "b"}}, "The label words"),
+    ],
+    ids=["instruction", "definition", "label words"],
+)
+def test_half_of_a_character_in_the_prompt_is_named(options, named, make_prompting):
+    with pytest.raises(InvalidTextsError, match=f"{named}.*lone surrogate"):
+        make_prompting(**options).fit(TEXTS, LABELS)

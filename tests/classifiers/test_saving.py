@@ -296,6 +296,20 @@ def test_another_base_model_is_an_error(make_prompting, tokenizer, tmp_path):
         load(folder, model=str(tmp_path / "other"))
 
 
+def test_a_base_model_that_changed_at_its_place_after_fitting_is_noticed(
+    make_classifier, fresh_folder, tmp_path
+):
+    classifier = make_classifier(n_shots=4).set_params(model=fresh_folder).fit(TEXTS, LABELS)
+    other = make_model()
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.mul_(1.001)
+    other.save_pretrained(fresh_folder)
+    classifier.save(tmp_path / "saved")
+    with pytest.raises(SavedClassifierError, match="another base model.*the weights differs"):
+        load(tmp_path / "saved")
+
+
 def test_another_tokenizer_is_an_error(make_prompting, model, tokenizer, tmp_path):
     folder = save(make_prompting, tmp_path)
     model.save_pretrained(tmp_path / "other")

@@ -14,7 +14,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from transformers.pytorch_utils import Conv1D
 
-from instructclf import InstructionTunedClassifier
+from instructclf import InstructionTunedClassifier, load
 from instructclf.engine.merging import average_adapters
 from instructclf.exceptions import InvalidShotsError
 from tests.fixtures import LABELS, TEXTS, make_model
@@ -91,6 +91,27 @@ def test_fitting_with_one_seed_forgets_members_of_before(make_prompting):
     np.testing.assert_array_equal(
         classifier.predict_log_proba(UNSEEN), alone.predict_log_proba(UNSEEN)
     )
+
+
+def test_fitting_with_several_seeds_forgets_the_fit_before(make_classifier, tmp_path):
+    secrets = [f"secret {text}" for text in TEXTS]
+    classifier = make_classifier(n_shots=4).fit(secrets, LABELS)
+    learned = {name for name in vars(classifier) if name.endswith("_")}
+    classifier.set_params(n_seeds=2, random_state=0).fit(TEXTS, LABELS)
+    fresh = clone(classifier).fit(TEXTS, LABELS)
+    assert {name for name in vars(classifier) if name in learned} == learned & set(vars(fresh))
+    classifier.save(tmp_path / "saved")
+    assert "secret" not in (tmp_path / "saved" / "classifier.json").read_text()
+    expected = fresh.predict_proba(UNSEEN)
+    np.testing.assert_array_equal(load(tmp_path / "saved").predict_proba(UNSEEN), expected)
+
+
+def test_texts_to_choose_from_are_forgotten_too(make_prompting, tmp_path):
+    secrets = [f"secret {text}" for text in TEXTS]
+    classifier = make_prompting(n_shots=4, sampler="knn").fit(secrets, LABELS)
+    classifier.set_params(**DRAWN, sampler="balanced").fit(TEXTS, LABELS)
+    classifier.save(tmp_path / "saved")
+    assert "secret" not in (tmp_path / "saved" / "classifier.json").read_text()
 
 
 def test_a_classifier_of_seeds_survives_pickling(make_classifier):
@@ -228,6 +249,17 @@ def test_one_adapter_cannot_answer_prompts_of_several_orders(make_tuning):
 def test_several_adapters_cannot_go_on_from_one(make_tuning):
     with pytest.raises(ValueError, match=r"n_seeds=2 makes several. Set n_seeds=1 or warm_start"):
         make_tuning(n_seeds=2, warm_start=True).fit(TEXTS, LABELS)
+
+
+def test_one_adapter_of_seeds_can_be_gone_on_from(make_tuning):
+    options = {**DRAWN, "seed_average": "adapter"}
+    classifier = make_tuning(**options).fit(TEXTS, LABELS)
+    rank = DRAWN["n_seeds"] * classifier.lora_rank
+    before = {name: tensor.clone() for name, tensor in classifier.adapter_.items()}
+    classifier.set_params(n_seeds=1, lora_rank=rank, warm_start=True, learning_rate=1e-9)
+    classifier.fit(TEXTS, LABELS)
+    for name, tensor in classifier.adapter_.items():
+        torch.testing.assert_close(tensor, before[name], rtol=1e-4, atol=1e-6)
 
 
 def test_one_adapter_of_seeds_is_plain_lora(make_tuning):

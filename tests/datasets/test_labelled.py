@@ -177,6 +177,12 @@ def test_csv_row_with_another_number_of_cells_is_refused(tmp_path, row, n_cells)
         read_labelled(path)
 
 
+def test_csv_with_two_columns_of_one_name_is_refused(tmp_path):
+    path = write(tmp_path / "rows.csv", "text,id,label,id\nGood.,1,positive,2\n")
+    with pytest.raises(DataFormatError, match="several columns named 'id'. Rename all but one"):
+        read_labelled(path)
+
+
 def test_csv_with_an_open_quote_is_refused(tmp_path):
     path = write(tmp_path / "rows.csv", 'text,label\n"fine,x\n')
     with pytest.raises(DataFormatError, match=r"rows\.csv:1 is not valid CSV: unexpected end"):

@@ -7,7 +7,7 @@ import pytest
 import transformers
 from packaging.version import Version
 
-from instructclf import PromptClassifier
+from instructclf import InstructionTunedClassifier, PromptClassifier
 from instructclf.engine.encoding import PromptEncoder
 from instructclf.engine.forward import label_log_likelihoods, token_log_likelihoods
 from instructclf.engine.scoring import LabelScorer
@@ -16,7 +16,7 @@ from instructclf.engine.views import shared_view
 from instructclf.exceptions import ScoringError, TruncationWarning
 from tests.engine.test_scoring import LABEL_SETS, make_encoder, score_naively
 from tests.families import check_family, list_families, make_family
-from tests.fixtures import make_model, make_tokenizer
+from tests.fixtures import LABELS, TEXTS, make_model, make_tokenizer
 
 EXACT = [
     "bloom",  # biases for positions
@@ -101,6 +101,16 @@ def test_rotary_scaling_that_depends_on_other_texts_is_out_of_reach(tokenizer):
     whole = PromptEncoder(tokenizer, encoder.prompt, encoder.verbalizer.answers, None)
     expected = score_naively(model, tokenizer, whole, [cut, short])
     np.testing.assert_allclose(beside, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")  # of what models warn of when they are made
+def test_layers_of_different_widths_are_tuned():
+    model = make_family("gemma3n_text")
+    assert isinstance(model.config.intermediate_size, list)
+    classifier = InstructionTunedClassifier(
+        (model, make_tokenizer()), n_shots=4, max_epochs=1, target_loss=99, random_state=0
+    )
+    assert set(classifier.fit(TEXTS, LABELS).predict(["x"])) <= set(LABELS)
 
 
 @pytest.mark.slow

@@ -266,6 +266,20 @@ def test_scoring_demonstrations_equals_prompts_without_them(architecture, tokeni
         np.testing.assert_allclose(scores[left_out], expected, rtol=0, atol=1e-5)
 
 
+def test_a_demonstration_that_repeats_is_not_in_the_prompt_that_scores_it(model, tokenizer):
+    encoder = make_encoder(tokenizer, LABEL_SETS["single tokens"], n_shots=3)
+    first, *others = encoder.prompt.demonstrations
+    repeated = encoder.prompt.with_demonstrations((first, *others, first))
+    scorer = LabelScorer(
+        shared_view(model), PromptEncoder(tokenizer, repeated, encoder.verbalizer.answers, None)
+    )
+    scores = scorer.score_demonstrations()
+    without = encoder.prompt.with_demonstrations(tuple(others))
+    smaller = PromptEncoder(tokenizer, without, encoder.verbalizer.answers, None)
+    expected = score_naively(model, tokenizer, smaller, [first[0]])[0]
+    np.testing.assert_allclose(scores[[0, -1]], [expected, expected], rtol=0, atol=1e-5)
+
+
 def test_prompts_without_a_demonstration_share_what_stands_before_it(model, tokenizer):
     encoder = make_encoder(tokenizer, LABEL_SETS["single tokens"], n_shots=6)
     scorer = LabelScorer(shared_view(model), encoder)

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -38,7 +39,7 @@ def test_a_folder_is_made_with_its_parents(tmp_path):
 def test_a_folder_is_replaced_as_a_whole(tmp_path):
     folder = tmp_path / "saved"
     write(folder, "first")
-    (folder / "other").write_text("of the first")
+    (folder / "other.json").write_text("of the first")
     write(folder, "second")
     assert [path.name for path in folder.iterdir()] == [MARKER]
     assert (folder / MARKER).read_text() == "second"
@@ -141,3 +142,38 @@ def test_a_process_killed_at_any_moment_leaves_one_whole_folder(tmp_path):
         assert sorted(found) == ["a", "b", "c", "classifier.json"]
         assert len(set(found.values())) == 1
         assert len(found["a"]) >= 1000
+
+
+@pytest.mark.parametrize("name", ["results.csv", ".git/HEAD", "notes/plan"])
+def test_a_folder_with_files_of_others_is_not_replaced(name, tmp_path):
+    folder = tmp_path / "saved"
+    write(folder, "first")
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("of others")
+    with pytest.raises(SavedClassifierError, match=f"holds '{name}', which .* would be lost"):
+        write(folder, "second")
+    assert (folder / name).read_text() == "of others"
+    assert (folder / MARKER).read_text() == "first"
+
+
+def test_the_current_folder_is_read_and_not_replaced(tmp_path, monkeypatch):
+    write(tmp_path / "saved", "first")
+    monkeypatch.chdir(tmp_path / "saved")
+    assert find_folder(Path()) == tmp_path / "saved"
+    with pytest.raises(SavedClassifierError, match=r"'.' is the current folder.*'classifier'"):
+        write(Path(), "second")
+
+
+def test_a_mount_point_is_an_error_before_anything_is_written(tmp_path):
+    with pytest.raises(SavedClassifierError, match="is a mount point, which no other"):
+        write(Path(tmp_path.anchor), "first")
+
+
+def test_behind_a_link_the_folder_is_replaced_and_the_link_stays(tmp_path):
+    write(tmp_path / "real", "first")
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "real", target_is_directory=True)
+    write(link, "second")
+    assert link.is_symlink()
+    assert (tmp_path / "real" / MARKER).read_text() == "second"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]

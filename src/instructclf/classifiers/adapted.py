@@ -98,13 +98,13 @@ class AdaptedClassifier(PromptedClassifier):
             raise SavedClassifierError(msg)
         if self.distributed is not None and not is_first_process():
             return
-        base = self._get_base()
+        base = self._get_fitted_base()
         settings = self._adapter_settings(self.n_seeds)
         export_classifier(self, merge_adapter(base.model, settings, self.adapter_), base, folder)
 
     def _write_adapter(self, folder: Path, model_name: str) -> None:
         """Write the adapter's weights and configuration as PEFT does."""
-        self._make_adapter(self._get_base()).write(folder, model_name)
+        self._make_adapter(self._get_fitted_base()).write(folder, model_name)
 
     @staticmethod
     def _read_config(folder: Path) -> Any:

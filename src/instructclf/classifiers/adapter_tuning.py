@@ -191,6 +191,7 @@ class AdapterTuning(AdaptedClassifier):
         shots = np.searchsorted(rows, self.shots_)
         self.prompt_ = self.estimators_[0].prompt_
         self.adapter_ = average_adapters([member.adapter_ for member in self.estimators_])
+        self._adapter_classes = self.classes_
         self._scorer = self._rebuild_scorer(self._get_base())
         rng = self._random_generator()
         self.calibration_ = self._calibrate([texts[i] for i in rows], codes[rows], shots, rng)

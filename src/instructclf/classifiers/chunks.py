@@ -180,7 +180,7 @@ def _read(path: Path, work: Mapping[str, Any]) -> LabelScores:
 
 
 def _describe_all(classifier: Any) -> Any:
-    return [take_print(classifier._get_base()), _describe(classifier)]  # noqa: SLF001
+    return [take_print(classifier._get_fitted_base()), _describe(classifier)]  # noqa: SLF001
 
 
 def _describe(classifier: Any) -> Any:

@@ -78,7 +78,7 @@ def save_classifier(
         "format": FORMAT,
         "schema": SCHEMA,
         "versions": _versions(),
-        "base": take_print(classifier._get_base()),  # noqa: SLF001
+        "base": take_print(classifier._get_fitted_base()),  # noqa: SLF001
         **_describe(classifier, model_name),
     }
     model_name = model_name or str(classifier.model)

@@ -96,13 +96,21 @@ class SeedAveraging:
     shots_: NDArray[np.intp]
     estimators_: list[Any]
 
+    def _get_fitted_base(self) -> Any:
+        members = vars(self).get("estimators_")
+        owner: Any = super() if members is None else members[0]
+        return owner._get_fitted_base()  # noqa: SLF001
+
     def _fit_members(self, X: Any, y: Any, sample_weight: Any) -> Self:
         """Fit a classifier for each seed. What is the same for all of them becomes this one's."""
         self._check_seeds()
         rng = self._random_generator()
         members: list[Any] = spawn_members(self, self.n_seeds, rng)
+        unfitted = set(vars(members[0]))
         for member in members:
             member._fit(X, y, sample_weight)  # noqa: SLF001
+        for name in set(vars(members[0])) - unfitted:  # what an earlier fit alone had learned
+            vars(self).pop(name, None)
         for name in ("classes_", "label_words_", "max_length_"):
             setattr(self, name, getattr(members[0], name))
         self.shots_ = np.unique(np.concatenate([member.shots_ for member in members]))

@@ -46,6 +46,11 @@ class SharedModelEstimator(ObservedFit, BaseEstimator):
         )
         return self._base
 
+    def _get_fitted_base(self) -> BaseModel:
+        """Return the base model that ``fit`` used, whatever is at its place meanwhile."""
+        own = vars(self).get("_base")
+        return self._get_base() if own is None else own
+
     def _token_budget(self) -> int | None:
         budget = self.max_batch_tokens
         return int(budget) if isinstance(budget, Integral) else None

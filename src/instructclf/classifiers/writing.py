@@ -10,6 +10,7 @@ from instructclf.engine.loading import BaseModel
 from instructclf.engine.tokenising import control_strings, find_breaker
 from instructclf.engine.verbalizers import Verbalizer
 from instructclf.exceptions import InvalidLabelsError, InvalidTemplateError, PromptTooLongError
+from instructclf.inputs.texts import check_encodable
 from instructclf.prompts import (
     CHAT,
     Prompt,
@@ -76,12 +77,15 @@ def write_prompt(
 
     Raises
     ------
+    InvalidTextsError
+        If a part of it has a lone surrogate.
     InvalidLabelsError
         If words could be read as a marker of the template or a special token.
     InvalidTemplateError
         If the tokenizer is to bring a template, and has none; or if a text could complete a
         special token that the template begins.
     """
+    _check_encodable(task, label_words, definitions)
     frame = chat_template(base.tokenizer) if template is None else template
     draft = draft_prompt(
         frame,
@@ -103,6 +107,18 @@ def write_prompt(
             )
             raise InvalidLabelsError(msg)
     return prompt
+
+
+def _check_encodable(
+    task: str | None, label_words: Sequence[Sequence[str]], definitions: Sequence[str] | None
+) -> None:
+    """Raise if what a user says has half of a character."""
+    check_encodable("The instruction", task or "")
+    for answers in label_words:
+        for answer in answers:
+            check_encodable(f"The label words {answer!r}", answer)
+    for definition in definitions or ():
+        check_encodable(f"The definition {definition!r}", definition)
 
 
 def _check_borders(template: PromptTemplate, control_strings: Sequence[str]) -> None:

@@ -11,7 +11,8 @@ import io
 import itertools
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TextIO
 
@@ -21,6 +22,8 @@ from instructclf.exceptions import DataFormatError
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet")
 """The file name endings that can be read."""
+_LONGEST_CELL = 2**31 - 1
+"""Characters. The csv module takes 131,072 unless told, and a text may be a book."""
 
 
 class Row(NamedTuple):
@@ -152,8 +155,10 @@ def _parse_jsonl(name: str, lines: TextIO) -> Iterator[Row]:
 
 
 def _parse_csv(name: str, lines: TextIO) -> Iterator[Row]:
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))  # for the whole process
     reader = csv.DictReader(lines, strict=True)
     try:
+        _check_header(name, reader.fieldnames or ())
         for values in reader:
             place = f"{name}:{reader.line_num}"
             _check_cells(place, values)
@@ -161,6 +166,14 @@ def _parse_csv(name: str, lines: TextIO) -> Iterator[Row]:
     except csv.Error as error:
         msg = f"{name}:{reader.line_num} is not valid CSV: {error}."
         raise DataFormatError(msg) from error
+
+
+def _check_header(name: str, columns: Sequence[str]) -> None:
+    """Raise if two columns have one name: the first would be lost."""
+    repeated = [column for column, count in Counter(columns).items() if count > 1]
+    if repeated:
+        msg = f"{name} has several columns named {repeated[0]!r}. Rename all but one of them."
+        raise DataFormatError(msg)
 
 
 def _check_cells(place: str, values: dict[Any, Any]) -> None:

@@ -15,6 +15,9 @@ from instructclf.datasets.extras import import_data_extra
 from instructclf.datasets.rows import find_ending
 from instructclf.exceptions import DataFormatError
 
+_QUOTED_ENDS = "\r\n"
+"""Python quotes a cell that has a character of this in it, and no other end of a line."""
+
 
 def write_file(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows into a file, in the format that its ending says.
@@ -82,13 +85,28 @@ def _encode(ending: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any
     lines = io.StringIO(newline="")
     if ending.startswith(".jsonl"):
         for row in rows:
-            values = {column: _without_nan(value) for column, value in row.items()}
-            lines.write(f"{json.dumps(values, ensure_ascii=False, default=str)}\n")
+            lines.write(f"{_as_json({name: _without_nan(value) for name, value in row.items()})}\n")
     else:
-        writer = csv.DictWriter(lines, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        for values in (dict(zip(columns, columns, strict=True)), *rows):
+            lines.write(f"{_as_csv(columns, values)}\n")
     return lines.getvalue().encode()
+
+
+def _as_json(values: dict[str, Any]) -> str:
+    """Return an object in plain letters, or in escapes where it has halves of characters."""
+    line = json.dumps(values, ensure_ascii=False, default=str)
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return json.dumps(values, default=str)
+    return line
+
+
+def _as_csv(columns: Sequence[str], values: Mapping[str, Any]) -> str:
+    """Return a row without its end. Ends of lines of all systems within cells are quoted."""
+    line = io.StringIO(newline="")
+    csv.DictWriter(line, columns, lineterminator=_QUOTED_ENDS).writerow(values)
+    return line.getvalue().removesuffix(_QUOTED_ENDS)
 
 
 def _without_nan(value: Any) -> Any:

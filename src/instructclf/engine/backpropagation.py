@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from instructclf.engine.batching import token_batches
-from instructclf.engine.budgets import TokenBudget, free_memory, make_budget
+from instructclf.engine.budgets import TokenBudget, free_memory, inner_width, make_budget
 from instructclf.engine.decoder_layers import checkpointing, named_decoder_layers
 from instructclf.engine.examples import Example, response_losses
 from instructclf.engine.forward import label_log_likelihoods
@@ -252,7 +252,6 @@ def _token_budget(model: Any, settings: BackpropagationSettings) -> int:
         return budget
     config = model.config.get_text_config()
     hidden = config.hidden_size
-    inner = getattr(config, "intermediate_size", None) or 4 * hidden
-    n_widths = _WIDTHS_KEPT * hidden + _INNER_WIDTHS_KEPT * inner
+    n_widths = _WIDTHS_KEPT * hidden + _INNER_WIDTHS_KEPT * inner_width(config, hidden)
     n_bytes = max(n_kept, 1) * n_widths * model.get_input_embeddings().weight.itemsize
     return max(1, min(budget, int(free * _SHARE_OF_FREE_MEMORY / n_bytes)))

@@ -143,9 +143,26 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def inner_width(config: Any, hidden: int) -> int:
+    """Return the width of a model's feed-forward layers, the widest of them.
+
+    Parameters
+    ----------
+    config : transformers.PretrainedConfig
+        The configuration of its text part.
+    hidden : int
+        The width of its hidden states, which tells it where the configuration does not.
+
+    Returns
+    -------
+    int
+        The width.
+    """
+    inner = getattr(config, "intermediate_size", None) or 4 * hidden
+    return max(inner) if isinstance(inner, list) else inner  # one of each layer, in some families
+
+
 def _bytes_per_token(model: Any, dtype: torch.dtype) -> int:
     config = model.config.get_text_config()
     hidden = model.get_input_embeddings().weight.shape[-1]
-    inner = getattr(config, "intermediate_size", None) or 4 * hidden
-    inner = max(inner) if isinstance(inner, list) else inner  # of each layer, in some families
-    return (_WIDTHS_ALIVE * hidden + 3 * inner) * max(dtype.itemsize, 2)
+    return (_WIDTHS_ALIVE * hidden + 3 * inner_width(config, hidden)) * max(dtype.itemsize, 2)

@@ -83,6 +83,8 @@ class LabelScorer(PromptReader):
     def score_demonstrations(self) -> NDArray[np.float64]:
         """Score each demonstration after a prompt that holds all the others.
 
+        Others are those of another text: where rows repeat, the prompt would hold the answer.
+
         Returns
         -------
         ndarray of shape (n_demonstrations, n_labels)
@@ -93,7 +95,9 @@ class LabelScorer(PromptReader):
         scores = np.empty((len(solved), len(self._verbalizer.answers)), dtype=np.float64)
         with self._turns, torch.inference_mode():
             for left_out, (text, _) in enumerate(solved):
-                others = prompt.with_demonstrations(solved[:left_out] + solved[left_out + 1 :])
+                others = prompt.with_demonstrations(
+                    tuple(pair for pair in solved if pair[0] != text)
+                )
                 (encoded,) = self.encoder.encode_variants([others], [text])
                 scores[left_out] = self._shared.score_part(encoded)
         return self._verbalizer.sum_answers(scores)

@@ -42,7 +42,7 @@ def check_texts(X: Any, name: str = "X") -> list[str]:
     for position, text in enumerate(texts):
         if not isinstance(text, str):
             raise InvalidTextsError(_wrong_text(f"Text {position}{place}", text))
-        _check_encodable(f"Text {position}{place}", text)
+        check_encodable(f"Text {position}{place}", text)
     return [str(text) for text in texts]
 
 
@@ -108,7 +108,21 @@ def _wrong_text(place: str, text: Any) -> str:
     return f"{place} is {text!r} ({type(text).__name__}), expected a str. It is {remedy}."
 
 
-def _check_encodable(place: str, text: str) -> None:
+def check_encodable(place: str, text: str) -> None:
+    """Raise if a text has half of a character, which no tokenizer can read.
+
+    Parameters
+    ----------
+    place : str
+        What to call it, at the beginning of a sentence.
+    text : str
+        The text.
+
+    Raises
+    ------
+    InvalidTextsError
+        If it has a lone surrogate.
+    """
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -22,6 +22,10 @@ _HERE = -100
 _SWAP = 2
 """AT_FDCWD and RENAME_EXCHANGE of Linux; RENAME_SWAP of macOS has the same value."""
 _N_LOOKS = 5
+_WRITTEN = {".json", ".safetensors", ".md", ".txt", ".jinja", ".model"}
+"""What the files of a saved classifier, or of a model and its tokenizer, end in."""
+_OF_NO_USE = {".DS_Store"}
+"""What a system leaves in folders that somebody has looked at."""
 
 
 @contextmanager
@@ -46,6 +50,7 @@ def replacing_folder(folder: Path, marker: str) -> Iterator[Path]:
         If there is something else at this place.
     """
     check_place(folder, marker)
+    folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(folder)
     fresh = make_place_beside(folder)
@@ -72,6 +77,7 @@ def find_folder(folder: Path) -> Path:
     pathlib.Path
         Where its contents are.
     """
+    folder = folder.resolve()
     old = _old(folder)
     return old if old.is_dir() and not folder.exists() else folder
 
@@ -89,15 +95,36 @@ def check_place(folder: Path, marker: str) -> None:
     Raises
     ------
     SavedClassifierError
-        If there is a file, or a folder with other contents.
+        If there is a file, or a folder with other contents, or one that cannot be exchanged: the
+        current one, or a mount point.
     """
+    place = folder.resolve()
+    if place == Path.cwd() or place.is_mount():
+        what = "a mount point" if place.is_mount() else "the current folder"
+        msg = (
+            f"{str(folder)!r} is {what}, which no other folder can replace. Give a folder in it, "
+            f"such as {str(folder / 'classifier')!r}."
+        )
+        raise SavedClassifierError(msg)
     # Where another process puts its folder in place meanwhile, a look may find half of each.
-    if not any(_is_free(folder, marker) for _ in range(_N_LOOKS)):
+    if not any(_is_free(place, marker) for _ in range(_N_LOOKS)):
         msg = (
             f"{str(folder)!r} holds something else: there is no {marker!r} in it. It is left as it "
             "is. Give another folder, or remove it first."
         )
         raise SavedClassifierError(msg)
+    _check_nothing_is_lost(place)
+
+
+def _check_nothing_is_lost(folder: Path) -> None:
+    """Raise if a folder that may be replaced has something that this package never writes."""
+    for path in folder.rglob("*"):
+        if path.is_file() and path.suffix not in _WRITTEN and path.name not in _OF_NO_USE:
+            msg = (
+                f"{str(folder)!r} holds {str(path.relative_to(folder))!r}, which is no part of "
+                "what was saved there and would be lost. Move it away, or give another folder."
+            )
+            raise SavedClassifierError(msg)
 
 
 def _is_free(folder: Path, marker: str) -> bool:
