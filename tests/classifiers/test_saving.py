@@ -139,6 +139,13 @@ def test_a_fresh_process_predicts_the_same(make_tuning, tmp_path):
     np.testing.assert_allclose(json.loads(printed), classifier.predict_proba(UNSEEN), atol=1e-7)
 
 
+def test_a_classifier_is_loaded_from_the_current_folder(make_prompting, tmp_path, monkeypatch):
+    classifier = make_prompting().fit(TEXTS, LABELS)
+    classifier.save(tmp_path / "saved")
+    monkeypatch.chdir(tmp_path / "saved")
+    np.testing.assert_array_equal(load(".").predict(UNSEEN), classifier.predict(UNSEEN))
+
+
 def test_saving_again_replaces_what_was_there(make_prompting, tmp_path):
     make_prompting(n_shots=2).fit(TEXTS, LABELS).save(tmp_path / "saved")
     make_prompting(n_shots=4).fit(TEXTS, LABELS).save(tmp_path / "saved")

@@ -159,7 +159,7 @@ def test_a_folder_with_files_of_others_is_not_replaced(name, tmp_path):
 def test_the_current_folder_is_read_and_not_replaced(tmp_path, monkeypatch):
     write(tmp_path / "saved", "first")
     monkeypatch.chdir(tmp_path / "saved")
-    assert find_folder(Path()) == tmp_path / "saved"
+    assert (find_folder(Path()) / MARKER).read_text() == "first"
     with pytest.raises(SavedClassifierError, match=r"'.' is the current folder.*'classifier'"):
         write(Path(), "second")
 

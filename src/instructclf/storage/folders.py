@@ -77,8 +77,7 @@ def find_folder(folder: Path) -> Path:
     pathlib.Path
         Where its contents are.
     """
-    folder = folder.resolve()
-    old = _old(folder)
+    old = _old(folder.resolve())
     return old if old.is_dir() and not folder.exists() else folder
 
 
