@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 
@@ -279,6 +280,27 @@ def test_an_unknown_parameter_is_named(make_prompting, tmp_path):
 
 
 # The base model
+
+
+CHANGES = [{"lora_alpha": 64}, {"lora_rank": 8}, {"n_seeds": 3}]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: next(iter(change)))
+def test_parameters_set_after_fitting_do_not_change_the_adapter(change, make_tuning, tmp_path):
+    classifier = make_tuning().fit(TEXTS, LABELS)
+    expected = classifier.predict_proba(UNSEEN)
+    classifier.set_params(**change)
+    restored = pickle.loads(pickle.dumps(classifier))
+    np.testing.assert_array_equal(restored.predict_proba(UNSEEN), expected)
+    with pytest.raises(SavedClassifierError, match="describe another adapter.*Set them back"):
+        classifier.save(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("change", [*CHANGES, {"sampler": "random"}], ids=str)
+def test_what_was_fitted_is_not_changed_while_loading(change, make_tuning, tmp_path):
+    folder = save(make_tuning, tmp_path)
+    with pytest.raises(SavedClassifierError, match=r"cannot be set while loading.*fit again"):
+        load(folder, **change)
 
 
 def test_a_base_model_that_has_moved_is_found_where_it_is_now(

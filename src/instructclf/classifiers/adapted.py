@@ -53,9 +53,16 @@ class AdaptedClassifier(PromptedClassifier):
 
     def _make_adapter(self, base: BaseModel) -> Adapter:
         """Return the fitted adapter on a view of its own."""
-        adapter = Adapter(shared_view(base.model), self._adapter_settings(self.n_seeds))
+        adapter = Adapter(shared_view(base.model), self._fitted_settings())
         adapter.load(self.adapter_)
         return adapter
+
+    def _fitted_settings(self) -> LoraSettings | PeftSettings:
+        """Describe the fitted adapter, whatever parameters have been set since.
+
+        A loaded classifier has the parameters of its fit.
+        """
+        return vars(self).get("_fitted_as") or self._adapter_settings(self.n_seeds)
 
     def export(self, folder: str | PathLike[str]) -> None:
         """Write base model and adapter as one model, which plain transformers loads.
@@ -99,11 +106,24 @@ class AdaptedClassifier(PromptedClassifier):
         if self.distributed is not None and not is_first_process():
             return
         base = self._get_fitted_base()
-        settings = self._adapter_settings(self.n_seeds)
-        export_classifier(self, merge_adapter(base.model, settings, self.adapter_), base, folder)
+        merged = merge_adapter(base.model, self._fitted_settings(), self.adapter_)
+        export_classifier(self, merged, base, folder)
 
     def _write_adapter(self, folder: Path, model_name: str) -> None:
-        """Write the adapter's weights and configuration as PEFT does."""
+        """Write the adapter's weights and configuration as PEFT does.
+
+        Raises
+        ------
+        SavedClassifierError
+            If parameters now describe another adapter: saved beside it, they would be believed.
+        """
+        fitted, described = self._fitted_settings(), self._adapter_settings(self.n_seeds)
+        if fitted != described:
+            msg = (
+                f"Parameters have been set since this was fitted that describe another adapter, "
+                f"{described}. The fitted one is {fitted}. Set them back, or fit again, then save."
+            )
+            raise SavedClassifierError(msg)
         self._make_adapter(self._get_fitted_base()).write(folder, model_name)
 
     @staticmethod

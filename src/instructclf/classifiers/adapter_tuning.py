@@ -175,6 +175,7 @@ class AdapterTuning(AdaptedClassifier):
         self.n_iter_ = len(record.loss_curve)
         self.stopped_by_ = record.stopped_by
         self.adapter_ = adapter.state()
+        self._fitted_as = self._adapter_settings()
         self._adapter_classes = self.classes_
         return self._make_scorer(base, adapter.model)
 
@@ -191,6 +192,7 @@ class AdapterTuning(AdaptedClassifier):
         shots = np.searchsorted(rows, self.shots_)
         self.prompt_ = self.estimators_[0].prompt_
         self.adapter_ = average_adapters([member.adapter_ for member in self.estimators_])
+        self._fitted_as = self._adapter_settings(self.n_seeds)
         self._adapter_classes = self.classes_
         self._scorer = self._rebuild_scorer(self._get_base())
         rng = self._random_generator()

@@ -39,6 +39,17 @@ _APART = {"adapter_", "estimators_"}
 """Attributes that have files or folders of their own."""
 _NOT_SAVED = {"checkpoint_dir"}
 """Parameters that say where things are on this machine, and change no prediction."""
+_OF_THE_FIT = {
+    "lora_rank",
+    "lora_alpha",
+    "target_modules",
+    "n_tuned_layers",
+    "peft_config",
+    "n_seeds",
+    "seed_average",
+    "sampler",
+}
+"""Parameters that say what the fitted adapter is, or what else there is to predict with."""
 _PACKAGES = ("torch", "transformers", "peft", "scikit-learn", "numpy", "safetensors")
 
 
@@ -224,6 +235,7 @@ def _restore(
         name: _read_config(kind, record, folder) if value == _IN_ADAPTER else from_plain(value)
         for name, value in record["parameters"].items()
     }
+    _check_changes(parameters, changes)
     parameters |= changes
     unknown = sorted(set(parameters) - set(kind._get_param_names()))  # noqa: SLF001
     if unknown:
@@ -254,6 +266,17 @@ def _read_config(kind: Any, record: Mapping[str, Any], folder: Path) -> Any:
 
 
 # Checks
+
+
+def _check_changes(parameters: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
+    """Raise if a parameter is to be changed that says what the fitted classifier is."""
+    for name in _OF_THE_FIT & set(parameters) & set(changes):
+        if changes[name] != parameters[name]:
+            msg = (
+                f"{name}={changes[name]!r} cannot be set while loading: it says what was fitted, "
+                f"with {name}={parameters[name]!r}. Load without it, then set it and fit again."
+            )
+            raise SavedClassifierError(msg)
 
 
 def _read(path: Path) -> dict[str, Any]:
