@@ -117,8 +117,10 @@ def check_place(folder: Path, marker: str) -> None:
 
 def _check_nothing_is_lost(folder: Path) -> None:
     """Raise if a folder that may be replaced has something that this package never writes."""
-    for path in folder.rglob("*"):
-        if path.is_file() and path.suffix not in _WRITTEN and path.name not in _OF_NO_USE:
+    # Unlike rglob, os.walk passes over what another process takes away meanwhile.
+    paths = (Path(place) / name for place, _, names in os.walk(folder) for name in names)
+    for path in paths:
+        if path.suffix not in _WRITTEN and path.name not in _OF_NO_USE:
             msg = (
                 f"{str(folder)!r} holds {str(path.relative_to(folder))!r}, which is no part of "
                 "what was saved there and would be lost. Move it away, or give another folder."
