@@ -28,7 +28,7 @@ from peers.trl_sft import make_trl_trainer
 from tables import Table, number, small
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from instructclf.engine.views import shared_view
+from instructclf.engine.models.views import shared_view
 
 N_ROWS = 8
 EQUAL = {"negative": "negative", "positive": "positive"}

@@ -12,7 +12,7 @@ from unittest import mock
 from peers.trainers import Row, TuningSettings
 
 from instructclf import InstructionTunedClassifier
-from instructclf.engine import training
+from instructclf.engine.tuning import training
 from instructclf.exceptions import FailedRunWarning
 from instructclf.prompts import TEMPLATES, write_instruction
 

@@ -32,7 +32,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from instructclf import PromptClassifier, bundled
-from instructclf.engine.views import shared_view
+from instructclf.engine.models.views import shared_view
 
 _LLAMA_7B = {
     "hidden_size": 4096,

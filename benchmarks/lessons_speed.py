@@ -17,7 +17,7 @@ from measuring import timed
 from peers import forwards
 from tasks import Rows, Task
 
-from instructclf.engine.registry import get_base_model
+from instructclf.engine.models.registry import get_base_model
 
 TUNED, PROMPTED = "tuned", "prompted"
 WHOLE = "whole prompts"

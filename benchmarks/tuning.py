@@ -35,7 +35,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from instructclf import InstructionTunedClassifier
-from instructclf.engine.views import shared_view
+from instructclf.engine.models.views import shared_view
 
 QUERIES_AND_VALUES = ("q_proj", "v_proj")
 ALL_LINEAR = "all-linear"

@@ -17,7 +17,7 @@ from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelF
 
 from instructclf import PromptClassifier
 from instructclf.exceptions import InstructClfError, MissingClassWarning
-from tests.engine.test_scoring import score_naively
+from tests.engine.scoring.test_label_scoring import score_naively
 from tests.fixtures import CONTEXT, make_tokenizer
 
 N_HIDDEN, N_HEADS, WIDTH = 32, 4, 8

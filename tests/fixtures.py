@@ -142,8 +142,10 @@ def make_classifier(request):
 @pytest.fixture
 def n_loads(caplog):
     """Return a function that counts loads since the test began."""
-    caplog.set_level(logging.INFO, logger="instructclf.engine.loading")
-    return lambda: sum(record.name == "instructclf.engine.loading" for record in caplog.records)
+    caplog.set_level(logging.INFO, logger="instructclf.engine.models.loading")
+    return lambda: sum(
+        record.name == "instructclf.engine.models.loading" for record in caplog.records
+    )
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from instructclf.classifiers.plain import from_plain, to_plain
-from instructclf.engine.encoding import PromptEncoder
-from instructclf.engine.tries import build_trie
-from instructclf.engine.truncation import ELLIPSIS, cut_to_fit, find_cut
+from instructclf.engine.tokens.encoding import PromptEncoder
+from instructclf.engine.tokens.tries import build_trie
+from instructclf.engine.tokens.truncation import ELLIPSIS, cut_to_fit, find_cut
 from instructclf.exceptions import InvalidLabelsError, SavedClassifierError
 from instructclf.prompts import TEMPLATES, Prompt, PromptTemplate, neutralise, write_instruction
 from instructclf.prompts.folding import fold
-from tests.engine.test_encoding import encode_whole, spelled_out
+from tests.engine.tokens.test_encoding import encode_whole, spelled_out
 from tests.fixtures import END, make_tokenizer
 
 ENCODABLE = st.characters(exclude_categories=["Cs"])

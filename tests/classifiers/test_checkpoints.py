@@ -11,8 +11,8 @@ from peft import IA3Config, LoraConfig
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils._param_validation import InvalidParameterError
 
-from instructclf.engine import backpropagation, checkpoints
-from instructclf.engine.registry import get_base_model
+from instructclf.engine.tuning import backpropagation, checkpoints
+from instructclf.engine.models.registry import get_base_model
 from instructclf.exceptions import CheckpointError, FailedRunWarning
 from tests.fixtures import LABELS, TEXTS
 
@@ -186,7 +186,7 @@ def test_sums_are_split_as_before_whatever_memory_is_free_now(make_kept, interru
 def test_layers_that_ran_in_every_epoch_go_on_doing_so(make_kept, interruption, monkeypatch):
     """A replayed layer rounds in its own way, so that room for it now must change nothing."""
     with monkeypatch.context() as short:
-        short.setattr("instructclf.engine.replay.free_memory", lambda _: 0)
+        short.setattr("instructclf.engine.tuning.replay.free_memory", lambda _: 0)
         expected = fit(make_kept(checkpoint_dir=None, n_tuned_layers=1))
         interruption.count(at=4)
         interrupt(make_kept(n_tuned_layers=1))

@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils._param_validation import InvalidParameterError
 
 from instructclf import load, predict_in_chunks
-from instructclf.engine.scoring import LabelScorer
+from instructclf.engine.scoring.label_scoring import LabelScorer
 from instructclf.exceptions import CheckpointError
 from tests.fixtures import LABELS, TEXTS
 

@@ -19,7 +19,7 @@ from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.utils._param_validation import InvalidParameterError
 
 from instructclf import PromptFeatures
-from instructclf.engine.registry import clear_base_models
+from instructclf.engine.models.registry import clear_base_models
 from instructclf.exceptions import (
     InvalidLabelsError,
     InvalidTemplateError,

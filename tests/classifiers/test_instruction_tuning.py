@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.utils._param_validation import InvalidParameterError
 
-from instructclf.engine.registry import get_base_model
+from instructclf.engine.models.registry import get_base_model
 from instructclf.exceptions import FailedRunWarning, TrainingDivergedError
 from tests.fixtures import LABELS, TEXTS, make_model
 

@@ -17,7 +17,7 @@ import torch
 
 import instructclf
 from instructclf import InstructionTunedClassifier, PromptClassifier
-from instructclf.engine.registry import get_base_model
+from instructclf.engine.models.registry import get_base_model
 from instructclf.exceptions import ScoringError
 from tests.children import context
 from tests.fixtures import LABELS, TEXTS, make_model, make_tokenizer
@@ -62,7 +62,7 @@ def run(job, texts, room, answer):
     said = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: said.append(record.getMessage())
-    logging.getLogger("instructclf.engine.budgets").addHandler(handler)
+    logging.getLogger("instructclf.engine.scoring.budgets").addHandler(handler)
     try:
         answer.send((job(texts, room), said))
     except ScoringError as error:

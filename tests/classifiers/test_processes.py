@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from instructclf import PromptClassifier, load
-from instructclf.engine.processes import was_launched
+from instructclf.engine.running.processes import was_launched
 from tests.classifiers import two_processes
 from tests.classifiers.two_processes import LABELS, NEW, TEXTS, TUNING
 

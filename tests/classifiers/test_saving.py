@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM
 
 import instructclf
 from instructclf import PromptClassifier, PromptTemplate, load
-from instructclf.engine.loading import BaseModel
-from instructclf.engine.views import shared_view
+from instructclf.engine.models.loading import BaseModel
+from instructclf.engine.models.views import shared_view
 from instructclf.exceptions import SavedClassifierError
 from instructclf.sampling import FacilityLocationSampler, KMeansSampler
 from tests.fixtures import LABELS, TEXTS, make_model

@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV
 from transformers.pytorch_utils import Conv1D
 
 from instructclf import InstructionTunedClassifier, load
-from instructclf.engine.merging import average_adapters
+from instructclf.engine.tuning.merging import average_adapters
 from instructclf.exceptions import InvalidShotsError
 from tests.fixtures import LABELS, TEXTS, make_model
 

@@ -17,7 +17,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.utils import get_tags
 
 from instructclf import InstructionTunedClassifier, PromptClassifier
-from instructclf.engine.registry import clear_base_models
+from instructclf.engine.models.registry import clear_base_models
 from tests.fixtures import LABELS, TEXTS, make_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
@@ -194,8 +194,10 @@ def test_a_pickle_does_not_depend_on_what_was_predicted(make_classifier):
 
 @pytest.fixture
 def n_loads(caplog):
-    caplog.set_level(logging.INFO, logger="instructclf.engine.loading")
-    return lambda: sum(record.name == "instructclf.engine.loading" for record in caplog.records)
+    caplog.set_level(logging.INFO, logger="instructclf.engine.models.loading")
+    return lambda: sum(
+        record.name == "instructclf.engine.models.loading" for record in caplog.records
+    )
 
 
 def test_many_classifiers_load_one_model(make_classifier, tmp_path, model_folder, n_loads):

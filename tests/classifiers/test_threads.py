@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from instructclf import InstructionTunedClassifier, PromptClassifier
-from instructclf.engine.registry import clear_base_models, get_base_model
-from instructclf.engine.tokenising import WholeStringTokeniser
+from instructclf.engine.models.registry import clear_base_models, get_base_model
+from instructclf.engine.tokens.tokenising import WholeStringTokeniser
 from tests.fixtures import LABELS, TEXTS, make_chat_tokenizer, make_model
 
 # Random weights learn little in the few steps that these tests take.
@@ -146,7 +146,7 @@ def test_threads_that_read_special_tokens_leave_alone_those_that_do_not():
 
 FORKING = """
 import os, threading
-from instructclf.engine.locks import process_state
+from instructclf.engine.running.locks import process_state
 held, done = threading.Event(), threading.Event()
 
 def hold():

@@ -16,7 +16,7 @@ from sklearn.pipeline import FunctionTransformer, make_pipeline
 from sklearn.utils._param_validation import InvalidParameterError
 
 from instructclf import InstructionTunedClassifier
-from instructclf.engine.registry import get_base_model
+from instructclf.engine.models.registry import get_base_model
 from instructclf.exceptions import FailedRunWarning, InvalidLabelsError, MissingClassWarning
 from tests.fixtures import LABELS, TEXTS
 

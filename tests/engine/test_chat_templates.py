@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from instructclf import PromptClassifier
-from instructclf.engine.chat import chat_template
-from instructclf.engine.encoding import PromptEncoder
-from instructclf.engine.scoring import LabelScorer
-from instructclf.engine.tokenising import common_prefix_length, control_strings
-from instructclf.engine.views import shared_view
+from instructclf.engine.models.views import shared_view
+from instructclf.engine.scoring.label_scoring import LabelScorer
+from instructclf.engine.tokens.chat import chat_template
+from instructclf.engine.tokens.encoding import PromptEncoder
+from instructclf.engine.tokens.tokenising import common_prefix_length, control_strings
 from instructclf.exceptions import InvalidTemplateError
 from instructclf.prompts import Prompt
 from tests.fixtures import END, LABELS, TEXTS, make_model, make_tokenizer

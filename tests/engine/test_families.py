@@ -8,13 +8,13 @@ import transformers
 from packaging.version import Version
 
 from instructclf import InstructionTunedClassifier, PromptClassifier
-from instructclf.engine.encoding import PromptEncoder
-from instructclf.engine.forward import label_log_likelihoods, token_log_likelihoods
-from instructclf.engine.scoring import LabelScorer
-from instructclf.engine.strategies import PLAIN
-from instructclf.engine.views import shared_view
+from instructclf.engine.models.views import shared_view
+from instructclf.engine.scoring.forward import label_log_likelihoods, token_log_likelihoods
+from instructclf.engine.scoring.label_scoring import LabelScorer
+from instructclf.engine.scoring.strategies import PLAIN
+from instructclf.engine.tokens.encoding import PromptEncoder
 from instructclf.exceptions import ScoringError, TruncationWarning
-from tests.engine.test_scoring import LABEL_SETS, make_encoder, score_naively
+from tests.engine.scoring.test_label_scoring import LABEL_SETS, make_encoder, score_naively
 from tests.families import check_family, list_families, make_family
 from tests.fixtures import LABELS, TEXTS, make_model, make_tokenizer
 

@@ -11,11 +11,11 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from instructclf.engine.chat import chat_template
-from instructclf.engine.encoding import PromptEncoder
-from instructclf.engine.tokenising import control_strings, find_breaker
+from instructclf.engine.tokens.chat import chat_template
+from instructclf.engine.tokens.encoding import PromptEncoder
+from instructclf.engine.tokens.tokenising import control_strings, find_breaker
 from instructclf.prompts import TEMPLATES, Prompt, PromptTemplate, write_instruction
-from tests.engine.test_encoding import make_sentencepiece_tokenizer
+from tests.engine.tokens.test_encoding import make_sentencepiece_tokenizer
 from tests.fixtures import END, PAD, START, make_chat_tokenizer, make_tokenizer
 from tests.hostile import hostile_texts
 

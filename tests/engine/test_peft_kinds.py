@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from instructclf.engine.adapters import Adapter, PeftSettings, check_peft_config
-from instructclf.engine.guarding import SharedWeightError, SharedWeights
-from instructclf.engine.scoring import LabelScorer
-from instructclf.engine.views import shared_view
-from tests.engine.test_training import (
+from instructclf.engine.models.views import shared_view
+from instructclf.engine.scoring.label_scoring import LabelScorer
+from instructclf.engine.tuning.adapters import Adapter, PeftSettings, check_peft_config
+from instructclf.engine.tuning.guarding import SharedWeightError, SharedWeights
+from tests.engine.tuning.test_training import (
     FROZEN,
     LABEL_SETS,
     TEXTS,

@@ -7,7 +7,7 @@ import gc
 import pytest
 import torch
 
-from instructclf.engine.registry import clear_base_models
+from instructclf.engine.models.registry import clear_base_models
 
 
 @pytest.fixture(autouse=True)

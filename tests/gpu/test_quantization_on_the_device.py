@@ -10,7 +10,7 @@ import torch
 
 from instructclf import InstructionTunedClassifier, PromptClassifier
 from instructclf.datasets import load_reviews
-from instructclf.engine.registry import get_base_model
+from instructclf.engine.models.registry import get_base_model
 from tests.gpu.devices import DEVICE, ON_DEVICE, SHORT_RUNS
 
 pytestmark = [

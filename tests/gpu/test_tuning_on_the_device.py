@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from instructclf.engine.registry import get_base_model
+from instructclf.engine.models.registry import get_base_model
 from tests.fixtures import LABELS, TEXTS
 from tests.gpu.devices import DEVICE, ON_DEVICE, SHORT_RUNS
 

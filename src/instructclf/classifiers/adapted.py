@@ -10,18 +10,18 @@ from sklearn.utils.validation import check_is_fitted
 
 from instructclf.classifiers.base import PromptedClassifier
 from instructclf.classifiers.saving import export_classifier
-from instructclf.engine.adapters import (
+from instructclf.engine.models.loading import BaseModel
+from instructclf.engine.models.views import shared_view
+from instructclf.engine.running.processes import is_first_process
+from instructclf.engine.scoring.label_scoring import LabelScorer
+from instructclf.engine.tuning.adapters import (
     Adapter,
     LoraSettings,
     PeftSettings,
     read_adapter,
     read_config,
 )
-from instructclf.engine.loading import BaseModel
-from instructclf.engine.merging import merge_adapter
-from instructclf.engine.processes import is_first_process
-from instructclf.engine.scoring import LabelScorer
-from instructclf.engine.views import shared_view
+from instructclf.engine.tuning.merging import merge_adapter
 from instructclf.exceptions import SavedClassifierError
 
 

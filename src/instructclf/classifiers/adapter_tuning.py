@@ -15,13 +15,13 @@ from sklearn.utils._param_validation import Interval, InvalidParameterError, Str
 from instructclf.classifiers.adapted import AdaptedClassifier
 from instructclf.classifiers.augmenting import add_attacked_copies
 from instructclf.classifiers.weights import rows_that_count, weigh_rows
-from instructclf.engine.adapters import check_peft_config
-from instructclf.engine.examples import Loss
-from instructclf.engine.loading import BaseModel
-from instructclf.engine.merging import average_adapters
-from instructclf.engine.runs import TrainingSettings
-from instructclf.engine.scoring import LabelScorer
-from instructclf.engine.training import tune_adapter
+from instructclf.engine.models.loading import BaseModel
+from instructclf.engine.scoring.label_scoring import LabelScorer
+from instructclf.engine.tuning.adapters import check_peft_config
+from instructclf.engine.tuning.examples import Loss
+from instructclf.engine.tuning.merging import average_adapters
+from instructclf.engine.tuning.runs import TrainingSettings
+from instructclf.engine.tuning.training import tune_adapter
 from instructclf.exceptions import InvalidLabelsError
 
 _SAID_BY_PEFT_CONFIG = (

@@ -34,13 +34,13 @@ from instructclf.classifiers.showing.card import CardShowing
 from instructclf.classifiers.showing.methods import PromptShowing
 from instructclf.classifiers.weights import rows_that_count
 from instructclf.classifiers.writing import find_template, resolve_max_length, write_prompt
-from instructclf.engine.demonstrations import fit_demonstrations
-from instructclf.engine.encoding import PromptEncoder
-from instructclf.engine.loading import BaseModel
-from instructclf.engine.processes import current_processes, sharing_work
-from instructclf.engine.progress import Progress
-from instructclf.engine.scoring import LabelScorer
-from instructclf.engine.views import shared_view
+from instructclf.engine.models.loading import BaseModel
+from instructclf.engine.models.views import shared_view
+from instructclf.engine.running.processes import current_processes, sharing_work
+from instructclf.engine.running.progress import Progress
+from instructclf.engine.scoring.label_scoring import LabelScorer
+from instructclf.engine.tokens.demonstrations import fit_demonstrations
+from instructclf.engine.tokens.encoding import PromptEncoder
 from instructclf.exceptions import InvalidLabelsError, InvalidShotsError
 from instructclf.inputs.labels import check_same_length
 from instructclf.inputs.texts import check_texts

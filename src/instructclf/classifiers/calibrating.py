@@ -20,7 +20,7 @@ from instructclf.classifiers.calibration_texts import (
     draw_domain_texts,
     held_out_rows,
 )
-from instructclf.engine.scoring import LabelScorer
+from instructclf.engine.scoring.label_scoring import LabelScorer
 
 
 class ScoreCalibration(metaclass=ABCMeta):

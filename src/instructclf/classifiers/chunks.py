@@ -21,10 +21,10 @@ from sklearn.utils.validation import check_is_fitted
 from instructclf.classifiers.base import PromptedClassifier
 from instructclf.classifiers.plain import to_plain
 from instructclf.classifiers.seeding import LabelScores
-from instructclf.engine.base_prints import take_print
-from instructclf.engine.digests import digest
-from instructclf.engine.processes import sharing_work
-from instructclf.engine.progress import Progress
+from instructclf.engine.models.fingerprints import take_print
+from instructclf.engine.running.processes import sharing_work
+from instructclf.engine.running.progress import Progress
+from instructclf.engine.tuning.digests import digest
 from instructclf.exceptions import CheckpointError
 from instructclf.inputs.texts import check_texts
 from instructclf.storage import read_record, write_record

@@ -19,11 +19,11 @@ from instructclf.classifiers.sharing import MODEL_CONSTRAINTS, SharedModelEstima
 from instructclf.classifiers.showing.card import CardShowing
 from instructclf.classifiers.showing.prompt import ShownPrompt, look_at_prompt
 from instructclf.classifiers.writing import find_template, resolve_max_length, write_prompt
-from instructclf.engine.encoding import PromptEncoder
-from instructclf.engine.loading import BaseModel
-from instructclf.engine.progress import Progress
-from instructclf.engine.states import NO_LABELS, StateReader
-from instructclf.engine.views import shared_view
+from instructclf.engine.models.loading import BaseModel
+from instructclf.engine.models.views import shared_view
+from instructclf.engine.running.progress import Progress
+from instructclf.engine.scoring.states import NO_LABELS, StateReader
+from instructclf.engine.tokens.encoding import PromptEncoder
 from instructclf.exceptions import InvalidLabelsError
 from instructclf.inputs.texts import check_texts
 from instructclf.prompts import Prompt, PromptTemplate

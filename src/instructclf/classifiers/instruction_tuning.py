@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from instructclf.classifiers.adapter_tuning import AdapterTuning
-from instructclf.engine.examples import Loss
+from instructclf.engine.tuning.examples import Loss
 from instructclf.prompts import PromptTemplate
 from instructclf.sampling import ShotSampler
 

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from instructclf.classifiers.saving import FILE, save_classifier
-from instructclf.engine.processes import is_first_process, sharing_work
+from instructclf.engine.running.processes import is_first_process, sharing_work
 from instructclf.exceptions import SavedClassifierError
 from instructclf.storage import push_folder
 

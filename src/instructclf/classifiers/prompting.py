@@ -14,11 +14,11 @@ from instructclf.classifiers.base import PromptedClassifier
 from instructclf.classifiers.calibration import Calibration, fit_calibration, no_calibration
 from instructclf.classifiers.calibration_texts import held_out_rows
 from instructclf.classifiers.own_shots import OwnShots
-from instructclf.engine.encoding import PromptEncoder
-from instructclf.engine.loading import BaseModel
-from instructclf.engine.scoring import LabelScorer
-from instructclf.engine.variants import VariantEncoder
-from instructclf.engine.views import shared_view
+from instructclf.engine.models.loading import BaseModel
+from instructclf.engine.models.views import shared_view
+from instructclf.engine.scoring.label_scoring import LabelScorer
+from instructclf.engine.tokens.encoding import PromptEncoder
+from instructclf.engine.tokens.variants import VariantEncoder
 from instructclf.exceptions import InvalidShotsError
 from instructclf.inputs.texts import check_texts
 from instructclf.prompts import PromptTemplate

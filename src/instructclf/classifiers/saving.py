@@ -21,8 +21,8 @@ import instructclf
 from instructclf.classifiers.cards import write_card
 from instructclf.classifiers.own_shots import OwnShots
 from instructclf.classifiers.plain import from_plain, to_plain
-from instructclf.engine.base_prints import find_difference, take_print
-from instructclf.engine.loading import BaseModel
+from instructclf.engine.models.fingerprints import find_difference, take_print
+from instructclf.engine.models.loading import BaseModel
 from instructclf.exceptions import SavedClassifierError
 from instructclf.sampling import get_sampler
 from instructclf.storage import check_files, find_checksums, find_folder, replacing_folder

@@ -18,7 +18,7 @@ from scipy.special import log_softmax, logsumexp
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from instructclf.engine.processes import current_processes
+from instructclf.engine.running.processes import current_processes
 
 Classifier = TypeVar("Classifier")
 

@@ -11,8 +11,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from instructclf.classifiers.observing import ObservedFit
-from instructclf.engine.loading import BaseModel, DeviceMap
-from instructclf.engine.registry import clear_base_models, get_base_model
+from instructclf.engine.models.loading import BaseModel, DeviceMap
+from instructclf.engine.models.registry import clear_base_models, get_base_model
 
 MODEL_CONSTRAINTS: dict[str, list[Any]] = {
     "model": [str, PathLike, tuple],

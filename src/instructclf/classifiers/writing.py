@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from instructclf.engine.chat import chat_template
-from instructclf.engine.loading import BaseModel
-from instructclf.engine.tokenising import control_strings, find_breaker
-from instructclf.engine.verbalizers import Verbalizer
+from instructclf.engine.models.loading import BaseModel
+from instructclf.engine.tokens.chat import chat_template
+from instructclf.engine.tokens.tokenising import control_strings, find_breaker
+from instructclf.engine.tokens.verbalizers import Verbalizer
 from instructclf.exceptions import InvalidLabelsError, InvalidTemplateError, PromptTooLongError
 from instructclf.inputs.texts import check_encodable
 from instructclf.prompts import (

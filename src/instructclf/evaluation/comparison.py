@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import InvalidParameterError
 
 from instructclf.datasets.extras import import_data_extra
-from instructclf.engine.progress import Progress
+from instructclf.engine.running.progress import Progress
 from instructclf.evaluation.collecting import collect
 from instructclf.evaluation.differences import PairedDifference, adjust_p_values
 from instructclf.evaluation.html_tables import write_html

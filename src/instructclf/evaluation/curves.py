@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.utils._param_validation import InvalidParameterError
 
 from instructclf.datasets.extras import import_data_extra
-from instructclf.engine.progress import Progress
+from instructclf.engine.running.progress import Progress
 from instructclf.evaluation.collecting import collect
 from instructclf.evaluation.running import check_parameters, describe_score, plan_runs, settle
 from instructclf.evaluation.scores import SeedScores

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import StratifiedKFold
 
-from instructclf.engine.progress import Progress
+from instructclf.engine.running.progress import Progress
 from instructclf.evaluation.collecting import collect
 from instructclf.evaluation.intervals import Interval, t_interval, t_p_value
 from instructclf.evaluation.running import check_parameters, describe_score, plan_runs, settle

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from instructclf.datasets.extras import import_data_extra
-from instructclf.engine.progress import Progress
+from instructclf.engine.running.progress import Progress
 from instructclf.evaluation.html_tables import write_html
 from instructclf.evaluation.tables import write_markdown, write_text
 from instructclf.exceptions import InvalidLabelsError

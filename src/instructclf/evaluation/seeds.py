@@ -9,7 +9,7 @@ from typing import Any
 from joblib import Parallel, delayed, effective_n_jobs
 from numpy.typing import ArrayLike
 
-from instructclf.engine.progress import Progress
+from instructclf.engine.running.progress import Progress
 from instructclf.evaluation.collecting import collect
 from instructclf.evaluation.running import check_parameters, describe_score, plan_runs
 from instructclf.evaluation.scores import SeedScores

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from instructclf.engine.processes import is_first_process
+from instructclf.engine.running.processes import is_first_process
 from instructclf.evaluation.fingerprints import fingerprint
 from instructclf.evaluation.running import Outcome, Run, execute, prepare
 from instructclf.evaluation.splitting import Split

@@ -10,8 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from instructclf.classifiers.showing.prompt import ShownPrompt, look_at_prompt
 from instructclf.classifiers.showing.tokens import ShownTokens, look_at_tokens
-from instructclf.engine.loading import BaseModel
-from instructclf.engine.scoring import LabelScorer
+from instructclf.engine.models.loading import BaseModel
+from instructclf.engine.scoring.label_scoring import LabelScorer
 from instructclf.exceptions import InvalidLabelsError
 from instructclf.inputs.texts import check_texts
 

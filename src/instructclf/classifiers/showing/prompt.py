@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from instructclf.classifiers.showing.characters import LINE_BREAK, without_controls
 from instructclf.classifiers.showing.prompt_html import write_prompt
 from instructclf.classifiers.showing.stretches import Stretch, find_stretches
-from instructclf.engine.encoding import PromptEncoder
-from instructclf.engine.truncation import find_cut
+from instructclf.engine.tokens.encoding import PromptEncoder
+from instructclf.engine.tokens.truncation import find_cut
 
 _GUTTER = " │ "
 

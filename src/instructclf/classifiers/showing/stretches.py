@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from instructclf.engine.truncation import find_cut
+from instructclf.engine.tokens.truncation import find_cut
 from instructclf.prompts import Prompt, PromptPart
 
 CUT = "cut"

@@ -9,8 +9,8 @@ from typing import Any
 
 from instructclf.classifiers.showing.characters import with_glyphs
 from instructclf.classifiers.showing.tokens_html import write_tokens
-from instructclf.engine.scoring import LabelScorer
-from instructclf.engine.tokenising import token_pieces
+from instructclf.engine.scoring.label_scoring import LabelScorer
+from instructclf.engine.tokens.tokenising import token_pieces
 
 HEADER = ("label", "token", "id", "log p", "p", "remark")
 _N_LAST = 6

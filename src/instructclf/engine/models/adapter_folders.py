@@ -1,0 +1,177 @@
+"""Folder with an adapter of PEFT → the model that it was trained on, the adapter merged into it.
+
+What PEFT, TRL or the Trainer saved after training, and what a classifier of this package saved,
+becomes a base model like any other. Merging takes peft, so this module imports it, and only where
+a model turns out to be such a folder.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+from instructclf.engine.models.quantization import without_layout_hint
+from instructclf.exceptions import ModelLoadingError
+from instructclf.storage import fetch_file, fetch_folder, is_repo_id
+
+_CONFIG = "adapter_config.json"
+_WEIGHTS = "adapter_model.safetensors"
+_BASE = "base_model_name_or_path"
+
+
+def find_adapter_folder(source: str) -> Path | None:
+    """Return the folder of an adapter, if this is one and no whole model.
+
+    Parameters
+    ----------
+    source : str
+        A folder, or a hub id, from which an adapter is then fetched.
+
+    Returns
+    -------
+    pathlib.Path or None
+        The folder. ``None`` for whole models, and for what is not there at all.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        is_adapter = (folder / _CONFIG).is_file() and not (folder / "config.json").is_file()
+        return folder if is_adapter else None
+    if not is_repo_id(source) or fetch_file(source, "config.json") is not None:
+        return None
+    if fetch_file(source, _CONFIG) is None:
+        return None
+    return fetch_folder(source, _CONFIG, files=["*.json", _WEIGHTS])
+
+
+def read_base_name(folder: Path, source: str) -> str:
+    """Return the name of the model that an adapter was trained on.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The folder of the adapter.
+    source : str
+        What it is called.
+
+    Returns
+    -------
+    str
+        The name.
+
+    Raises
+    ------
+    ModelLoadingError
+        If the folder has no weights in safetensors, or does not say what it was trained on.
+    """
+    if not (folder / _WEIGHTS).is_file():
+        msg = (
+            f"The adapter {source!r} has no weights in safetensors: there is no {_WEIGHTS}. Save "
+            "it again with a PEFT of today, model.save_pretrained(folder)."
+        )
+        raise ModelLoadingError(msg)
+    try:
+        name = json.loads((folder / _CONFIG).read_text(encoding="utf-8")).get(_BASE)
+    except (ValueError, AttributeError) as error:
+        msg = f"The {_CONFIG} of the adapter {source!r} is no JSON object: {error}."
+        raise ModelLoadingError(msg) from error
+    if not isinstance(name, str) or not name or Path(name).expanduser() == Path(source):
+        msg = (
+            f"The adapter {source!r} does not say which model it was trained on: {_BASE} in its "
+            f"{_CONFIG} is {name!r}. Write the model's folder or hub id there."
+        )
+        raise ModelLoadingError(msg)
+    return name
+
+
+def check_mergeable(source: str, quantization: str | None, device_map: object = None) -> None:
+    """Raise if updates would be added to weights in few bits, or on several devices.
+
+    Parameters
+    ----------
+    source : str
+        What the adapter is called.
+    quantization : str or None
+        How the weights are to be quantised.
+    device_map : object, default=None
+        Where the parts of the model are to go.
+
+    Raises
+    ------
+    ModelLoadingError
+        If they are.
+    """
+    if device_map is not None:
+        msg = (
+            f"{source!r} is an adapter, which is merged into a model in one place, and "
+            f"device_map={device_map!r} spreads it. Set device_map=None, or merge it first and "
+            "save the whole model."
+        )
+        raise ModelLoadingError(msg)
+    if quantization is not None:
+        msg = (
+            f"{source!r} is an adapter, which cannot be merged into weights in {quantization}. Set "
+            "quantization=None, or merge it first and save the whole model."
+        )
+        raise ModelLoadingError(msg)
+
+
+def merge_adapter_folder(model: Any, folder: Path, source: str) -> Any:
+    """Return a model with an adapter's updates added to its weights.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The model that it was trained on. Its weights change.
+    folder : pathlib.Path
+        The folder of the adapter.
+    source : str
+        What it is called.
+
+    Returns
+    -------
+    torch.nn.Module
+        A plain model, in the precision of the one given.
+
+    Raises
+    ------
+    ModelLoadingError
+        If the adapter is of another task, works beside the layers of a model, or does not fit it.
+    """
+    with without_layout_hint():
+        from peft import PeftConfig, PeftModel
+
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+        _check_can_be_merged(config, source)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*deprecated")
+            return PeftModel.from_pretrained(model, str(folder), config=config).merge_and_unload()
+    except ModelLoadingError:
+        raise
+    except (ValueError, RuntimeError, TypeError, KeyError, AttributeError, UserWarning) as error:
+        said = " ".join(str(error).split("\n\t")[:2])  # the first of many weights is enough
+        msg = (
+            f"The adapter {source!r} could not be merged into the model that it names: the two do "
+            f"not fit, or weights are missing. PEFT said: {said}"
+        )
+        raise ModelLoadingError(msg) from error
+
+
+def _check_can_be_merged(config: Any, source: str) -> None:
+    """Refuse what is no update of the weights of a language model."""
+    is_outside = config.is_prompt_learning or getattr(config, "is_adaption_prompt", False)
+    if config.task_type not in (None, "CAUSAL_LM"):
+        what = f"made for the task {config.task_type}"
+        remedy = "Labels are scored as the continuation of a prompt, which takes a CAUSAL_LM one."
+    elif is_outside:
+        what = f"of the kind {getattr(config.peft_type, 'value', config.peft_type)}"
+        remedy = (
+            "It works beside the layers of a model; one that changes weights, such as LoRA, can be."
+        )
+    else:
+        return
+    msg = f"The adapter {source!r} is {what}, and cannot be merged into a language model. {remedy}"
+    raise ModelLoadingError(msg)

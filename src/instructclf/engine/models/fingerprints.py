@@ -1,0 +1,95 @@
+"""Base model → what tells it from any other, whatever its name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+import torch
+
+from instructclf.engine.models.loading import BaseModel
+from instructclf.engine.models.placement import named_weights
+from instructclf.engine.running.locks import tokenizer_state
+
+_N_SAMPLES = 16
+_N_KEPT = 256
+_PROBES = ("", " a", "\n\n### Response:\n", "Naïve, 12.5 % 日本語 🙂", "\tx\r\n  y")
+
+
+def take_print(base: BaseModel) -> dict[str, Any]:
+    """Describe a base model by its weights, its tokenizer and its shape.
+
+    Some elements of every tensor are looked at, so it takes milliseconds; two models of one family,
+    such as a base and a chat model, differ in nearly all of them.
+
+    Parameters
+    ----------
+    base : BaseModel
+        The model.
+
+    Returns
+    -------
+    dict
+        ``"tokenizer"``, ``"shapes"`` and ``"weights"`` are checksums; ``"dtype"`` is what the
+        weights are stored in; ``"samples"`` are a few of the embeddings, which are never quantised.
+    """
+    weights = dict(sorted(named_weights(base.model)))
+    samples = {name: _sample(weight) for name, weight in weights.items()}
+    together = np.concatenate(list(samples.values()))
+    shapes = [[name, list(weight.shape)] for name, weight in weights.items()]
+    return {
+        "tokenizer": _digest(json.dumps(_describe_tokenizer(base.tokenizer)).encode()),
+        "shapes": _digest(json.dumps(shapes).encode()),
+        "weights": _digest(together.astype("<f4").tobytes()),
+        "dtype": sorted({str(weight.dtype) for weight in weights.values()}),
+        "samples": _sample(weights[_embedding_name(base.model)], _N_KEPT).tolist(),
+    }
+
+
+def find_difference(known: dict[str, Any], found: dict[str, Any]) -> str | None:
+    """Say in what two prints differ.
+
+    Parameters
+    ----------
+    known, found : dict
+        What `take_print` returned.
+
+    Returns
+    -------
+    str or None
+        ``"tokenizer"``, ``"shape"`` or ``"weights"``, ``None`` where they are of one model. Weights
+        stored in another precision, or in 4 bits, are compared as closely as that allows.
+    """
+    if known["tokenizer"] != found["tokenizer"]:
+        return "tokenizer"
+    if known["dtype"] == found["dtype"]:
+        if known["shapes"] != found["shapes"]:
+            return "shape"
+        return None if known["weights"] == found["weights"] else "weights"
+    if len(known["samples"]) != len(found["samples"]):
+        return "shape"
+    same = np.allclose(known["samples"], found["samples"], rtol=2**-7, atol=1e-6)
+    return None if same else "weights"
+
+
+def _embedding_name(model: Any) -> str:
+    own = model.get_input_embeddings().weight
+    return next(name for name, weight in model.named_parameters() if weight is own)
+
+
+def _sample(weight: torch.Tensor, n_samples: int = _N_SAMPLES) -> np.ndarray[Any, Any]:
+    flat = weight.detach().reshape(-1)
+    places = torch.linspace(0, flat.numel() - 1, n_samples, dtype=torch.float64).long()
+    return flat[places.to(flat.device)].float().cpu().numpy()
+
+
+def _describe_tokenizer(tokenizer: Any) -> Any:
+    with tokenizer_state:
+        probes = [tokenizer(probe)["input_ids"] for probe in _PROBES]
+    return [sorted(tokenizer.get_vocab().items()), tokenizer.all_special_tokens, probes]
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,345 @@
+"""Name → base model and tokenizer. The only module that imports transformers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from instructclf import bundled
+from instructclf.engine.models.adapter_folders import (
+    check_mergeable,
+    find_adapter_folder,
+    merge_adapter_folder,
+    read_base_name,
+)
+from instructclf.engine.models.gguf_files import split_source
+from instructclf.engine.models.placement import input_device
+from instructclf.engine.models.quantization import check_layout, check_quantization, keep_layout
+from instructclf.engine.models.sources import (
+    TOKENIZER_FILES,
+    check_complete,
+    check_safetensors,
+    check_source,
+    is_model_and_tokenizer,
+    warn_of_remote_code,
+)
+from instructclf.engine.running.locks import process_state
+from instructclf.exceptions import (
+    ModelLoadingError,
+    ScoringError,
+)
+
+_logger = logging.getLogger(__name__)
+
+BUNDLED = "bundled"
+DeviceMap = str | dict[str, int | str] | None
+"""``"auto"``, or a device for each part of a model, as accelerate takes it."""
+_LOADING_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    ImportError,
+    TypeError,
+    RuntimeError,  # weights of another shape
+    SafetensorError,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class BaseModel:
+    """A causal language model with its tokenizer. Many classifiers read it and none changes it.
+
+    Parameters
+    ----------
+    name : str
+        Where it came from.
+    model : torch.nn.Module
+        The causal language model, in evaluation mode.
+    tokenizer : object
+        Its transformers tokenizer.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Any
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go."""
+        return input_device(self.model)
+
+    @property
+    def config(self) -> Any:
+        """The configuration of the text model."""
+        return self.model.config.get_text_config()
+
+    @property
+    def context_length(self) -> int | None:
+        """How many tokens the model was made for, ``None`` where nothing says so."""
+        lengths = (
+            getattr(self.config, "max_position_embeddings", None),
+            self.tokenizer.model_max_length,
+        )
+        known = [int(length) for length in lengths if length is not None and 0 < length < 10**9]
+        return min(known, default=None)
+
+
+def load_base_model(
+    name: str,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    quantization: str | None = None,
+    device_map: DeviceMap = None,
+) -> BaseModel:
+    """Load a model and its tokenizer from a folder, the hub, or the package itself.
+
+    Only safetensors and GGUF weights are read, and no code that comes with a model is run.
+
+    Parameters
+    ----------
+    name : str
+        ``"bundled"``, a folder, or a hub id. It may be that of an adapter of PEFT, which is merged
+        into the model that it was trained on; or be followed by a slash and a GGUF file.
+    device : torch.device
+        Where to put the weights.
+    dtype : torch.dtype
+        What to convert the weights to.
+    quantization : str or None, default=None
+        ``"4bit"`` stores the weights of linear layers in 4 bits, to compute in ``dtype``.
+    device_map : str, dict or None, default=None
+        Where the parts of the model go, instead of ``device``.
+
+    Returns
+    -------
+    BaseModel
+        The model, frozen and in evaluation mode.
+
+    Raises
+    ------
+    ModelLoadingError
+        If there is no such model, it has no tokenizer or no safetensors weights, or it is no
+        decoder-only language model; or if it is an adapter that cannot be merged.
+    MissingExtraError
+        If quantising, or reading GGUF, takes a package that is not installed.
+    ValueError
+        If there is no such quantization, or none that computes in this type.
+    """
+    check_quantization(quantization, dtype)
+    _logger.info("Loading base model %r (%s, %s, %s)", name, dtype, device, quantization)
+    source = str(bundled.model_path()) if name == BUNDLED else name
+    adapter = find_adapter_folder(source)
+    if adapter is not None:
+        check_mergeable(source, quantization, device_map)
+        return _load_with_adapter(name, adapter, device, dtype)
+    check_source(source)
+    # Meanwhile transformers changes torch's default data type and its functions that initialise
+    # weights: an adapter made by another thread would be of that type, and not initialised at all.
+    with process_state:
+        options = _quantised(dtype) if quantization is not None else {}
+        if device_map is not None:
+            model = _load_model(source, dtype, options | {"device_map": device_map})
+        elif quantization is not None:
+            model = _load_model(source, dtype, options | {"device_map": {"": device}})
+        else:
+            model = _load_model(source, dtype).to(device)
+    keep_layout(model)
+    return BaseModel(
+        name, model.requires_grad_(requires_grad=False).eval(), _load_tokenizer(source)
+    )
+
+
+def _load_with_adapter(
+    name: str, folder: Path, device: torch.device, dtype: torch.dtype
+) -> BaseModel:
+    """Load the model that an adapter was trained on, and merge the adapter into it."""
+    base_name = read_base_name(folder, name)
+    try:
+        base = load_base_model(base_name, device=device, dtype=dtype)
+    except ModelLoadingError as error:
+        error.add_note(f"It is the model that the adapter {name!r} says it was trained on.")
+        raise
+    model = merge_adapter_folder(base.model, folder, name)
+    has_tokenizer = any((folder / file).is_file() for file in TOKENIZER_FILES)
+    tokenizer = _load_tokenizer(str(folder)) if has_tokenizer else base.tokenizer
+    return BaseModel(name, model.requires_grad_(requires_grad=False).eval(), tokenizer)
+
+
+def install_attention(view: Any, name: str, make: Callable[[Any], Any]) -> None:
+    """Give a view an attention function of this package, made from the one it has.
+
+    Parameters
+    ----------
+    view : torch.nn.Module
+        A view that uses torch's scaled dot-product attention.
+    name : str
+        The name to register the function under.
+    make : callable
+        Makes the function from the plain one.
+
+    Raises
+    ------
+    ScoringError
+        If the view uses another attention function, or does not let it be changed.
+    """
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import sdpa_mask
+
+    current = getattr(view.config, "_attn_implementation", None)
+    if current == name:
+        return
+    if current == "sdpa":
+        AttentionInterface.register(name, make(sdpa_attention_forward))
+        AttentionMaskInterface.register(name, sdpa_mask)
+        view.set_attn_implementation(name)
+    if getattr(view.config, "_attn_implementation", None) != name:
+        msg = f"The attention of {type(view).__name__} ({current}) cannot be changed."
+        raise ScoringError(msg)
+
+
+def adopt_base_model(pair: tuple[Any, Any]) -> BaseModel:
+    """Take a loaded model and its tokenizer as they are.
+
+    Parameters
+    ----------
+    pair : tuple of (model, tokenizer)
+        A transformers causal language model and its tokenizer.
+
+    Returns
+    -------
+    BaseModel
+        The same objects.
+
+    Raises
+    ------
+    ModelLoadingError
+        If the pair is not a causal language model and a tokenizer, or the model's weights are
+        stored in a way that cannot be trained on.
+
+    Warns
+    -----
+    RemoteCodeWarning
+        If the model or the tokenizer runs code that came with it.
+    """
+    if not is_model_and_tokenizer(*pair):
+        kinds = ", ".join(type(one).__name__ for one in pair)
+        msg = (
+            "A 'model' given as objects must be (model, tokenizer), a transformers causal language "
+            f"model and its tokenizer. Got ({kinds})."
+        )
+        raise ModelLoadingError(msg)
+    model, tokenizer = pair
+    warn_of_remote_code(model, tokenizer)
+    _check_decoder_only(model.config, type(model).__name__)
+    check_layout(model, type(model).__name__)
+    return BaseModel(type(model).__name__, model, tokenizer)
+
+
+def _quantised(dtype: torch.dtype) -> dict[str, Any]:
+    """Return what makes transformers quantise weights as they arrive on their device.
+
+    NF4 with quantised scales. Source: Dettmers et al., "QLoRA: Efficient Finetuning of Quantized
+    LLMs" (NeurIPS 2023), sections 3 and 4.
+    """
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": config}
+
+
+def _load_model(source: str, dtype: torch.dtype, options: dict[str, Any] | None = None) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    place = split_source(source)
+    is_gguf = place.file is not None
+    try:
+        config: Any = AutoConfig.from_pretrained(
+            place.place, trust_remote_code=False, **place.options
+        )
+        if not is_gguf:
+            check_safetensors(source)
+        _check_decoder_only(config, source)
+        with _without_progress_bar():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                place.place,
+                config=config,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                **place.options,
+                **(_unpacked() if is_gguf and not options else {}),
+                **(options or {}),
+            )
+    except ModelLoadingError:
+        raise
+    except _LOADING_ERRORS as error:
+        msg = (
+            f"The model {source!r} could not be loaded: it must be 'bundled', a folder with a "
+            "decoder-only language model in safetensors, or the id of one on the hub. "
+            f"transformers said: {error}"
+        )
+        raise ModelLoadingError(msg) from error
+    model, found = loaded
+    check_complete(found["missing_keys"], source)
+    return model
+
+
+def _unpacked() -> dict[str, Any]:
+    """Return what makes transformers unpack all weights of a GGUF file, where it would not."""
+    import transformers
+
+    make: Any = getattr(transformers, "GgufConfig", None)  # since 5.23; before, it always does
+    return {} if make is None else {"quantization_config": make(dequantize=True)}
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """Keep transformers from drawing a bar for each file of weights."""
+    from transformers.utils import logging as transformers_logging
+
+    was_enabled = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            transformers_logging.enable_progress_bar()
+
+
+def _load_tokenizer(source: str) -> Any:
+    from transformers import AutoTokenizer
+
+    place = split_source(source)
+    try:
+        return AutoTokenizer.from_pretrained(place.place, trust_remote_code=False, **place.options)
+    except _LOADING_ERRORS as error:
+        msg = f"The tokenizer of {source!r} could not be loaded. transformers said: {error}"
+        raise ModelLoadingError(msg) from error
+
+
+def _check_decoder_only(config: Any, source: str) -> None:
+    if getattr(config, "is_encoder_decoder", False):
+        kind = "an encoder-decoder"
+    elif any("ForMaskedLM" in name for name in config.architectures or []):
+        kind = "an encoder, trained to fill in masked words"
+    else:
+        return
+    msg = (
+        f"The model {source!r} ({config.model_type}) is {kind}. Labels are scored as the "
+        "continuation of a prompt, which takes a decoder-only (causal) language model."
+    )
+    raise ModelLoadingError(msg)

@@ -1,0 +1,211 @@
+"""Model inputs → label log-likelihoods of one batch: the one place where logits become numbers.
+
+Or the states that logits come from, for whoever wants to read them in another way.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from instructclf.engine.models.placement import input_device
+from instructclf.engine.scoring.layouts import Layout, LayoutFunction
+from instructclf.engine.scoring.outputs import output_at
+from instructclf.engine.scoring.prefixes import Prefix
+from instructclf.engine.tokens.encoding import EncodedPrompt
+from instructclf.exceptions import ScoringError
+
+_NODES_AT_ONCE = 256
+
+
+def label_log_likelihoods(
+    model: Any,
+    batch: Sequence[EncodedPrompt],
+    layout: LayoutFunction,
+    prefix: Prefix | None = None,
+) -> Tensor:
+    """Return ``log p(label | prompt)``, from a full-vocabulary log-softmax in float32.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A causal language model.
+    batch : sequence of EncodedPrompt
+        Prompts, each beginning with the prefix if there is one. All have the same labels.
+    layout : callable
+        ``tree_layout`` or ``row_layout``.
+    prefix : Prefix or None, default=None
+        The keys and values of the tokens that all prompts begin with.
+
+    Returns
+    -------
+    Tensor of shape (n_texts, n_labels)
+        The log-likelihood of each label, summed over its tokens in float64 where the device has it.
+    """
+    logits, _ = _lay_out_and_run(model, batch, layout, prefix)
+    return _sum_edges(logits, batch)
+
+
+def edge_log_likelihoods(
+    model: Any, prompt: EncodedPrompt, layout: LayoutFunction, prefix: Prefix | None = None
+) -> Tensor:
+    """Return the log-likelihood of each token of each label: the terms of the labels' sums.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A causal language model.
+    prompt : EncodedPrompt
+        A prompt, beginning with the prefix if there is one.
+    layout : callable
+        ``tree_layout`` or ``row_layout``.
+    prefix : Prefix or None, default=None
+        The keys and values of the tokens that the prompt begins with.
+
+    Returns
+    -------
+    Tensor of shape (n_edges,)
+        In the order of the trie's edges.
+    """
+    logits, _ = _lay_out_and_run(model, [prompt], layout, prefix)
+    return _read_edges(logits, [prompt])[0]
+
+
+def last_states(
+    model: Any,
+    batch: Sequence[EncodedPrompt],
+    layout: LayoutFunction,
+    prefix: Prefix | None = None,
+) -> Tensor:
+    """Return the last hidden state at the end of each prompt: what the output layer reads there.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A causal language model.
+    batch : sequence of EncodedPrompt
+        Prompts, each beginning with the prefix if there is one.
+    layout : callable
+        ``tree_layout`` or ``row_layout``.
+    prefix : Prefix or None, default=None
+        The keys and values of the tokens that all prompts begin with.
+
+    Returns
+    -------
+    Tensor of shape (n_texts, n_channels)
+        The states, in the model's data type.
+
+    Raises
+    ------
+    ScoringError
+        If the model computes logits in another way than by its output layer.
+    """
+    _, states = _lay_out_and_run(model, batch, layout, prefix)
+    if states is None:
+        msg = (
+            f"{type(model).__name__} computes its logits without calling its output layer, so the "
+            "states before it cannot be read. Use a classifier, which needs the logits alone."
+        )
+        raise ScoringError(msg)
+    return states[:, 0]  # of the trie's root
+
+
+def token_log_likelihoods(model: Any, ids: Sequence[int]) -> Tensor:
+    """Return ``log p(token | tokens before it)`` from a forward pass over nothing but token ids.
+
+    It has logits at every position, so it is for short sequences.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A causal language model.
+    ids : sequence of int
+        The tokens, two at least.
+
+    Returns
+    -------
+    Tensor of shape (n_tokens - 1,)
+        One entry for each token but the first.
+    """
+    device = input_device(model)
+    tokens = torch.tensor([ids], device=device)
+    logits = _wide(model(input_ids=tokens[:, :-1], use_cache=False).logits[0])
+    return logits.log_softmax(dim=-1).gather(1, tokens[0, 1:, None])[:, 0]
+
+
+def _lay_out_and_run(
+    model: Any, batch: Sequence[EncodedPrompt], layout: LayoutFunction, prefix: Prefix | None
+) -> tuple[Tensor, Tensor | None]:
+    """Return logits of shape (n_texts, n_nodes, n_vocabulary), and the states they come from."""
+    n_prefix = 0 if prefix is None else prefix.length
+    weight = model.get_input_embeddings().weight
+    n_masked = 0 if prefix is None or not prefix.is_in_mask else n_prefix
+    inputs = layout(
+        batch,
+        n_prefix=n_prefix,
+        n_masked=n_masked,
+        dtype=weight.dtype,
+        device=input_device(model),
+    )
+    return _run(model, inputs, prefix)
+
+
+def _run(model: Any, inputs: Layout, prefix: Prefix | None) -> tuple[Tensor, Tensor | None]:
+    """Return logits and states, computed where they are read."""
+    n_rows = inputs.input_ids.shape[0]
+    options: dict[str, Any] = {"use_cache": False} if prefix is None else prefix.inputs(n_rows)
+    if inputs.mask is not None:
+        options["attention_mask"] = inputs.mask
+    elif not options["use_cache"]:
+        # Some architectures count positions from the mask, and packed-sequence detection looks at
+        # position_ids alone where there is none.
+        options["attention_mask"] = torch.ones_like(inputs.input_ids)
+    # Rows that begin at the beginning are left to the model: some count from another number than 0.
+    if (prefix is not None or inputs.mask is not None) and _accepts(model, "position_ids"):
+        options["position_ids"] = inputs.position_ids
+    narrows = prefix is not None and prefix.narrows
+    with output_at(model, inputs.rows, inputs.columns, narrows=narrows) as places:
+        logits = model(input_ids=inputs.input_ids, **options).logits
+    return logits, places.states
+
+
+def _accepts(model: Any, name: str) -> bool:
+    """Say whether the model's forward names this parameter: ``**kwargs`` would swallow it."""
+    return name in inspect.signature(type(model).forward).parameters
+
+
+def _sum_edges(logits: Tensor, batch: Sequence[EncodedPrompt]) -> Tensor:
+    """Sum the log-probabilities along each label's path, of all texts at once."""
+    log_probabilities, text, label = _read_edges(logits, batch)
+    # Apple's GPUs have no float64; elsewhere it keeps long labels from gathering rounding errors.
+    sum_dtype = torch.float32 if logits.device.type == "mps" else torch.float64
+    n_labels = batch[0].trie.n_labels
+    sums = log_probabilities.new_zeros(len(batch) * n_labels, dtype=sum_dtype)
+    sums = sums.index_add(0, text * n_labels + label, log_probabilities.to(sum_dtype))
+    return sums.view(-1, n_labels)
+
+
+def _read_edges(logits: Tensor, batch: Sequence[EncodedPrompt]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the log-probability of each edge of all texts, and its text and label."""
+    edges = [
+        (text, label, node, token)
+        for text, prompt in enumerate(batch)
+        for label, node, token in prompt.trie.edges
+    ]
+    text, label, node, token = torch.tensor(edges, device=logits.device).unbind(dim=1)
+    normaliser = _log_normaliser(logits)
+    return _wide(logits[text, node, token]) - normaliser[text, node], text, label
+
+
+def _log_normaliser(logits: Tensor) -> Tensor:
+    """Return the log-sum-exp over the vocabulary, without a float32 copy of all logits at once."""
+    parts = logits.flatten(0, 1).split(_NODES_AT_ONCE)
+    return torch.cat([_wide(part).logsumexp(dim=-1) for part in parts]).view(logits.shape[:2])
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()

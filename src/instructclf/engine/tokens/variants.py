@@ -1,0 +1,135 @@
+"""Texts → token ids, each in a prompt with demonstrations of its own.
+
+All these prompts begin with the same instruction, which they share as their prefix. Those with the
+same demonstrations share these too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from instructclf.engine.tokens.demonstrations import DemonstrationFitter, frame_with_demonstrations
+from instructclf.engine.tokens.encoding import EncodedPrompt, PromptEncoder
+from instructclf.engine.tokens.tokenising import common_prefix_length
+from instructclf.prompts import Prompt
+
+Demonstrations = tuple[tuple[str, str], ...]
+"""Solved examples, pairs of a text and its label words."""
+
+
+class VariantEncoder(PromptEncoder):
+    """Encode prompts whose demonstrations depend on the text.
+
+    Parameters
+    ----------
+    tokenizer : object
+        A transformers tokenizer.
+    prompt : Prompt
+        What all prompts have in common: the prompt without demonstrations.
+    label_words : sequence of (str or sequence of str)
+        The words the model answers with, one entry a class: one answer, or several.
+    max_length : int or None
+        How many tokens prompt and label may take together. ``None`` for no limit.
+    demonstrations_for : callable
+        Takes a list of texts and returns the demonstrations of each. They are cut where they leave
+        too little room for a text as long as the longest of them.
+
+    Raises
+    ------
+    InvalidLabelsError
+        If two labels have the same tokens.
+    PromptTooLongError
+        If the prompt leaves no room for a text.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        prompt: Prompt,
+        label_words: Sequence[str | Sequence[str]],
+        max_length: int | None,
+        demonstrations_for: Callable[[Sequence[str]], Sequence[Demonstrations]],
+    ) -> None:
+        frame = frame_with_demonstrations(prompt, label_words)
+        super().__init__(tokenizer, prompt, label_words, max_length, frame=frame)
+        self._tokenizer = tokenizer
+        self._demonstrations_for = demonstrations_for
+        self._fitter = DemonstrationFitter(self)
+
+    def encode(self, texts: Sequence[str]) -> list[EncodedPrompt]:
+        """Return the prompt of each text as token ids, cut to the room there is.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            The texts.
+
+        Returns
+        -------
+        list of EncodedPrompt
+            One entry a text.
+
+        Raises
+        ------
+        PromptTooLongError
+            If the demonstrations of a text would have to be cut to less than a few tokens.
+        """
+        prompts = self._prompts_for(texts)
+        wholes = self.encode_variants(prompts, texts)
+        encoded = [self._check_length(*own) for own in zip(prompts, texts, wholes, strict=True)]
+        for positions in _alike(prompts):
+            sharing = _share([encoded[position] for position in positions])
+            for position, own in zip(positions, sharing, strict=True):
+                encoded[position] = own
+        return encoded
+
+    def prompt_for(self, text: str) -> Prompt:
+        """Return the prompt that a text gets."""
+        return self._prompts_for([text])[0]
+
+    def shorten(self, text: str) -> str:
+        """Return a text as it stands in its prompt: cut in its middle if it is too long."""
+        return self._encoder_of(self.prompt_for(text)).shorten(text)
+
+    def _prompts_for(self, texts: Sequence[str]) -> list[Prompt]:
+        return [
+            self._fitter.fit(self.prompt.with_demonstrations(own), [text for text, _ in own]).prompt
+            for own in self._demonstrations_for(texts)
+        ]
+
+    def _encoder_of(self, prompt: Prompt) -> PromptEncoder:
+        return PromptEncoder(self._tokenizer, prompt, self.verbalizer.classes, self.max_length)
+
+    def _check_length(self, prompt: Prompt, text: str, encoded: EncodedPrompt) -> EncodedPrompt:
+        """Return the prompt with its text cut, if it is too long."""
+        was_cut = False
+        if not self.surely_fits(encoded):
+            shortened = self._encoder_of(prompt).shorten(text)
+            was_cut = shortened != text
+            if was_cut:
+                (encoded,) = self.encode_variants([prompt], [shortened])
+        if len(encoded.prefix) < len(self.prefix_ids):  # the odd text that changes what is before
+            encoded = replace(encoded, prefix=(), own=encoded.ids)
+        has_cut = bool(prompt.cut_demonstrations)
+        return replace(encoded, was_cut=was_cut, has_cut_demonstrations=has_cut)
+
+
+def _alike(prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Return the positions of prompts with the same demonstrations, where there are several."""
+    groups: dict[Demonstrations, list[int]] = {}
+    for position, prompt in enumerate(prompts):
+        groups.setdefault(prompt.demonstrations, []).append(position)
+    return [positions for positions in groups.values() if len(positions) > 1]
+
+
+def _share(encoded: Sequence[EncodedPrompt]) -> list[EncodedPrompt]:
+    """Let prompts share all the tokens that they begin with."""
+    ids = [prompt.ids for prompt in encoded]
+    n_shared = min(common_prefix_length(ids), min(map(len, ids)) - 1)
+    prefix = ids[0][:n_shared]
+    return [
+        replace(prompt, prefix=prefix, own=own[n_shared:])
+        for prompt, own in zip(encoded, ids, strict=True)
+    ]

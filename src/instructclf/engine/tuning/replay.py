@@ -1,0 +1,210 @@
+"""Prompts → what the frozen layers make of them, computed once and kept for every epoch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from instructclf.engine.models.quantization import compute_dtype
+from instructclf.engine.scoring.budgets import free_memory
+from instructclf.engine.scoring.forward import label_log_likelihoods
+from instructclf.engine.scoring.layouts import Layout, LayoutFunction
+from instructclf.engine.scoring.prefixes import Prefix
+from instructclf.engine.scoring.strategies import Strategy, tolerance
+from instructclf.engine.tokens.encoding import EncodedPrompt
+from instructclf.engine.tuning.frozen_layers import FrozenLayers
+from instructclf.engine.tuning.tuned_prefixes import DifferentiablePrefixAttention
+from instructclf.exceptions import ScoringError
+
+_logger = logging.getLogger(__name__)
+
+_SHARE_OF_FREE_MEMORY = 0.25
+"""What stored hidden states may take at most."""
+
+Batches = Sequence[tuple[Strategy, Sequence[EncodedPrompt]]]
+"""Prompts that go through the model together, and in which way."""
+
+
+class Replay:
+    """Score prompts from the outputs of the frozen layers, which it stores.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A view of a causal language model.
+    n_frozen : int
+        How many of its lower layers are frozen. At least one.
+    prefix_ids : list of int
+        The tokens that all prompts begin with, or none.
+    """
+
+    def __init__(self, model: Any, n_frozen: int, prefix_ids: list[int]) -> None:
+        self._model = model
+        self._frozen = FrozenLayers(model, n_frozen)
+        self._prefix_ids = prefix_ids
+        self._prefix: Tensor | None = None
+        self._hidden: dict[EncodedPrompt, Tensor] = {}
+
+    @torch.no_grad()
+    def store(self, batches: Batches) -> dict[type[Prefix] | None, Prefix | None]:
+        """Run the frozen layers on the prefix and on all prompts.
+
+        Parameters
+        ----------
+        batches : sequence of (Strategy, sequence of EncodedPrompt)
+            All prompts.
+
+        Returns
+        -------
+        dict of type to Prefix
+            The prefixes that the whole model made, of each kind that they share.
+        """
+        prefixes: dict[type[Prefix] | None, Prefix | None] = {None: None}
+        for strategy, prompts in batches:
+            kind = strategy.prefix
+            if kind is not None and kind not in prefixes:
+                self._prefix = self._frozen.record(partial(kind, self._model, self._prefix_ids))
+                prefixes[kind] = kind(self._model, self._prefix_ids)
+            keeping = _KeepingLayout(strategy.layout)
+            forward = partial(label_log_likelihoods, self._model, prompts, keeping, prefixes[kind])
+            hidden = self._frozen.record(forward)
+            self._hidden |= zip(prompts, _split(hidden, keeping.layout), strict=True)
+        return prefixes
+
+    def compute_prefix(self, kind: type[Prefix]) -> Prefix:
+        """Return the prefix as the tuned layers see it."""
+        with self._frozen.replaying(self._stored_prefix):
+            return kind(self._model, self._prefix_ids)
+
+    def label_log_likelihoods(
+        self, batch: Sequence[EncodedPrompt], layout: LayoutFunction, prefix: Prefix | None
+    ) -> Tensor:
+        """Return what the function of this name does, from the tuned layers alone.
+
+        Parameters
+        ----------
+        batch : sequence of EncodedPrompt
+            Prompts that are stored.
+        layout : callable
+            The layout that they were stored from.
+        prefix : Prefix or None
+            What ``compute_prefix`` returned, where they share it.
+
+        Returns
+        -------
+        Tensor of shape (n_texts, n_labels)
+            Log-likelihoods.
+        """
+        keeping = _KeepingLayout(layout)
+        with self._frozen.replaying(lambda: self._restore(batch, keeping.layout)):
+            return label_log_likelihoods(self._model, batch, keeping, prefix)
+
+    def _stored_prefix(self) -> Tensor:
+        if self._prefix is None:
+            msg = "No prefix was stored."
+            raise ScoringError(msg)
+        return self._prefix
+
+    def _restore(self, batch: Sequence[EncodedPrompt], layout: Layout) -> Tensor:
+        """Return the hidden states of a batch, padded with zeros as its layout is padded."""
+        stored = torch.cat([self._hidden[prompt] for prompt in batch])
+        hidden = stored.new_zeros(*layout.input_ids.shape, stored.shape[-1])
+        hidden[layout.is_real] = stored
+        return hidden
+
+
+def make_replay(
+    model: Any, n_frozen: int, prefix_ids: list[int], batches: Batches
+) -> Replay | None:
+    """Store what the frozen layers make of all prompts, if it fits and gives the same scores.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A view of a causal language model.
+    n_frozen : int
+        How many of its lower layers are frozen.
+    prefix_ids : list of int
+        The tokens that all prompts begin with, or none.
+    batches : sequence of (Strategy, sequence of EncodedPrompt)
+        All prompts.
+
+    Returns
+    -------
+    Replay or None
+        ``None`` if the frozen layers have to run in every epoch: there are none, a cache takes
+        part, memory is short, or the architecture does not allow it.
+    """
+    shared = {strategy.prefix for strategy, _ in batches}
+    if n_frozen == 0 or not shared <= {None, DifferentiablePrefixAttention}:
+        return None
+    if not _fits(model, batches, len(prefix_ids)):
+        _logger.info("Outputs of the frozen layers take too much memory: they run in every epoch")
+        return None
+    replay = Replay(model, n_frozen, prefix_ids)
+    try:
+        prefixes = replay.store(batches)
+        strategy, prompts = batches[0]
+        few = prompts if len(prompts) == 1 else [prompts[0], prompts[-1]]  # one of them is padded
+        difference = _difference(model, replay, strategy, few, prefixes[strategy.prefix])
+    except (ScoringError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+        _logger.debug("The frozen layers cannot be replayed: %s", error)
+        return None
+    _logger.debug("Replayed scores differ by %.2g", difference)
+    return replay if difference <= tolerance(compute_dtype(model)) else None
+
+
+@torch.no_grad()
+def _difference(
+    model: Any,
+    replay: Replay,
+    strategy: Strategy,
+    prompts: Sequence[EncodedPrompt],
+    prefix: Prefix | None,
+) -> float:
+    """Return how far replayed scores are from those of the whole model."""
+    expected = label_log_likelihoods(model, prompts, strategy.layout, prefix)
+    replayed = None if strategy.prefix is None else replay.compute_prefix(strategy.prefix)
+    scores = replay.label_log_likelihoods(prompts, strategy.layout, replayed)
+    return (scores - expected).abs().max().item()
+
+
+def _fits(model: Any, batches: Batches, n_prefix: int) -> bool:
+    weight = model.get_input_embeddings().weight
+    free = free_memory(weight.device)
+    if free is None:
+        return True
+    n_tokens = sum(
+        (prompt.n_tokens - (0 if strategy.prefix is None else n_prefix)) * len(prompt.trie.paths)
+        + len(prompt.trie.tokens)
+        for strategy, prompts in batches
+        for prompt in prompts
+    )
+    width = model.config.get_text_config().hidden_size
+    return n_tokens * width * weight.itemsize <= _SHARE_OF_FREE_MEMORY * free
+
+
+class _KeepingLayout:
+    """A layout function that keeps what it returned last."""
+
+    def __init__(self, function: LayoutFunction) -> None:
+        self._function = function
+        self.layout: Layout
+
+    def __call__(self, batch: Sequence[EncodedPrompt], **options: Any) -> Layout:
+        self.layout = self._function(batch, **options)
+        return self.layout
+
+
+def _split(hidden: Tensor, layout: Layout) -> list[Tensor]:
+    """Return the hidden states of each text, without those of padding."""
+    n_real = layout.is_real.sum(dim=1).tolist()
+    starts = [*layout.rows[:, 0].tolist(), len(n_real)]  # a text's rows follow on each other
+    sizes = [sum(n_real[start:end]) for start, end in pairwise(starts)]
+    return [part.clone() for part in hidden[layout.is_real].split(sizes)]

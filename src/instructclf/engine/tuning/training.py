@@ -1,0 +1,156 @@
+"""Encoded prompts and their labels → adapter weights.
+
+Training reads the same log-likelihoods as prediction, from the same prompts, encoded by the same
+function; it only follows their gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from instructclf.engine.models.decoder_layers import n_frozen_layers
+from instructclf.engine.models.loading import BaseModel
+from instructclf.engine.models.views import shared_view
+from instructclf.engine.tokens.encoding import PromptEncoder
+from instructclf.engine.tuning.adapters import Adapter, LoraSettings, PeftSettings
+from instructclf.engine.tuning.backpropagation import Backpropagation, BackpropagationSettings
+from instructclf.engine.tuning.checkpoints import Checkpoints
+from instructclf.engine.tuning.examples import make_examples, shared_ids
+from instructclf.engine.tuning.runs import Run, TrainingRecord, TrainingSettings
+from instructclf.exceptions import FailedRunWarning, warn_caller
+
+_FAILED_LOSS = 0.9
+"""A run whose label loss ends above this share of log(n_labels) is no better than guessing."""
+_FASTER = 5
+"""Times the learning rate that is proposed where the loss was still falling."""
+
+
+def tune_adapter(
+    base: BaseModel,
+    encoder: PromptEncoder,
+    texts: Sequence[str],
+    labels: NDArray[np.intp],
+    *,
+    lora: LoraSettings | PeftSettings,
+    settings: TrainingSettings,
+    seeds: tuple[int, int],
+    weights: NDArray[np.float64] | None = None,
+    start: dict[str, Tensor] | None = None,
+    checkpoints: Path | None = None,
+    verbose: int | bool = 0,
+) -> tuple[Adapter, TrainingRecord]:
+    """Train an adapter on texts and their labels. The base model stays as it is.
+
+    Parameters
+    ----------
+    base : BaseModel
+        The model.
+    encoder : PromptEncoder
+        Turns texts into prompts.
+    texts : sequence of str
+        The texts.
+    labels : ndarray of shape (n_texts,)
+        The position of each text's label.
+    lora : LoraSettings or PeftSettings
+        What the adapter looks like.
+    settings : TrainingSettings
+        How it is trained.
+    seeds : tuple of (int, int)
+        Initial weights and order of the rows follow from the first; from the second if that run
+        fails.
+    weights : ndarray of shape (n_texts,) or None, default=None
+        How much each text counts, not negative and not all 0. Only their ratios matter: losses are
+        multiplied by the weights divided by the weights' mean, so that a batch's gradient does not
+        depend on what else is in it. A text of weight 0 is left out.
+    start : dict of str to Tensor or None, default=None
+        The weights of an earlier adapter to begin with. ``None`` for new ones.
+    checkpoints : pathlib.Path or None, default=None
+        The folder in which runs are kept, to go on with those that were cut off and to take those
+        that are done. ``None`` keeps nothing.
+    verbose : int or bool, default=0
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    adapter : Adapter
+        The trained adapter on a view of its own.
+    record : TrainingRecord
+        What happened.
+
+    Raises
+    ------
+    TrainingDivergedError
+        If the loss or its gradient is not finite.
+    CheckpointError
+        If the checkpoint of this very run is damaged.
+    ScoringError
+        If memory runs out with a single text.
+    ValueError
+        If the model has fewer layers than are to be tuned, cannot have such an adapter, or
+        ``start`` is of another one.
+
+    Warns
+    -----
+    FailedRunWarning
+        If the first run learned nothing and was restarted.
+    """
+    if weights is not None:
+        rows = np.flatnonzero(weights)
+        texts, labels, weights = [texts[i] for i in rows.tolist()], labels[rows], weights[rows]
+        weights = weights / weights.mean()
+    examples = make_examples(encoder, texts, labels, loss=settings.loss, weights=weights)
+    shared = shared_ids(encoder, examples)
+    kept = None
+    if checkpoints is not None:
+        kept = Checkpoints(
+            checkpoints, base, examples, shared=shared, lora=lora, training=settings, start=start
+        )
+    guessing = math.log(len(encoder.verbalizer.classes))
+    attempts: list[tuple[Adapter, TrainingRecord]] = []
+    for seed in seeds:
+        adapter = Adapter(shared_view(base.model), lora, seed)
+        if start is not None:
+            adapter.load(start)
+        backpropagate = Backpropagation(
+            adapter.model,
+            examples,
+            shared,
+            BackpropagationSettings(
+                n_frozen_layers=n_frozen_layers(adapter.model, lora.n_layers),
+                n_epochs=settings.max_epochs,
+                max_batch_tokens=settings.max_batch_tokens,
+                gradient_checkpointing=settings.gradient_checkpointing,
+            ),
+        )
+        run = Run(adapter, examples, settings, backpropagate, seed=seed)
+        record = run.train(None if kept is None else kept.of_seed(seed), verbose=verbose)
+        attempts.append((adapter, record))
+        final = record.label_loss_curve[-1]
+        if final < _FAILED_LOSS * guessing:
+            return attempts[-1]
+        if seed == seeds[0]:
+            warn_caller(
+                f"Tuning ended with a label loss of {final:.3f}, where guessing gives "
+                f"{guessing:.3f}. It starts once more with another seed. "
+                f"{_remedy(record, settings)}",
+                FailedRunWarning,
+            )
+    return min(attempts, key=lambda attempt: attempt[1].label_loss_curve[-1])
+
+
+def _remedy(record: TrainingRecord, settings: TrainingSettings) -> str:
+    """Return what to try where a run has failed."""
+    curve = record.label_loss_curve
+    if record.stopped_by == "max_epochs" and len(curve) > 1 and curve[-1] < min(curve[:-1]):
+        return (
+            f"The loss was still falling, from {curve[0]:.3f} at first: if that fails too, try a "
+            f"learning_rate above {settings.learning_rate:g}, such as "
+            f"{_FASTER * settings.learning_rate:g}, or max_epochs above {settings.max_epochs}."
+        )
+    return "If that fails too, try more rows, more epochs or another learning_rate."

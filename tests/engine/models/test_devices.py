@@ -1,0 +1,95 @@
+"""Names of devices and data types, and what suits the machine where nothing is named."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from instructclf.engine.models.devices import (
+    DTYPES,
+    check_not_forked,
+    resolve_device,
+    resolve_dtype,
+    warn_of_shared_device,
+)
+from instructclf.exceptions import ScoringError, SharedDeviceWarning
+
+CPU = torch.device("cpu")
+
+
+def test_a_device_is_taken_by_its_name():
+    assert resolve_device("cpu") == CPU
+
+
+@pytest.mark.parametrize("unnamed", [None, "auto"])
+def test_without_a_name_the_best_device_is_taken(unnamed):
+    device = resolve_device(unnamed)
+    if torch.cuda.is_available():
+        assert device.type == "cuda"
+    elif torch.backends.mps.is_available():
+        assert device.type == "mps"
+    else:
+        assert device == CPU
+
+
+@pytest.mark.parametrize("unknown", ["gpu", "", "cpu:x"])
+def test_an_unknown_device_is_an_error(unknown):
+    match = f"'device' parameter must name a torch device, such as .* or None. Got '{unknown}'"
+    with pytest.raises(ValueError, match=match):
+        resolve_device(unknown)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without CUDA")
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_a_device_that_is_not_there_is_an_error_with_a_way_out(device):
+    match = f"device='{device}' was asked for and torch sees no CUDA device. Use device='cpu'"
+    with pytest.raises(ValueError, match=match):
+        resolve_device(device)
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_a_data_type_is_taken_by_its_name(name):
+    assert resolve_dtype(name, CPU) is getattr(torch, name)
+
+
+@pytest.mark.parametrize("unnamed", [None, "auto"])
+def test_the_cpu_keeps_full_precision(unnamed):
+    assert resolve_dtype(unnamed, CPU) is torch.float32
+
+
+def test_other_accelerators_take_half_precision():
+    assert resolve_dtype(None, torch.device("mps")) is torch.float16
+
+
+@pytest.mark.parametrize("unknown", ["float", "int8", "torch.float32", ""])
+def test_an_unknown_data_type_is_an_error_that_lists_the_known_ones(unknown):
+    match = f"'dtype' parameter must be one of .*'float32'.*, 'auto' or None. Got '{unknown}'"
+    with pytest.raises(ValueError, match=match):
+        resolve_dtype(unknown, CPU)
+
+
+# Workers and forks
+
+
+def test_a_process_forked_after_cuda_was_used_is_told_to_be_started_afresh():
+    with pytest.raises(ScoringError, match=r"forked from one that had used CUDA.*loky.*'spawn'"):
+        check_not_forked(torch.device("cuda", 0), was_forked=True)
+
+
+@pytest.mark.parametrize(("device", "was_forked"), [("cpu", True), ("cuda", False), ("cpu", None)])
+def test_a_fork_is_no_matter_on_the_cpu_or_before_cuda_is_used(device, was_forked):
+    check_not_forked(torch.device(device), was_forked=was_forked)
+
+
+@pytest.mark.parametrize("name", ["LokyProcess-3", "ForkPoolWorker-1", "SpawnPoolWorker-2"])
+def test_workers_that_load_a_model_each_onto_one_gpu_are_warned(name):
+    message = rf"{name} is one of several workers.*onto cuda:0.*With n_jobs=1 all fits share one"
+    with pytest.warns(SharedDeviceWarning, match=message):
+        warn_of_shared_device(torch.device("cuda", 0), name)
+
+
+@pytest.mark.parametrize(
+    ("device", "name"), [("cpu", "LokyProcess-1"), ("cuda", "MainProcess"), ("cuda", "Dask Worker")]
+)
+def test_workers_on_the_cpu_and_those_with_a_gpu_of_their_own_are_not(device, name):
+    warn_of_shared_device(torch.device(device), name)

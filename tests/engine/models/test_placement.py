@@ -1,0 +1,131 @@
+"""A model spread over devices gives the same scores, shares its weights, and takes no adapter that
+it cannot carry.
+
+Without a GPU a part on the disk stands for all parts that wait elsewhere: accelerate's hooks are
+the same.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from instructclf import InstructionTunedClassifier, PromptClassifier, load
+from instructclf.engine.models.fingerprints import take_print
+from instructclf.engine.models.placement import input_device, is_offloaded, offloaded_parts
+from instructclf.engine.models.registry import get_base_model
+from instructclf.engine.models.views import shared_view
+from instructclf.exceptions import ModelLoadingError
+from tests.fixtures import LABELS, TEXTS
+
+SPREAD = {
+    "model.embed_tokens": "disk",
+    "model.layers.0": "disk",
+    "model.layers.1": "cpu",
+    "model.norm": "cpu",
+    "model.rotary_emb": "cpu",
+    "lm_head": "disk",
+}
+IDS = torch.tensor([[5, 6, 7, 8]])
+
+
+@pytest.fixture
+def spread(model_folder):
+    return get_base_model(model_folder, device_map=SPREAD)
+
+
+@pytest.fixture
+def whole(model_folder):
+    return get_base_model(model_folder)
+
+
+def test_a_model_spread_in_one_way_is_loaded_once_and_is_another_than_the_whole(
+    spread, whole, model_folder
+):
+    turned = dict(reversed(SPREAD.items()))
+    assert get_base_model(model_folder, device_map=turned) is spread
+    assert spread is not whole
+    assert is_offloaded(spread.model)
+    assert not is_offloaded(whole.model)
+
+
+def test_inputs_go_where_the_embeddings_are_computed(spread, whole):
+    assert spread.model.get_input_embeddings().weight.is_meta
+    assert input_device(spread.model) == spread.device == input_device(whole.model)
+
+
+@torch.no_grad()
+def test_a_view_runs_hooks_of_its_own_over_the_same_weights(spread, whole):
+    view = shared_view(spread.model)
+    expected = whole.model(IDS).logits
+    assert torch.equal(view(IDS).logits, expected)
+    held = [set(map(id, offloaded_parts(model))) for model in (view, spread.model)]
+    assert held[0] == held[1] != set()
+    weights = dict(spread.model.named_parameters())
+    for name, weight in view.named_parameters():
+        assert weight.is_meta == weights[name].is_meta
+        assert weight.is_meta or weight.data_ptr() == weights[name].data_ptr()
+    own = {id(module) for module in view.modules()}
+    assert all(id(module.forward.args[0]) in own for module in view.modules() if _is_hooked(module))
+    assert torch.equal(spread.model(IDS).logits, expected)
+
+
+def _is_hooked(module):
+    return hasattr(module, "_hf_hook")
+
+
+def test_it_is_recognised_as_the_model_that_it_is(spread, whole):
+    assert take_print(spread) == take_print(whole)
+
+
+@pytest.mark.parametrize("words", [("bad", "good"), ("very bad", "very good")])
+def test_prompting_gives_the_scores_of_the_whole_model(words, model_folder, tmp_path):
+    options = {
+        "n_shots": 4,
+        "random_state": 0,
+        "verbalizer": dict(zip(LABELS[::8], words, strict=True)),
+    }
+    expected = PromptClassifier(model_folder, **options).fit(TEXTS, LABELS).predict_proba(TEXTS)
+    classifier = PromptClassifier(model_folder, device_map=SPREAD, **options).fit(TEXTS, LABELS)
+    np.testing.assert_allclose(classifier.predict_proba(TEXTS), expected, rtol=0, atol=1e-6)
+    classifier.save(tmp_path / "saved")
+    restored = load(tmp_path / "saved", device_map=None)
+    np.testing.assert_allclose(restored.predict_proba(TEXTS), expected, rtol=0, atol=1e-6)
+
+
+def test_threads_take_turns_with_weights_that_come_and_go(model_folder):
+    options = {"n_shots": 4, "random_state": 0}
+    one, other = (
+        PromptClassifier(model_folder, device_map=SPREAD, **options).fit(TEXTS, LABELS)
+        for _ in range(2)
+    )
+    expected = one.predict_proba(TEXTS)
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(own.predict_proba, TEXTS) for own in [one, other] * 4]
+    for call in calls:
+        np.testing.assert_allclose(call.result(), expected, rtol=0, atol=1e-6)
+
+
+def test_auto_takes_one_device_where_all_fits_and_tunes_there(model_folder, make_tuning):
+    expected = make_tuning().fit(TEXTS, LABELS).predict_proba(TEXTS)
+    found = make_tuning(device_map="auto").fit(TEXTS, LABELS).predict_proba(TEXTS)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+def test_tuning_beside_weights_that_wait_elsewhere_is_refused(model_folder):
+    message = r"a part of the model is offloaded.*no adapter.*quantization='4bit'.*PromptClassifier"
+    with pytest.raises(ValueError, match=message):
+        InstructionTunedClassifier(model_folder, device_map=SPREAD).fit(TEXTS, LABELS)
+
+
+def test_one_device_and_several_are_not_both_taken(model_folder):
+    with pytest.raises(ValueError, match=r"device='cpu' puts the whole model in one place.*None"):
+        get_base_model(model_folder, device="cpu", device_map="auto")
+
+
+def test_a_loaded_model_is_not_spread_afterwards(model, tokenizer):
+    with pytest.raises(ModelLoadingError, match=r"device_map='auto' is for models.*loaded by name"):
+        get_base_model((model, tokenizer), device_map="auto")

@@ -1,0 +1,131 @@
+"""Labels as a tree: shared beginnings once, ends only where they tell labels apart."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from instructclf.engine.tokens.tries import build_trie, with_response_end
+from instructclf.exceptions import InvalidLabelsError, ScoringError
+
+END = 9
+
+
+def spelled(trie):
+    """Return the tokens whose log-likelihoods each label sums, and what each is read after."""
+    path = {0: ()}
+    for node in range(1, len(trie.tokens)):
+        assert trie.parents[node] < node
+        path[node] = (*path[trie.parents[node]], trie.tokens[node])
+    labels = [[] for _ in range(trie.n_labels)]
+    for label, node, token in trie.edges:
+        assert path[node] == tuple(labels[label][: len(path[node])])
+        labels[label].append(token)
+    return labels
+
+
+def test_labels_of_one_token_need_no_node_but_the_root():
+    trie = build_trie([[1], [2], [3]], END)
+    assert trie.tokens == (-1,)
+    assert trie.edges == ((0, 0, 1), (1, 0, 2), (2, 0, 3))
+    assert trie.paths == ((),)
+    assert trie.depths == (0,)
+
+
+def test_a_shared_beginning_is_one_node():
+    trie = build_trie([[1, 2, 3], [1, 2, 4], [1, 5]], END)
+    assert trie.tokens == (-1, 1, 2)
+    assert trie.parents == (0, 0, 1)
+    assert trie.depths == (0, 1, 2)
+    assert trie.paths == ((1, 2),)
+    assert spelled(trie) == [[1, 2, 3], [1, 2, 4], [1, 5]]
+
+
+def test_paths_lead_to_every_inner_node_that_has_none_below_it():
+    trie = build_trie([[1, 2, 3], [1, 4, 5], [6, 7], [8]], END)
+    assert [tuple(trie.tokens[node] for node in path) for path in trie.paths] == [
+        (1, 2),
+        (1, 4),
+        (6,),
+    ]
+
+
+def test_a_node_sees_itself_and_those_above_it():
+    trie = build_trie([[1, 2, 3], [1, 4, 5]], END)
+    expected = [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 0, 1]]
+    np.testing.assert_array_equal(trie.ancestry, np.array(expected, dtype=bool))
+
+
+def test_only_a_label_that_begins_another_gets_the_end_token():
+    trie = build_trie([[1], [1, 2], [3]], END)
+    assert spelled(trie) == [[1, END], [1, 2], [3]]
+
+
+def test_a_beginning_of_a_beginning_gets_one_too():
+    trie = build_trie([[1, 2, 3], [1, 2], [1]], END)
+    assert spelled(trie) == [[1, 2, 3], [1, 2, END], [1, END]]
+
+
+def test_no_end_token_is_asked_for_where_none_is_needed():
+    assert spelled(build_trie([[1, 2], [1, 3]], None)) == [[1, 2], [1, 3]]
+
+
+def test_labels_that_need_an_end_token_and_have_none_are_an_error():
+    match = "One label is the beginning of another, .* no end token .* Set tokenizer.eos_token"
+    with pytest.raises(ScoringError, match=match):
+        build_trie([[1], [1, 2]], None)
+
+
+def test_labels_of_the_same_tokens_are_an_error():
+    with pytest.raises(InvalidLabelsError, match="the same to the tokenizer.*'verbalizer'"):
+        build_trie([[1, 2], [3], [1, 2]], END)
+
+
+def test_probabilities_of_any_labels_are_proper():
+    """With one uniform distribution over tokens everywhere, probabilities never exceed one."""
+    rng = random.Random(0)
+    for _ in range(200):
+        sequences = {
+            tuple(rng.choices(range(3), k=rng.randint(1, 4))) for _ in range(rng.randint(2, 6))
+        }
+        labels = spelled(build_trie(sorted(sequences), END))
+        assert [
+            label[: len(own)] for label, own in zip(labels, sorted(sequences), strict=True)
+        ] == [list(own) for own in sorted(sequences)]
+        ends = [tuple(label) for label in labels]
+        assert not any(one != other and other[: len(one)] == one for one in ends for other in ends)
+        assert sum(4.0 ** -len(label) for label in labels) <= 1
+
+
+def test_the_end_of_a_response_is_one_more_sequence_after_its_label():
+    trie = build_trie([[1, 2], [1, 3]], END)
+    ended = with_response_end(trie, 1, END)
+    assert ended.n_labels == 3
+    assert ended.edges[:-1] == trie.edges
+    label, node, token = ended.edges[-1]
+    assert (label, token) == (2, END)
+    assert (ended.tokens[node], ended.tokens[ended.parents[node]]) == (3, 1)
+    assert ended.depths[node] == 2
+
+
+def test_the_end_after_a_label_of_one_token_is_read_after_that_token():
+    ended = with_response_end(build_trie([[1], [2]], END), 0, END)
+    assert ended.tokens == (-1, 1)
+    assert ended.edges[-1] == (2, 1, END)
+
+
+def test_a_label_that_ends_already_is_not_ended_twice():
+    trie = build_trie([[1], [1, 2]], END)
+    ended = with_response_end(trie, 0, END)
+    assert ended.n_labels == 3
+    assert ended.edges == trie.edges
+    assert ended.tokens == trie.tokens
+
+
+def test_a_label_beside_one_that_ends_already_is_ended():
+    ended = with_response_end(build_trie([[1], [1, 2]], END), 1, END)
+    label, node, token = ended.edges[-1]
+    assert (label, token) == (2, END)
+    assert (ended.tokens[node], ended.depths[node]) == (2, 2)

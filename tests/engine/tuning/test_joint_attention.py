@@ -1,0 +1,160 @@
+"""Attention to a shared prefix and to oneself is one softmax, with the gradients of one softmax."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from instructclf.engine.tuning import joint_attention as module
+from instructclf.engine.tuning.joint_attention import joint_attention
+
+N_ROWS, LENGTH, N_PREFIX, WIDTH, VALUE_WIDTH = 3, 5, 7, 8, 4
+SCALING = 0.3
+HEADS = {"each its own keys": (4, 4), "three share keys": (6, 2), "all share keys": (4, 1)}
+
+
+def make_inputs(
+    n_heads, n_key_heads, dtype=torch.float64, *, n_prefix=N_PREFIX, value_width=VALUE_WIDTH
+):
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(n_rows, heads, length, width):
+        # Models give heads as a transposed view.
+        drawn = torch.randn(n_rows, length, heads, width, generator=generator, dtype=torch.float64)
+        return drawn.to(dtype).transpose(1, 2).requires_grad_()
+
+    return (
+        draw(N_ROWS, n_heads, LENGTH, WIDTH),
+        draw(N_ROWS, n_key_heads, LENGTH, WIDTH),
+        draw(N_ROWS, n_key_heads, LENGTH, value_width),
+        draw(1, n_key_heads, n_prefix, WIDTH),
+        draw(1, n_key_heads, n_prefix, value_width),
+    )
+
+
+def make_mask(kind, dtype=torch.float64):
+    """What rows see of themselves, besides what is on the diagonal."""
+    if kind == "causal":
+        return None
+    generator = torch.Generator().manual_seed(1)
+    visible = torch.rand(N_ROWS, 1, LENGTH, LENGTH, generator=generator) > 0.4
+    if kind == "boolean":
+        return visible
+    return torch.zeros(visible.shape, dtype=dtype).masked_fill(~visible, -1e30)
+
+
+def attend_plainly(inputs, mask):
+    """Copy the prefix for every row, and each key head for every query head."""
+    query, key, value, far_key, far_value = inputs
+    n_repeats = query.shape[1] // key.shape[1]
+    keys = torch.cat([far_key.expand(N_ROWS, -1, -1, -1), key], dim=2)
+    values = torch.cat([far_value.expand(N_ROWS, -1, -1, -1), value], dim=2)
+    if mask is None:
+        mask = torch.ones(N_ROWS, 1, LENGTH, LENGTH, dtype=torch.bool).tril()
+    if mask.dtype != torch.bool:
+        mask = mask == 0
+    seen = torch.ones(N_ROWS, 1, LENGTH, far_key.shape[2], dtype=torch.bool)
+    return scaled_dot_product_attention(
+        query,
+        keys.repeat_interleave(n_repeats, dim=1),
+        values.repeat_interleave(n_repeats, dim=1),
+        attn_mask=torch.cat([seen, mask], dim=3),
+        scale=SCALING,
+    ).transpose(1, 2)
+
+
+def gradients(output, inputs):
+    sent = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)
+    return torch.autograd.grad(output, inputs, sent)
+
+
+@pytest.mark.parametrize("heads", HEADS.values(), ids=HEADS)
+@pytest.mark.parametrize("kind", ["causal", "boolean", "additive"])
+@pytest.mark.parametrize("most_bytes", [2**26, 1], ids=["all heads at once", "heads in turn"])
+def test_outputs_and_gradients_are_those_of_a_copied_prefix(heads, kind, most_bytes, monkeypatch):
+    monkeypatch.setattr(module, "_MOST_BYTES_ON_CPU", most_bytes)
+    inputs = make_inputs(*heads)
+    mask = make_mask(kind)
+    query, key, value, *prefix = inputs
+    output = joint_attention(query, key, value, tuple(prefix), mask=mask, scaling=SCALING)
+    expected = attend_plainly(inputs, mask)
+    torch.testing.assert_close(output, expected)
+    for found, own in zip(gradients(output, inputs), gradients(expected, inputs), strict=True):
+        torch.testing.assert_close(found, own)
+
+
+@pytest.mark.parametrize("heads", HEADS.values(), ids=HEADS)
+@pytest.mark.parametrize("kind", ["causal", "boolean", "additive"])
+def test_long_rows_in_single_precision_give_the_same_with_copies_of_the_prefix(
+    heads, kind, monkeypatch
+):
+    monkeypatch.setattr(module, "_LEAST_COPIED", LENGTH)
+    inputs = make_inputs(*heads, torch.float32, n_prefix=LENGTH, value_width=WIDTH)
+    query, key, value, *prefix = inputs
+    mask = make_mask(kind, torch.float32)
+    output = joint_attention(query, key, value, tuple(prefix), mask=mask, scaling=SCALING)
+    assert runs_in_torch(output)
+    exact = [own.detach().double().requires_grad_() for own in inputs]
+    expected = attend_plainly(exact, mask)
+    torch.testing.assert_close(output.double(), expected, rtol=1e-5, atol=1e-5)
+    for found, own in zip(gradients(output, inputs), gradients(expected, exact), strict=True):
+        torch.testing.assert_close(found.double(), own, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "unlike",
+    [
+        {"n_prefix": LENGTH + 1, "value_width": WIDTH},
+        {"n_prefix": LENGTH, "value_width": VALUE_WIDTH},
+        {"n_prefix": LENGTH, "value_width": WIDTH, "dtype": torch.bfloat16},
+    ],
+    ids=["a prefix longer than rows", "values of another width", "half precision"],
+)
+def test_the_prefix_is_not_copied_where_that_would_not_pay(unlike, monkeypatch):
+    monkeypatch.setattr(module, "_LEAST_COPIED", LENGTH)
+    query, key, value, *prefix = make_inputs(4, 4, **({"dtype": torch.float32} | unlike))
+    output = joint_attention(query, key, value, tuple(prefix), mask=None, scaling=SCALING)
+    assert not runs_in_torch(output)
+
+
+def runs_in_torch(output):
+    """Say whether no operation of ours is in a tensor's history."""
+    waiting, names = [output.grad_fn], set()
+    while waiting:
+        function = waiting.pop()
+        names.add(type(function).__name__)
+        waiting += [earlier for earlier, _ in function.next_functions if earlier is not None]
+    return "_JointAttentionBackward" not in names
+
+
+def test_half_precision_is_as_close_as_that_of_torch():
+    halves = make_inputs(6, 2, torch.bfloat16)
+    exact = [own.detach().double().requires_grad_() for own in halves]
+    expected = attend_plainly(exact, None)
+    query, key, value, *prefix = halves
+    output = joint_attention(query, key, value, tuple(prefix), mask=None, scaling=SCALING)
+    assert output.dtype == torch.bfloat16
+    ours = [output, *gradients(output, halves)]
+    torchs = attend_plainly(halves, None)
+    theirs = [torchs, *gradients(torchs, halves)]
+    for found, usual, right in zip(
+        ours, theirs, [expected, *gradients(expected, exact)], strict=True
+    ):
+        error, usual_error = ((own.double() - right).norm().item() for own in (found, usual))
+        assert error < 2 * usual_error + 1e-3 * right.norm().item()
+
+
+def test_nothing_but_inputs_is_kept_for_the_backward_pass():
+    inputs = make_inputs(6, 2)
+    query, key, value, *prefix = inputs
+    n_kept = 0
+
+    def count(tensor):
+        nonlocal n_kept
+        n_kept += tensor.numel()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        joint_attention(query, key, value, tuple(prefix), mask=None, scaling=SCALING)
+    assert n_kept == sum(own.numel() for own in inputs) + LENGTH**2
