@@ -1,4 +1,4 @@
-"""Tokenizers and models small enough to make in a test: a few thousand random weights."""
+"""Tokenizers, models of a few thousand random weights, and classifiers on them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ ARCHITECTURES = {
     "gpt_neox": {},
     "olmo": {},
 }
-"""The families that the engine is held against, with what makes each of them itself."""
+"""The families that the engine is tested on, and the entries that distinguish each."""
 
 
 def make_tokenizer(*, adds_start: bool = True, end: str | None = END) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE on a few prompts, so that merges reach across a prompt's end."""
+    """Train a byte-level BPE on a few prompts, so that merges cross the end of a prompt."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -67,7 +67,7 @@ def make_chat_tokenizer(chat_template: str = CHATML) -> PreTrainedTokenizerFast:
 
 
 def make_model(architecture: str = "llama", *, dtype: torch.dtype = torch.float32, **changes):
-    """Make a two-layer causal language model with random weights, the same ones every time."""
+    """Make a two-layer causal language model with random weights that are the same every time."""
     options = {
         "vocab_size": 600,
         "hidden_size": 32,
@@ -97,13 +97,13 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="session")
 def model():
-    """A random Llama, which nothing may change."""
+    """A random Llama that no test may change."""
     return make_model()
 
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory, model, tokenizer):
-    """The random Llama and its tokenizer, saved as one would save a model of one's own."""
+    """The random Llama and its tokenizer, saved as users save their models."""
     folder = tmp_path_factory.mktemp("models") / "tiny-llama"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -114,49 +114,62 @@ def model_folder(tmp_path_factory, model, tokenizer):
 
 TEXTS = [f"good thing {i}" for i in range(8)] + [f"bad thing {i}" for i in range(8)]
 LABELS = ["positive"] * 8 + ["negative"] * 8
-"""Rows that a model of random weights learns to tell apart in a few epochs."""
+"""Rows that a model of random weights learns to distinguish in a few epochs."""
 
 _PROMPTING = {"n_shots": 4, "random_state": 0}
-_TUNING = {"learning_rate": 0.01, "max_epochs": 3, "train_batch_size": 2, "lora_rank": 4}
+_TUNING = {"learning_rate": 0.01, "max_epochs": 3, "batch_size": 2, "adapter__rank": 4}
 
 
 @pytest.fixture
 def make_prompting(model_folder):
-    """Return what makes a prompting classifier on the random Llama."""
-    return lambda **changes: PromptClassifier(model_folder, **(_PROMPTING | changes))
+    """Return a function that makes a prompting classifier on the random Llama.
+
+    It takes the names that ``set_params`` takes: ``make_prompting(model_options__max_length=64)``.
+    """
+
+    def make(**changes):
+        return PromptClassifier(model_folder).set_params(**_PROMPTING).set_params(**changes)
+
+    return make
 
 
 @pytest.fixture
 def make_tuning(model_folder):
-    """Return what makes an instruction-tuned classifier on the random Llama."""
-    options = _PROMPTING | _TUNING
-    return lambda **changes: InstructionTunedClassifier(model_folder, **(options | changes))
+    """Return a function that makes an instruction-tuned classifier on the random Llama.
+
+    It takes the names that ``set_params`` takes: ``make_tuning(training_options__tol=0)``.
+    """
+
+    def make(**changes):
+        classifier = InstructionTunedClassifier(model_folder)
+        return classifier.set_params(**_PROMPTING, **_TUNING).set_params(**changes)
+
+    return make
 
 
 @pytest.fixture(params=["prompting", "tuning"])
 def make_classifier(request):
-    """Return what makes a classifier of the one kind, then of the other."""
+    """Return ``make_prompting``, then ``make_tuning``."""
     return request.getfixturevalue(f"make_{request.param}")
 
 
 @pytest.fixture
 def n_loads(caplog):
-    """Return a function that counts loads since the test began."""
-    caplog.set_level(logging.INFO, logger="instructclf.engine.models.loading")
-    return lambda: sum(
-        record.name == "instructclf.engine.models.loading" for record in caplog.records
-    )
+    """Return a function that counts the loads of models since the test began."""
+    logger = "instructclf.engine.models.loading"
+    caplog.set_level(logging.INFO, logger=logger)
+    return lambda: sum(record.name == logger for record in caplog.records)
 
 
 @pytest.fixture
 def fresh_folder(model_folder, tmp_path):
-    """Return a fresh copy of the model, which nobody has loaded."""
+    """Return a copy of the model folder from which nothing has been loaded."""
     return str(shutil.copytree(model_folder, tmp_path / "copy"))
 
 
 @pytest.fixture
 def pyplot():
-    """Draw into memory, and close what a test drew: figures outlive tests, in whichever order."""
+    """Draw into memory, and close all figures afterwards, since figures outlive tests."""
     pyplot = pytest.importorskip("matplotlib.pyplot")
     pyplot.switch_backend("agg")
     yield pyplot
