@@ -34,7 +34,7 @@ KINDS = {
     "DoRA with dropout": peft.LoraConfig(
         r=4, use_dora=True, lora_dropout=0.3, target_modules=TARGETS
     ),
-    "rsLoRA": peft.LoraConfig(r=4, use_rslora=True, target_modules=TARGETS),
+    "rsLoRA": peft.LoraConfig(r=4, use_rsadapter=True, target_modules=TARGETS),
     "LoRA with a rank for each layer": peft.LoraConfig(
         r=4, target_modules=TARGETS, rank_pattern={"q_proj": 2}, alpha_pattern={"v_proj": 32}
     ),
@@ -76,7 +76,7 @@ def naive_scores(adapted, tokenizer, encoder, text):
 @each_kind
 def test_scores_after_tuning_are_those_of_pefts_own_model(config, tokenizer):
     base, encoder = make_base(tokenizer), make_encoder(tokenizer, LABEL_SETS["shared beginnings"])
-    adapter, _ = tune(base, encoder, lora=PeftSettings(config), learning_rate=RATE)
+    adapter, _ = tune(base, encoder, adapter=PeftSettings(config), learning_rate=RATE)
     scores = LabelScorer(adapter.model, encoder).score(TEXTS)
     untuned = LabelScorer(shared_view(base.model), encoder).score(TEXTS)
     assert np.abs(scores - untuned).max() > 1e-3
@@ -91,7 +91,7 @@ def test_the_base_model_keeps_every_bit(config, tokenizer):
     base = make_base(tokenizer)
     base.model.requires_grad_(requires_grad=False)
     before = {name: weight.clone() for name, weight in base.model.state_dict().items()}
-    adapter, _ = tune(base, lora=PeftSettings(config))
+    adapter, _ = tune(base, adapter=PeftSettings(config))
     assert_same_weights(base.model.state_dict(), before)
     assert not any(weight.requires_grad for weight in base.model.parameters())
     assert not base.model.training
@@ -102,7 +102,7 @@ def test_the_base_model_keeps_every_bit(config, tokenizer):
 @each_kind
 def test_what_was_learned_is_in_the_state(config, tokenizer):
     base, encoder = make_base(tokenizer), make_encoder(tokenizer)
-    adapter, _ = tune(base, encoder, lora=PeftSettings(config))
+    adapter, _ = tune(base, encoder, adapter=PeftSettings(config))
     restored = Adapter(shared_view(base.model), PeftSettings(config), seed=77)
     restored.load(adapter.state())
     expected = LabelScorer(adapter.model, encoder).score(TEXTS)
@@ -112,7 +112,7 @@ def test_what_was_learned_is_in_the_state(config, tokenizer):
 @each_kind
 def test_the_configuration_given_is_not_changed(config, tokenizer):
     before = copy.deepcopy(config)
-    tune(make_base(tokenizer), lora=PeftSettings(config), **FROZEN)
+    tune(make_base(tokenizer), adapter=PeftSettings(config), **FROZEN)
     assert config == before
     assert config.task_type is None
 
@@ -120,7 +120,7 @@ def test_the_configuration_given_is_not_changed(config, tokenizer):
 @each_kind
 def test_one_seed_gives_one_adapter_of_each_kind(config, tokenizer):
     base = make_base(tokenizer)
-    one, other = (tune(base, lora=PeftSettings(config))[0].state() for _ in range(2))
+    one, other = (tune(base, adapter=PeftSettings(config))[0].state() for _ in range(2))
     assert_same_weights(one, other)
 
 
@@ -158,7 +158,7 @@ def test_biases_are_trained_as_ones_own(tokenizer):
     base = make_base(tokenizer, architecture="gpt2")
     config = peft.LoraConfig(r=2, target_modules=["c_attn"], bias="all")
     before = {name: weight.clone() for name, weight in base.model.state_dict().items()}
-    adapter, _ = tune(base, lora=PeftSettings(config))
+    adapter, _ = tune(base, adapter=PeftSettings(config))
     assert_same_weights(base.model.state_dict(), before)
     biases = {name: bias for name, bias in adapter.state().items() if name.endswith("ln_1.bias")}
     assert len(biases) == 2

@@ -29,7 +29,7 @@ LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "C
 CONFIGS = {
     "LoRA": LoraConfig(**LORA),
     "DoRA": LoraConfig(**LORA, use_dora=True),
-    "rsLoRA": LoraConfig(**LORA, use_rslora=True),
+    "rsLoRA": LoraConfig(**LORA, use_rsadapter=True),
     "whole layers": LoraConfig(**LORA, modules_to_save=["lm_head"]),
     "IA3": IA3Config(task_type="CAUSAL_LM"),
 }

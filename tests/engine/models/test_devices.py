@@ -21,9 +21,8 @@ def test_a_device_is_taken_by_its_name():
     assert resolve_device("cpu") == CPU
 
 
-@pytest.mark.parametrize("unnamed", [None, "auto"])
-def test_without_a_name_the_best_device_is_taken(unnamed):
-    device = resolve_device(unnamed)
+def test_auto_takes_the_best_device():
+    device = resolve_device("auto")
     if torch.cuda.is_available():
         assert device.type == "cuda"
     elif torch.backends.mps.is_available():
@@ -32,9 +31,11 @@ def test_without_a_name_the_best_device_is_taken(unnamed):
         assert device == CPU
 
 
-@pytest.mark.parametrize("unknown", ["gpu", "", "cpu:x"])
+@pytest.mark.parametrize("unknown", ["gpu", "", "cpu:x", None])
 def test_an_unknown_device_is_an_error(unknown):
-    match = f"'device' parameter must name a torch device, such as .* or None. Got '{unknown}'"
+    match = (
+        f"'device' parameter of ModelOptions must name a torch device, .*'auto'. Got {unknown!r}"
+    )
     with pytest.raises(ValueError, match=match):
         resolve_device(unknown)
 
@@ -42,7 +43,10 @@ def test_an_unknown_device_is_an_error(unknown):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without CUDA")
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 def test_a_device_that_is_not_there_is_an_error_with_a_way_out(device):
-    match = f"device='{device}' was asked for and torch sees no CUDA device. Use device='cpu'"
+    match = (
+        f"device='{device}' was requested and torch finds no CUDA device. "
+        r"Use model_options=ModelOptions\(device='cpu'\)"
+    )
     with pytest.raises(ValueError, match=match):
         resolve_device(device)
 
@@ -52,18 +56,19 @@ def test_a_data_type_is_taken_by_its_name(name):
     assert resolve_dtype(name, CPU) is getattr(torch, name)
 
 
-@pytest.mark.parametrize("unnamed", [None, "auto"])
-def test_the_cpu_keeps_full_precision(unnamed):
-    assert resolve_dtype(unnamed, CPU) is torch.float32
+def test_the_cpu_keeps_full_precision():
+    assert resolve_dtype("auto", CPU) is torch.float32
 
 
 def test_other_accelerators_take_half_precision():
-    assert resolve_dtype(None, torch.device("mps")) is torch.float16
+    assert resolve_dtype("auto", torch.device("mps")) is torch.float16
 
 
-@pytest.mark.parametrize("unknown", ["float", "int8", "torch.float32", ""])
+@pytest.mark.parametrize("unknown", ["float", "int8", "torch.float32", "", None])
 def test_an_unknown_data_type_is_an_error_that_lists_the_known_ones(unknown):
-    match = f"'dtype' parameter must be one of .*'float32'.*, 'auto' or None. Got '{unknown}'"
+    match = (
+        rf"'dtype' parameter of ModelOptions must be one of .*'float32'.* 'auto'. Got {unknown!r}"
+    )
     with pytest.raises(ValueError, match=match):
         resolve_dtype(unknown, CPU)
 

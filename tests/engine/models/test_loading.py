@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM, T5Config
 
-from instructclf.engine.models.loading import BaseModel, adopt_base_model, load_base_model
+from instructclf.engine.models.loading import BaseModel, load_base_model, wrap_loaded_model
 from instructclf.exceptions import ModelLoadingError, RemoteCodeWarning
 from tests.fixtures import CONTEXT, make_model, make_tokenizer
 
@@ -216,7 +216,7 @@ def test_objects_that_run_code_of_their_own_are_taken_with_a_warning(tokenizer):
     stranger = type(type(model).__name__, (type(model),), {"__module__": REMOTE})
     model.__class__ = stranger
     with pytest.warns(RemoteCodeWarning, match="LlamaForCausalLM run code that came with the mod"):
-        assert adopt_base_model((model, tokenizer)).model is model
+        assert wrap_loaded_model((model, tokenizer)).model is model
 
 
 REMOTE = "transformers_modules.somebody.modeling_mine"
@@ -227,7 +227,7 @@ REMOTE = "transformers_modules.somebody.modeling_mine"
 
 
 def test_a_pair_is_taken_as_it_is(model, tokenizer):
-    base = adopt_base_model((model, tokenizer))
+    base = wrap_loaded_model((model, tokenizer))
     assert base.model is model
     assert base.tokenizer is tokenizer
     assert base.name == "LlamaForCausalLM"
@@ -236,29 +236,29 @@ def test_a_pair_is_taken_as_it_is(model, tokenizer):
 def test_a_pair_the_wrong_way_round_is_an_error(model, tokenizer):
     match = r"must be \(model, tokenizer\), .* Got \(\w+, LlamaForCausalLM\)"
     with pytest.raises(ModelLoadingError, match=match):
-        adopt_base_model((tokenizer, model))
+        wrap_loaded_model((tokenizer, model))
 
 
 @pytest.mark.parametrize("stranger", [None, "gpt2", 3])
 def test_a_pair_without_a_tokenizer_is_an_error(stranger, model):
     match = rf"Got \(LlamaForCausalLM, {type(stranger).__name__}\)"
     with pytest.raises(ModelLoadingError, match=match):
-        adopt_base_model((model, stranger))
+        wrap_loaded_model((model, stranger))
 
 
 def test_a_pair_of_two_models_is_an_error(model):
     with pytest.raises(ModelLoadingError, match="Got .LlamaForCausalLM, LlamaForCausalLM"):
-        adopt_base_model((model, model))
+        wrap_loaded_model((model, model))
 
 
 @pytest.mark.parametrize("length", [0, 1, 3])
 def test_a_tuple_that_is_no_pair_is_an_error(length, model):
     with pytest.raises(ModelLoadingError, match=r"must be \(model, tokenizer\)"):
-        adopt_base_model((model,) * length)
+        wrap_loaded_model((model,) * length)
 
 
 def test_an_encoder_decoder_object_is_an_error(tokenizer):
     model = make_model()
     model.config.is_encoder_decoder = True
     with pytest.raises(ModelLoadingError, match=r"'LlamaForCausalLM' \(llama\) is an encoder-dec"):
-        adopt_base_model((model, tokenizer))
+        wrap_loaded_model((model, tokenizer))

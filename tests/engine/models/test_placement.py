@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from instructclf import InstructionTunedClassifier, PromptClassifier, load
-from instructclf.engine.models.fingerprints import take_print
+from instructclf.engine.models.fingerprints import take_fingerprint
 from instructclf.engine.models.placement import input_device, is_offloaded, offloaded_parts
 from instructclf.engine.models.registry import get_base_model
 from instructclf.engine.models.views import shared_view
@@ -78,7 +78,7 @@ def _is_hooked(module):
 
 
 def test_it_is_recognised_as_the_model_that_it_is(spread, whole):
-    assert take_print(spread) == take_print(whole)
+    assert take_fingerprint(spread) == take_fingerprint(whole)
 
 
 @pytest.mark.parametrize("words", [("bad", "good"), ("very bad", "very good")])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-from instructclf.engine.models.loading import adopt_base_model, load_base_model
+from instructclf.engine.models.loading import load_base_model, wrap_loaded_model
 from instructclf.engine.models.quantization import check_quantization, compute_dtype, keep_layout
 from instructclf.engine.models.registry import clear_base_models, get_base_model
 from instructclf.engine.models.views import shared_view
@@ -230,7 +230,7 @@ def load_pair(base, tmp_path, **options):
 
 def test_a_pair_in_4_bits_is_taken_and_trains(base, tmp_path):
     pair = load_pair(base, tmp_path)
-    adopted = adopt_base_model(pair)
+    adopted = wrap_loaded_model(pair)
     assert adopted.model is pair[0]
     view = shared_view(adopted.model)
     assert torch.equal(logits(view), logits(view))
@@ -243,13 +243,13 @@ def test_a_pair_whose_weights_were_repacked_is_an_error(base, tmp_path, bitsandb
     weight.quant_state.packing_format_for_cpu = True  # what AVX512-BF16 processors come to
     match = r"of this LlamaForCausalLM were repacked .* Load the model again .* quantization='4bit'"
     with pytest.raises(ModelLoadingError, match=match):
-        adopt_base_model(pair)
+        wrap_loaded_model(pair)
 
 
 def test_a_pair_that_runs_here_does_so_without_repacking(base, tmp_path):
     pair = load_pair(base, tmp_path)
     logits(shared_view(pair[0]))
-    adopt_base_model(pair)
+    wrap_loaded_model(pair)
 
 
 def test_a_pair_cannot_be_quantised_afterwards(model, tokenizer):

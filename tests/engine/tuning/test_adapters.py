@@ -22,9 +22,9 @@ def logits(model):
         return model(IDS).logits
 
 
-def disturb(adapter):
+def disturb(adapter, seed=1):
     """Change the weights, as training would."""
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in adapter.parameters:
             weight.add_(0.1 * torch.randn(weight.shape, generator=generator))

@@ -229,4 +229,4 @@ def test_a_start_of_another_shape_is_an_error_with_a_way_out(tokenizer):
     lora = dataclasses.replace(LORA, rank=2)
     match = r"earlier adapter do not fit: .*lora_A.* \(4, 48\) there and \(2, 48\) here\. .* warm_s"
     with pytest.raises(ValueError, match=match):
-        tune(base, start=earlier, lora=lora)
+        tune(base, start=earlier, adapter=lora)

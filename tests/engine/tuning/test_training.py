@@ -60,14 +60,14 @@ def make_encoder(tokenizer, words=("negative", "positive"), max_length=None):
     return PromptEncoder(tokenizer, prompt, words, max_length)
 
 
-def tune(base, encoder=None, *, texts=TEXTS, labels=LABELS, seeds=(0, 1), lora=LORA, **changes):
+def tune(base, encoder=None, *, texts=TEXTS, labels=LABELS, seeds=(0, 1), adapter=LORA, **changes):
     options = {name: changes.pop(name, None) for name in ("weights", "start")}
     return tune_adapter(
         base,
         make_encoder(base.tokenizer) if encoder is None else encoder,
         texts,
         labels,
-        lora=lora,
+        adapter=adapter,
         settings=dataclasses.replace(SETTINGS, **changes),
         seeds=seeds,
         **options,
@@ -201,7 +201,7 @@ UPPER = dataclasses.replace(LORA, n_layers=1)
 
 @fails
 def test_updates_are_in_the_upper_layers_only(tokenizer):
-    adapter, _ = tune(make_base(tokenizer), lora=UPPER)
+    adapter, _ = tune(make_base(tokenizer), adapter=UPPER)
     assert adapter.state()
     assert all(".layers.1." in name for name in adapter.state())
 
@@ -212,22 +212,22 @@ def test_an_adapter_is_the_same_whether_frozen_layers_run_once_or_in_every_epoch
     words, tokenizer, monkeypatch
 ):
     base, encoder = make_base(tokenizer, dtype=torch.float64), make_encoder(tokenizer, words)
-    once, _ = tune(base, encoder, lora=UPPER)
+    once, _ = tune(base, encoder, adapter=UPPER)
     monkeypatch.setattr("instructclf.engine.tuning.replay.free_memory", lambda _: 0)
-    every_epoch, _ = tune(base, encoder, lora=UPPER)
+    every_epoch, _ = tune(base, encoder, adapter=UPPER)
     assert_same_weights(once.state(), every_epoch.state(), atol=1e-7)
 
 
 @fails
 def test_all_layers_tuned_by_number_are_all_layers(tokenizer):
     base = make_base(tokenizer)
-    by_number, _ = tune(base, lora=dataclasses.replace(LORA, n_layers=2))
+    by_number, _ = tune(base, adapter=dataclasses.replace(LORA, n_layers=2))
     assert_same_weights(by_number.state(), tune(base)[0].state())
 
 
 def test_more_tuned_layers_than_there_are_is_an_error_with_a_way_out(tokenizer):
     with pytest.raises(ValueError, match=r"n_tuned_layers=3 is more than the 2 layers .* Set it"):
-        tune(make_base(tokenizer), lora=dataclasses.replace(LORA, n_layers=3))
+        tune(make_base(tokenizer), adapter=dataclasses.replace(LORA, n_layers=3))
 
 
 def test_prediction_shares_its_prefix_in_its_own_way_after_tuning(tokenizer):
@@ -305,7 +305,7 @@ def test_another_seed_gives_another_adapter(tokenizer):
 @fails
 def test_one_seed_gives_one_adapter_with_dropout_too(tokenizer):
     base, lora = make_base(tokenizer), dataclasses.replace(LORA, dropout=0.3)
-    one, other = (tune(base, lora=lora)[0].state() for _ in range(2))
+    one, other = (tune(base, adapter=lora)[0].state() for _ in range(2))
     assert_same_weights(one, other)
 
 
@@ -314,7 +314,7 @@ def test_the_global_generator_is_left_alone(tokenizer):
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    tune(make_base(tokenizer), lora=dataclasses.replace(LORA, dropout=0.3))
+    tune(make_base(tokenizer), adapter=dataclasses.replace(LORA, dropout=0.3))
     assert torch.equal(torch.rand(3), expected)
 
 

@@ -11,13 +11,13 @@ _WORKERS = ("LokyProcess", "ForkPoolWorker", "SpawnPoolWorker", "ForkServerPoolW
 """How joblib and multiprocessing name the processes of a pool."""
 
 
-def resolve_device(device: str | None) -> torch.device:
-    """Return the device of this name; by default CUDA, else Apple's GPU, else the CPU.
+def resolve_device(device: str) -> torch.device:
+    """Return the device of this name; for ``"auto"`` CUDA, else Apple's GPU, else the CPU.
 
     Parameters
     ----------
-    device : str or None
-        A torch device name, or ``None`` or ``"auto"`` for the best one there is.
+    device : str
+        A torch device name, or ``"auto"`` for the best device of this machine.
 
     Returns
     -------
@@ -29,18 +29,21 @@ def resolve_device(device: str | None) -> torch.device:
     ValueError
         If torch does not know the name, or the device is not on this machine.
     """
-    if device is None or device == "auto":
+    if device == "auto":
         return _best_device()
     try:
         resolved = torch.device(device)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         msg = (
-            "The 'device' parameter must name a torch device, such as 'cpu', 'cuda' or 'cuda:1', "
-            f"'auto' or None. Got {device!r}."
+            "The 'device' parameter of ModelOptions must name a torch device, such as 'cpu', "
+            f"'cuda' or 'cuda:1', or be 'auto'. Got {device!r}."
         )
         raise ValueError(msg) from None
     if resolved.type == "cuda" and not torch.cuda.is_available():
-        msg = f"device={device!r} was asked for and torch sees no CUDA device. Use device='cpu'."
+        msg = (
+            f"device={device!r} was requested and torch finds no CUDA device. Use "
+            "model_options=ModelOptions(device='cpu')."
+        )
         raise ValueError(msg)
     check_not_forked(resolved)
     return resolved
@@ -97,8 +100,8 @@ def warn_of_shared_device(device: torch.device, process_name: str) -> None:
         )
 
 
-def resolve_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
-    """Return the data type of this name; by default bfloat16 on CUDA and float32 on the CPU.
+def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """Return the data type of this name; for ``"auto"`` bfloat16 on CUDA and float32 on the CPU.
 
     On the CPU half precision is not the default: float16 takes a scalar path on many processors,
     and bfloat16 keeps three digits only of each number on the way to a score. CUDA devices without
@@ -106,8 +109,8 @@ def resolve_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
 
     Parameters
     ----------
-    dtype : str or None
-        A name in ``DTYPES``, or ``None`` or ``"auto"`` for what suits the device.
+    dtype : str
+        A name in ``DTYPES``, or ``"auto"`` for the type that suits the device.
     device : torch.device
         Where the model runs.
 
@@ -121,10 +124,13 @@ def resolve_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
     ValueError
         If there is no such data type.
     """
-    if dtype is None or dtype == "auto":
+    if dtype == "auto":
         return _best_dtype(device)
     if dtype not in DTYPES:
-        msg = f"The 'dtype' parameter must be one of {DTYPES}, 'auto' or None. Got {dtype!r}."
+        msg = (
+            f"The 'dtype' parameter of ModelOptions must be one of {DTYPES} or 'auto'. "
+            f"Got {dtype!r}."
+        )
         raise ValueError(msg)
     return getattr(torch, dtype)
 

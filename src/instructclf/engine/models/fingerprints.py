@@ -18,7 +18,7 @@ _N_KEPT = 256
 _PROBES = ("", " a", "\n\n### Response:\n", "Naïve, 12.5 % 日本語 🙂", "\tx\r\n  y")
 
 
-def take_print(base: BaseModel) -> dict[str, Any]:
+def take_fingerprint(base: BaseModel) -> dict[str, Any]:
     """Describe a base model by its weights, its tokenizer and its shape.
 
     Some elements of every tensor are looked at, so it takes milliseconds; two models of one family,
@@ -54,7 +54,7 @@ def find_difference(known: dict[str, Any], found: dict[str, Any]) -> str | None:
     Parameters
     ----------
     known, found : dict
-        What `take_print` returned.
+        What `take_fingerprint` returned.
 
     Returns
     -------

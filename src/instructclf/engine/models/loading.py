@@ -205,7 +205,7 @@ def install_attention(view: Any, name: str, make: Callable[[Any], Any]) -> None:
         raise ScoringError(msg)
 
 
-def adopt_base_model(pair: tuple[Any, Any]) -> BaseModel:
+def wrap_loaded_model(pair: tuple[Any, Any]) -> BaseModel:
     """Take a loaded model and its tokenizer as they are.
 
     Parameters

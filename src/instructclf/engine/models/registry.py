@@ -18,8 +18,8 @@ from instructclf.engine.models.devices import resolve_device, resolve_dtype, war
 from instructclf.engine.models.loading import (
     BaseModel,
     DeviceMap,
-    adopt_base_model,
     load_base_model,
+    wrap_loaded_model,
 )
 from instructclf.engine.running.locks import ProcessLock
 from instructclf.exceptions import ModelLoadingError
@@ -36,8 +36,8 @@ _recent: OrderedDict[_Key, BaseModel] = OrderedDict()
 def get_base_model(
     model: str | PathLike[str] | tuple[Any, Any],
     *,
-    device: str | None = None,
-    dtype: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
     quantization: str | None = None,
     device_map: DeviceMap = None,
 ) -> BaseModel:
@@ -48,10 +48,10 @@ def get_base_model(
     model : str, path or tuple of (model, tokenizer)
         ``"bundled"``, a folder or a hub id; or loaded objects, which are taken as they are, on
         their device and in their data type.
-    device : str or None, default=None
-        Where a model that is loaded goes. ``None`` takes CUDA where there is one.
-    dtype : str or None, default=None
-        What weights that are loaded are converted to. ``None`` takes what suits the device.
+    device : str, default="auto"
+        Where a model that is loaded goes. ``"auto"`` takes CUDA if there is a device.
+    dtype : str, default="auto"
+        What weights that are loaded are converted to. ``"auto"`` takes what suits the device.
     quantization : str or None, default=None
         ``"4bit"`` stores the weights of linear layers in 4 bits while loading them.
     device_map : str, dict or None, default=None
@@ -67,27 +67,27 @@ def get_base_model(
     ModelLoadingError
         If the model cannot be loaded, or is to be quantised or spread and loaded already.
     ValueError
-        If both ``device`` and ``device_map`` are given.
+        If both a device and ``device_map`` are given.
     """
     if isinstance(model, tuple):
         _check_not_quantised_afterwards(quantization)
         _check_not_spread_afterwards(device_map)
-        return adopt_base_model(model)
+        return wrap_loaded_model(model)
     model = fspath(model)
-    _check_one_place(device, device_map)
-    place = resolve_device(device)
-    precision = resolve_dtype(dtype, place)
+    _check_device_or_map(device, device_map)
+    target = resolve_device(device)
+    precision = resolve_dtype(dtype, target)
     spread = None if device_map is None else json.dumps(device_map, sort_keys=True)
-    key = (_identity(model), str(place), str(precision), quantization, spread)
+    key = (_identity(model), str(target), str(precision), quantization, spread)
     with _lock:
         lock = _locks.setdefault(key, ProcessLock())
     with lock:  # two threads that ask for the same model load it once
         base = _known.get(key)
         if base is None:
-            warn_of_shared_device(place, multiprocessing.current_process().name)
+            warn_of_shared_device(target, multiprocessing.current_process().name)
             base = load_base_model(
                 model,
-                device=place,
+                device=target,
                 dtype=precision,
                 quantization=quantization,
                 device_map=device_map,
@@ -122,11 +122,11 @@ def _check_not_spread_afterwards(device_map: DeviceMap) -> None:
         raise ModelLoadingError(msg)
 
 
-def _check_one_place(device: str | None, device_map: DeviceMap) -> None:
-    if device is not None and device_map is not None:
+def _check_device_or_map(device: str, device_map: DeviceMap) -> None:
+    if device != "auto" and device_map is not None:
         msg = (
-            f"device={device!r} puts the whole model in one place, and device_map={device_map!r} "
-            "its parts in several. Set one of them to None."
+            f"device={device!r} puts the whole model on one device, and device_map={device_map!r} "
+            "its parts on several. Leave one of these two ModelOptions at its default."
         )
         raise ValueError(msg)
 

@@ -11,12 +11,12 @@ import copy
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from instructclf.engine.models.decoder_layers import frozen_layers_pattern
@@ -32,13 +32,39 @@ from instructclf.engine.tuning.adapter_checks import (
 from instructclf.engine.tuning.guarding import SharedWeightError, SharedWeights
 from instructclf.engine.tuning.low_rank import fuse_update
 
-_WEIGHTS = "adapter_model.safetensors"
+WEIGHTS_FILE = "adapter_model.safetensors"
 """PEFT's name for the file."""
+
+
+class AdapterSettings(Protocol):
+    """A kind of adapter and its shape: all that tells `Adapter` one kind from another."""
+
+    @property
+    def n_layers(self) -> int | None:
+        """In how many of the last decoder layers the adapter works. ``None`` for all."""
+        ...
+
+    @property
+    def may_draw(self) -> bool:
+        """Whether a forward pass in training may draw random numbers."""
+        ...
+
+    def make_config(self, view: Any) -> Any:
+        """Return PEFT's configuration of such an adapter on this view."""
+        ...
+
+    def check(self, wrapped: Any, view: Any, parameters: list[nn.Parameter]) -> None:
+        """Raise ``ValueError`` if an adapter that PEFT has made cannot be tuned or scored."""
+        ...
+
+    def of_average(self, n_adapters: int) -> AdapterSettings:
+        """Describe the adapter whose updates are the mean of those of several such adapters."""
+        ...
 
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """What a LoRA adapter looks like.
+    """The shape of a LoRA adapter.
 
     Parameters
     ----------
@@ -79,6 +105,13 @@ class LoraSettings:
             task_type="CAUSAL_LM",
         )
 
+    def check(self, wrapped: Any, view: Any, parameters: list[nn.Parameter]) -> None:
+        """Do nothing: LoRA trains weights of its own, inside layers."""
+
+    def of_average(self, n_adapters: int) -> LoraSettings:
+        """Return settings whose rank and alpha are the sums of those of the adapters."""
+        return replace(self, rank=n_adapters * self.rank, alpha=n_adapters * self.alpha)
+
 
 @dataclass(frozen=True)
 class PeftSettings:
@@ -100,6 +133,19 @@ class PeftSettings:
         config.task_type = "CAUSAL_LM"
         config.inference_mode = False
         return config
+
+    def check(self, wrapped: Any, view: Any, parameters: list[nn.Parameter]) -> None:
+        """Raise if the adapter trains weights in half precision, or works outside the layers."""
+        check_trained_in_full_precision(parameters, self.config)
+        check_works_in_layers(wrapped, view, parameters, self.config)
+
+    def of_average(self, n_adapters: int) -> PeftSettings:  # noqa: ARG002  (as the protocol says)
+        """Raise: of all kinds of adapters only LoRA is known to have an exact mean."""
+        msg = (
+            f"{describe(self.config)} has no exact mean over several adapters. Use "
+            "adapter=LoRA(...), or training_options=TrainingOptions(seed_average='log_proba')."
+        )
+        raise ValueError(msg)
 
 
 def check_peft_config(config: Any) -> None:
@@ -151,8 +197,8 @@ class Adapter:
     ----------
     view : torch.nn.Module
         A view that is the adapter's own. Its layers are wrapped in place.
-    settings : LoraSettings or PeftSettings
-        What the adapter looks like.
+    settings : AdapterSettings
+        The kind of adapter and its shape.
     seed : int, default=0
         Decides the initial weights.
 
@@ -163,15 +209,13 @@ class Adapter:
         precision, or works beside the layers.
     """
 
-    def __init__(self, view: Any, settings: LoraSettings | PeftSettings, seed: int = 0) -> None:
+    def __init__(self, view: Any, settings: AdapterSettings, seed: int = 0) -> None:
         check_not_offloaded(view)
         self.model = view
         self._may_draw = settings.may_draw
         self._wrapped = _wrap(view, settings, seed)
         _fuse_updates(self._wrapped)
-        if isinstance(settings, PeftSettings):
-            check_trained_in_full_precision(self.parameters, settings.config)
-            check_works_in_layers(self._wrapped, view, self.parameters, settings.config)
+        settings.check(self._wrapped, view, self.parameters)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -219,7 +263,7 @@ class Adapter:
         config.inference_mode = True
         config.save_pretrained(str(folder))
         weights = {name: weight.contiguous() for name, weight in self.state().items()}
-        save_file(weights, folder / _WEIGHTS, metadata={"format": "pt"})
+        save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
 
     def merge(self) -> Any:
         """Add the updates to the weights of the model, which must be the adapter's own for this.
@@ -273,7 +317,7 @@ class Adapter:
             module.training = active
 
 
-def _wrap(view: Any, settings: LoraSettings | PeftSettings, seed: int) -> Any:
+def _wrap(view: Any, settings: AdapterSettings, seed: int) -> Any:
     """Let PEFT put an adapter into a view, and nothing into the weights that it shares."""
     with without_layout_hint():
         from peft import get_peft_model
@@ -310,12 +354,6 @@ def _adapter_modules(wrapped: nn.Module) -> Iterator[nn.Module]:
             for name, child in layer.named_children():
                 if name != "base_layer":
                     yield from child.modules()
-
-
-def read_adapter(folder: Path) -> dict[str, Tensor] | None:
-    """Return the weights that `Adapter.write` wrote, or ``None`` where there are none."""
-    path = folder / _WEIGHTS
-    return load_file(path) if path.is_file() else None
 
 
 def read_config(folder: Path) -> Any:

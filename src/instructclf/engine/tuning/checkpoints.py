@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import instructclf
-from instructclf.engine.models.fingerprints import take_print
+from instructclf.engine.models.fingerprints import take_fingerprint
 from instructclf.engine.models.loading import BaseModel
 from instructclf.engine.tuning.digests import digest
 from instructclf.engine.tuning.examples import Example
@@ -126,7 +126,7 @@ class Checkpoints:
                 "format": _FORMAT,
                 "versions": {name: version(name) for name in _PACKAGES},
                 "instructclf": instructclf.__version__,
-                "base": take_print(base),
+                "base": take_fingerprint(base),
                 "device": base.model.device.type,
                 "examples": [_describe_example(example) for example in examples],
                 "settings": settings,

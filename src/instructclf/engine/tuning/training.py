@@ -18,7 +18,7 @@ from instructclf.engine.models.decoder_layers import n_frozen_layers
 from instructclf.engine.models.loading import BaseModel
 from instructclf.engine.models.views import shared_view
 from instructclf.engine.tokens.encoding import PromptEncoder
-from instructclf.engine.tuning.adapters import Adapter, LoraSettings, PeftSettings
+from instructclf.engine.tuning.adapters import Adapter, AdapterSettings
 from instructclf.engine.tuning.backpropagation import Backpropagation, BackpropagationSettings
 from instructclf.engine.tuning.checkpoints import Checkpoints
 from instructclf.engine.tuning.examples import make_examples, shared_ids
@@ -37,7 +37,7 @@ def tune_adapter(
     texts: Sequence[str],
     labels: NDArray[np.intp],
     *,
-    lora: LoraSettings | PeftSettings,
+    adapter: AdapterSettings,
     settings: TrainingSettings,
     seeds: tuple[int, int],
     weights: NDArray[np.float64] | None = None,
@@ -57,8 +57,8 @@ def tune_adapter(
         The texts.
     labels : ndarray of shape (n_texts,)
         The position of each text's label.
-    lora : LoraSettings or PeftSettings
-        What the adapter looks like.
+    adapter : AdapterSettings
+        The kind of adapter and its shape.
     settings : TrainingSettings
         How it is trained.
     seeds : tuple of (int, int)
@@ -109,28 +109,34 @@ def tune_adapter(
     kept = None
     if checkpoints is not None:
         kept = Checkpoints(
-            checkpoints, base, examples, shared=shared, lora=lora, training=settings, start=start
+            checkpoints,
+            base,
+            examples,
+            shared=shared,
+            adapter=adapter,
+            training=settings,
+            start=start,
         )
     guessing = math.log(len(encoder.verbalizer.classes))
     attempts: list[tuple[Adapter, TrainingRecord]] = []
     for seed in seeds:
-        adapter = Adapter(shared_view(base.model), lora, seed)
+        tuned = Adapter(shared_view(base.model), adapter, seed)
         if start is not None:
-            adapter.load(start)
+            tuned.load(start)
         backpropagate = Backpropagation(
-            adapter.model,
+            tuned.model,
             examples,
             shared,
             BackpropagationSettings(
-                n_frozen_layers=n_frozen_layers(adapter.model, lora.n_layers),
+                n_frozen_layers=n_frozen_layers(tuned.model, adapter.n_layers),
                 n_epochs=settings.max_epochs,
                 max_batch_tokens=settings.max_batch_tokens,
                 gradient_checkpointing=settings.gradient_checkpointing,
             ),
         )
-        run = Run(adapter, examples, settings, backpropagate, seed=seed)
+        run = Run(tuned, examples, settings, backpropagate, seed=seed)
         record = run.train(None if kept is None else kept.of_seed(seed), verbose=verbose)
-        attempts.append((adapter, record))
+        attempts.append((tuned, record))
         final = record.label_loss_curve[-1]
         if final < _FAILED_LOSS * guessing:
             return attempts[-1]

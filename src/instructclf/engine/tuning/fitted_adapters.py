@@ -1,0 +1,127 @@
+"""Weights of trained adapters: put on a model, written, read, merged and averaged."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from instructclf.engine.tuning.adapters import WEIGHTS_FILE, Adapter, AdapterSettings
+
+
+@dataclass(frozen=True, eq=False)
+class FittedAdapter:
+    """The weights of a trained adapter, without the model that they belong to.
+
+    Parameters
+    ----------
+    settings : AdapterSettings
+        The kind of adapter and its shape.
+    weights : dict of str to Tensor
+        What `Adapter.state` returned.
+    """
+
+    settings: AdapterSettings
+    weights: dict[str, Tensor]
+
+    def apply(self, view: Any) -> Any:
+        """Put the adapter on a view of the base model, and return the model to score with."""
+        return self._attach(view).model
+
+    def write(self, view: Any, folder: Path, base_name: str) -> None:
+        """Write weights and configuration into a folder, for ``PeftModel.from_pretrained``.
+
+        Parameters
+        ----------
+        view : torch.nn.Module
+            A view of the base model, on which the adapter is put.
+        folder : pathlib.Path
+            A folder that exists.
+        base_name : str
+            The name of the base model.
+        """
+        self._attach(view).write(folder, base_name)
+
+    def merge_into(self, model: Any) -> Any:
+        """Return a copy of a model with the adapter's updates added to its weights.
+
+        Parameters
+        ----------
+        model : torch.nn.Module
+            The base model. It is not changed.
+
+        Returns
+        -------
+        torch.nn.Module
+            A model without adapter layers, in the precision of the base model.
+        """
+        return self._attach(copy.deepcopy(model)).merge()
+
+    def _attach(self, view: Any) -> Adapter:
+        adapter = Adapter(view, self.settings)
+        adapter.load(self.weights)
+        return adapter
+
+
+def read_fitted_adapter(folder: Path, settings: AdapterSettings) -> FittedAdapter | None:
+    """Read weights that `FittedAdapter.write` wrote.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The folder that they were written into.
+    settings : AdapterSettings
+        The kind of adapter and its shape.
+
+    Returns
+    -------
+    FittedAdapter or None
+        ``None`` if the folder holds no adapter.
+    """
+    path = folder / WEIGHTS_FILE
+    return FittedAdapter(settings, load_file(path)) if path.is_file() else None
+
+
+def average_adapters(adapters: Sequence[FittedAdapter]) -> FittedAdapter:
+    """Return the adapter whose updates are the exact mean of those of several LoRA adapters.
+
+    The mean of the products ``B_i A_i`` is a single product: the ``B_i`` side by side, divided by
+    their number, times the ``A_i`` stacked. The mean of the ``B_i`` times the mean of the ``A_i``
+    would be another matrix.
+
+    Parameters
+    ----------
+    adapters : sequence of FittedAdapter
+        At least one. All have the same settings.
+
+    Returns
+    -------
+    FittedAdapter
+        An adapter whose rank and alpha are the sums of those given.
+
+    Raises
+    ------
+    ValueError
+        If adapters are not LoRA, or have weights other than those of two-factor updates.
+    """
+    settings = adapters[0].settings.of_average(len(adapters))
+    averaged = {}
+    for name in adapters[0].weights:
+        parts = [adapter.weights[name] for adapter in adapters]
+        if "lora_A" in name or "lora_embedding_A" in name:
+            averaged[name] = torch.cat(parts, dim=0)
+        elif "lora_B" in name or "lora_embedding_B" in name:
+            averaged[name] = torch.cat(parts, dim=1) / len(parts)
+        else:
+            msg = (
+                f"The adapter weight {name!r} is not a factor of a LoRA update, so it has no exact "
+                "mean. Use training_options=TrainingOptions(seed_average='log_proba')."
+            )
+            raise ValueError(msg)
+    return FittedAdapter(settings, averaged)
