@@ -1,33 +1,33 @@
-"""Errors and warnings that this package raises on its own account.
+"""Errors and warnings of this package.
 
 ::
 
     Exception
     └── InstructClfError
-        ├── InvalidTextsError (ValueError, TypeError)  an entry of X is no text
-        ├── InvalidLabelsError (ValueError)    y, classes, definitions or words do not fit
+        ├── InvalidTextsError (ValueError, TypeError)  X is not a sequence of strings
+        ├── InvalidLabelsError (ValueError)    labels, definitions or words do not fit together
         ├── InvalidShotsError (ValueError)     shots cannot be drawn from the rows
         ├── InvalidTemplateError (ValueError)  a template is unknown or malformed
         ├── ModelLoadingError (OSError, ValueError)  a model or tokenizer cannot be loaded
         ├── PromptTooLongError (ValueError)    the prompt leaves no room for a text
         ├── ScoringError (RuntimeError)        scores could not be computed
-        ├── OtherProcessError (RuntimeError)   another process of the job failed or is gone
+        ├── OtherProcessError (RuntimeError)   another process of the job failed or ended
         ├── DataFormatError (ValueError)       a data file is not as expected
         ├── TrainingDivergedError (RuntimeError)  the training loss or its gradient is not finite
         ├── SavedClassifierError (OSError, ValueError)  a classifier cannot be saved or loaded
-        │   └── CheckpointError      a checkpoint is damaged, or is of something else
+        │   └── CheckpointError      a checkpoint is damaged, or belongs to other work
         └── MissingExtraError (ImportError)    an optional dependency is missing
     UserWarning
     └── InstructClfWarning
         ├── TruncationWarning    texts were cut to fit the context
         ├── FailedRunWarning     a tuning run learned nothing and was restarted
         ├── MissingClassWarning  a defined label has no row in the data of ``fit``
-        ├── NumberedLabelsWarning  labels are numbers, and nothing says what they mean
-        ├── SharedDeviceWarning  several processes load a model each onto one GPU
-        └── RemoteCodeWarning    a model runs code that came with it
+        ├── NumberedLabelsWarning  labels are numbers without definitions
+        ├── SharedDeviceWarning  several processes each load a model onto one GPU
+        └── RemoteCodeWarning    a model runs code from its repository
 
-Parameter values outside their domain raise scikit-learn's ``InvalidParameterError`` and unfitted
-use raises its ``NotFittedError``, as people who catch errors of estimators expect.
+As in scikit-learn, a parameter value outside its domain raises ``InvalidParameterError``, and using
+an unfitted estimator raises ``NotFittedError``.
 """
 
 import inspect
@@ -64,7 +64,7 @@ class InstructClfError(Exception):
 
 
 class InvalidTextsError(InstructClfError, ValueError, TypeError):
-    """The texts given are not a sequence of strings."""
+    """``X`` is not a sequence of strings."""
 
 
 class InvalidLabelsError(InstructClfError, ValueError):
@@ -72,7 +72,7 @@ class InvalidLabelsError(InstructClfError, ValueError):
 
 
 class InvalidShotsError(InstructClfError, ValueError):
-    """The number of shots asked for cannot be drawn from the rows given."""
+    """The requested number of shots cannot be drawn from the rows."""
 
 
 class InvalidTemplateError(InstructClfError, ValueError):
@@ -92,19 +92,19 @@ class ScoringError(InstructClfError, RuntimeError):
 
 
 class OtherProcessError(InstructClfError, RuntimeError):
-    """Another process that shares the work failed, or is gone."""
+    """Another process that shares the work failed or ended."""
 
 
 class TrainingDivergedError(InstructClfError, RuntimeError):
-    """The training loss, or its gradient, is not a finite number."""
+    """The training loss or its gradient is not finite."""
 
 
 class SavedClassifierError(InstructClfError, OSError, ValueError):
-    """A classifier cannot be saved, or what was saved cannot be loaded."""
+    """A classifier cannot be saved or loaded."""
 
 
 class CheckpointError(SavedClassifierError):
-    """What was kept of work that was cut off is damaged, or is of something else."""
+    """A checkpoint of interrupted work is damaged, or belongs to other work."""
 
 
 class DataFormatError(InstructClfError, ValueError):
@@ -112,7 +112,7 @@ class DataFormatError(InstructClfError, ValueError):
 
 
 class MissingExtraError(InstructClfError, ImportError):
-    """An optional dependency is needed and not installed."""
+    """An optional dependency is needed but not installed."""
 
 
 class InstructClfWarning(UserWarning):
@@ -120,38 +120,39 @@ class InstructClfWarning(UserWarning):
 
 
 class TruncationWarning(InstructClfWarning):
-    """Texts were cut in their middle to fit the model's context."""
+    """Texts were shortened to fit the model's context."""
 
 
 class FailedRunWarning(InstructClfWarning):
-    """A tuning run ended no better than guessing and was restarted with another seed."""
+    """A tuning run did no better than guessing and was restarted with another seed."""
 
 
 class MissingClassWarning(InstructClfWarning):
-    """A label that is defined has no row in the data given to ``fit``."""
+    """A defined label has no row in the data given to ``fit``."""
 
 
 class NumberedLabelsWarning(InstructClfWarning):
-    """Labels are numbers, and nothing tells the model what they stand for."""
+    """Labels are numbers, and nothing tells the model what they mean."""
 
 
 class SharedDeviceWarning(InstructClfWarning):
-    """Several processes of one program load a base model each onto the same GPU."""
+    """Several processes of one program each load a base model onto the same GPU."""
 
 
 class RemoteCodeWarning(InstructClfWarning):
-    """A model given as an object runs code that came with it, not with transformers."""
+    """A model given as an object runs code from its repository, not from transformers."""
 
 
 def warn_caller(message: str, category: type[InstructClfWarning]) -> None:
-    """Issue a warning that points at the line of the user that led to it.
+    """Issue a warning that points at the user's line of code.
 
-    Lines of scikit-learn, which wraps methods and calls them in searches, are passed over as well.
+    Frames of this package are skipped, and those of scikit-learn, which wraps methods and calls
+    them in searches.
 
     Parameters
     ----------
     message : str
-        What happened, and what can be done about it.
+        The problem and its remedy.
     category : type
         The warning's class.
     """

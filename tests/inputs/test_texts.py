@@ -69,7 +69,7 @@ BAD_TEXTS = {
         r"Text 1 is None \(NoneType\), expected a str\. It is a missing value: d",
     ),
     "NaN": (["a", "b", float("nan")], r"Text 2 is nan \(float\), .* a missing value: drop the row"),
-    "a number inside": (["a", 3], r"Text 1 is 3 \(int\), .* convert it with str\(\) if that is me"),
+    "a number inside": (["a", 3], r"Text 1 is 3 \(int\), .* convert it with str\(\) if you me"),
     "bytes inside": ([b"a"], r"Text 0 is b'a' \(bytes\), .* bytes: decode them first"),
     "a list inside": (["a", ["b", "c"]], r"Text 1 is \['b', 'c'\] \(list\), .* its parts joined"),
     "numbers": (np.arange(3), r"Text 0 is 0 \(int\), expected a str"),

@@ -1,1 +1,1 @@
-"""What a caller gives → texts and labels that every other room may rely on, or an error."""
+"""Array-likes → texts and labels that every other room can rely on, or an error."""

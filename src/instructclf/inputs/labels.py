@@ -1,4 +1,4 @@
-"""What a caller gives as ``y`` → an array of labels, or an error that says why not."""
+"""``y`` of any kind → an array of labels, or an error."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from instructclf.inputs.texts import is_missing
 
 
 def check_labels(y: Any, name: str = "y") -> NDArray[Any]:
-    """Return labels as an array of one dimension.
+    """Return labels as a one-dimensional array.
 
     Parameters
     ----------
     y : array-like of shape (n_texts,)
         The labels.
     name : str, default="y"
-        What the caller calls them, for errors.
+        The caller's name for them, used in errors.
 
     Returns
     -------
     ndarray of shape (n_texts,)
-        The labels. Strings of every kind as NumPy's own, which sort and compare everywhere.
+        The labels. Strings of any kind become NumPy strings, which sort and compare everywhere.
 
     Raises
     ------
     InvalidLabelsError
-        If there are none, one is missing, or this is no sequence.
+        If ``y`` is not a sequence, is empty, or has a missing label.
     ValueError
-        If they have two columns or more, or are numbers that are no classes.
+        If ``y`` has several columns, or holds continuous numbers.
     """
     if y is None:
         msg = (
@@ -56,7 +56,7 @@ def check_labels(y: Any, name: str = "y") -> NDArray[Any]:
 def check_same_length(
     texts: Sequence[str], labels: NDArray[Any], names: tuple[str, str] = ("X", "y")
 ) -> None:
-    """Raise if there is not one label for each text."""
+    """Raise if the number of labels differs from that of texts."""
     if len(texts) != len(labels):
         msg = (
             f"Found input variables with inconsistent numbers of samples: {len(texts)} texts in "
@@ -76,7 +76,7 @@ def _as_array(y: Any, name: str) -> NDArray[Any]:
         raise InvalidLabelsError(msg)
     if not isinstance(y, np.ndarray) and isinstance(y, Iterable):
         y = list(y)
-        _check_no_missing(y, name)  # an array of strings would have "nan" for a label
+        _check_no_missing(y, name)  # before NumPy turns a NaN among strings into "nan"
     array = np.asarray(y)
     if array.ndim == 0:
         msg = f"{name} must be a sequence of labels. Got {y!r}: give a list."
@@ -89,7 +89,7 @@ def _as_array(y: Any, name: str) -> NDArray[Any]:
 
 
 def _from_frame(frame: Any, names: list[Any]) -> Any:
-    """Return the columns of a frame, which gives its names where it is iterated over."""
+    """Return the columns of a frame; iterating over it would give their names."""
     columns = [list(_as_array(frame[name], str(name))) for name in names]
     return [[label] for label in columns[0]] if len(columns) == 1 else np.array(columns, object).T
 

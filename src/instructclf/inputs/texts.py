@@ -1,4 +1,4 @@
-"""What a caller gives as ``X`` → a list of texts, or an error that says why not."""
+"""``X`` of any kind → a list of texts, or an error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check_texts(X: Any, name: str = "X") -> list[str]:
     X : array-like of str of shape (n_texts,) or (n_texts, 1)
         A list, tuple, array, Series or column of texts, or a frame with one column.
     name : str, default="X"
-        What the caller calls it, for errors.
+        The caller's name for it, used in errors.
 
     Returns
     -------
@@ -29,7 +29,7 @@ def check_texts(X: Any, name: str = "X") -> list[str]:
     Raises
     ------
     InvalidTextsError
-        If this is no sequence, is empty, has more than one column, or holds anything but strings.
+        If ``X`` is not a sequence, is empty, has several columns, or holds anything but strings.
     """
     texts = _as_list(X, name)
     if not texts:
@@ -38,11 +38,11 @@ def check_texts(X: Any, name: str = "X") -> list[str]:
             "required. Give at least one text."
         )
         raise InvalidTextsError(msg)
-    place = "" if name == "X" else f" of {name}"
+    suffix = "" if name == "X" else f" of {name}"
     for position, text in enumerate(texts):
         if not isinstance(text, str):
-            raise InvalidTextsError(_wrong_text(f"Text {position}{place}", text))
-        check_encodable(f"Text {position}{place}", text)
+            raise InvalidTextsError(_describe_wrong_text(f"Text {position}{suffix}", text))
+        check_encodable(f"Text {position}{suffix}", text)
     return [str(text) for text in texts]
 
 
@@ -59,7 +59,7 @@ def _as_list(X: Any, name: str) -> list[Any]:
         raise InvalidTextsError(msg)
     if hasattr(X, "columns") or hasattr(X, "column_names"):
         return _only_column(X, name)
-    if hasattr(X, "to_pylist"):  # pyarrow would give scalars of its own
+    if hasattr(X, "to_pylist"):  # iterating over pyarrow data gives its scalars, not strings
         return X.to_pylist()
     if isinstance(X, np.ndarray):
         return _flat(X, name)
@@ -71,17 +71,17 @@ def _as_list(X: Any, name: str) -> list[Any]:
 
 def _only_column(frame: Any, name: str) -> list[Any]:
     named = frame.column_names if hasattr(frame, "column_names") else frame.columns
-    columns = [] if named is None else list(named)  # a streamed data set may not know its own
+    columns = [] if named is None else list(named)  # a streamed data set may not know its columns
     if len(columns) != 1 or not hasattr(frame, "__len__"):
         msg = (
             f"{name} must be one column of texts. Got a {type(frame).__name__} with {len(columns)} "
-            f"columns: select one of {[str(own) for own in columns]!r}, and give it as a list if "
-            "it is streamed."
+            f"columns: select one of {[str(column) for column in columns]!r}, and give it as a "
+            "list if it is streamed."
         )
         raise InvalidTextsError(msg)
     if hasattr(frame, "to_numpy"):
         return _flat(frame.to_numpy(), name)
-    if hasattr(frame, "column"):  # pyarrow would give scalars of its own
+    if hasattr(frame, "column"):  # a pyarrow table
         return frame.column(0).to_pylist()
     return list(frame[columns[0]])
 
@@ -96,7 +96,7 @@ def _flat(array: NDArray[Any], name: str) -> list[Any]:
     raise InvalidTextsError(msg)
 
 
-def _wrong_text(place: str, text: Any) -> str:
+def _describe_wrong_text(name: str, text: Any) -> str:
     if is_missing(text):
         remedy = "a missing value: drop the row, or fill in a text"
     elif isinstance(text, bytes):
@@ -104,38 +104,38 @@ def _wrong_text(place: str, text: Any) -> str:
     elif isinstance(text, Sequence | np.ndarray):
         remedy = "a sequence: give one text for each row, such as its parts joined"
     else:
-        remedy = "not a text: convert it with str() if that is meant"
-    return f"{place} is {text!r} ({type(text).__name__}), expected a str. It is {remedy}."
+        remedy = "not a text: convert it with str() if you mean its text form"
+    return f"{name} is {text!r} ({type(text).__name__}), expected a str. It is {remedy}."
 
 
-def check_encodable(place: str, text: str) -> None:
-    """Raise if a text has half of a character, which no tokenizer can read.
+def check_encodable(name: str, text: str) -> None:
+    """Raise if a text has a lone surrogate, half of a character that no tokenizer can read.
 
     Parameters
     ----------
-    place : str
-        What to call it, at the beginning of a sentence.
+    name : str
+        A name for the text, which starts the error message.
     text : str
         The text.
 
     Raises
     ------
     InvalidTextsError
-        If it has a lone surrogate.
+        If the text has a lone surrogate.
     """
     try:
         text.encode()
     except UnicodeEncodeError as error:
         msg = (
-            f"{place} has a lone surrogate, {text[error.start]!r}, at character "
-            f"{error.start}, which no tokenizer can read. Replace it, as by "
+            f"{name} has a lone surrogate, {text[error.start]!r}, at character {error.start}, "
+            "which no tokenizer can read. Replace it, for example with "
             "text.encode(errors='replace').decode()."
         )
         raise InvalidTextsError(msg) from None
 
 
 def is_missing(value: Any) -> bool:
-    """Say whether a value is None, NaN or one of pandas' own missing values."""
+    """Return whether a value is None, NaN or a missing value of pandas."""
     if value is None:
         return True
     if isinstance(value, str | bytes | Sequence | np.ndarray):

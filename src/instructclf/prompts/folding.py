@@ -1,8 +1,8 @@
-"""Characters → what tokenizers may make of them: one form for all that can come out the same.
+"""Text → the form that a tokenizer may reduce it to.
 
-Tokenizers normalise: they may change compatibility characters into plain ones (full-width letters
-into letters), lower the case, take accents away, and drop what cannot be seen. A marker written in
-such characters is a marker by the time a model reads it.
+Tokenizers normalise: they may replace compatibility characters (such as full-width letters) by
+ordinary ones, lower the case, strip accents and drop invisible characters. A marker written in such
+characters is an ordinary marker by the time the model reads it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import unicodedata
 from collections.abc import Sequence
 
 _METASPACE = "▁"
-"""What SentencePiece has for a space, and does not tell from one."""
+"""SentencePiece writes a space like this, and treats both characters alike."""
 _DROPPED = frozenset({"Mn", "Me", "Cf", "Cc", "Cs"})
-"""Categories that normalisers drop: marks on other characters, and what cannot be seen."""
+"""Unicode categories that normalisers drop: combining marks and invisible characters."""
 
 
 class _Folds(dict[int, str]):
-    """The fold of each character that was met."""
+    """The fold of each character seen so far."""
 
     def __missing__(self, code: int) -> str:
         folded = self[code] = _fold_character(chr(code))
@@ -28,7 +28,7 @@ _folds = _Folds()
 
 
 def fold(text: str) -> str:
-    r"""Return a text as the plainest of the texts that a tokenizer may take it for.
+    r"""Return the simplest form that a tokenizer may reduce a text to.
 
     Parameters
     ----------
@@ -48,37 +48,37 @@ def fold(text: str) -> str:
     return text.translate(_folds)
 
 
-def insert(text: str, places: Sequence[int], breaker: str) -> str:
-    """Put something between characters of a text, at places of its fold.
+def insert(text: str, positions: Sequence[int], breaker: str) -> str:
+    """Insert a string into a text at positions of its fold.
 
     Parameters
     ----------
     text : str
         The text.
-    places : sequence of int
-        Where, counted in characters of ``fold(text)``, ascending and above 0.
+    positions : sequence of int
+        Positions in ``fold(text)``, ascending and above 0.
     breaker : str
-        What to put there.
+        The string to insert.
 
     Returns
     -------
     str
-        The text with as many breakers. Where a place is inside of what one character folds to,
-        that character is replaced by its fold instead, so that the next time there is one.
+        The text with the insertions. A character whose fold contains a position is replaced by its
+        fold instead; the caller then finds the position again, now between two characters.
     """
     parts: list[str] = []
-    waiting = iter([*places, -1])
-    place, end = next(waiting), 0
+    remaining = iter([*positions, -1])
+    position, end = next(remaining), 0
     for character in text:
         folded = _folds[ord(character)]
         end += len(folded)
         parts.append(character)
-        while 0 < place <= end:
-            if place == end:
+        while 0 < position <= end:
+            if position == end:
                 parts.append(breaker)
             else:
                 parts[-1] = folded
-            place = next(waiting)
+            position = next(remaining)
     return "".join(parts)
 
 
@@ -87,6 +87,5 @@ def _fold_character(character: str) -> str:
         return " "
     if character.isspace():
         return character
-    apart = unicodedata.normalize("NFKD", character)
-    kept = (own for own in apart if unicodedata.category(own) not in _DROPPED)
-    return "".join(kept).casefold()
+    decomposed = unicodedata.normalize("NFKD", character)
+    return "".join(c for c in decomposed if unicodedata.category(c) not in _DROPPED).casefold()

@@ -1,8 +1,8 @@
-"""Template name → template: the Alpaca family, to the letter.
+"""Template name → template: the exact texts of the Alpaca family.
 
-Sources: Taori et al., "Stanford Alpaca" (2023), whose prompt ends with the response marker and no
-newline (``alpaca_legacy``); the alpaca-lora project, which adds that newline (``alpaca``) and
-has a form without the preamble (``alpaca_short``).
+``alpaca_legacy`` is the prompt of Taori et al., "Stanford Alpaca" (2023), which ends with the
+response marker. The alpaca-lora project adds a newline (``alpaca``), and has a form without the
+preamble (``alpaca_short``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BODY = "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:
 _BODY_WITHOUT_INPUT = "### Instruction:\n{instruction}\n\n### Response:"
 
 CHAT = "chat"
-"""The name that stands for the tokenizer's own chat template, which only a tokenizer can render."""
+"""The name of the tokenizer's chat template, which only the tokenizer can render."""
 
 TEMPLATES = {
     "alpaca": PromptTemplate(
@@ -41,12 +41,12 @@ TEMPLATES = {
 
 
 def get_template(template: str | PromptTemplate) -> PromptTemplate:
-    """Return the template of this name, or the template itself.
+    """Return the template with this name, or the given template itself.
 
     Parameters
     ----------
     template : str or PromptTemplate
-        A name, or a template, which comes back unchanged.
+        A name, or a template, which is returned unchanged.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def get_template(template: str | PromptTemplate) -> PromptTemplate:
     Raises
     ------
     InvalidTemplateError
-        If no template has this name.
+        If there is no template with this name.
     """
     if isinstance(template, PromptTemplate):
         return template

@@ -1,8 +1,8 @@
-"""Text → data: break up whatever in a text could be read as template or as control token.
+"""Text → data: break up everything in a text that could be read as template or control token.
 
-A space goes in between the first two joined characters of a marker (``### Response:`` →
-``# ## Response:``). The words stay readable, and neither a tokenizer nor a template can take them
-for its own. A tokenizer that does not see spaces takes another character for this.
+A space goes between the first two adjacent characters of a marker (``### Response:`` →
+``# ## Response:``). People can still read the words, but no tokenizer or template takes them for a
+marker. For a tokenizer that ignores spaces, another character is inserted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from instructclf.prompts.folding import fold, insert
 SPACE = " "
 _LINE_BREAKS = r"\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029"
 _LINE_START = rf"(?:^|(?<=[{_LINE_BREAKS}]))[^\S{_LINE_BREAKS}]*+"
-_NO_WORD_BEFORE = r"(?<![0-9a-z])"  # letters of scripts without spaces are words of their own
+_NO_WORD_BEFORE = r"(?<![0-9a-z])"  # in scripts without spaces, any letter may start a word
 _SPACING = r"\s*+"
 
 
@@ -30,26 +30,27 @@ def neutralise(
     r"""Break up template markers and control strings inside a text.
 
     Both are found in any case, with any accents, in compatibility forms (such as full-width
-    letters) and with invisible characters in between, as some tokenizers take all that away.
+    letters) and with invisible characters between their letters, because some tokenizers remove
+    all of these.
 
     Parameters
     ----------
     text : str
-        The text as it came.
+        The original text.
     markers : iterable of str
-        Fixed lines of the template. They are found with any spacing. One that starts with a letter
-        is looked for at the beginnings of lines only, so that an ordinary word is left alone; with
-        a space before that letter, anywhere.
+        Fixed lines of the template, found with any spacing. A marker that starts with a letter is
+        found only at the start of a line, so that ordinary words stay intact; if a space precedes
+        the letter, it is found anywhere.
     control_strings : iterable of str, default=()
         Special tokens of the tokenizer.
     breaker : str, default=" "
-        What is put between two characters to part them. Other than a space, it is for tokenizers
-        that see no spaces, and markers are looked for anywhere.
+        Inserted to separate two characters. Anything but a space is meant for tokenizers that
+        ignore spaces; all markers are then found anywhere.
 
     Returns
     -------
     str
-        The text, unchanged where nothing was found.
+        The text, unchanged if nothing was found.
 
     Examples
     --------
@@ -59,19 +60,19 @@ def neutralise(
     pattern = _pattern(tuple(markers), tuple(control_strings), breaker.isspace())
     if pattern is None:
         return text
-    # A breaker can only part characters, so another pass finds what overlapped with a first match.
-    while places := _places(pattern, fold(text)):
-        text = insert(text, places, breaker)
+    # Matches may overlap, so search again until nothing is left.
+    while positions := _find_positions(pattern, fold(text)):
+        text = insert(text, positions, breaker)
     return text
 
 
 def find_joined(before: str, after: str, control_strings: Iterable[str]) -> str | None:
-    """Return a special token that a text could make of the fixed characters beside it.
+    """Return a special token that a text could complete together with the fixed text around it.
 
     Parameters
     ----------
     before : str
-        The fixed text before it.
+        The fixed text before the text.
     after : str
         The fixed text after it.
     control_strings : iterable of str
@@ -80,8 +81,8 @@ def find_joined(before: str, after: str, control_strings: Iterable[str]) -> str 
     Returns
     -------
     str or None
-        The first that begins with the last characters before or ends with the first after, and
-        ``None`` where no text can complete one.
+        The first token that starts with the last characters of ``before`` or ends with the first
+        characters of ``after``. ``None`` if no text can complete one.
 
     Examples
     --------
@@ -90,14 +91,15 @@ def find_joined(before: str, after: str, control_strings: Iterable[str]) -> str 
     """
     head, tail = fold(before), fold(after)
     for control in control_strings:
-        own = fold(control)
-        if any(head.endswith(own[:i]) or tail.startswith(own[i:]) for i in range(1, len(own))):
+        token = fold(control)
+        cuts = range(1, len(token))
+        if any(head.endswith(token[:i]) or tail.startswith(token[i:]) for i in cuts):
             return control
     return None
 
 
-def _places(pattern: re.Pattern[str], folded: str) -> list[int]:
-    """Return where the one group that took part in each match ends."""
+def _find_positions(pattern: re.Pattern[str], folded: str) -> list[int]:
+    """Return the end of the matched group of each match."""
     return [match.end(match.lastindex or 0) for match in pattern.finditer(folded)]
 
 
@@ -105,42 +107,43 @@ def _places(pattern: re.Pattern[str], folded: str) -> list[int]:
 def _pattern(
     markers: tuple[str, ...],
     control_strings: tuple[str, ...],
-    sees_spaces: bool,  # noqa: FBT001  (the key of a cache)
+    sees_spaces: bool,  # noqa: FBT001  (part of the cache key)
 ) -> re.Pattern[str] | None:
     alternatives = [
-        _marker_pattern(marker, *parts, sees_spaces=sees_spaces)
+        _marker_pattern(marker, *halves, sees_spaces=sees_spaces)
         for marker in markers
-        if (parts := _parts(fold(marker)))
+        if (halves := _split(fold(marker)))
     ]
-    folded = {parts for control in control_strings if (parts := _parts(fold(control)))}
-    alternatives += [_control_pattern(part, folded) for part in sorted({own for own, _ in folded})]
+    folded = {halves for control in control_strings if (halves := _split(fold(control)))}
+    heads = sorted({head for head, _ in folded})
+    alternatives += [_control_pattern(head, folded) for head in heads]
     return re.compile("|".join(alternatives), re.MULTILINE) if alternatives else None
 
 
-def _parts(fixed: str) -> tuple[str, str] | tuple[()]:
-    """Split a fixed text where a space would change it: between its first two joined characters."""
+def _split(fixed: str) -> tuple[str, str] | tuple[()]:
+    """Split a fixed text between its first two adjacent non-space characters."""
     joined = re.search(r"\S(?=\S)", fixed)
     return (fixed[: joined.end()], fixed[joined.end() :]) if joined else ()
 
 
-def _marker_pattern(marker: str, part: str, rest: str, *, sees_spaces: bool) -> str:
-    """Match a marker with any spacing, but not where it is broken already."""
+def _marker_pattern(marker: str, head: str, rest: str, *, sees_spaces: bool) -> str:
+    """Match a marker with any spacing, unless it is broken up already."""
     start = ""
-    if part.lstrip()[0].isalpha():
+    if head.lstrip()[0].isalpha():
         is_anywhere = marker[0].isspace() or not sees_spaces
         start = _NO_WORD_BEFORE if is_anywhere else _LINE_START
     join = "" if sees_spaces else _SPACING
-    return f"({start}{_loosen(part)}){join}{_loosen(rest)}"
+    return f"({start}{_loosen(head)}){join}{_loosen(rest)}"
 
 
-def _control_pattern(part: str, controls: set[tuple[str, str]]) -> str:
-    """Match all special tokens that begin alike: hundreds do, and each would be tried anywhere."""
+def _control_pattern(head: str, controls: set[tuple[str, str]]) -> str:
+    """Match all special tokens with one head: trying hundreds of them one by one is slow."""
     endings: dict[str, list[str]] = {}
-    for own, rest in sorted(controls):
-        if own == part:
+    for first, rest in sorted(controls):
+        if first == head:
             endings.setdefault(rest[0], []).append(re.escape(rest[1:]))
-    branches = (f"{re.escape(first)}(?:{'|'.join(own)})" for first, own in endings.items())
-    return f"({re.escape(part)})(?:{'|'.join(branches)})"
+    branches = (f"{re.escape(first)}(?:{'|'.join(rests)})" for first, rests in endings.items())
+    return f"({re.escape(head)})(?:{'|'.join(branches)})"
 
 
 def _loosen(fixed: str) -> str:

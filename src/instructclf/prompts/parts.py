@@ -1,4 +1,4 @@
-"""A prompt in parts: what each stretch of it is, known from how it was put together."""
+"""The parts of a prompt: each stretch of text with its role, recorded while rendering."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 Role = Literal["template", "instruction", "definitions", "shot", "answer", "text", "cue", "label"]
-"""What a part of a prompt is."""
+"""The role of a part of a prompt."""
 
 
 @dataclass(frozen=True)
 class PromptPart:
-    """A stretch of a prompt that is all of one kind.
+    """A stretch of a prompt that has one role.
 
     Parameters
     ----------
     role : str
-        What it is: ``"template"`` for fixed text, ``"instruction"``, ``"definitions"`` of labels,
-        ``"shot"`` for the text of a solved example and ``"answer"`` for its label words, ``"text"``
-        for the text to classify, ``"cue"`` for what comes after it, and ``"label"``.
+        ``"template"`` for fixed text, ``"instruction"``, ``"definitions"`` of labels, ``"shot"``
+        for the text of a solved example and ``"answer"`` for its label words, ``"text"`` for the
+        text to classify, ``"cue"`` for the fixed text after it, and ``"label"``.
     text : str
-        The very characters of the prompt.
+        The exact characters of the prompt.
     source : str
-        The same before markers in it were broken up.
+        The same text before its markers were broken up.
     """
 
     role: Role
@@ -30,33 +30,32 @@ class PromptPart:
     source: str
 
     def split(self, *positions: int) -> list[PromptPart]:
-        """Return this part cut into several.
+        """Split this part into several.
 
         Parameters
         ----------
         *positions : int
-            Where to cut, counted in characters of ``source``, ascending.
+            The positions in ``source`` at which to split, ascending.
 
         Returns
         -------
         list of PromptPart
-            Parts of the same role, one more than positions, none of which need have any text.
+            Parts of the same role, one more than positions. Some may be empty.
         """
         starts, ends = [0, *positions], [*positions, len(self.source)]
-        places = [_place(self, position) for position in starts] + [len(self.text)]
+        bounds = [self._position_in_text(start) for start in starts] + [len(self.text)]
         return [
-            PromptPart(self.role, self.text[places[i] : places[i + 1]], self.source[start:end])
+            PromptPart(self.role, self.text[bounds[i] : bounds[i + 1]], self.source[start:end])
             for i, (start, end) in enumerate(zip(starts, ends, strict=True))
         ]
 
+    def _position_in_text(self, position: int) -> int:
+        """Convert a position in the source into one in the text, which may have extra breakers.
 
-def _place(part: PromptPart, position: int) -> int:
-    """Return where a character of the source stands in the text, which has more breakers at most.
-
-    Of the odd character that was replaced to be broken up, what follows on it counts as its own.
-    """
-    n_found = place = 0
-    while n_found < position and place < len(part.text):
-        n_found += part.text[place] == part.source[n_found]
-        place += 1
-    return place
+        From a character that was replaced by its fold, the rest of the text counts as one stretch.
+        """
+        n_found = in_text = 0
+        while n_found < position and in_text < len(self.text):
+            n_found += self.text[in_text] == self.source[n_found]
+            in_text += 1
+        return in_text

@@ -1,4 +1,4 @@
-"""Template, instruction, demonstrations → prompt of each text: everything but the text is fixed."""
+"""Template, instruction, demonstrations → the prompt of any text."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from instructclf.prompts.neutralising import SPACE, neutralise
-from instructclf.prompts.parts import PromptPart
+from instructclf.prompts.parts import PromptPart, Role
 from instructclf.prompts.template import PromptTemplate
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a fitted classifier says to the model, waiting for a text.
+    """A prompt in which everything but the text is fixed.
 
     Parameters
     ----------
@@ -25,11 +25,11 @@ class Prompt:
     control_strings : tuple of str, default=()
         Special tokens of the tokenizer, which no text may contain.
     cut_demonstrations : tuple of int, default=()
-        Which of the demonstrations were cut in their middle, so that it can be shown.
+        The positions of demonstrations that were cut, for display.
     definitions : str, default=""
-        The end of ``instruction`` that says what the labels mean, so that it can be shown apart.
+        The end of ``instruction`` that defines the labels, for display.
     breaker : str, default=" "
-        What is put into markers and special tokens to break them up.
+        The string that breaks up markers and special tokens.
     """
 
     template: PromptTemplate
@@ -41,14 +41,14 @@ class Prompt:
     breaker: str = SPACE
 
     def render(self, text: str, response: str = "") -> str:
-        """Return what the model reads for a text.
+        """Return the prompt of a text.
 
         Parameters
         ----------
         text : str
             The text.
         response : str, default=""
-            What the model answers. Empty, the prompt ends where it begins to.
+            The model's answer. If it is empty, the prompt ends with the cue.
 
         Returns
         -------
@@ -58,45 +58,43 @@ class Prompt:
         return self.beginning + self.ending(text, response)
 
     def ending(self, text: str, response: str = "") -> str:
-        """Return what comes after the part that all prompts begin with.
+        """Return the prompt of a text without the beginning that all prompts share.
 
         Parameters
         ----------
         text : str
             The text.
         response : str, default=""
-            What the model answers.
+            The model's answer.
 
         Returns
         -------
         str
-            The text, what stands between it and the response, and the response.
+            The text, the cue and the response.
         """
-        return "".join([self.as_data(text), self._frame[1], response])
+        return "".join([self.as_data(text), self.template.cue, response])
 
     def parts(self, text: str, response: str = "") -> list[PromptPart]:
-        """Return the prompt in parts, each with what it is.
+        """Return the prompt of a text in parts, each with its role.
 
         Parameters
         ----------
         text : str
             The text.
         response : str, default=""
-            What the model answers.
+            The model's answer.
 
         Returns
         -------
         list of PromptPart
-            Joined, they are what ``render`` returns. Some may be empty.
+            The parts of ``render(text, response)``. Some may be empty.
         """
-        solved = [(self.as_data(x), y) for x, y in self.demonstrations]
-        pieces = self.template.pieces(self.as_data(self.instruction), solved)
         sources = iter([self.instruction, *(x for x, _ in self.demonstrations)])
         parts = [
-            PromptPart(role, own, next(sources) if role in {"instruction", "shot"} else own)
-            for role, own in pieces
+            PromptPart(role, piece, next(sources) if role in {"instruction", "shot"} else piece)
+            for role, piece in self._pieces()
         ]
-        parts[1:2] = self._part_definitions(parts[1])
+        parts[1:2] = self._split_definitions(parts[1])
         cue = self.template.cue
         return [
             *parts,
@@ -105,22 +103,21 @@ class Prompt:
             PromptPart("label", response, response),
         ]
 
-    def _part_definitions(self, instruction: PromptPart) -> list[PromptPart]:
-        """Split the instruction before the definitions of labels, if it has any."""
+    def _split_definitions(self, instruction: PromptPart) -> list[PromptPart]:
+        """Separate the definitions of labels, if there are any, from the rest."""
         if not self.definitions or not self.instruction.endswith(self.definitions):
             return [instruction]
         task, defined = instruction.split(len(self.instruction) - len(self.definitions))
         return [task, replace(defined, role="definitions")]
 
-    @property
-    def beginning(self) -> str:
-        """What the prompts of all texts begin with: everything before the text."""
-        return self._frame[0]
-
     @cached_property
-    def _frame(self) -> tuple[str, str]:
+    def beginning(self) -> str:
+        """The beginning that all prompts share: everything before the text."""
+        return "".join(piece for _, piece in self._pieces())
+
+    def _pieces(self) -> list[tuple[Role, str]]:
         solved = [(self.as_data(x), y) for x, y in self.demonstrations]
-        return self.template.frame(self.as_data(self.instruction), solved)
+        return self.template.pieces(self.as_data(self.instruction), solved)
 
     def with_demonstrations(self, demonstrations: tuple[tuple[str, str], ...]) -> Prompt:
         """Return this prompt with other solved examples.
@@ -133,21 +130,21 @@ class Prompt:
         Returns
         -------
         Prompt
-            A new prompt; this one stays as it is.
+            A new prompt.
         """
         return replace(self, demonstrations=demonstrations, cut_demonstrations=())
 
     def as_data(self, text: str) -> str:
-        """Break up whatever in a text could be read as template or control token.
+        """Break up everything in a text that could be read as template or control token.
 
         Parameters
         ----------
         text : str
-            The text as it came.
+            The original text.
 
         Returns
         -------
         str
-            The text as it stands in the prompt.
+            The text for the prompt.
         """
         return neutralise(text, self.template.markers, self.control_strings, breaker=self.breaker)

@@ -1,7 +1,7 @@
 """Template: fixed text around an instruction, an input and a response.
 
-Substitution is concatenation: the template is split once at its three placeholders, so braces in
-an instruction, a definition or a text can never be mistaken for a placeholder.
+The template is split at its three placeholders and the parts are concatenated, so braces in an
+instruction, a definition or a text are never taken for a placeholder.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class PromptTemplate:
         The template for an instruction that has no input, with ``{instruction}`` and
         ``{response}``. Needed only to render without an input.
     demonstration_cue : str or None, default=None
-        What stands between the input and the response of a solved example. ``None`` takes the
-        text between ``{input}`` and ``{response}``.
+        The text between the input and the response of a solved example. ``None`` takes the text
+        between ``{input}`` and ``{response}``.
     demonstration_separator : str or None, default=None
-        What stands between the response of a solved example and the input after it. ``None``
-        takes the text between ``{instruction}`` and ``{input}``.
+        The text between the response of a solved example and the next input. ``None`` takes the
+        text between ``{instruction}`` and ``{input}``.
 
     Raises
     ------
@@ -66,9 +66,9 @@ class PromptTemplate:
 
     @property
     def markers(self) -> tuple[str, ...]:
-        """What a text could imitate: the fixed lines that border on a placeholder, and tags.
+        """The strings that a text could imitate: fixed lines next to a placeholder, and tags.
 
-        Lines are stripped, but a role that begins within a line, as in
+        Lines are stripped, but a role in the middle of a line, as in
         ``{input} ASSISTANT: {response}``, keeps the space before it. Tags are words in brackets
         (``[INST]``) anywhere in the template.
         """
@@ -77,7 +77,7 @@ class PromptTemplate:
         lines = [line.strip() for line in head.rpartition("\n\n")[2].splitlines()]
         for block in (before_input, cue, *between):
             first, *others = block.splitlines() or [""]
-            lines += [_within_a_line(first.strip()), *map(str.strip, others)]
+            lines += [_mark_role(first.strip()), *map(str.strip, others)]
         tags = _TAG.findall("\n".join([head, before_input, cue, *between]))
         return tuple(dict.fromkeys(line for line in [*lines, *tags] if line))
 
@@ -100,7 +100,7 @@ class PromptTemplate:
         demonstrations : sequence of (str, str), default=()
             Solved examples, pairs of an input and its response, in the order of the prompt.
         response : str, default=""
-            The response. Empty, the prompt ends with the cue, where a model goes on.
+            The response. If it is empty, the prompt ends with the cue.
 
         Returns
         -------
@@ -110,37 +110,17 @@ class PromptTemplate:
         Raises
         ------
         InvalidTemplateError
-            If there is no input and the template has no form without one.
+            If there is no input and the template has no ``text_without_input``.
         """
         if text is None:
             return self._render_without_input(instruction, response)
-        before, after = self.frame(instruction, demonstrations)
-        return "".join([before, text, after, response])
-
-    def frame(
-        self, instruction: str, demonstrations: Sequence[tuple[str, str]] = ()
-    ) -> tuple[str, str]:
-        """Return what stands before an input, and between the input and its response.
-
-        Parameters
-        ----------
-        instruction : str
-            The task.
-        demonstrations : sequence of (str, str), default=()
-            Solved examples, pairs of an input and its response, in the order of the prompt.
-
-        Returns
-        -------
-        before, after : str
-            The two parts, the same for every input.
-        """
-        before = self.pieces(instruction, demonstrations)
-        return "".join(text for _, text in before), self.cue
+        before = [piece for _, piece in self.pieces(instruction, demonstrations)]
+        return "".join([*before, text, self.cue, response])
 
     def pieces(
         self, instruction: str, demonstrations: Sequence[tuple[str, str]] = ()
     ) -> list[tuple[Role, str]]:
-        """Return what stands before an input, piece by piece.
+        """Return the text before an input, piece by piece.
 
         Parameters
         ----------
@@ -152,7 +132,7 @@ class PromptTemplate:
         Returns
         -------
         list of (str, str)
-            The role of each piece, and its text.
+            The role and the text of each piece.
         """
         head, before_input, cue = self._segments
         solved_cue = cue if self.demonstration_cue is None else self.demonstration_cue
@@ -175,12 +155,12 @@ class PromptTemplate:
 
     @property
     def cue(self) -> str:
-        """What stands between an input and its response."""
+        """The text between an input and its response."""
         return self._segments[2]
 
     @property
     def borders(self) -> list[tuple[str, str, str]]:
-        """What stands right beside everything that is put in: its name, before it, and after it."""
+        """The name of everything that is filled in, with the text before and after it."""
         head, before_input, cue = self._segments
         solved_cue, separator = self.demonstration_cue, self.demonstration_separator
         return [
@@ -205,14 +185,14 @@ class PromptTemplate:
         return "".join([head, instruction, cue, response])
 
 
-def _within_a_line(fixed: str) -> str:
-    """Mark a role (``Verdict:``) that texts may imitate within a line. Ordinary words are left."""
+def _mark_role(fixed: str) -> str:
+    """Put a space before a role (``Verdict:``), which texts may imitate anywhere in a line."""
     is_role = bool(fixed) and fixed[0].isalpha() and not fixed[-1].isalnum()
     return f" {fixed}" if is_role else fixed
 
 
 def _split(text: str, names: tuple[str, ...]) -> list[str]:
-    """Return the fixed text before each placeholder, checked against the order of ``names``."""
+    """Return the fixed text before each placeholder; raise if they are not ``names`` in order."""
     found = tuple(_PLACEHOLDER.findall(text))
     if found != names:
         expected = ", ".join(f"{{{name}}}" for name in names)
