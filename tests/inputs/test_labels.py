@@ -1,4 +1,4 @@
-"""Labels of every kind become one array; anything else is refused with its place and a remedy."""
+"""Labels of any kind become one array; other values are refused with position and remedy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STRINGS = {
 
 
 @pytest.mark.parametrize("y", STRINGS.values(), ids=STRINGS)
-def test_strings_of_every_kind_become_those_of_numpy(y):
+def test_strings_of_any_kind_become_numpy_strings(y):
     labels = check_labels(y)
     assert labels.tolist() == ["b", "a"]
     assert labels.dtype.kind == "U"
@@ -41,12 +41,12 @@ def test_strings_of_every_kind_become_those_of_numpy(y):
         ([0.0, float("inf")], "Label 1 is inf: Input y_test contains infinity"),
     ],
 )
-def test_errors_name_what_the_caller_named(y, match):
+def test_errors_use_the_callers_name(y, match):
     with pytest.raises(InvalidLabelsError, match=match):
         check_labels(y, "y_test")
 
 
-def test_numbers_that_are_no_classes_are_an_error():
+def test_continuous_numbers_are_an_error():
     with pytest.raises(ValueError, match="Unknown label type: continuous"):
         check_labels([0.5, 1.5])
 
@@ -70,6 +70,6 @@ def test_a_frame_of_one_column_is_that_column(make):
         check_labels(make({"label": ["b", None, "b"]}))
 
 
-def test_texts_and_labels_must_be_as_many():
+def test_texts_and_labels_must_have_the_same_length():
     with pytest.raises(InvalidLabelsError, match="2 texts in X_test and 1 labels in y_test"):
         check_same_length(["a", "b"], np.array([0]), ("X_test", "y_test"))

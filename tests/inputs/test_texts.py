@@ -1,4 +1,4 @@
-"""Any column of texts is taken; anything else is refused with its place and a remedy."""
+"""Any column of texts is accepted; other values are refused with position and remedy."""
 
 from __future__ import annotations
 
@@ -20,28 +20,30 @@ SHUFFLED = [7, 3, 5]
 COLUMNS = {
     "list": list,
     "tuple": tuple,
-    "object array": lambda own: np.array(own, dtype=object),
+    "object array": lambda texts: np.array(texts, dtype=object),
     "unicode array": np.array,
-    "StringDType array": lambda own: np.array(own, dtype=np.dtypes.StringDType()),
-    "column array": lambda own: np.array(own, dtype=object).reshape(-1, 1),
-    "list of numpy strings": lambda own: [np.str_(text) for text in own],
-    "Series": lambda own: pd.Series(own, index=SHUFFLED[: len(own)] if len(own) == 3 else None),
-    "object Series": lambda own: pd.Series(own, dtype=object),
-    "nullable Series": lambda own: pd.Series(own, dtype="string"),
-    "Arrow Series": lambda own: pd.Series(own, dtype=pd.ArrowDtype(pa.string())),
-    "categorical Series": lambda own: pd.Series(own, dtype="category"),
+    "StringDType array": lambda texts: np.array(texts, dtype=np.dtypes.StringDType()),
+    "column array": lambda texts: np.array(texts, dtype=object).reshape(-1, 1),
+    "list of numpy strings": lambda texts: [np.str_(text) for text in texts],
+    "Series": lambda texts: pd.Series(
+        texts, index=SHUFFLED[: len(texts)] if len(texts) == 3 else None
+    ),
+    "object Series": lambda texts: pd.Series(texts, dtype=object),
+    "nullable Series": lambda texts: pd.Series(texts, dtype="string"),
+    "Arrow Series": lambda texts: pd.Series(texts, dtype=pd.ArrowDtype(pa.string())),
+    "categorical Series": lambda texts: pd.Series(texts, dtype="category"),
     "Index": pd.Index,
-    "DataFrame": lambda own: pd.DataFrame({"text": own}),
+    "DataFrame": lambda texts: pd.DataFrame({"text": texts}),
     "polars Series": pl.Series,
-    "polars DataFrame": lambda own: pl.DataFrame({"text": own}),
+    "polars DataFrame": lambda texts: pl.DataFrame({"text": texts}),
     "pyarrow array": pa.array,
-    "pyarrow chunked array": lambda own: pa.chunked_array([own[:1], own[1:]]),
-    "pyarrow table": lambda own: pa.table({"text": own}),
-    "data set column": lambda own: datasets.Dataset.from_dict({"text": own})["text"],
-    "pyarrow long strings": lambda own: pa.array(own, type=pa.large_string()),
-    "pyarrow batch": lambda own: pa.RecordBatch.from_pydict({"text": own}),
-    "data set": lambda own: datasets.Dataset.from_dict({"text": own}),
-    "dict values": lambda own: dict(enumerate(own)).values(),
+    "pyarrow chunked array": lambda texts: pa.chunked_array([texts[:1], texts[1:]]),
+    "pyarrow table": lambda texts: pa.table({"text": texts}),
+    "data set column": lambda texts: datasets.Dataset.from_dict({"text": texts})["text"],
+    "pyarrow long strings": lambda texts: pa.array(texts, type=pa.large_string()),
+    "pyarrow batch": lambda texts: pa.RecordBatch.from_pydict({"text": texts}),
+    "data set": lambda texts: datasets.Dataset.from_dict({"text": texts}),
+    "dict values": lambda texts: dict(enumerate(texts)).values(),
 }
 
 BAD_TEXTS = {
@@ -88,14 +90,14 @@ BAD_TEXTS = {
 
 
 @pytest.mark.parametrize("make", COLUMNS.values(), ids=COLUMNS)
-def test_any_column_of_texts_is_taken(make):
+def test_any_column_of_texts_is_accepted(make):
     texts = check_texts(make(WORDS))
     assert texts == WORDS
     assert {type(text) for text in texts} == {str}
 
 
 @pytest.mark.parametrize(("X", "match"), BAD_TEXTS.values(), ids=BAD_TEXTS)
-def test_what_is_no_column_of_texts_is_an_error_with_a_remedy(X, match):
+def test_other_values_are_an_error_with_a_remedy(X, match):
     with pytest.raises(InvalidTextsError, match=match):
         check_texts(X)
 
@@ -105,7 +107,7 @@ def test_what_is_no_column_of_texts_is_an_error_with_a_remedy(X, match):
     [pd.Series(["a", None], dtype="string"), ["a", pd.NA], pd.DataFrame({"a": ["a", pd.NA]})],
     ids=["nullable Series", "list", "DataFrame"],
 )
-def test_the_missing_value_of_pandas_is_a_missing_value(X):
+def test_the_missing_value_of_pandas_is_recognised(X):
     with pytest.raises(InvalidTextsError, match="Text 1 is (<NA>|nan) .* a missing value"):
         check_texts(X)
 
@@ -115,20 +117,20 @@ def test_rows_that_are_arrays_are_an_error():
         check_texts([np.array(["a", "b"]), np.array(["c", "d"])])
 
 
-def test_errors_name_what_the_caller_named():
+def test_errors_use_the_callers_name():
     with pytest.raises(InvalidTextsError, match="Text 1 of X_test is 3"):
         check_texts(["a", 3], "X_test")
     with pytest.raises(InvalidTextsError, match=r"X_test must be .* wrap it, as in \[X_test\]"):
         check_texts("a", "X_test")
 
 
-def test_half_a_character_is_an_error():
+def test_a_lone_surrogate_is_an_error():
     with pytest.raises(InvalidTextsError, match=r"Text 1 .*surrogate"):
         check_texts(["a", "b\ud800"])
 
 
 @pytest.mark.parametrize(("X", "match"), BAD_TEXTS.values(), ids=BAD_TEXTS)
-def test_classifiers_refuse_it_in_fit_and_predict(X, match, make_prompting):
+def test_classifiers_refuse_other_values_in_fit_and_predict(X, match, make_prompting):
     if isinstance(X, type(text for text in WORDS)):
         X = (text for text in WORDS)
     with pytest.raises(InvalidTextsError, match=match):
@@ -139,7 +141,7 @@ def test_classifiers_refuse_it_in_fit_and_predict(X, match, make_prompting):
 
 
 @pytest.mark.parametrize("make", COLUMNS.values(), ids=COLUMNS)
-def test_classifiers_take_any_column_in_fit_and_predict(make, make_prompting):
+def test_classifiers_accept_any_column_in_fit_and_predict(make, make_prompting):
     classifier = make_prompting(n_shots=2)
     expected = classifier.fit(TEXTS, LABELS).predict_proba(TEXTS)
     fitted = make_prompting(n_shots=2).fit(make(TEXTS), pd.Series(LABELS, index=range(16, 0, -1)))

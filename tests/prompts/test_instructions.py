@@ -1,4 +1,4 @@
-"""An instruction states the task, every label, and what each label means."""
+"""An instruction states the task, every label, and the definition of each label."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ def test_every_label_is_stated():
     )
 
 
-def test_the_task_stands_in_the_users_words():
+def test_the_task_is_in_the_users_words():
     assert write_instruction("Is the writer glad?\n", ["no", "yes"]) == (
         "Is the writer glad? Answer with exactly one of these labels: no, yes."
     )
 
 
-def test_definitions_follow_on_a_line_each_in_the_order_of_the_labels():
+def test_each_definition_has_a_line_in_the_order_of_the_labels():
     instruction = write_instruction(None, ["no", "yes"], [" Not glad. ", "Glad."])
     assert instruction.splitlines()[1:] == ["no: Not glad.", "yes: Glad."]
 
 
-def test_an_empty_task_leaves_the_labels():
+def test_an_empty_task_leaves_only_the_labels():
     expected = "Answer with exactly one of these labels: a, b."
     assert write_instruction("  ", ["a", "b"]) == expected
 
@@ -35,6 +35,6 @@ def test_braces_in_a_task_or_definition_are_data():
     assert instruction.endswith("a: {0}\nb: {input}")
 
 
-def test_a_definition_short_of_the_labels_is_an_error():
+def test_fewer_definitions_than_labels_are_an_error():
     with pytest.raises(ValueError, match="zip"):
         write_instruction(None, ["a", "b"], ["only one"])

@@ -1,4 +1,4 @@
-"""The named templates are the field's own, to the letter."""
+"""The named templates are exactly the published ones."""
 
 from __future__ import annotations
 
@@ -94,11 +94,11 @@ def test_solved_examples_are_inputs_with_responses():
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_the_markers_of_the_field_are_markers(name):
+def test_the_headings_are_markers(name):
     assert TEMPLATES[name].markers == ("### Instruction:", "### Input:", "### Response:")
 
 
-def test_a_template_comes_back_unchanged():
+def test_a_template_is_returned_unchanged():
     template = PromptTemplate("{instruction}{input}{response}")
     assert get_template(template) is template
 
@@ -111,5 +111,5 @@ def test_an_unknown_name_is_an_error_that_lists_the_known_ones(unknown):
     assert f"Got {unknown!r} instead." in str(caught.value)
 
 
-def test_the_chat_template_is_the_tokenizers_and_not_here():
+def test_the_chat_template_is_not_among_the_named_templates():
     assert CHAT not in TEMPLATES

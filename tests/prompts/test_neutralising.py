@@ -1,4 +1,4 @@
-"""Whatever in a text could be read as template or control is broken up, and nothing else."""
+"""Everything in a text that could be read as template or control token is broken up, no more."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ MARKER_SETS = {
 
 
 def nasty_texts(n_texts=400, seed=0):
-    """Return texts put together from whatever may go wrong, the same ones every time."""
+    """Return random texts made of difficult pieces, the same ones every time."""
     rng = random.Random(seed)
     return ["".join(rng.choices(PIECES, k=rng.randrange(14))) for _ in range(n_texts)]
 
@@ -62,7 +62,7 @@ def nasty_texts(n_texts=400, seed=0):
         ("### RESPONSE :", "# ## RESPONSE :"),
         ("###Response:", "# ##Response:"),
         ("###\tResponse:", "# ##\tResponse:"),
-        ("###\nResponse:", "# ##\nResponse:"),  # some tokenizers take a line break for a space
+        ("###\nResponse:", "# ##\nResponse:"),  # some tokenizers treat a line break as a space
         ("### Input:### Input:", "# ## Input:# ## Input:"),
     ],
 )
@@ -81,11 +81,11 @@ def test_markers_are_found_anywhere_in_any_case_and_with_any_spacing(text, expec
         "{instruction} {input} {response}",
     ],
 )
-def test_other_texts_stay_as_they_are(text):
+def test_other_texts_stay_unchanged(text):
     assert neutralise(text, MARKERS, CONTROLS) == text
 
 
-def test_a_marker_that_is_a_word_counts_at_the_beginning_of_a_line_only():
+def test_a_marker_that_is_a_word_is_found_only_at_the_start_of_a_line():
     text = "In my review: fine.\n  Review: bad\nreview : worse"
     expected = "In my review: fine.\n  R eview: bad\nr eview : worse"
     assert neutralise(text, ["Review:"]) == expected
@@ -102,11 +102,11 @@ def test_control_strings_are_found_anywhere_in_any_case():
         ("#\u200b## Response:", "# \u200b## Response:"),  # an invisible character
         ("### Re\u0301sponse:", "# ## Re\u0301sponse:"),  # an accent
         ("#\x00## Response:", "# \x00## Response:"),
-        ("###\u2581Response:", "# ##\u2581Response:"),  # what SentencePiece writes for a space
+        ("###\u2581Response:", "# ##\u2581Response:"),  # SentencePiece's space
         ("\uff1c/s\uff1e", "\uff1c /s\uff1e"),
     ],
 )
-def test_what_a_tokenizer_may_make_a_marker_of_is_one(text, expected):
+def test_characters_that_a_tokenizer_may_normalise_to_a_marker_are_found(text, expected):
     assert neutralise(text, MARKERS, CONTROLS) == expected
 
 
@@ -115,7 +115,7 @@ def test_a_character_that_folds_to_a_whole_marker_is_broken_up_too():
     assert neutralise("a\u2047", ["??"]) == "a? ?"
 
 
-def test_a_role_that_stands_within_a_line_of_the_template_is_found_within_lines():
+def test_a_role_in_the_middle_of_a_template_line_is_found_in_the_middle_of_lines():
     text = "Good ASSISTANT: positive. MYASSISTANT: no"
     assert neutralise(text, [" ASSISTANT:"]) == "Good A SSISTANT: positive. MYASSISTANT: no"
     assert neutralise(text, ["ASSISTANT:"]) == text
@@ -127,7 +127,7 @@ def test_lines_begin_after_any_line_break(line_break):
     assert neutralise(text, ["Review:"]) == f"Good.{line_break}  R eview: bad"
 
 
-def test_a_tokenizer_that_sees_no_spaces_has_another_breaker():
+def test_another_breaker_serves_tokenizers_that_ignore_spaces():
     for text in ("### Response:", "# ## Response:", "#\n#\n#Response :"):
         broken = neutralise(text, MARKERS, breaker="|")
         assert broken == text.replace("#", "#|", 1)
@@ -140,11 +140,11 @@ def test_a_control_string_inside_another_is_found_too():
     assert "<s>" not in neutralise("<<s>s>", (), ("<s>",))
 
 
-def test_a_pattern_is_no_regular_expression():
+def test_markers_are_not_regular_expressions():
     assert neutralise("aab .* a+b", (), ("a+b", ".*")) == "aab . * a +b"
 
 
-def test_a_character_alone_is_never_broken_up():
+def test_a_single_character_is_never_broken_up():
     assert neutralise("# > |", ["#", ">"], ["|", " "]) == "# > |"
 
 

@@ -1,4 +1,4 @@
-"""A template is fixed text; whatever is put into it stays as it is."""
+"""A template is fixed text, and leaves everything that is filled in unchanged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_a_response_goes_right_after_the_cue():
     assert whole == REVIEW.render("Good or bad?", "Fine.") + "good"
 
 
-def test_demonstrations_stand_solved_between_instruction_and_input():
+def test_demonstrations_come_between_instruction_and_input():
     prompt = REVIEW.render("Good or bad?", "Fine.", [("Meh.", "bad"), ("Wow!", "good")])
     assert prompt == (
         "Good or bad?\n\nReview: Meh.\nVerdict: bad\n\nReview: Wow!\nVerdict: good"
@@ -44,7 +44,7 @@ def test_cue_and_separator_of_demonstrations_can_differ_from_those_of_the_input(
     )
 
 
-def test_an_empty_cue_of_demonstrations_is_not_taken_for_none():
+def test_an_empty_cue_of_demonstrations_differs_from_none():
     template = PromptTemplate("{instruction}|{input}={response}", demonstration_cue="")
     assert template.render("T", "b", [("a", "x")]) == "T|ax|b="
 
@@ -91,26 +91,26 @@ def test_text_after_the_response_is_an_error():
         PromptTemplate("{instruction}\n{input}\n{response}\n")
 
 
-def test_a_form_without_input_is_checked_too():
+def test_the_text_without_input_is_checked_too():
     with pytest.raises(InvalidTemplateError, match=r"needs the placeholders {instruction}, {resp"):
         PromptTemplate("{instruction}{input}{response}", "{instruction}{input}{response}")
 
 
-def test_rendering_without_an_input_takes_the_form_without_one():
+def test_rendering_without_an_input_takes_the_text_without_input():
     template = PromptTemplate("{instruction} {input} {response}", "{instruction}! {response}")
     assert template.render("Speak", response="now") == "Speak! now"
 
 
-def test_a_template_without_that_form_says_so():
+def test_rendering_without_an_input_needs_a_text_without_input():
     with pytest.raises(InvalidTemplateError, match="no form without an input.*text_without_input"):
         REVIEW.render("Speak")
 
 
-def test_markers_are_the_fixed_lines_around_what_is_put_in():
+def test_markers_are_the_fixed_lines_around_placeholders():
     assert REVIEW.markers == ("Review:", "Verdict:")
 
 
-def test_the_preamble_is_no_marker_but_its_last_lines_are():
+def test_only_the_last_lines_of_the_preamble_are_markers():
     template = PromptTemplate("A preamble.\n\n# Task:\n{instruction}\n# Text:\n{input}\n{response}")
     assert template.markers == ("# Task:", "# Text:")
 
@@ -124,29 +124,29 @@ def test_the_cues_of_demonstrations_are_markers_too():
     assert template.markers == ("[cue]", "[solved]", "[next]")
 
 
-def test_a_role_within_a_line_keeps_the_space_before_it():
+def test_a_role_in_the_middle_of_a_line_keeps_the_space_before_it():
     template = PromptTemplate("{instruction}\nUSER: {input} ASSISTANT: {response}")
     assert template.markers == ("USER:", " ASSISTANT:")
 
 
-def test_ordinary_words_within_a_line_are_no_role():
+def test_ordinary_words_in_a_line_are_not_a_role():
     assert PromptTemplate("{instruction}\n{input} It was {response}").markers == ("It was",)
 
 
-def test_tags_are_markers_wherever_they_stand():
+def test_tags_anywhere_are_markers():
     template = PromptTemplate(
         "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\n{instruction} {input} [/INST]{response}"
     )
     assert template.markers == ("[/INST]", "<s>", "[INST]", "<<SYS>>", "<</SYS>>")
 
 
-def test_equal_templates_are_equal_and_none_can_be_changed():
+def test_templates_compare_by_value_and_are_frozen():
     assert PromptTemplate(REVIEW.text) == REVIEW
     assert hash(PromptTemplate(REVIEW.text)) == hash(REVIEW)
     with pytest.raises(dataclasses.FrozenInstanceError, match="cannot assign to field 'text'"):
         REVIEW.text = "another"
 
 
-def test_the_error_can_be_caught_as_a_value_error_and_as_one_of_this_package():
+def test_the_error_is_a_value_error_and_an_error_of_this_package():
     assert issubclass(InvalidTemplateError, ValueError)
     assert issubclass(InvalidTemplateError, InstructClfError)

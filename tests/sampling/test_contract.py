@@ -1,4 +1,4 @@
-"""What every sampler promises, whatever it goes by."""
+"""The promises of every sampler."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ALL = {"random": RandomSampler(), **BALANCED}
 
 
 def predict_proba(texts):
-    """Be unsure about books, and sure of everything else."""
+    """Be uncertain about books, and certain about everything else."""
     return np.array([[0.4, 0.3, 0.3] if "book" in text else [0.9, 0.1, 0.0] for text in texts])
 
 
@@ -62,7 +62,7 @@ def each(samplers):
 
 @each(ALL)
 @pytest.mark.parametrize("n_shots", [3, 16, 60])
-def test_there_are_as_many_different_rows_as_asked_for(sampler, n_shots):
+def test_the_requested_number_of_different_rows_is_chosen(sampler, n_shots):
     shots = select(sampler, n_shots)
     assert shots.dtype == np.intp
     assert shots.shape == (n_shots,)
@@ -86,7 +86,7 @@ def test_fewer_shots_are_the_beginning_of_more(sampler):
 
 
 @each(ALL)
-def test_the_order_of_the_rows_makes_no_difference_to_the_texts_chosen(sampler):
+def test_the_order_of_the_rows_does_not_affect_the_texts_chosen(sampler):
     expected = [TEXTS[i] for i in select(sampler, 16)]
     for seed in range(3):
         order = np.random.RandomState(seed).permutation(len(TEXTS))
@@ -106,13 +106,13 @@ def test_equal_rows_count_once(sampler):
 
 
 @each(ALL)
-def test_one_seed_gives_one_choice_and_another_seed_another_order(sampler):
+def test_a_seed_fixes_the_choice_and_another_seed_changes_it(sampler):
     np.testing.assert_array_equal(select(sampler, 16, 7), select(sampler, 16, 7))
     assert select(sampler, 16, 7).tolist() != select(sampler, 16, 8).tolist()
 
 
 @each(ALL)
-def test_a_random_state_goes_on_where_it_stands(sampler):
+def test_a_random_state_instance_advances(sampler):
     state = np.random.RandomState(0)
     first, second = select(sampler, 16, state), select(sampler, 16, state)
     np.testing.assert_array_equal(first, select(sampler, 16, np.random.RandomState(0)))
@@ -135,14 +135,14 @@ def test_the_remainder_goes_to_labels_drawn_at_random(sampler):
 
 
 @each(BALANCED)
-def test_a_label_with_few_rows_gives_all_it_has(sampler):
+def test_all_rows_of_a_rare_label_are_used(sampler):
     labels = ["rare"] * 2 + ["common"] * 20
     shots = select(sampler, 12, texts=TEXTS[:22], labels=labels)
     assert Counter(labels[i] for i in shots) == {"rare": 2, "common": 10}
 
 
 @each(BALANCED)
-def test_labels_of_one_row_are_enough_for_one_shot_each(sampler):
+def test_one_row_per_label_is_enough_for_one_shot_each(sampler):
     assert sorted(select(sampler, 3, texts=["x", "y", "z"], labels=[0, 1, 2])) == [0, 1, 2]
 
 
@@ -157,14 +157,14 @@ def test_labels_of_one_row_are_enough_for_one_shot_each(sampler):
     ],
     ids=["blank", "marks", "alike"],
 )
-def test_texts_without_words_or_differences_are_rows_like_any_other(sampler, texts):
+def test_texts_without_words_or_differences_are_ordinary_rows(sampler, texts):
     texts = [text + " " * i for i, text in enumerate(texts)]
     shots = select(sampler, 6, texts=texts, labels=[0, 0, 0, 1, 1, 1])
     assert sorted(shots) == [0, 1, 2, 3, 4, 5]
 
 
 @each(ALL)
-def test_arrays_and_series_serve_like_lists(sampler):
+def test_arrays_and_series_give_the_same_as_lists(sampler):
     expected = select(sampler, 16).tolist()
     assert select(sampler, 16, texts=np.array(TEXTS), labels=LABELS.tolist()).tolist() == expected
     index = range(100, 160)
@@ -174,14 +174,14 @@ def test_arrays_and_series_serve_like_lists(sampler):
 
 @each(BALANCED)
 @pytest.mark.parametrize("n_shots", [0, 1, 2])
-def test_fewer_shots_than_labels_are_an_error_that_says_so(sampler, n_shots):
+def test_fewer_shots_than_labels_are_an_error(sampler, n_shots):
     match = rf"n_shots={n_shots} is fewer than the 3 labels in y.*Set n_shots to 3 or more"
     with pytest.raises(InvalidShotsError, match=match):
         select(sampler, n_shots)
 
 
 @each(ALL)
-def test_what_is_no_text_is_an_error_that_says_where(sampler):
+def test_a_value_that_is_not_a_text_is_an_error_with_its_position(sampler):
     with pytest.raises(InvalidTextsError, match=r"Text 1 is nan \(float\), expected a str"):
         select(sampler, 2, texts=["a", float("nan")], labels=[0, 1])
     with pytest.raises(InvalidTextsError, match=r"Got one str: wrap it, as in \[X\]"):
@@ -196,7 +196,7 @@ def test_texts_and_labels_of_different_lengths_are_an_error(sampler):
 
 @each(ALL)
 @pytest.mark.parametrize("missing", [None, float("nan")])
-def test_a_missing_label_is_an_error_that_says_where(sampler, missing):
+def test_a_missing_label_is_an_error_with_its_position(sampler, missing):
     labels = [*LABELS.tolist()[:59], missing]
     with pytest.raises(InvalidLabelsError, match=f"Label 59 is {missing}"):
         select(sampler, 4, labels=labels)
@@ -220,20 +220,20 @@ def test_a_clone_and_a_pickled_copy_choose_the_same(sampler):
 
 
 @each(ALL)
-def test_choosing_changes_no_parameter_and_leaves_nothing_behind(sampler):
-    own = clone(sampler)
-    before = dict(vars(own))
-    select(own, 16)
-    assert vars(own) == before
+def test_selecting_changes_no_attribute(sampler):
+    copy = clone(sampler)
+    before = dict(vars(copy))
+    select(copy, 16)
+    assert vars(copy) == before
 
 
 @each(EMBEDDING)
 def test_the_constructor_only_assigns(sampler):
     odd = object()
-    own = type(sampler)(embedder=odd)
-    assert own.embedder is odd
+    other = type(sampler)(embedder=odd)
+    assert other.embedder is odd
     with pytest.raises(InvalidParameterError, match="The 'embedder' parameter of"):
-        select(own, 16)
+        select(other, 16)
 
 
 @pytest.mark.parametrize(
@@ -288,6 +288,6 @@ def test_a_grid_search_compares_samplers(prompting):
     ids=["sparse", "dense"],
 )
 def test_any_transformer_of_texts_can_be_the_embedder(sampler, embedder):
-    own = clone(sampler).set_params(embedder=embedder)
-    assert select(own, 16).tolist() == select(own, 16).tolist()
-    assert len(set(select(own, 16).tolist())) == 16
+    other = clone(sampler).set_params(embedder=embedder)
+    assert select(other, 16).tolist() == select(other, 16).tolist()
+    assert len(set(select(other, 16).tolist())) == 16

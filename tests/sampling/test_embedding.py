@@ -44,7 +44,7 @@ def test_many_columns_are_reduced_as_by_a_truncated_svd():
 
 
 class _Rows:
-    """Look texts up that are row numbers."""
+    """Return the rows whose numbers the texts are."""
 
     def __init__(self, raw):
         self.raw = raw
@@ -53,7 +53,7 @@ class _Rows:
         return self.raw[[int(text) for text in texts]]
 
 
-def test_columns_that_are_empty_cost_nothing():
+def test_empty_columns_are_dropped():
     embedding = TextEmbedding(HashingVectorizer(n_features=2**22), seed=0)
     embedded = embedding.fit_transform(TEXTS)
     assert embedding._components.shape[1] < 10
@@ -61,27 +61,27 @@ def test_columns_that_are_empty_cost_nothing():
     np.testing.assert_allclose(embedded @ embedded.T, (expected @ expected.T).toarray(), atol=1e-9)
 
 
-def test_a_matrix_of_zeros_is_rows_of_zeros():
+def test_a_matrix_of_zeros_stays_zeros():
     lookup = FunctionTransformer(_Rows(csr_array((6, 3))))
     embedded = TextEmbedding(lookup, seed=0).fit_transform(list("012345"))
     assert not embedded.any()
     assert len(embedded) == 6
 
 
-def test_texts_embedded_later_lie_where_they_would_have_lain():
+def test_transform_gives_the_same_embeddings_as_fit_transform():
     embedding = TextEmbedding(None, seed=0)
     learned = embedding.fit_transform(TEXTS)
     np.testing.assert_allclose(embedding.transform(TEXTS[::-1]), learned[::-1], atol=1e-12)
 
 
-def test_words_never_seen_are_like_nothing():
+def test_unseen_words_are_similar_to_nothing():
     embedding = TextEmbedding(None, seed=0)
     embedding.fit_transform(TEXTS)
     np.testing.assert_array_equal(embedding.transform(["zzz"]), 0)
 
 
 class OnlyFitAndTransform(BaseEstimator):
-    """Counts letters, and has no fit_transform."""
+    """Counts letters, without fit_transform."""
 
     def fit(self, X, y=None):
         return self
@@ -90,19 +90,19 @@ class OnlyFitAndTransform(BaseEstimator):
         return np.array([[len(text), text.count("o"), 1.0] for text in X])
 
 
-def test_an_embedder_needs_fit_and_transform_only():
+def test_an_embedder_needs_only_fit_and_transform():
     embedded = TextEmbedding(OnlyFitAndTransform(), seed=0).fit_transform(TEXTS)
     expected = np.array([10.0, 3, 1])
     np.testing.assert_allclose(embedded[0], expected / np.linalg.norm(expected))
 
 
-def test_an_embedder_given_is_not_fitted_itself():
+def test_the_users_embedder_is_not_fitted():
     vectorizer = TfidfVectorizer()
     TextEmbedding(vectorizer, seed=0).fit_transform(TEXTS)
     assert not hasattr(vectorizer, "vocabulary_")
 
 
-class Loses(TransformerMixin, BaseEstimator):
+class LosesRows(TransformerMixin, BaseEstimator):
     """Returns too few rows."""
 
     def fit(self, X, y=None):
@@ -114,7 +114,7 @@ class Loses(TransformerMixin, BaseEstimator):
 
 def test_an_embedder_that_loses_rows_is_an_error():
     with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[5, 6\]"):
-        TextEmbedding(Loses(), seed=0).fit_transform(TEXTS)
+        TextEmbedding(LosesRows(), seed=0).fit_transform(TEXTS)
 
 
 # Sentence encoders
@@ -134,7 +134,7 @@ class SentenceTransformer:
 
 @pytest.fixture
 def sentence_transformers(tmp_path, monkeypatch):
-    """A package of the name, whose only model counts vowels."""
+    """Provide a fake sentence-transformers whose only model counts vowels."""
     (tmp_path / "sentence_transformers.py").write_text(ENCODER)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "sentence_transformers", raising=False)
@@ -145,7 +145,7 @@ def sentence_transformers(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("sentence_transformers")
-def test_a_name_is_a_sentence_encoder():
+def test_a_name_loads_a_sentence_encoder():
     sampler = KNNSampler(embedder="letters").fit(["aa", "ee", "oo", "uu"], [0, 0, 1, 1])
     assert [shots[-1] for shots in sampler.select_for(["xaa", "eeee", "o"], 2)] == [0, 1, 2]
 

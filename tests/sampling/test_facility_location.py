@@ -1,4 +1,4 @@
-"""Facility location: the lazy order is the greedy one, and covers well."""
+"""Facility location: the lazy order equals the greedy one, and covers well."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_lazy_order_is_the_greedy_order(seed, n_columns):
     embeddings = unit_rows(25, n_columns, seed)
     weights = np.random.RandomState(seed).rand(25)
     lazy, slow = cover_greedily(embeddings, weights), cover_slowly(embeddings, weights)
-    # The last few rows raise next to nothing, and rounding would decide among them.
+    # The last few rows gain almost nothing, so rounding would decide among them.
     assert [next(lazy) for _ in range(12)] == [next(slow) for _ in range(12)]
 
 
@@ -56,11 +56,11 @@ def test_it_is_within_the_bound_of_the_best_choice():
     similarity, weights = embeddings @ embeddings.T + 1, np.ones(12)  # 0 or more, for the bound
     order = cover_greedily(embeddings, weights)
     greedy = coverage(similarity, weights, [next(order) for _ in range(3)])
-    best = max(coverage(similarity, weights, own) for own in combinations(range(12), 3))
+    best = max(coverage(similarity, weights, chosen) for chosen in combinations(range(12), 3))
     assert (1 - 1 / np.e) * best <= greedy <= best
 
 
-def test_rows_that_count_more_are_covered_first():
+def test_rows_with_more_weight_are_covered_first():
     embeddings = np.eye(4)
     order = list(cover_greedily(embeddings, np.array([0.1, 3.0, 0.2, 1.0])))
     assert order == [1, 3, 2, 0]

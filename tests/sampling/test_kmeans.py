@@ -1,4 +1,4 @@
-"""Medoids: a row from the middle of every cluster before a second one from any."""
+"""Medoids: the central row of every cluster comes before a second row of any."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sklearn.preprocessing import FunctionTransformer
 from instructclf.sampling import KMeansSampler
 
 ANGLES = {
-    # Directions in the plane, as texts: three clusters of 5, 3 and 2 in the one label.
+    # Directions in the plane: label x has three clusters of 5, 3 and 2.
     "x": [0, 1, 2, 3, 4, 120, 121, 122, 240, 242],
     "y": [0, 1, 2, 120, 121],
 }
-TEXTS = [f"{angle} {label}" for label, own in ANGLES.items() for angle in own]
+TEXTS = [f"{angle} {label}" for label, angles in ANGLES.items() for angle in angles]
 LABELS = [text[-1] for text in TEXTS]
 
 
@@ -31,12 +31,12 @@ def select(n_shots, n_clusters=3, random_state=0):
     }
 
 
-def test_the_first_shots_are_medoids_that_of_the_largest_cluster_first():
+def test_the_first_shots_are_medoids_starting_with_the_largest_cluster():
     assert select(6)["x"][:2] == [2, 121]
     assert select(6)["x"][2] in {240, 242}
 
 
-def test_after_the_medoids_come_the_second_closest_rows():
+def test_the_second_closest_rows_follow_the_medoids():
     x = select(15)["x"]
     assert {x[3], x[4], x[5]} <= {1, 3, 120, 122, 240, 242}
     assert len({angle // 100 for angle in x[3:6]}) == 3
@@ -48,7 +48,7 @@ def test_there_are_no_more_clusters_than_different_rows():
     assert sorted(select(15, n_clusters=100)["y"]) == ANGLES["y"]
 
 
-def test_medoids_are_the_rows_closest_to_the_centres_one_by_one():
+def test_medoids_are_the_rows_closest_to_the_centres():
     embeddings = directions([text for text in TEXTS if text[-1] == "x"])
     rng = np.random.RandomState(3)
     sampler = KMeansSampler(4)

@@ -18,7 +18,7 @@ from instructclf.sampling import (
 
 
 class FirstRows:
-    """Takes the first rows, whatever they are."""
+    """Takes the first rows."""
 
     def select(self, X, y, n_shots, *, random_state=None):
         return range(n_shots)
@@ -31,12 +31,12 @@ def test_a_name_gives_a_sampler_with_default_parameters(name):
     assert repr(sampler) == f"{SAMPLERS[name].__name__}()"
 
 
-def test_only_neighbours_are_chosen_for_each_input():
+def test_only_knn_chooses_for_each_text():
     assert {name for name in SAMPLERS if isinstance(get_sampler(name), PerInputSampler)} == {"knn"}
     assert isinstance(KNNSampler(), ShotSampler)
 
 
-def test_probabilities_go_to_the_sampler_that_needs_them_and_to_no_other():
+def test_probabilities_go_only_to_samplers_that_need_them():
     def predict_proba(texts):
         asked.extend(texts)
         return [[0.5, 0.5]] * len(texts)
@@ -51,7 +51,7 @@ def test_probabilities_go_to_the_sampler_that_needs_them_and_to_no_other():
 
 
 @pytest.mark.parametrize("sampler", [BalancedSampler(), FirstRows()], ids=["ours", "foreign"])
-def test_an_object_with_select_comes_back_unchanged(sampler):
+def test_an_object_with_select_is_returned_unchanged(sampler):
     assert get_sampler(sampler) is sampler
     assert isinstance(sampler, ShotSampler)
 
@@ -64,6 +64,6 @@ def test_anything_else_is_an_error_that_lists_the_names(unknown):
     assert f"Got {unknown!r} instead." in str(caught.value)
 
 
-def test_a_class_is_no_sampler_yet():
+def test_a_class_instead_of_an_instance_is_an_error():
     with pytest.raises(InvalidShotsError, match="Got <class .*BalancedSampler'> instead"):
         get_sampler(BalancedSampler)

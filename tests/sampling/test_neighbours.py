@@ -1,4 +1,4 @@
-"""Nearest neighbours: for each text its own shots."""
+"""Nearest neighbours: other shots for each text."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def nearest_slowly(query, rows):
 
 def choose_slowly(query, n_rounds):
     """Return whole rounds: the nearest row of every label last, the most similar at the end."""
-    rows = {label: [i for i, own in enumerate(LABELS) if own == label] for label in "abc"}
-    queues = [nearest_slowly(query, own) for own in rows.values()]
+    rows = {label: [i for i, other in enumerate(LABELS) if other == label] for label in "abc"}
+    queues = [nearest_slowly(query, members) for members in rows.values()]
     shots = []
     for position in range(n_rounds):
         one = sorted(
@@ -61,7 +61,7 @@ def test_shots_are_the_nearest_of_every_label_the_most_similar_last(n_rounds):
 
 
 @pytest.mark.parametrize("n_shots", [1, 4, 16])
-def test_unbalanced_shots_are_the_nearest_rows_whatever_their_label(n_shots):
+def test_unbalanced_shots_are_the_nearest_rows_of_any_label(n_shots):
     for query, shots in zip(
         QUERIES, make(balanced=False).select_for(QUERIES, n_shots), strict=True
     ):
@@ -100,7 +100,7 @@ def test_whole_rounds_are_the_end_of_more():
         np.testing.assert_array_equal(few, many[-6:])
 
 
-def test_a_text_has_the_same_shots_whatever_is_asked_with_it():
+def test_the_shots_of_a_text_do_not_depend_on_the_other_texts():
     sampler = make()
     together = sampler.select_for(QUERIES * 30, 7)  # several batches
     for position, shots in enumerate(together):
@@ -110,7 +110,7 @@ def test_a_text_has_the_same_shots_whatever_is_asked_with_it():
 
 
 def test_noise_of_an_encoder_does_not_decide_between_equally_similar_rows():
-    def wobble(texts):  # as a model does whose last digits depend on the batch
+    def wobble(texts):  # like an encoder whose last digits depend on the batch
         noise = 1e-9 if len(texts) % 2 else -1e-9
         return directions([f"{float(text.split()[0]) + noise} x" for text in texts])
 
@@ -120,7 +120,7 @@ def test_noise_of_an_encoder_does_not_decide_between_equally_similar_rows():
     np.testing.assert_array_equal(alone, together)
 
 
-def test_the_order_of_the_rows_makes_no_difference_to_the_texts_chosen():
+def test_the_order_of_the_rows_does_not_affect_the_texts_chosen():
     order = np.random.RandomState(1).permutation(60)
     texts = [TEXTS[i] for i in order]
     other = make(texts=texts, labels=LABELS[order]).select_for(QUERIES, 7)
@@ -135,7 +135,7 @@ def test_equal_rows_count_once():
         assert len({int(i) % 60 for i in shots}) == 16
 
 
-def test_a_text_among_the_rows_is_its_own_nearest_unless_left_out():
+def test_a_text_among_the_rows_is_its_nearest_row_unless_left_out():
     sampler = make()
     with_own = sampler.select_for(TEXTS, 6)
     assert [shots[-1] for shots in with_own] == list(range(60))
@@ -150,20 +150,20 @@ def test_a_text_with_two_labels_is_left_out_of_both():
     assert set(sampler.select_for(["10 x"], 2, leave_out=True)[0]) == {2, 3}
 
 
-def test_there_are_fewer_shots_only_where_leaving_out_leaves_fewer():
+def test_shots_are_fewer_only_if_leaving_out_leaves_too_few_rows():
     sampler = make(texts=TEXTS[:4], labels=[0, 1, 0, 1])
     own, foreign = sampler.select_for([TEXTS[0], "5 x"], 4, leave_out=True)
     assert set(own) == {1, 2, 3}
     assert set(foreign) == {0, 1, 2, 3}
 
 
-def test_a_label_with_few_rows_gives_all_it_has():
+def test_all_rows_of_a_rare_label_are_used():
     labels = np.array(["rare"] * 2 + ["common"] * 58)
     for shots in make(labels=labels).select_for(QUERIES, 12):
         assert Counter(labels[shots]) == {"rare": 2, "common": 10}
 
 
-def test_texts_like_nothing_else_have_shots_too():
+def test_texts_without_similar_rows_have_shots_too():
     sampler = KNNSampler().fit(["good phone", "bad phone", "good", "bad"], [1, 0, 1, 0])
     (shots,) = sampler.select_for(["zzz \u200b"], 2)
     assert len(shots) == 2
@@ -180,7 +180,7 @@ def test_a_pickled_copy_chooses_the_same():
         np.testing.assert_array_equal(own, other)
 
 
-def test_without_an_input_the_rows_in_the_middle_of_their_label_are_chosen():
+def test_select_takes_the_rows_closest_to_the_mean_of_their_label():
     texts = [f"{angle} {label}" for label in "xy" for angle in (0, 40, 50, 60, 100)]
     sampler = KNNSampler(embedder=FunctionTransformer(directions))
     shots = sampler.select(texts, ["x"] * 5 + ["y"] * 5, 2, random_state=0)
@@ -190,7 +190,7 @@ def test_without_an_input_the_rows_in_the_middle_of_their_label_are_chosen():
 # Errors
 
 
-def test_choosing_before_fit_is_scikit_learns_error():
+def test_select_for_before_fit_is_scikit_learns_error():
     with pytest.raises(NotFittedError, match="This KNNSampler instance is not fitted yet"):
         KNNSampler().select_for(QUERIES, 3)
 
@@ -201,7 +201,7 @@ def test_fewer_shots_than_labels_are_an_error_with_two_remedies():
         make().select_for(QUERIES, 2)
 
 
-def test_more_shots_than_rows_are_an_error_that_says_how_many_there_are():
+def test_more_shots_than_rows_are_an_error_with_the_number_of_rows():
     with pytest.raises(InvalidShotsError, match="n_shots=61 is more than the 60 different"):
         make().select_for(QUERIES, 61)
 

@@ -1,4 +1,4 @@
-"""Uncertainty times diversity: shots near what the model is unsure of."""
+"""Uncertainty times diversity: shots close to rows about which the model is uncertain."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ TEXTS += [f"{text} other" for text in TEXTS]
 LABELS = [0] * 12 + [1] * 12
 
 
-def unsure_of(topic, n_classes=2):
-    """Return a predict_proba that is unsure of one topic only."""
+def uncertain_about(topic, n_classes=2):
+    """Return a predict_proba that is uncertain about one topic only."""
 
     def predict_proba(texts):
         sure, unsure = np.eye(n_classes)[0], np.full(n_classes, 1 / n_classes)
@@ -33,24 +33,24 @@ def select(sampler, n_shots, predict_proba, random_state=0):
 
 @pytest.mark.parametrize("uncertainty", ["entropy", "margin", "least_confident"])
 @pytest.mark.parametrize("topic", ["phone", "cable"])
-def test_the_first_shots_come_from_the_region_the_model_is_unsure_of(uncertainty, topic):
-    shots = select(UncertaintySampler(uncertainty), 2, unsure_of(topic))
+def test_the_first_shots_come_from_the_uncertain_region(uncertainty, topic):
+    shots = select(UncertaintySampler(uncertainty), 2, uncertain_about(topic))
     assert all(topic in TEXTS[i] for i in shots)
 
 
 def test_certain_rows_are_covered_first_if_preferred():
-    shots = select(UncertaintySampler(prefer="certain"), 6, unsure_of("book"))
+    shots = select(UncertaintySampler(prefer="certain"), 6, uncertain_about("book"))
     assert not any("book" in TEXTS[i] for i in shots)
 
 
-def test_a_model_equally_unsure_of_all_rows_leaves_mere_coverage():
+def test_equal_uncertainty_gives_the_order_of_facility_location():
     expected = FacilityLocationSampler(n_candidates=100).select(TEXTS, LABELS, 8, random_state=0)
     for proba in ([0.5, 0.5], [0.8, 0.2], [1.0, 0.0]):
         shots = select(UncertaintySampler(), 8, lambda texts, p=proba: np.array([p] * len(texts)))
         np.testing.assert_array_equal(shots, expected)
 
 
-def test_rows_count_by_their_uncertainty_relative_to_the_highest():
+def test_weights_are_relative_to_the_highest_uncertainty():
     proba = np.array([[1, 0, 0], [1 / 3, 1 / 3, 1 / 3], [0.5, 0.5, 0], [0.6, 0.3, 0.1]])
     found = {
         name: UncertaintySampler(name)._weigh(proba, list("abcd"))
@@ -62,7 +62,7 @@ def test_rows_count_by_their_uncertainty_relative_to_the_highest():
     np.testing.assert_allclose(found["least_confident"], [0, 1, 0.75, 0.6])
 
 
-def test_the_model_is_asked_about_the_candidates_only_and_once():
+def test_the_model_predicts_only_the_candidates_and_once():
     asked = []
 
     def predict_proba(texts):
@@ -75,10 +75,10 @@ def test_the_model_is_asked_about_the_candidates_only_and_once():
 
 
 def test_a_model_may_know_more_labels_than_the_rows_have():
-    assert len(select(UncertaintySampler(), 4, unsure_of("phone", n_classes=7))) == 4
+    assert len(select(UncertaintySampler(), 4, uncertain_about("phone", n_classes=7))) == 4
 
 
-def test_the_probabilities_of_a_classifier_without_shots_serve(model_folder):
+def test_a_classifier_without_shots_supplies_the_probabilities(model_folder):
     labels = ["positive" if label else "negative" for label in LABELS]
     zero_shot = PromptClassifier(model_folder, n_shots=0, calibration=None).fit(TEXTS, labels)
     shots = UncertaintySampler().select(
@@ -96,7 +96,7 @@ def test_missing_probabilities_are_an_error_with_the_remedy():
 @pytest.mark.parametrize(
     "wrong", [[0.5, 0.6], [0.5], [-3.0, -0.1]], ids=["sum", "one label", "logarithms"]
 )
-def test_what_is_no_probability_is_an_error_that_shows_it(wrong):
+def test_values_that_are_not_probabilities_are_an_error(wrong):
     match = r"predict_proba must return an array of shape \(n_texts, n_classes\) with rows that sum"
     with pytest.raises(InvalidShotsError, match=match):
         select(UncertaintySampler(), 4, lambda texts: [wrong] * len(texts))

@@ -1,4 +1,4 @@
-"""Random shots: any row, whatever its label."""
+"""Random shots: any row, regardless of its label."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ TEXTS = [f"text {i}" for i in range(20)]
 LABELS = ["common"] * 16 + ["rare"] * 4
 
 
-def test_labels_come_as_often_as_they_are():
+def test_labels_have_their_share_of_the_shots():
     chosen = [RandomSampler().select(TEXTS, LABELS, 5, random_state=s) for s in range(400)]
     share = np.mean([LABELS[i] == "rare" for shots in chosen for i in shots])
     assert 0.17 < share < 0.23  # 4 of 20; the standard error is 0.009
 
 
-def test_every_row_is_drawn_as_often_as_any_other():
+def test_every_row_is_equally_likely():
     drawn = Counter(
         i for s in range(400) for i in RandomSampler().select(TEXTS, LABELS, 5, random_state=s)
     )
@@ -29,7 +29,7 @@ def test_every_row_is_drawn_as_often_as_any_other():
     assert max(drawn.values()) < 135
 
 
-def test_fewer_shots_than_labels_are_no_error_as_none_is_promised():
+def test_fewer_shots_than_labels_are_allowed():
     assert len(RandomSampler().select(TEXTS, LABELS, 1, random_state=0)) == 1
 
 

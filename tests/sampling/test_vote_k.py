@@ -1,4 +1,4 @@
-"""Vote-k: votes of neighbours, discounted for those that have shots."""
+"""Vote-k: votes of neighbours, discounted for each shot that they voted for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def unit_rows(n_rows, n_columns, seed):
 
 
 def order_slowly(embeddings, n_neighbors, discount):
-    """Order the rows as the paper writes it, one vote at a time."""
+    """Order the rows by the formula of the paper, one vote at a time."""
     n_rows = len(embeddings)
     votes_for = {}
     for voter in range(n_rows):
@@ -35,19 +35,19 @@ def order_slowly(embeddings, n_neighbors, discount):
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(("n_neighbors", "discount"), [(1, 10), (3, 10), (7, 2), (29, 10)])
-def test_the_order_is_that_of_counting_votes_one_by_one(seed, n_neighbors, discount):
+def test_the_order_equals_that_of_counting_votes_one_by_one(seed, n_neighbors, discount):
     embeddings = unit_rows(30, 4, seed)
     order = list(_elect(_vote(embeddings, n_neighbors), discount))
     assert order[:15] == order_slowly(embeddings, n_neighbors, discount)[:15]
     assert sorted(order) == list(range(30))
 
 
-def test_no_row_votes_for_itself_even_among_equal_rows():
+def test_no_row_votes_for_itself_even_if_rows_are_equal():
     votes = _vote(np.repeat(unit_rows(2, 3, seed=0), 5, axis=0), 4)
     assert not (votes == np.arange(10)[:, None]).any()
 
 
-def test_the_second_shot_comes_from_where_nobody_has_been_served():
+def test_the_second_shot_comes_from_rows_that_have_not_voted_for_a_shot():
     votes = np.array([[1, 2], [0, 2], [0, 1], [0, 1], [5, 6], [4, 6], [4, 5]])
     order = list(_elect(votes, 10.0))
     assert order[0] in {0, 1}

@@ -1,9 +1,9 @@
-"""Which labelled rows become shots. NumPy and scikit-learn only.
+"""Labelled rows → shots. NumPy and scikit-learn only.
 
 A sampler is a scikit-learn estimator with one method,
-``select(X, y, n_shots, *, random_state) -> ordered indices``. One that needs a model's opinion says
-so with ``needs_probabilities`` and takes ``predict_proba`` too; one that chooses for each input has
-``fit`` and ``select_for`` besides.
+``select(X, y, n_shots, *, random_state) -> ordered indices``. If it needs a model's probabilities,
+it sets ``needs_probabilities`` and takes ``predict_proba`` too. If it chooses other shots for each
+text, it also has ``fit`` and ``select_for``.
 """
 
 from instructclf.sampling.balanced import BalancedSampler

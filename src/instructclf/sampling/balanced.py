@@ -1,34 +1,26 @@
 """Balanced sampling: as many shots of every label as of any other.
 
-Zhao et al., "Calibrate Before Use" (ICML 2021): a prompt whose examples favour one label makes the
-model favour it too, and so does the label that comes last.
+Zhao et al., "Calibrate Before Use" (ICML 2021): the model favours the label that most examples of
+the prompt have, and the label of the last example.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
+from numpy.typing import NDArray
 
-from instructclf.sampling.rows import (
-    check_a_shot_of_every_label,
-    check_enough_rows,
-    different_rows,
-    take_in_rounds,
-)
+from instructclf.sampling.base import RowSampler
+from instructclf.sampling.rows import LabelledRows, check_n_shots, take_in_rounds
 
 
-class BalancedSampler(BaseEstimator):
+class BalancedSampler(RowSampler):
     """Draw the same number of shots from every label.
 
     The shots come in rounds: each round takes one row of every label, the labels in random order.
-    So any beginning of the sequence is balanced too, the shots for 8 are the first 8 of those for
-    16 under the same seed, and where the number of shots is no multiple of the number of labels
-    the remainder goes to labels drawn at random. Equal rows count once, and the order of the rows
-    given makes no difference to the rows chosen.
+    Every beginning of the sequence is therefore balanced, and the shots for 8 are the first 8 of
+    those for 16 under the same seed. If the number of shots is not a multiple of the number of
+    labels, the remainder goes to labels drawn at random. Equal rows count once, and the order of
+    the rows does not affect which rows are chosen.
 
     Examples
     --------
@@ -39,42 +31,9 @@ class BalancedSampler(BaseEstimator):
     [0, 0, 1, 1]
     """
 
-    def select(
-        self,
-        X: Sequence[str],
-        y: ArrayLike,
-        n_shots: int,
-        *,
-        random_state: int | np.random.RandomState | None = None,
+    def _select(
+        self, rows: LabelledRows, n_shots: int, rng: np.random.RandomState
     ) -> NDArray[np.intp]:
-        """Choose the rows that become shots.
-
-        Parameters
-        ----------
-        X : sequence of str, length n_texts
-            The texts.
-        y : array-like of shape (n_texts,)
-            Their labels.
-        n_shots : int
-            How many rows to choose.
-        random_state : int, RandomState instance or None, default=None
-            Decides which rows are drawn, and their order.
-
-        Returns
-        -------
-        ndarray of shape (n_shots,)
-            Indices into ``X``, in the order in which the shots belong into a prompt.
-
-        Raises
-        ------
-        InvalidTextsError
-            If ``X`` is no sequence of strings.
-        InvalidShotsError
-            If there are fewer different rows than shots, or fewer shots than labels.
-        """
-        rows = different_rows(X, y)
-        check_a_shot_of_every_label(n_shots, len(rows.groups))
-        check_enough_rows(n_shots, sum(rows.sizes))
-        rng = check_random_state(random_state)
+        check_n_shots(n_shots, len(rows.groups), sum(rows.sizes))
         queues = [rng.permutation(group) for group in rows.groups]
         return take_in_rounds(queues, rows.sizes, n_shots, rng)

@@ -1,8 +1,7 @@
-"""Texts → rows of unit length, whose scalar products say how alike texts are.
+"""Texts → rows of unit length, whose scalar products measure how similar the texts are.
 
-By default from the words that the texts have in common (TF-IDF, then a truncated SVD), which takes
-no further model. Hidden states of the language model itself are no option on purpose: mean-pooled,
-they tell texts apart worse than their words do.
+The default compares words (TF-IDF, then a truncated SVD), and needs no further model. Mean-pooled
+hidden states of the language model are not offered: they separate texts less well than words do.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from sklearn.utils.validation import check_consistent_length
 from instructclf.exceptions import MissingExtraError
 
 N_COMPONENTS = 128
-"""To how many columns a sparse matrix is reduced. Latent semantic indexing takes about 100."""
+"""The width that sparse matrices are reduced to. Latent semantic indexing takes about 100."""
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -39,7 +38,7 @@ class TextEmbedding:
         A scikit-learn transformer of texts, the name or folder of a sentence encoder, or ``None``
         for TF-IDF. Sparse rows are reduced to 128 columns by a truncated SVD.
     seed : int
-        Decides the random projections of the SVD.
+        Seeds the random projections of the SVD.
     """
 
     def __init__(self, embedder: Any, seed: int) -> None:
@@ -49,24 +48,24 @@ class TextEmbedding:
         self._components: NDArray[np.float64] | None = None
 
     def fit_transform(self, texts: list[str]) -> NDArray[np.float64]:
-        """Learn from the texts what the embedder learns; shape (n_texts, n_columns)."""
+        """Fit the embedder and embed the texts; shape (n_texts, n_columns)."""
         if hasattr(self._embedder, "fit_transform"):
             raw = self._embedder.fit_transform(texts)
         else:
             raw = self._embedder.fit(texts).transform(texts)
         raw = _check_rows(raw, texts)
         if issparse(raw):
-            # A hashing vectorizer has a million columns, most of them empty.
+            # Most of the million columns of a hashing vectorizer are empty.
             self._columns = np.flatnonzero(abs(raw).sum(axis=0))
             self._components = self._find_components(raw[:, self._columns])
         return self._reduce(raw)
 
     def transform(self, texts: list[str]) -> NDArray[np.float64]:
-        """Embed texts that were not learned from; shape (n_texts, n_columns)."""
+        """Embed other texts; shape (n_texts, n_columns)."""
         return self._reduce(_check_rows(self._embedder.transform(texts), texts))
 
     def _find_components(self, used: Any) -> NDArray[np.float64]:
-        """Return the directions that say most, of shape (n_components, n_columns)."""
+        """Return the main directions, of shape (n_components, n_columns)."""
         if used.shape[1] == 0:
             return np.zeros((1, 0))
         n_components = min(N_COMPONENTS, *used.shape)
@@ -77,7 +76,7 @@ class TextEmbedding:
         if self._components is not None:
             dense = raw[:, self._columns] @ self._components.T
         lengths = np.linalg.norm(dense, axis=1, keepdims=True)
-        return dense / np.where(lengths > 0, lengths, 1)  # a row of zeros is like no other
+        return dense / np.where(lengths > 0, lengths, 1)  # a row of zeros is similar to none
 
 
 def _check_rows(raw: Any, texts: list[str]) -> Any:
@@ -96,7 +95,7 @@ def _resolve(embedder: Any) -> Any:
 
 
 def _words(text: str) -> list[str]:
-    """Return words and marks in lower case; what has none is a word of its own, not an error."""
+    """Return words and punctuation in lower case; a text without any counts as one empty word."""
     return _WORD.findall(text.lower()) or [""]
 
 
@@ -113,7 +112,7 @@ class SentenceEncoder(TransformerMixin, BaseEstimator):
         self.name = name
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002  (scikit-learn's signature)
-        """Return this encoder, which has nothing to learn."""
+        """Return this encoder, which learns nothing."""
         return self
 
     def transform(self, X: list[str]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Facility location: rows such that every row of a label has a similar one among them."""
+"""Facility location: every row of a label has a similar row among the shots."""
 
 from __future__ import annotations
 
@@ -15,28 +15,27 @@ _UNCOVERED = -2.0
 
 
 class FacilityLocationSampler(RepresentativeSampler):
-    """Take rows that together lie close to all rows, as many of every label.
+    """Choose rows that together are close to all rows, equally many of every label.
 
-    Among the rows of each label, the next shot is always the one that most raises the sum over
-    rows of the cosine to their most similar shot. This greedy order is within 1 - 1/e of the best
-    choice of the same size (Nemhauser, Wolsey and Fisher 1978), and its beginnings nest.
+    The next shot of a label is the row that most raises the sum, over the label's rows, of the
+    cosine to the most similar shot. This greedy order is within 1 - 1/e of the best choice of the
+    same size (Nemhauser, Wolsey and Fisher 1978).
 
-    It depends on chance only through ``n_candidates``: where a label has fewer rows than that, all
-    seeds choose the same rows, in another order of labels.
+    Only ``n_candidates`` makes the choice random: if a label has fewer rows than that, all seeds
+    choose the same rows, with another order of labels.
 
     Parameters
     ----------
     embedder : transformer, str, path or None, default=None
-        What makes texts comparable: a scikit-learn transformer of texts, the name or folder of a
-        sentence encoder (takes the ``sentences`` extra), or ``None`` for TF-IDF. Sparse results
-        are reduced to 128 columns by a truncated SVD.
+        Compares texts: a scikit-learn transformer, the name or folder of a sentence encoder (needs
+        the ``sentences`` extra), or ``None`` for TF-IDF. Sparse rows are reduced to 128 columns.
     n_candidates : int or None, default=1000
-        Different rows of each label, drawn at random, that are considered. More take more time;
-        fewer let seeds differ more. ``None`` considers all.
+        How many rows of each label are considered, drawn at random. More take more time; fewer let
+        seeds differ more. ``None`` considers all.
 
     See Also
     --------
-    UncertaintySampler : Covers above all the rows of which the model is unsure.
+    UncertaintySampler : Covers mainly the rows about which the model is uncertain.
 
     Examples
     --------
@@ -51,7 +50,7 @@ class FacilityLocationSampler(RepresentativeSampler):
     def _order(
         self,
         embeddings: NDArray[np.float64],
-        rng: np.random.RandomState,  # noqa: ARG002  (nothing here is random)
+        rng: np.random.RandomState,  # noqa: ARG002  (not random)
     ) -> Iterator[int]:
         return cover_greedily(embeddings, np.ones(len(embeddings)))
 
@@ -59,17 +58,16 @@ class FacilityLocationSampler(RepresentativeSampler):
 def cover_greedily(embeddings: NDArray[np.float64], weights: NDArray[np.float64]) -> Iterator[int]:
     """Yield all rows, each time the one that most raises the weighted coverage.
 
-    The coverage of a row is its cosine to the most similar row yielded. The evaluation is lazy
-    (Minoux 1978): a gain can only fall as more is covered, so an old gain bounds the new one, and
-    only rows whose bound reaches the best gain are looked at again. This is exact, and holds
-    no matrix of similarities.
+    The coverage of a row is its cosine to the most similar row yielded. Gains only fall as more is
+    covered, so an old gain bounds the new one, and only rows whose bound reaches the best gain are
+    evaluated again (Minoux 1978). This is exact, and needs no matrix of similarities.
 
     Parameters
     ----------
     embeddings : ndarray of shape (n_rows, n_columns)
         Rows of unit length, or of zeros.
     weights : ndarray of shape (n_rows,)
-        How much the coverage of each row counts, 0 or more.
+        The weight of each row's coverage, 0 or more.
 
     Yields
     ------
@@ -77,7 +75,7 @@ def cover_greedily(embeddings: NDArray[np.float64], weights: NDArray[np.float64]
         The position of the next row.
     """
     covered = np.full(len(embeddings), _UNCOVERED)
-    # Over nothing covered, the gain is linear in the row: the sum of all cosines.
+    # While nothing is covered, the gain is linear in the row: the sum of all cosines.
     gains = embeddings @ (weights @ embeddings) - _UNCOVERED * weights.sum()
     bounds = [(-gain, row) for row, gain in enumerate((gains * (1 + 1e-9)).tolist())]
     heapq.heapify(bounds)

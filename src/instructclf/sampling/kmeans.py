@@ -1,4 +1,4 @@
-"""k-means: rows in the middle of the clusters that a label's rows form."""
+"""k-means: the rows closest to the centres of each label's clusters."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from instructclf.sampling.representative import RepresentativeSampler
 
 
 class KMeansSampler(RepresentativeSampler):
-    """Take the rows in the middle of clusters, as many of every label.
+    """Choose the rows closest to cluster centres, equally many of every label.
 
     The rows of each label are clustered by k-means. The first shots of a label are the medoids,
-    the rows closest to the centres, that of the largest cluster first; after them come the second
-    closest, and so on. The number of clusters does not follow the number of shots, because the
-    clusters for 8 are not among those for 16 and the shots would not be either. Set
-    ``n_clusters`` to the shots of each label, ``n_shots / n_classes``, for medoids only.
+    the rows closest to the centres, starting with the largest cluster. The second closest rows
+    follow, and so on. The number of clusters is independent of the number of shots, so that the
+    shots for 8 are among those for 16. To get medoids only, set ``n_clusters`` to
+    ``n_shots / n_classes``, the shots of each label.
 
     Parameters
     ----------
     n_clusters : int, default=8
-        Clusters of each label, at most. 8 are the medoids of 16 shots for two labels.
+        The maximum number of clusters of each label. With two labels and 16 shots, 8 clusters give
+        medoids only.
     embedder : transformer, str, path or None, default=None
-        What makes texts comparable: a scikit-learn transformer of texts, the name or folder of a
-        sentence encoder (takes the ``sentences`` extra), or ``None`` for TF-IDF. Sparse results
-        are reduced to 128 columns by a truncated SVD.
+        Compares texts: a scikit-learn transformer, the name or folder of a sentence encoder (needs
+        the ``sentences`` extra), or ``None`` for TF-IDF. Sparse rows are reduced to 128 columns.
     n_candidates : int or None, default=1000
-        Different rows of each label, drawn at random, that are considered. More take more time;
-        fewer let seeds differ more. ``None`` considers all.
+        How many rows of each label are considered, drawn at random. More take more time; fewer let
+        seeds differ more. ``None`` considers all.
 
     See Also
     --------
-    FacilityLocationSampler : Covers the rows of each label without clusters.
+    FacilityLocationSampler : Covers the rows of each label without clustering.
 
     Examples
     --------
@@ -61,7 +61,7 @@ class KMeansSampler(RepresentativeSampler):
         self.n_clusters = n_clusters
 
     def _order(self, embeddings: NDArray[np.float64], rng: np.random.RandomState) -> list[int]:
-        points = embeddings.round(6)  # below it lies noise, which would count as different points
+        points = embeddings.round(6)  # so that noise does not make equal points differ
         n_clusters = min(self.n_clusters, len(np.unique(points, axis=0)))
         seed = int(rng.randint(np.iinfo(np.int32).max))
         clustering = KMeans(n_clusters, random_state=seed).fit(points)

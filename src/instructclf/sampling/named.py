@@ -1,4 +1,4 @@
-"""Sampler name → sampler, and what the classifiers may ask of one."""
+"""Sampler name → sampler, and the interface of samplers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from instructclf.sampling.vote_k import VoteKSampler
 
 @runtime_checkable
 class ShotSampler(Protocol):
-    """Whatever chooses shots among labelled rows."""
+    """An object that chooses shots among labelled rows."""
 
     def select(
         self,
@@ -41,21 +41,21 @@ class ShotSampler(Protocol):
         n_shots : int
             How many rows to choose.
         random_state : int, RandomState instance or None, default=None
-            Decides which rows are drawn, and their order.
+            Controls everything that is random.
 
         Returns
         -------
         ndarray of shape (n_shots,)
-            Indices into ``X``, in the order in which the shots belong into a prompt.
+            Indices into ``X``, in the order of the prompt.
         """
         ...
 
 
 @runtime_checkable
 class PerInputSampler(ShotSampler, Protocol):
-    """Whatever chooses other shots for each text that is classified.
+    """A sampler that chooses other shots for each text.
 
-    ``fit`` keeps what it needs on the sampler, so fit a clone of one that belongs to somebody else.
+    ``fit`` changes the sampler, so classifiers fit a clone of the user's.
     """
 
     def fit(
@@ -65,7 +65,7 @@ class PerInputSampler(ShotSampler, Protocol):
         *,
         random_state: int | np.random.RandomState | None = None,
     ) -> Self:
-        """Keep the rows to choose among.
+        """Store the rows to choose from.
 
         Parameters
         ----------
@@ -74,7 +74,7 @@ class PerInputSampler(ShotSampler, Protocol):
         y : array-like of shape (n_texts,)
             Their labels.
         random_state : int, RandomState instance or None, default=None
-            Decides what is left to chance.
+            Controls everything that is random.
 
         Returns
         -------
@@ -95,13 +95,12 @@ class PerInputSampler(ShotSampler, Protocol):
         n_shots : int
             How many rows to choose for each.
         leave_out : bool, default=False
-            Whether a row with the very text that is asked for is left out.
+            Whether to leave out rows with the same text.
 
         Returns
         -------
         list of ndarray of shape (n_shots,)
-            For each text, indices into the ``X`` of ``fit``, in the order in which the shots
-            belong into its prompt.
+            For each text, indices into the ``X`` of ``fit``, in the order of the prompt.
         """
         ...
 
@@ -118,12 +117,12 @@ SAMPLERS: dict[str, type[ShotSampler]] = {
 
 
 def get_sampler(sampler: str | ShotSampler) -> ShotSampler:
-    """Return the sampler of this name, or the sampler itself.
+    """Return the sampler with this name, or the given sampler itself.
 
     Parameters
     ----------
     sampler : str or object with a select method
-        A name, or a sampler, which comes back unchanged.
+        A name, or a sampler, which is returned unchanged.
 
     Returns
     -------
@@ -133,7 +132,7 @@ def get_sampler(sampler: str | ShotSampler) -> ShotSampler:
     Raises
     ------
     InvalidShotsError
-        If no sampler has this name and the value has no ``select`` method.
+        If there is no sampler with this name, and the value has no ``select`` method.
     """
     if isinstance(sampler, str) and sampler in SAMPLERS:
         return SAMPLERS[sampler]()
@@ -156,7 +155,7 @@ def select_shots(
     random_state: int | np.random.RandomState | None = None,
     predict_proba: Callable[[list[str]], ArrayLike] | None = None,
 ) -> NDArray[np.intp]:
-    """Choose shots with any sampler, and give it the model's probabilities if it needs them.
+    """Choose shots with any sampler, passing the model's probabilities if it needs them.
 
     Parameters
     ----------
@@ -169,23 +168,23 @@ def select_shots(
     n_shots : int
         How many rows to choose.
     random_state : int, RandomState instance or None, default=None
-        Decides which rows are drawn, and their order.
+        Controls everything that is random.
     predict_proba : callable or None, default=None
-        Takes a list of texts and returns how probable a model finds each label without shots, of
-        shape (n_texts, n_classes). Called only by samplers with a true ``needs_probabilities``.
+        Takes a list of texts and returns a model's probability of each label without shots, of
+        shape (n_texts, n_classes). Passed only to samplers with a true ``needs_probabilities``.
 
     Returns
     -------
     ndarray of shape (n_shots,)
-        Indices into ``X``, in the order in which the shots belong into a prompt.
+        Indices into ``X``, in the order of the prompt.
 
     Raises
     ------
     InvalidShotsError
-        If there is no such sampler or it cannot choose so many shots.
+        If there is no such sampler, or it cannot choose that many shots.
     """
-    chosen = get_sampler(sampler)
-    needed: dict[str, Any] = {}
-    if getattr(chosen, "needs_probabilities", False):
-        needed["predict_proba"] = predict_proba
-    return chosen.select(X, y, n_shots, random_state=random_state, **needed)
+    resolved = get_sampler(sampler)
+    extra: dict[str, Any] = {}
+    if getattr(resolved, "needs_probabilities", False):
+        extra["predict_proba"] = predict_proba
+    return resolved.select(X, y, n_shots, random_state=random_state, **extra)

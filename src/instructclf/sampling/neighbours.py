@@ -1,61 +1,59 @@
-"""Nearest neighbours: for each input the rows most similar to it, the most similar last.
+"""Nearest neighbours: for each text the most similar rows, the most similar one last.
 
-Liu et al., "What Makes Good In-Context Examples for GPT-3?" (2022); balanced, since the nearest
-rows alone often have one label.
+The method of Liu et al., "What Makes Good In-Context Examples for GPT-3?" (2022), but balanced,
+because the nearest rows often all have the same label.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from instructclf.inputs.texts import check_texts
+from instructclf.sampling.base import RowSampler
 from instructclf.sampling.embedding import TextEmbedding
 from instructclf.sampling.representative import EMBEDDER, select_in_order
-from instructclf.sampling.rows import (
-    check_a_shot_of_every_label,
-    check_enough_rows,
-    different_rows,
-)
+from instructclf.sampling.rows import LabelledRows, check_n_shots, different_rows
 
 _N_AT_ONCE = 256
-"""Texts whose similarity to all rows is held at once: 33 MB for 16,000 rows."""
+"""How many texts are compared with all rows at once: 33 MB for 16,000 rows."""
 
 
-class KNNSampler(BaseEstimator):
-    """Take for each input the rows most similar to it, as many of every label.
+class KNNSampler(RowSampler):
+    """Choose the most similar rows for each text, equally many of every label.
 
-    ``fit`` keeps the labelled rows, ``select_for`` chooses among them for each text. The shots of a
-    text come in rounds of one row of every label, the nearest rows in the last round and the most
-    similar row at the very end, where a prompt weighs most. Where the number of shots is no
-    multiple of the number of labels, the remainder goes to labels drawn at random for each text.
-    The shots for 8 are among those for 16. What is chosen for a text does not depend on the other
-    texts it is asked together with, nor on the order of the rows.
+    ``fit`` stores the labelled rows, and ``select_for`` chooses among them for each text. The shots
+    of a text come in rounds of one row of every label. The nearest rows come in the last round and
+    the most similar row at the end, where it influences the model most. If the number of shots is
+    not a multiple of the number of labels, the remainder goes to labels drawn at random for each
+    text. The shots for 8 are among those for 16. The choice for a text depends neither on the other
+    texts of the call nor on the order of the rows.
 
-    A prompt of its own for each text costs: its demonstrations go through the model for every
-    text, not once.
+    ``select``, which knows no text, chooses the rows closest to the mean of their label.
+
+    Every text has another prompt, so the model reads the demonstrations once per text instead of
+    once in all.
 
     Parameters
     ----------
     balanced : bool, default=True
-        Whether each label has as many shots. ``False`` takes the nearest rows whatever their
-        labels, as is usual where there are more labels than shots.
+        Whether every label has the same number of shots. ``False`` takes the nearest rows of any
+        label, as is usual if there are more labels than shots.
     embedder : transformer, str, path or None, default=None
-        What makes texts comparable: a scikit-learn transformer of texts, the name or folder of a
-        sentence encoder (takes the ``sentences`` extra), or ``None`` for TF-IDF. Sparse results
-        are reduced to 128 columns by a truncated SVD.
+        Compares texts: a scikit-learn transformer, the name or folder of a sentence encoder (needs
+        the ``sentences`` extra), or ``None`` for TF-IDF. Sparse rows are reduced to 128 columns.
 
     Attributes
     ----------
     n_rows_ : int
-        How many different rows there are to choose among.
+        The number of different rows to choose from.
 
     Examples
     --------
@@ -83,7 +81,7 @@ class KNNSampler(BaseEstimator):
         *,
         random_state: int | np.random.RandomState | None = None,
     ) -> Self:
-        """Keep the rows to choose among.
+        """Store the rows to choose from.
 
         Parameters
         ----------
@@ -92,8 +90,7 @@ class KNNSampler(BaseEstimator):
         y : array-like of shape (n_texts,)
             Their labels.
         random_state : int, RandomState instance or None, default=None
-            Decides which labels have the remainder of the shots, and which of equally similar rows
-            comes first.
+            Controls which labels get the remainder of the shots, and breaks ties between rows.
 
         Returns
         -------
@@ -103,7 +100,7 @@ class KNNSampler(BaseEstimator):
         Raises
         ------
         InvalidTextsError
-            If ``X`` is no sequence of strings.
+            If ``X`` is not a sequence of strings.
         MissingExtraError
             If ``embedder`` names a sentence encoder and sentence-transformers is not installed.
         """
@@ -132,28 +129,26 @@ class KNNSampler(BaseEstimator):
         n_shots : int
             How many rows to choose for each.
         leave_out : bool, default=False
-            Whether a row with the very text that is asked for is left out, to treat labelled
-            texts as if they were not among the rows.
+            Whether to leave out rows with the same text, as if labelled texts were new.
 
         Returns
         -------
         list of ndarray of shape (n_shots,)
-            For each text, indices into the ``X`` of ``fit``, in the order in which the shots
-            belong into its prompt. Fewer than ``n_shots`` only where leaving out leaves fewer.
+            For each text, indices into the ``X`` of ``fit``, in the order of the prompt. They are
+            fewer than ``n_shots`` only if leaving out leaves too few rows.
 
         Raises
         ------
         NotFittedError
             If ``fit`` was not called.
         InvalidTextsError
-            If ``X`` is no sequence of strings.
+            If ``X`` is not a sequence of strings.
         InvalidShotsError
             If there are fewer different rows than shots, or fewer shots than labels.
         """
         check_is_fitted(self)
         remedy = ", or give KNNSampler(balanced=False)"
-        check_a_shot_of_every_label(n_shots, len(self._groups), remedy=remedy)
-        check_enough_rows(n_shots, self.n_rows_)
+        check_n_shots(n_shots, len(self._groups), self.n_rows_, remedy=remedy)
         texts = check_texts(X) if len(X) else []
         chosen: list[NDArray[np.intp]] = []
         for start in range(0, len(texts), _N_AT_ONCE):
@@ -162,55 +157,21 @@ class KNNSampler(BaseEstimator):
             chosen += map(self._choose, batch, similarities, [n_shots] * len(batch))
         return chosen
 
-    def select(
-        self,
-        X: Sequence[str],
-        y: ArrayLike,
-        n_shots: int,
-        *,
-        random_state: int | np.random.RandomState | None = None,
+    def _select(
+        self, rows: LabelledRows, n_shots: int, rng: np.random.RandomState
     ) -> NDArray[np.intp]:
-        """Choose rows where no input is known: those nearest to the middle of their label.
-
-        Parameters
-        ----------
-        X : sequence of str, length n_texts
-            The texts.
-        y : array-like of shape (n_texts,)
-            Their labels.
-        n_shots : int
-            How many rows to choose, as many of every label.
-        random_state : int, RandomState instance or None, default=None
-            Decides the order of labels in a round, and which of equally similar rows comes first.
-
-        Returns
-        -------
-        ndarray of shape (n_shots,)
-            Indices into ``X``, in the order in which the shots belong into a prompt.
-
-        Raises
-        ------
-        InvalidTextsError
-            If ``X`` is no sequence of strings.
-        InvalidShotsError
-            If there are fewer different rows than shots, or fewer shots than labels.
-        MissingExtraError
-            If ``embedder`` names a sentence encoder and sentence-transformers is not installed.
-        """
-        self._validate_params()
         return select_in_order(
-            X,
-            y,
+            rows,
             n_shots,
+            rng,
             order=lambda _, embeddings, __: _most_central_first(embeddings),
             embedder=self.embedder,
             n_candidates=None,
-            random_state=random_state,
         )
 
     def _compare(self, texts: list[str], *, leave_out: bool) -> NDArray[np.float64]:
         """Return cosines of shape (n_texts, n_rows), minus infinity for rows left out."""
-        # Rounded: an encoder's last digits depend on what else is in the batch.
+        # Rounded, because the last digits of an encoder depend on the other texts of the batch.
         cosines = (self._embedding.transform(texts) @ self._embeddings.T).round(6)
         if leave_out:
             same = np.array(texts, dtype=object)[:, None] == self._texts
@@ -221,24 +182,24 @@ class KNNSampler(BaseEstimator):
         """Return the shots for one text from its cosines to all rows."""
         ends = np.cumsum([len(group) for group in self._groups])[:-1]
         nearest = [
-            _nearest_first(group, own, n_shots)
-            for group, own in zip(self._groups, np.split(similarity, ends), strict=True)
+            _nearest_first(group, cosines, n_shots)
+            for group, cosines in zip(self._groups, np.split(similarity, ends), strict=True)
         ]
         rng = np.random.default_rng([self._seed, zlib.crc32(text.encode(errors="surrogatepass"))])
         rounds = list(_rounds(nearest, rng.permutation(len(nearest)), n_shots))
-        shots = [row for one in reversed(rounds) for row, _ in sorted(one, key=lambda own: own[1])]
+        shots = [row for one in reversed(rounds) for row, _ in sorted(one, key=itemgetter(1))]
         return np.array(shots, dtype=np.intp)
 
 
 _Row = tuple[int, float]
-"""The index of a row, and its cosine to the text asked for."""
+"""The index of a row, and its cosine to the text."""
 
 
 def _nearest_first(
     group: NDArray[np.intp], similarity: NDArray[np.float64], n_rows: int
 ) -> list[_Row]:
     order = np.argsort(-similarity, kind="stable")[:n_rows]
-    order = order[np.isfinite(similarity[order])]  # those left out
+    order = order[np.isfinite(similarity[order])]  # without the rows left out
     return list(zip(group[order].tolist(), similarity[order].tolist(), strict=True))
 
 

@@ -1,41 +1,35 @@
-"""Representative rows: each label's rows in an order whose beginning stands for all of them.
+"""Representative rows: an order of each label's rows whose beginning represents all of them.
 
-A subclass supplies one thing, the order of one label's rows from their embeddings. What any number
-of shots takes is the beginning of that order, so the shots for 8 are the first 8 of those for 16.
+A subclass supplies the order of one label's rows, computed from their embeddings. Any number of
+shots takes the beginning of that order, so the shots for 8 are the first 8 of those for 16.
 """
 
 from __future__ import annotations
 
-from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from numbers import Integral
 from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
+from numpy.typing import NDArray
 from sklearn.utils._param_validation import HasMethods, Interval
 
+from instructclf.sampling.base import RowSampler
 from instructclf.sampling.embedding import TextEmbedding
-from instructclf.sampling.rows import (
-    check_a_shot_of_every_label,
-    check_enough_rows,
-    different_rows,
-    take_in_rounds,
-)
+from instructclf.sampling.rows import LabelledRows, check_n_shots, take_in_rounds
 
 Order = Callable[[list[str], NDArray[np.float64], np.random.RandomState], Iterable[int]]
 """Texts of one label, their embeddings, a generator → all their positions, the best one first."""
 
 EMBEDDER = [HasMethods(["fit", "transform"]), str, PathLike, None]
-"""What an embedder may be."""
+"""The constraints of the ``embedder`` parameter."""
 
 
-class RepresentativeSampler(BaseEstimator, metaclass=ABCMeta):
-    """Base of samplers that order each label's rows by how well they stand for the others."""
+class RepresentativeSampler(RowSampler):
+    """Base of samplers that order each label's rows by how well they represent the others."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "embedder": EMBEDDER,
@@ -50,69 +44,31 @@ class RepresentativeSampler(BaseEstimator, metaclass=ABCMeta):
     def _order(self, embeddings: NDArray[np.float64], rng: np.random.RandomState) -> Iterable[int]:
         """Return all positions of one label's rows, the first shot first."""
 
-    def select(
-        self,
-        X: Sequence[str],
-        y: ArrayLike,
-        n_shots: int,
-        *,
-        random_state: int | np.random.RandomState | None = None,
+    def _select(
+        self, rows: LabelledRows, n_shots: int, rng: np.random.RandomState
     ) -> NDArray[np.intp]:
-        """Choose the rows that become shots.
-
-        Parameters
-        ----------
-        X : sequence of str, length n_texts
-            The texts.
-        y : array-like of shape (n_texts,)
-            Their labels.
-        n_shots : int
-            How many rows to choose.
-        random_state : int, RandomState instance or None, default=None
-            Decides the candidates, the order of labels in a round, and what else is random.
-
-        Returns
-        -------
-        ndarray of shape (n_shots,)
-            Indices into ``X``, in the order in which the shots belong into a prompt.
-
-        Raises
-        ------
-        InvalidTextsError
-            If ``X`` is no sequence of strings.
-        InvalidShotsError
-            If there are fewer different rows than shots, or fewer shots than labels.
-        MissingExtraError
-            If ``embedder`` names a sentence encoder and sentence-transformers is not installed.
-        """
-        self._validate_params()
         return select_in_order(
-            X,
-            y,
+            rows,
             n_shots,
+            rng,
             order=lambda _, embeddings, rng: self._order(embeddings, rng),
             embedder=self.embedder,
             n_candidates=self.n_candidates,
-            random_state=random_state,
         )
 
 
 def select_in_order(
-    X: Sequence[str],
-    y: ArrayLike,
+    rows: LabelledRows,
     n_shots: int,
+    rng: np.random.RandomState,
     *,
     order: Order,
     embedder: Any,
     n_candidates: int | None,
-    random_state: int | np.random.RandomState | None,
 ) -> NDArray[np.intp]:
     """Take the beginnings of the labels' orders, in rounds of one row of every label."""
-    rows = different_rows(X, y)
-    check_a_shot_of_every_label(n_shots, len(rows.groups))
-    check_enough_rows(n_shots, sum(rows.sizes))
-    rng = check_random_state(random_state)
-    # Shuffled, so that rows of equal merit are not taken by the alphabet.
+    check_n_shots(n_shots, len(rows.groups), sum(rows.sizes))
+    # Shuffled, so that ties are not broken alphabetically.
     shuffled = [rng.permutation(group) for group in rows.groups]
     candidates = [group[:n_candidates] for group in shuffled]
     embedding = TextEmbedding(embedder, seed=int(rng.randint(np.iinfo(np.int32).max)))
@@ -120,10 +76,10 @@ def select_in_order(
     ends = np.cumsum([len(group) for group in candidates])[:-1]
     queues = [
         chain(
-            _in_order(own, order(rows.texts_at(own), embedded, rng)),
-            group[len(own) :],  # should a label give more than its candidates
+            _in_order(considered, order(rows.texts_at(considered), embedded, rng)),
+            group[len(considered) :],  # in case a label needs more than its candidates
         )
-        for group, own, embedded in zip(
+        for group, considered, embedded in zip(
             shuffled, candidates, np.split(embeddings, ends), strict=True
         )
     ]

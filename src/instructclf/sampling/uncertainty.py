@@ -1,6 +1,6 @@
-"""Uncertainty times diversity: rows that cover what the model is unsure about.
+"""Uncertainty times diversity: rows that cover the regions in which the model is uncertain.
 
-After AdaICL (Mavromatis et al. 2023, arXiv 2310.20046), which covers the regions of hard rows.
+The idea comes from AdaICL (Mavromatis et al. 2023, arXiv 2310.20046), which covers hard regions.
 """
 
 from __future__ import annotations
@@ -12,39 +12,39 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_array
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_consistent_length
 
 from instructclf.exceptions import InvalidShotsError
 from instructclf.sampling.facility_location import cover_greedily
 from instructclf.sampling.representative import RepresentativeSampler, select_in_order
+from instructclf.sampling.rows import different_rows
 
 
 class UncertaintySampler(BaseEstimator):
-    """Take rows that lie close to the rows of which the model is unsure, as many of every label.
+    """Choose rows close to those about which the model is uncertain, equally many of every label.
 
-    The model predicts the rows without shots. Each row then counts by its uncertainty, and the
-    shots cover the rows as in `FacilityLocationSampler`: the next shot is the one that most raises
-    the sum over rows of uncertainty times the cosine to the most similar shot. So a shot stands
-    for a region in which the model is unsure. It need not be an unsure row itself; those alone are
-    often odd or wrongly labelled, and poor shots.
+    The model predicts the rows without shots. The shots then cover the rows as in
+    `FacilityLocationSampler`, with each row weighted by its uncertainty: the next shot most raises
+    the sum, over rows, of uncertainty times the cosine to the most similar shot. A shot therefore
+    represents a region in which the model is uncertain. It need not be an uncertain row itself:
+    those are often odd or wrongly labelled, and make poor shots.
 
     Parameters
     ----------
     uncertainty : {"entropy", "margin", "least_confident"}, default="entropy"
-        What counts as unsure, between 0 and 1: the entropy of a row's probabilities divided by
-        that of equal ones, one minus the distance of the two highest, or one minus the highest.
-        For two labels all three order rows alike.
+        The measure, between 0 and 1: the entropy of a row's probabilities relative to the maximum,
+        one minus the gap between the two highest, or one minus the highest. With two labels, all
+        three rank rows alike.
     prefer : {"uncertain", "certain"}, default="uncertain"
-        Whether rows count by their uncertainty or by one minus it.
+        Whether rows are weighted by their uncertainty or by one minus it.
     embedder : transformer, str, path or None, default=None
-        What makes texts comparable: a scikit-learn transformer of texts, the name or folder of a
-        sentence encoder (takes the ``sentences`` extra), or ``None`` for TF-IDF. Sparse results
-        are reduced to 128 columns by a truncated SVD.
+        Compares texts: a scikit-learn transformer, the name or folder of a sentence encoder (needs
+        the ``sentences`` extra), or ``None`` for TF-IDF. Sparse rows are reduced to 128 columns.
     n_candidates : int or None, default=100
-        Different rows of each label, drawn at random, that are considered. The model predicts each
-        of them once. ``None`` considers all.
+        How many rows of each label are considered, drawn at random. The model predicts each of
+        them once. ``None`` considers all.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class UncertaintySampler(BaseEstimator):
 
     See Also
     --------
-    FacilityLocationSampler : Covers all rows alike, and asks no model.
+    FacilityLocationSampler : Covers all rows equally, without asking a model.
 
     Examples
     --------
@@ -111,32 +111,30 @@ class UncertaintySampler(BaseEstimator):
         n_shots : int
             How many rows to choose.
         random_state : int, RandomState instance or None, default=None
-            Decides the candidates and the order of labels in a round.
+            Controls the candidates and the order of labels in a round.
         predict_proba : callable
-            Takes a list of texts and returns an array of shape (n_texts, n_classes): how probable
-            the model finds each label without shots. A classifier that has this sampler gives its
-            own. Called once for each label, with its candidates.
+            Takes a list of texts and returns the model's probability of each label without shots,
+            of shape (n_texts, n_classes). A classifier with this sampler passes its method. Called
+            once per label, with its candidates.
 
         Returns
         -------
         ndarray of shape (n_shots,)
-            Indices into ``X``, in the order in which the shots belong into a prompt.
+            Indices into ``X``, in the order of the prompt.
 
         Raises
         ------
         InvalidTextsError
-            If ``X`` is no sequence of strings.
+            If ``X`` is not a sequence of strings.
         InvalidShotsError
-            If there are fewer different rows than shots, or fewer shots than labels, or
-            ``predict_proba`` is missing or gives no probabilities.
-        MissingExtraError
-            If ``embedder`` names a sentence encoder and sentence-transformers is not installed.
+            If ``n_shots`` is more than the number of different rows or less than the number of
+            labels, or if ``predict_proba`` is missing or does not return probabilities.
         """
         self._validate_params()
         if predict_proba is None:
             msg = (
-                "UncertaintySampler needs predict_proba, which says how probable a model finds "
-                "each label without shots: that of PromptClassifier(n_shots=0) after fit, say."
+                "UncertaintySampler needs predict_proba, which returns a model's probabilities "
+                "without shots, such as that of a fitted PromptClassifier(n_shots=0)."
             )
             raise InvalidShotsError(msg)
 
@@ -146,23 +144,22 @@ class UncertaintySampler(BaseEstimator):
             return cover_greedily(embeddings, self._weigh(predict_proba(texts), texts))
 
         return select_in_order(
-            X,
-            y,
+            different_rows(X, y),
             n_shots,
+            check_random_state(random_state),
             order=order,
             embedder=self.embedder,
             n_candidates=self.n_candidates,
-            random_state=random_state,
         )
 
     def _weigh(self, predicted: ArrayLike, texts: list[str]) -> NDArray[np.float64]:
-        """Return how much each row counts, of shape (n_texts,)."""
+        """Return the weight of each row, of shape (n_texts,)."""
         probabilities = _check_probabilities(predicted, texts)
         weights = _UNCERTAINTIES[self.uncertainty](probabilities)
         if self.prefer == "certain":
             weights = 1 - weights
         highest = weights.max()
-        # Rows that count alike count 1, so that rounding does not decide among equal merits.
+        # Scaled so that equal weights are exactly 1 and rounding does not break ties.
         return (weights / highest).clip(0) if highest > 0 else np.ones(len(texts))
 
 

@@ -1,4 +1,4 @@
-"""Vote-k: rows that many neighbours vote for, where few of these have a shot already.
+"""Vote-k: rows that get many votes from neighbours without a shot.
 
 Su et al., "Selective Annotation Makes Language Models Better Few-Shot Learners" (ICLR 2023;
 arXiv 2209.01975, 2022), section 2.1.
@@ -22,32 +22,30 @@ _FEWEST = 5
 
 
 class VoteKSampler(RepresentativeSampler):
-    """Take the rows with the most votes from neighbours not yet served, as many of every label.
+    """Choose the rows with the most votes from their neighbours, equally many of every label.
 
-    Among the rows of each label, every row votes for the ``n_neighbors`` rows most similar to it.
-    The next shot is the row with the most votes, where the vote of a row that has voted for m shots
-    already counts ``discount ** -m``, and that of a shot nothing. This is the graph stage of
-    vote-k, which its authors call fast vote-k. Their second stage, which asks the model for its
-    confidence, is left to `UncertaintySampler`.
+    Every row votes for the ``n_neighbors`` most similar rows of its label. The next shot is the row
+    with the most votes. A vote counts ``discount ** -m`` if the voter already voted for m shots, and
+    nothing if the voter is a shot. This is the graph stage of vote-k, which its authors call fast
+    vote-k. Their second stage asks the model for its confidence; see `UncertaintySampler`.
 
     Parameters
     ----------
     n_neighbors : int or None, default=None
         How many rows each row votes for. ``None`` takes a twentieth of the label's candidates, as
-        in the paper (150 of 3,000), and at least 5.
+        in the paper (150 of 3,000), but at least 5.
     discount : float, default=10.0
-        By how much each shot among the rows it votes for divides a row's vote; 1 or more.
+        A row's vote is divided by this for every shot that the row voted for; 1 or more.
     embedder : transformer, str, path or None, default=None
-        What makes texts comparable: a scikit-learn transformer of texts, the name or folder of a
-        sentence encoder (takes the ``sentences`` extra), or ``None`` for TF-IDF. Sparse results
-        are reduced to 128 columns by a truncated SVD.
+        Compares texts: a scikit-learn transformer, the name or folder of a sentence encoder (needs
+        the ``sentences`` extra), or ``None`` for TF-IDF. Sparse rows are reduced to 128 columns.
     n_candidates : int or None, default=1000
-        Different rows of each label, drawn at random, that are considered. More take more time;
-        fewer let seeds differ more. ``None`` considers all.
+        How many rows of each label are considered, drawn at random. More take more time; fewer let
+        seeds differ more. ``None`` considers all.
 
     See Also
     --------
-    FacilityLocationSampler : Measures how well all rows are covered, without a graph.
+    FacilityLocationSampler : Maximises the coverage of all rows, without a graph.
 
     Examples
     --------
@@ -80,7 +78,7 @@ class VoteKSampler(RepresentativeSampler):
     def _order(
         self,
         embeddings: NDArray[np.float64],
-        rng: np.random.RandomState,  # noqa: ARG002  (nothing here is random)
+        rng: np.random.RandomState,  # noqa: ARG002  (not random)
     ) -> Iterator[int]:
         n_rows = len(embeddings)
         n_neighbors = self.n_neighbors or max(_FEWEST, n_rows // _SHARE)
@@ -91,20 +89,20 @@ class VoteKSampler(RepresentativeSampler):
 
 def _vote(embeddings: NDArray[np.float64], n_neighbors: int) -> NDArray[np.intp]:
     """Return the rows that each row votes for, of shape (n_rows, n_neighbors)."""
-    # Rows of unit length: the nearest ones are those of the largest cosine.
+    # Rows have unit length, so the nearest have the largest cosine.
     neighbours = NearestNeighbors(n_neighbors=n_neighbors, algorithm="brute").fit(embeddings)
-    return neighbours.kneighbors(return_distance=False)  # of the rows fitted: none is its own
+    return neighbours.kneighbors(return_distance=False)  # without X, no row is its own neighbour
 
 
 def _elect(votes: NDArray[np.intp], discount: float) -> Iterator[int]:
-    """Yield all rows, each time the one with the most votes that count."""
+    """Yield all rows, each time the one with the largest sum of weighted votes."""
     n_rows, n_each = votes.shape
-    weights, waiting = np.ones(n_rows), np.ones(n_rows, dtype=bool)
+    weights, remaining = np.ones(n_rows), np.ones(n_rows, dtype=bool)
     for _ in range(n_rows):
         counted = np.bincount(
-            votes.ravel(), weights=np.repeat(weights * waiting, n_each), minlength=n_rows
+            votes.ravel(), weights=np.repeat(weights * remaining, n_each), minlength=n_rows
         )
-        elected = int(np.where(waiting, counted, -1).argmax())
+        elected = int(np.where(remaining, counted, -1).argmax())
         weights[(votes == elected).any(axis=1)] /= discount
-        waiting[elected] = False
+        remaining[elected] = False
         yield elected
