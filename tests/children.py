@@ -1,4 +1,4 @@
-"""Child processes that a test may kill, or give little memory, at no cost of importing.
+"""Child processes that a test may kill or limit, without the cost of importing.
 
 They are forked from a server that has imported everything and computed nothing.
 """

@@ -1,6 +1,6 @@
 """Every causal-LM family that transformers registers, built with a few thousand random weights.
 
-The list is the registry's own. A configuration is shrunk by what its entries are called, so a
+The list comes from the registry. Configurations are shrunk by the names of their entries, so a
 family that a later transformers adds needs no line here.
 """
 
@@ -16,6 +16,7 @@ import torch
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
 
 from instructclf import PromptClassifier
+from instructclf.engine.tokens.encoding import PromptEncoder
 from instructclf.exceptions import InstructClfError, MissingClassWarning
 from tests.engine.scoring.test_label_scoring import score_naively
 from tests.fixtures import CONTEXT, make_tokenizer
@@ -33,7 +34,7 @@ _SMALL = {
     r"|linear_num_heads|num_(en|de)coder_attention_heads": N_HEADS,
     r"(.*_)?num_key_value_heads|num_kv_heads|num_query_groups|linear_num_key_heads": 2,
     r"linear_num_value_heads|index_n_heads": N_HEADS,
-    r"mamba_n(um)?_heads|n_mamba_heads": 8,  # of the width of a head, and twice as wide as the rest
+    r"mamba_n(um)?_heads|n_mamba_heads": 8,  # as wide as a head, and twice as wide as the rest
     r".*head_dim|dim_head|d_head|kv_channels|attention_head_size|linear_head_dim|rotary_dim"
     r"|mamba_d_head|mamba_headdim": WIDTH,
     r"qk_head_dim": 2 * WIDTH,  # a rotary half and another
@@ -56,16 +57,16 @@ _SMALL = {
     r"pad_token_id": 2,
     r"(vision|audio|vq|image)_config": None,
 }
-"""What entries are called, as regular expressions, and their small values."""
+"""Names of entries, as regular expressions, and their small values."""
 _LAYERS = re.compile(
     r"num_hidden_layers|n_layers?|num_layers|(en|de)coder_layers|num_(en|de)coder_layers|num_blocks"
 )
 _STATED = ("head_dim", "num_key_value_heads")
-"""Entries that may be left open, and that some families do not fill in."""
+"""Entries that may be missing and that some families do not fill in."""
 _SAME_NUMBER = [
     (f"{of}num_attention_heads", f"{of}num_key_value_heads") for of in ("", "swa_", "mtp_")
 ]
-"""Entries whose numbers may have to be the same, and are if they were in the large one."""
+"""Entries that stay equal if they were equal before shrinking."""
 _EXTRA: dict[str, dict[str, Any]] = {
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "falcon_h1": {"mamba_d_ssm": 64},
@@ -83,16 +84,16 @@ _EXTRA: dict[str, dict[str, Any]] = {
     "xmod": {"default_language": "en_XX"},
     "zamba2": {"attention_hidden_size": 64, "attention_head_dim": 16},
 }
-"""What a family needs beside, because its entries depend on each other."""
+"""Further entries of a family, because they depend on each other."""
 
 
 def list_families() -> list[str]:
-    """Return the names of all families, as the registry of causal language models has them."""
+    """Return the names of all families in the registry of causal language models."""
     return sorted({kind.model_type for kind in MODEL_FOR_CAUSAL_LM_MAPPING})
 
 
 def make_family(name: str, *, dtype: torch.dtype = torch.float32) -> Any:
-    """Make a model of a family, the same one every time."""
+    """Make a model of a family, the same every time."""
     kind = CONFIG_MAPPING[name]
     config = kind(**(_shrink(kind()) | _EXTRA.get(name, {})))
     if dtype == torch.float64:
@@ -104,7 +105,7 @@ def make_family(name: str, *, dtype: torch.dtype = torch.float32) -> Any:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a family: scored exactly, refused with a sentence, or not built small."""
+    """The result for a family: scored exactly, refused with a message, or not built."""
 
     kind: Literal["exact", "refused", "wrong", "not built"]
     detail: str = ""
@@ -121,15 +122,15 @@ _LEAST_SPREAD = 1e-3
 
 
 def check_family(name: str) -> Outcome:
-    """Compare a classifier's scores on a family with plain forward passes, one a label."""
+    """Compare a classifier's scores on a family with ordinary forward passes, one per label."""
     try:
         model = make_family(name)
         with torch.no_grad():
             model(input_ids=torch.tensor([[3, 4, 5]]))
-    except Exception as error:  # a configuration fails in any way it likes
+    except Exception as error:  # configurations fail with errors of any type
         return Outcome("not built", f"{type(error).__name__}: {error}")
     outcome = _compare(model)
-    if outcome.kind == "wrong":  # by rounding, it may be: float64 tells
+    if outcome.kind == "wrong":  # perhaps by rounding alone, which float64 rules out
         return _compare(make_family(name, dtype=torch.float64))
     return outcome
 
@@ -144,7 +145,7 @@ def _compare(model: Any) -> Outcome:
 
 
 def _difference(model: Any, words: list[str]) -> float:
-    """Return how far scores and plain forward passes lie apart at most."""
+    """Return the largest difference between scores and ordinary forward passes."""
     tokenizer = make_tokenizer()
     classifier = PromptClassifier((model, tokenizer), n_shots=None, calibration=None)
     labels = (words * len(SHOTS))[: len(SHOTS)]
@@ -153,7 +154,8 @@ def _difference(model: Any, words: list[str]) -> float:
         warnings.simplefilter("ignore", MissingClassWarning)
         classifier.set_params(label_definitions=definitions).fit(SHOTS, labels)
     scores = classifier.label_log_likelihood(TEXTS)
-    encoder = classifier._get_scorer().encoder
+    question = classifier.labeller_.question
+    encoder = PromptEncoder(tokenizer, question.prompt, question.label_words, question.max_length)
     expected = score_naively(model, tokenizer, encoder, TEXTS)
     if np.ptp(expected, axis=0).max() < _LEAST_SPREAD:
         msg = f"All texts score {expected[0]}: this would compare nothing."
@@ -162,7 +164,7 @@ def _difference(model: Any, words: list[str]) -> float:
 
 
 def _shrink(config: Any) -> dict[str, Any]:
-    """Return the entries that make a configuration of this kind a small one."""
+    """Return the entries that make a configuration of this kind small."""
     entries = config.to_dict()
     layers = _representative_layers(entries)
     small: dict[str, Any] = {}
@@ -189,11 +191,11 @@ def _n_layers(entries: dict[str, Any]) -> int:
 
 
 def _representative_layers(entries: dict[str, Any]) -> list[int]:
-    """Return which layers to keep: one of each kind, and two at least."""
+    """Return which layers to keep: one of each kind, and at least two."""
     n_layers = _n_layers(entries)
     lists = [v for v in entries.values() if isinstance(v, list) and len(v) == n_layers]
     kinds: dict[str, int] = {}
     for layer in range(n_layers):
-        kinds.setdefault(repr([own[layer] for own in lists]), layer)
+        kinds.setdefault(repr([entry[layer] for entry in lists]), layer)
     kept = sorted(kinds.values())
     return kept if len(kept) > 1 else [0, 0]

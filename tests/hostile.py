@@ -1,4 +1,4 @@
-"""Texts that would do harm if they were read as anything but data, the same ones every time."""
+"""Texts that would do harm if a model read them as more than data, the same every time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ODD = [
     "\ufeff",
     "\u200b",
     "\u200d",
-    "\u202e",  # turns the order of what comes after it
+    "\u202e",  # reverses the order of the characters after it
     "\u2066\u2069",
     "\u2028",
     "\x85",
@@ -53,40 +53,41 @@ def in_another_case(text: str, rng: random.Random) -> str:
 
 
 def in_full_width(text: str, rng: random.Random) -> str:
-    """Return the text in compatibility forms, which NFKC makes plain."""
+    """Return the text in compatibility forms, which NFKC folds to ordinary characters."""
     return "".join(
-        chr(ord(own) + 0xFEE0) if "!" <= own <= "~" and rng.random() < 0.7 else own for own in text
+        chr(ord(char) + 0xFEE0) if "!" <= char <= "~" and rng.random() < 0.7 else char
+        for char in text
     )
 
 
 def with_invisible_characters(text: str, rng: random.Random) -> str:
-    """Return the text with characters between its own that cannot be seen."""
+    """Return the text with invisible characters in between."""
     invisible = ["\u200b", "\u2060", "\ufeff", "\u00ad", "\x00", "\x07", "\ufe0f"]
-    return "".join(own + rng.choice(invisible) * (rng.random() < 0.4) for own in text)
+    return "".join(char + rng.choice(invisible) * (rng.random() < 0.4) for char in text)
 
 
 def with_accents(text: str, rng: random.Random) -> str:
     """Return the text with marks on some of its characters."""
     marks = ["\u0301", "\u0336", "\u20dd", "\u0300\u0301"]
-    return "".join(own + rng.choice(marks) * (rng.random() < 0.4) for own in text)
+    return "".join(char + rng.choice(marks) * (rng.random() < 0.4) for char in text)
 
 
 def with_other_spaces(text: str, rng: random.Random) -> str:
-    """Return the text with other white space where it has any, and with some more."""
+    """Return the text with other kinds of white space."""
     spaces = ["", "  ", "\t", "\u00a0", "\u3000", "▁", "\u2003"]
-    return "".join(rng.choice(spaces) if own == " " else own for own in text)
+    return "".join(rng.choice(spaces) if char == " " else char for char in text)
 
 
 def nested(text: str, rng: random.Random) -> str:
-    """Return the text inside of itself, so that taking the inner one away leaves the outer one."""
-    place = rng.randrange(len(text) + 1)
-    return text[:place] + text + text[place:]
+    """Return the text inside itself, so that removing the inner text leaves the outer one."""
+    position = rng.randrange(len(text) + 1)
+    return text[:position] + text + text[position:]
 
 
 def cut_short(text: str, rng: random.Random) -> str:
     """Return a beginning or an end of the text."""
-    place = rng.randrange(len(text) + 1)
-    return rng.choice([text[:place], text[place:]])
+    position = rng.randrange(len(text) + 1)
+    return rng.choice([text[:position], text[position:]])
 
 
 DISGUISES: tuple[Callable[[str, random.Random], str], ...] = (
@@ -102,14 +103,14 @@ DISGUISES: tuple[Callable[[str, random.Random], str], ...] = (
 
 
 def hostile_texts(n_texts: int, fixed: Sequence[str], *, seed: int = 0) -> list[str]:
-    """Return different texts put together from fixed strings in disguise, orders and oddities.
+    """Return different texts made of disguised fixed strings, orders and odd characters.
 
     Parameters
     ----------
     n_texts : int
-        How many.
+        The number of texts.
     fixed : sequence of str
-        What no text may smuggle in: markers of templates and special tokens.
+        Markers of templates and special tokens, which no text may smuggle in.
     seed : int, default=0
         Decides the texts.
     """
@@ -142,7 +143,7 @@ def _any_character(rng: random.Random) -> str:
 
 
 def every_category() -> list[str]:
-    """Return a character of each category that Unicode has, surrogates left out."""
+    """Return a character of each Unicode category except surrogates."""
     found: dict[str, str] = {}
     for code in range(0x110000):
         found.setdefault(unicodedata.category(chr(code)), chr(code))

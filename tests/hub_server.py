@@ -1,4 +1,4 @@
-"""A server on this machine that speaks as much of the hub's language as this package needs."""
+"""A local server with those parts of the hub's protocol that this package uses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAIN = "main"
 
 @dataclass
 class Hub:
-    """Repositories: files by branch, and what came with requests."""
+    """Repositories: files by branch, and the contents of requests."""
 
     address: str = ""
     files: dict[str, dict[str, dict[str, bytes]]] = field(default_factory=dict)
@@ -36,13 +36,13 @@ class Hub:
 
 
 def commit_of(files):
-    """Return what stands for a commit: a checksum of all files."""
+    """Return the name of a commit: a checksum of all files."""
     content = [(name, hashlib.sha1(data).hexdigest()) for name, data in sorted(files.items())]
     return hashlib.sha1(json.dumps(content).encode()).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers as the hub does."""
+    """Answers like the hub."""
 
     hub: Hub
     protocol_version = "HTTP/1.1"
@@ -187,7 +187,7 @@ def describe(name, data):
 
 @contextmanager
 def running_hub():
-    """Run a hub on a free port of this machine meanwhile."""
+    """Run a hub on a free local port."""
     hub = Hub()
     handler = type("HandlerOfThisHub", (Handler,), {"hub": hub})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)

@@ -9,8 +9,9 @@ from numpydoc.validate import validate
 
 from instructclf import InstructionTunedClassifier, PromptClassifier
 
-# The names at the top are those of these rooms.
+# The names at the top come from these rooms.
 PUBLIC = (
+    "instructclf.calibration",
     "instructclf.classifiers",
     "instructclf.datasets",
     "instructclf.evaluation",
@@ -19,15 +20,15 @@ PUBLIC = (
     "instructclf.sampling",
 )
 NOT_CHECKED = {
-    "ES01",  # an extended summary, where there is more to say
-    "SA01",  # "See Also", where there is something else to see
-    "EX01",  # examples, where one shows more than the words
+    "ES01",  # an extended summary, if there is more to say
+    "SA01",  # "See Also", if there is something related
+    "EX01",  # examples, if they show more than the words
     "GL08",  # missing docstrings are found by ruff, which knows the exceptions
     "RT02",  # named return values: scikit-learn writes "labels : ndarray of shape ..."
 }
 
 
-def is_own(thing):
+def is_ours(thing):
     return getattr(thing, "__module__", "").startswith("instructclf")
 
 
@@ -36,7 +37,7 @@ def public_members(cls):
     for name, member in inspect.getmembers_static(cls):
         function = member.fget if isinstance(member, property) else member
         function = getattr(function, "__func__", getattr(function, "func", function))
-        if not name.startswith("_") and inspect.isfunction(function) and is_own(function):
+        if not name.startswith("_") and inspect.isfunction(function) and is_ours(function):
             yield name
 
 
@@ -46,7 +47,7 @@ def public_objects():
         module = importlib.import_module(room)
         for name in getattr(module, "__all__", ()):
             thing = getattr(module, name)
-            if not is_own(thing) or not (inspect.isclass(thing) or inspect.isfunction(thing)):
+            if not is_ours(thing) or not (inspect.isclass(thing) or inspect.isfunction(thing)):
                 continue
             # A protocol has no constructor; the fields of a named tuple are its attributes.
             if not getattr(thing, "_is_protocol", False) and not hasattr(thing, "_fields"):
@@ -63,8 +64,8 @@ def test_docstring_is_complete(path):
 
 def test_parameters_that_both_classifiers_have_are_described_alike():
     prompting, tuning = (
-        {entry.name: (entry.type, entry.desc) for entry in ClassDoc(own)["Parameters"]}
-        for own in (PromptClassifier, InstructionTunedClassifier)
+        {entry.name: (entry.type, entry.desc) for entry in ClassDoc(kind)["Parameters"]}
+        for kind in (PromptClassifier, InstructionTunedClassifier)
     )
     differing = {
         name for name in prompting.keys() & tuning.keys() if prompting[name] != tuning[name]

@@ -1,4 +1,4 @@
-"""What an import costs: each test asks a fresh interpreter what it has loaded."""
+"""The cost of imports: each test asks a fresh interpreter which packages it has loaded."""
 
 import subprocess
 import sys
@@ -29,15 +29,15 @@ def loaded_by(statement):
         "from instructclf.command_line.program import make_parser; make_parser().format_help()",
     ],
 )
-def test_names_and_prompts_cost_nothing(statement):
+def test_names_and_prompts_load_no_heavy_package(statement):
     assert loaded_by(statement) == set()
 
 
-@pytest.mark.parametrize("room", ["sampling", "datasets"])
-def test_rooms_below_the_engine_need_no_deep_learning(room):
+@pytest.mark.parametrize("room", ["sampling", "datasets", "calibration"])
+def test_rooms_below_the_engine_load_no_deep_learning(room):
     assert loaded_by(f"import instructclf.{room}") <= {"numpy", "scipy", "sklearn"}
 
 
 @pytest.mark.parametrize("name", ["PromptClassifier", "InstructionTunedClassifier"])
-def test_classifiers_import_peft_when_they_tune_and_not_before(name):
+def test_classifiers_import_peft_only_when_they_tune(name):
     assert "peft" not in loaded_by(f"from instructclf import {name}; {name}()")

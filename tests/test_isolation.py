@@ -1,4 +1,4 @@
-"""What happens outside of the process's own memory: each test asks a fresh interpreter."""
+"""Network access and unpickling: each test asks a fresh interpreter."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ print("unpickled", unpickled)
 
 @pytest.mark.parametrize(
     ("kind", "more"),
-    [("PromptClassifier", ""), ("InstructionTunedClassifier", ", max_epochs=1, lora_rank=2")],
+    [("PromptClassifier", ""), ("InstructionTunedClassifier", ", max_epochs=1")],
 )
 def test_nothing_is_sent_and_nothing_is_unpickled(kind, more, model_folder, tmp_path):
     """Importing, fitting, predicting, saving and loading, with the hub not switched off."""

@@ -1,4 +1,4 @@
-"""Properties that hold for whatever hypothesis comes up with."""
+"""Properties that hold for all inputs that hypothesis finds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PIECES = st.sampled_from(
     ["###", " ", "Response", ":", "</s>", "<", "s>", "\n", "{input}", "\uff03"]
 )
 NASTY = st.lists(st.one_of(PIECES, TEXTS), max_size=8).map("".join)
-FIXED = st.text(ENCODABLE, max_size=12).filter(lambda own: "{" not in own and "}" not in own)
+FIXED = st.text(ENCODABLE, max_size=12).filter(lambda text: "{" not in text and "}" not in text)
 MARKERS = st.lists(st.text(ENCODABLE, min_size=1, max_size=8), max_size=3)
 ALPACA = TEMPLATES["alpaca"]
 
@@ -35,7 +35,7 @@ ALPACA = TEMPLATES["alpaca"]
 
 
 @given(st.tuples(FIXED, FIXED, FIXED), st.tuples(NASTY, NASTY, NASTY, NASTY))
-def test_a_prompt_is_its_fixed_text_and_what_was_put_in(fixed, data):
+def test_a_prompt_is_its_fixed_text_with_the_inserted_texts(fixed, data):
     (head, middle, cue), (task, x, y, shot) = fixed, data
     template = PromptTemplate(f"{head}{{instruction}}{middle}{{input}}{cue}{{response}}")
     rendered = template.render(task, x, [(shot, y)], response=y)
@@ -43,7 +43,7 @@ def test_a_prompt_is_its_fixed_text_and_what_was_put_in(fixed, data):
 
 
 @given(st.tuples(FIXED, FIXED, FIXED), NASTY, NASTY)
-def test_parts_joined_are_the_prompt(fixed, task, text):
+def test_joined_parts_are_the_prompt(fixed, task, text):
     head, middle, cue = fixed
     template = PromptTemplate(f"{head}{{instruction}}{middle}{{input}}{cue}{{response}}")
     prompt = Prompt(template, task, ((text, "x"),), ("</s>",))
@@ -54,7 +54,7 @@ def test_parts_joined_are_the_prompt(fixed, task, text):
 
 
 @given(NASTY, MARKERS, st.sampled_from([" ", "|"]))
-def test_a_broken_text_has_nothing_left_to_break(text, markers, breaker):
+def test_breaking_up_a_text_twice_changes_nothing(text, markers, breaker):
     broken = neutralise(text, markers, ["</s>"], breaker=breaker)
     assert neutralise(broken, markers, ["</s>"], breaker=breaker) == broken
     assert "</s>" not in fold(broken)
@@ -88,21 +88,21 @@ def encoder(max_length=None):
 
 @given(NASTY)
 def test_the_tokens_scored_are_those_of_the_whole_string(text):
-    own = encoder()
-    (encoded,) = own.encode([text])
-    for words, ids in zip(own.verbalizer.answers, spelled_out(encoded), strict=True):
-        whole = encode_whole(tokenizer(), own.prompt.render(text, words))
+    encoded_by = encoder()
+    (encoded,) = encoded_by.encode([text])
+    for words, ids in zip(encoded_by.verbalizer.answers, spelled_out(encoded), strict=True):
+        whole = encode_whole(tokenizer(), encoded_by.prompt.render(text, words))
         assert ids in (whole, [*whole, tokenizer().eos_token_id])
 
 
 @given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=5), min_size=1, max_size=6))
-def test_a_trie_spells_every_label_and_ends_only_those_that_begin_another(labels):
-    assume(len({tuple(own) for own in labels}) == len(labels))
+def test_a_trie_spells_every_label_and_ends_those_that_begin_another(labels):
+    assume(len({tuple(label) for label in labels}) == len(labels))
     trie = build_trie(labels, end_token=9)
-    for label, own in enumerate(labels):
-        spelled = [token for of, _, token in trie.edges if of == label]
-        begins = any(other[: len(own)] == own and other != own for other in labels)
-        assert spelled == ([*own, 9] if begins else own)
+    for position, label in enumerate(labels):
+        spelled = [token for answer, _, token in trie.edges if answer == position]
+        begins = any(other[: len(label)] == label and other != label for other in labels)
+        assert spelled == ([*label, 9] if begins else label)
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=5))
@@ -115,7 +115,7 @@ def test_equal_labels_are_an_error(label):
 
 
 @given(TEXTS, st.integers(0, 50))
-def test_a_cut_text_fits_and_keeps_its_two_ends(text, room):
+def test_a_cut_text_fits_and_keeps_both_ends(text, room):
     cut = cut_to_fit(text, room, len)
     assert len(cut) <= room or not cut
     if cut and cut != text:
@@ -126,14 +126,14 @@ def test_a_cut_text_fits_and_keeps_its_two_ends(text, room):
 
 
 @given(NASTY.map(lambda text: text * 20))
-def test_a_prompt_is_never_longer_than_it_may_be(text):
+def test_a_prompt_is_never_longer_than_max_length(text):
     (encoded,) = encoder(240).encode([text])
     assert max(map(len, spelled_out(encoded))) <= 240
 
 
 # Persistence
 
-PLAIN = st.recursive(
+VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: (
         st.lists(inner, max_size=3)
@@ -144,8 +144,8 @@ PLAIN = st.recursive(
 )
 
 
-@given(PLAIN)
-def test_what_is_written_reads_back_as_it_was(value):
+@given(VALUES)
+def test_values_read_back_unchanged(value):
     read = from_plain(json.loads(json.dumps(to_plain(value, "x"))))
     assert repr(read) == repr(value)  # nan differs from itself, and 0.0 equals -0.0
 
@@ -161,6 +161,6 @@ def test_labels_words_and_definitions_read_back(labels, text):
 
 
 @given(st.dictionaries(st.text(max_size=8), st.none() | st.integers(), max_size=3))
-def test_a_file_that_says_something_else_is_an_error(stranger):
+def test_an_unknown_record_is_an_error(stranger):
     with pytest.raises(SavedClassifierError, match="which this version cannot read"):
         from_plain(stranger)

@@ -1,4 +1,4 @@
-"""Public means listed in ``__all__``, and nothing else is in sight."""
+"""Public names are those listed in ``__all__``, and no others are visible."""
 
 import importlib
 import pkgutil
@@ -11,6 +11,7 @@ import instructclf
 # The engine and the bundled model serve the classifiers; their modules are imported by name.
 PUBLIC = (
     "instructclf",
+    "instructclf.calibration",
     "instructclf.classifiers",
     "instructclf.datasets",
     "instructclf.evaluation",

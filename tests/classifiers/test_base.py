@@ -1,4 +1,4 @@
-"""What both estimators promise: shapes, identities, and what each parameter changes."""
+"""The promises of both classifiers: shapes, identities, and the effect of each parameter."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import pytest
 import torch
 from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
+from transformers import AutoModelForCausalLM
 
+from instructclf import InstructionTunedClassifier
 from instructclf.exceptions import (
     InvalidLabelsError,
     InvalidShotsError,
@@ -33,7 +35,7 @@ METHODS = ["predict", "predict_proba", "predict_log_proba", "label_log_likelihoo
 # Predictions
 
 
-def test_shapes_are_one_row_a_text_and_one_column_a_class(make_classifier):
+def test_arrays_have_a_row_per_text_and_a_column_per_class(make_classifier):
     classifier = make_classifier().fit(TEXTS, LABELS)
     assert classifier.predict(UNSEEN).shape == (5,)
     for method in METHODS[1:]:
@@ -41,7 +43,7 @@ def test_shapes_are_one_row_a_text_and_one_column_a_class(make_classifier):
         assert getattr(classifier, method)(["one"]).shape == (1, 2)
 
 
-def test_one_matrix_is_read_in_every_way(make_classifier):
+def test_all_predictions_derive_from_one_matrix(make_classifier):
     classifier = make_classifier().fit(TEXTS, LABELS)
     scores = classifier.label_log_likelihood(UNSEEN)
     logs = classifier.predict_log_proba(UNSEEN)
@@ -68,8 +70,8 @@ def test_predictions_depend_on_no_other_text(make_classifier):
 
 def test_the_size_of_batches_makes_no_difference(make_prompting):
     expected = make_prompting().fit(TEXTS, LABELS).predict_log_proba(UNSEEN)
-    for budget in (1, 50, None, 10_000):
-        classifier = make_prompting(max_batch_tokens=budget).fit(TEXTS, LABELS)
+    for budget in (1, 50, 10_000):
+        classifier = make_prompting(model_options__max_batch_tokens=budget).fit(TEXTS, LABELS)
         actual = classifier.predict_log_proba(UNSEEN)
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5)
 
@@ -77,7 +79,7 @@ def test_the_size_of_batches_makes_no_difference(make_prompting):
 # Answers
 
 
-def test_a_label_may_have_several_answers_of_which_the_prompt_states_the_first(make_classifier):
+def test_a_label_may_have_several_answers_and_the_prompt_states_the_first(make_classifier):
     words = {"positive": ["good", "good film"], "negative": "bad"}
     classifier = make_classifier(verbalizer=words).fit(TEXTS, LABELS)
     assert classifier.label_words_ == (("bad",), ("good", "good film"))
@@ -96,7 +98,7 @@ def test_another_answer_makes_a_label_likelier(make_prompting):
 
 
 @pytest.mark.parametrize("words", [[], ["good", " "], ["good", 3], {"good"}])
-def test_answers_that_are_no_words_are_an_error(words, make_classifier):
+def test_answers_that_are_not_words_are_an_error(words, make_classifier):
     classifier = make_classifier(verbalizer={"positive": words, "negative": "bad"})
     with pytest.raises(InvalidLabelsError, match="words of label 'positive' must be"):
         classifier.fit(TEXTS, LABELS)
@@ -117,7 +119,7 @@ def test_answers_that_are_no_words_are_an_error(words, make_classifier):
     ],
     ids=["int", "int with 0", "bool", "str", "object", "float"],
 )
-def test_columns_are_in_the_order_of_classes_whatever_came_first(labels, make_classifier):
+def test_columns_are_in_the_order_of_classes(labels, make_classifier):
     y = np.repeat(labels, 8)
     classifier = make_classifier(verbalizer={labels[0]: "good", labels[1]: "bad"}).fit(TEXTS, y)
     assert classifier.classes_.tolist() == [labels[1], labels[0]]
@@ -159,19 +161,19 @@ def test_a_defined_label_without_rows_is_known(make_classifier):
 
 
 @pytest.mark.parametrize(
-    "told",
+    "options",
     [
         {"verbalizer": {0: "bad", 1: "good"}},
         {"label_definitions": {0: "They complain.", 1: "They praise."}},
         {"instruction": "Answer 1 for praise and 0 for complaints."},
     ],
-    ids=lambda told: next(iter(told)),
+    ids=lambda options: next(iter(options)),
 )
-def test_numbers_are_warned_of_unless_something_says_what_they_mean(make_classifier, told):
+def test_numeric_labels_give_a_warning_unless_their_meaning_is_given(make_classifier, options):
     numbers = [int(label == "positive") for label in LABELS]
     with pytest.warns(NumberedLabelsWarning, match="The labels are numbers, 0, 1, and nothing"):
         make_classifier().fit(TEXTS, numbers)
-    assert make_classifier(**told).fit(TEXTS, numbers).classes_.tolist() == [0, 1]
+    assert make_classifier(**options).fit(TEXTS, numbers).classes_.tolist() == [0, 1]
 
 
 # The prompt
@@ -196,28 +198,36 @@ def test_the_prompt_ends_with_the_words_of_a_label(make_classifier):
 
 @pytest.mark.parametrize("label", [0, False])
 @pytest.mark.filterwarnings("ignore::instructclf.exceptions.NumberedLabelsWarning")
-def test_a_label_that_is_false_is_a_label(label, make_prompting):
+def test_a_falsy_label_is_a_label(label, make_prompting):
     classifier = make_prompting().fit(TEXTS, [label] * 8 + [not label] * 8)
     assert classifier.get_prompt("x", label).endswith(f"\n{label}")
 
 
-def test_a_label_that_is_none_of_the_classes_is_an_error(make_classifier):
+def test_an_unknown_label_is_an_error(make_classifier):
     classifier = make_classifier().fit(TEXTS, LABELS)
     match = r"no label 'neutral'\. The classes are \['negative', 'positive'\]"
     with pytest.raises(InvalidLabelsError, match=match):
         classifier.get_prompt("x", "neutral")
 
 
-def test_a_prompt_is_for_one_text(make_classifier):
+def test_get_prompt_takes_one_text(make_classifier):
     classifier = make_classifier().fit(TEXTS, LABELS)
     with pytest.raises(InvalidTextsError, match=r"Text 0 is \['x'\] \(list\)"):
         classifier.get_prompt(["x"])
 
 
-def test_the_prompt_is_what_is_scored(make_classifier, model, tokenizer):
+def load_with_transformers(classifier, folder):
+    """Return the model of a classifier, its adapter merged into it where it has one."""
+    if not isinstance(classifier, InstructionTunedClassifier):
+        return AutoModelForCausalLM.from_pretrained(classifier.model)
+    classifier.export(folder)
+    return AutoModelForCausalLM.from_pretrained(folder)
+
+
+def test_the_scored_tokens_are_those_of_the_prompt(make_classifier, tokenizer, tmp_path):
     """The log-likelihood is that of the label's tokens at the end of ``get_prompt``."""
     classifier = make_classifier().fit(TEXTS, LABELS)
-    scored = classifier._get_scorer().model
+    scored = load_with_transformers(classifier, tmp_path / "exported")
     for text in UNSEEN:
         start = len(tokenizer(classifier.get_prompt(text))["input_ids"])
         for column, label in enumerate(classifier.classes_):
@@ -236,7 +246,7 @@ def test_named_templates(template, make_prompting):
     assert classifier.get_prompt("x").endswith("\n") == (template != "alpaca_legacy")
 
 
-def test_a_template_of_ones_own(make_classifier):
+def test_a_custom_template(make_classifier):
     template = PromptTemplate("{instruction}\nText: {input}\nVerdict: {response}")
     classifier = make_classifier(template=template).fit(TEXTS, LABELS)
     assert classifier.get_prompt("Meh.").endswith("\nText: Meh.\nVerdict: ")
@@ -269,26 +279,26 @@ def test_label_words_that_are_a_marker_are_an_error(make_classifier):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "match"),
     [
         ("{instruction}\n<{input}>\n{response}", "before and '>\\\\n' after {input}, .* '<pad>'"),
         ("{instruction}\n{input}/s>\n{response}", "'/s>\\\\n' after {input}, .* '</s>'"),
         ("<{instruction}\n{input}\n{response}", "'<' before .* {instruction}, .* '<pad>'"),
     ],
 )
-def test_templates_that_begin_a_special_token_are_an_error(make_classifier, text, said):
-    with pytest.raises(InvalidTemplateError, match=said):
+def test_templates_that_begin_a_special_token_are_an_error(make_classifier, text, match):
+    with pytest.raises(InvalidTemplateError, match=match):
         make_classifier(template=PromptTemplate(text)).fit(TEXTS, LABELS)
 
 
-def test_solved_examples_beside_half_a_special_token_are_an_error(make_classifier):
+def test_solved_examples_next_to_half_a_special_token_are_an_error(make_classifier):
     whole = "{instruction}\n{input}\n{response}"
     template = PromptTemplate(whole, demonstration_separator=" \N{FULLWIDTH LESS-THAN SIGN}")
     with pytest.raises(InvalidTemplateError, match="text of a solved example, .* '<pad>'"):
         make_classifier(template=template).fit(TEXTS, LABELS)
 
 
-def test_tags_around_a_text_are_no_half_of_a_special_token(make_classifier):
+def test_tags_around_a_text_are_not_taken_for_special_tokens(make_classifier):
     template = PromptTemplate("{instruction}\n<review>{input}</review>\n{response}")
     classifier = make_classifier(template=template).fit(TEXTS, LABELS)
     assert classifier.get_prompt("</s>").endswith("<review>< /s></review>\n")
@@ -319,7 +329,7 @@ def test_fitting_twice_gives_the_same(make_classifier):
     np.testing.assert_array_equal(classifier.fit(TEXTS, LABELS).predict_log_proba(UNSEEN), first)
 
 
-def test_a_sampler_of_ones_own(make_classifier):
+def test_a_custom_sampler(make_classifier):
     class LastRows:
         def select(self, X, y, n_shots, *, random_state=None):
             return np.arange(len(X))[-n_shots:]
@@ -350,7 +360,7 @@ def test_another_classifier_on_the_same_model_changes_nothing(make_classifier, m
 
 
 def test_a_text_longer_than_the_context_is_cut_with_one_warning(make_classifier):
-    classifier = make_classifier(max_length=600).fit(TEXTS, LABELS)
+    classifier = make_classifier(model_options__max_length=600).fit(TEXTS, LABELS)
     texts = ["short", "begin " + "word " * 1000 + "end"]
     with pytest.warns(TruncationWarning, match=r"1 of the texts .* max_length=600 .*ions 1\)") as w:
         probabilities = classifier.predict_proba(texts)
@@ -364,21 +374,21 @@ def test_a_text_longer_than_the_context_is_cut_with_one_warning(make_classifier)
 
 def test_the_limit_is_the_models_context_unless_given(make_classifier):
     assert make_classifier().fit(TEXTS, LABELS).max_length_ == CONTEXT
-    assert make_classifier(max_length=700).fit(TEXTS, LABELS).max_length_ == 700
+    assert make_classifier(model_options__max_length=700).fit(TEXTS, LABELS).max_length_ == 700
 
 
 def test_a_limit_beyond_the_context_is_an_error(make_classifier):
     match = rf"max_length=9999 is more than the {CONTEXT} tokens that the model .* Set max_length"
     with pytest.raises(PromptTooLongError, match=match):
-        make_classifier(max_length=9999).fit(TEXTS, LABELS)
+        make_classifier(model_options__max_length=9999).fit(TEXTS, LABELS)
 
 
 def test_a_limit_that_leaves_no_room_is_an_error(make_classifier):
     with pytest.raises(PromptTooLongError, match="max_length=60 "):
-        make_classifier(max_length=60).fit(TEXTS, LABELS)
+        make_classifier(model_options__max_length=60).fit(TEXTS, LABELS)
 
 
-# Bad input. Texts and labels that are none are tested beside their checks.
+# Bad input. tests/inputs and test_labels.py test the checks of texts and labels.
 
 
 def test_texts_and_labels_of_different_lengths_are_an_error(make_classifier):
@@ -445,7 +455,7 @@ def test_a_text_for_a_template_is_an_error_that_says_how_to_make_one(make_classi
         make_classifier(template="{instruction}\n{response}").fit(TEXTS, LABELS)
 
 
-def test_a_chat_template_that_is_not_there_is_an_error(make_classifier):
+def test_a_missing_chat_template_is_an_error(make_classifier):
     with pytest.raises(InvalidTemplateError, match="this tokenizer has none"):
         make_classifier(template="chat").fit(TEXTS, LABELS)
 
@@ -478,12 +488,7 @@ def test_a_model_folder_without_a_tokenizer_is_an_error(make_classifier, tmp_pat
         ("n_shots", 1.5),
         ("sampler", 3),
         ("calibration", "best"),
-        ("max_length", 0),
-        ("max_batch_tokens", 0),
-        ("max_batch_tokens", "many"),
-        ("device", 0),
-        ("dtype", 32),
-        ("quantization", "8bit"),
+        ("model_options", {"dtype": "float32"}),
         ("random_state", "x"),
         ("verbose", -1),
     ],
@@ -506,7 +511,7 @@ def test_parameters_out_of_their_domain_are_an_error_in_scikit_learns_words(
 )
 def test_a_device_or_data_type_that_does_not_exist_is_an_error(name, value, match, make_classifier):
     with pytest.raises(ValueError, match=match):
-        make_classifier(**{name: value}).fit(TEXTS, LABELS)
+        make_classifier(**{f"model_options__{name}": value}).fit(TEXTS, LABELS)
 
 
 @pytest.mark.parametrize("method", [*METHODS, "score", "get_prompt"])
@@ -517,7 +522,7 @@ def test_unfitted_use_is_an_error(method, make_classifier):
 
 
 def test_a_fit_that_failed_leaves_an_unfitted_classifier(make_prompting):
-    classifier = make_prompting(max_length=60)
+    classifier = make_prompting(model_options__max_length=60)
     with pytest.raises(PromptTooLongError, match="max_length=60"):
         classifier.fit(TEXTS, LABELS)
     with pytest.raises(NotFittedError, match="not fitted yet"):
@@ -527,7 +532,7 @@ def test_a_fit_that_failed_leaves_an_unfitted_classifier(make_prompting):
 # Progress
 
 
-def test_a_bar_is_drawn_only_where_one_is_asked_for(make_classifier, capsys):
+def test_a_progress_bar_is_drawn_only_when_verbose(make_classifier, capsys):
     make_classifier(verbose=0).fit(TEXTS, LABELS).predict(UNSEEN)
     assert capsys.readouterr() == ("", "")
     make_classifier(verbose=1).fit(TEXTS, LABELS).predict(UNSEEN)

@@ -1,4 +1,4 @@
-"""The picture of an estimator in a notebook: its diagram, labels and prompt, and nothing else."""
+"""The card of an estimator in a notebook: its diagram, labels and prompt."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def picture(estimator):
 
 
 def card(estimator):
-    """Return what stands below scikit-learn's diagram."""
+    """Return the part below scikit-learn's diagram."""
     return picture(estimator).partition('aria-label="Prompt and labels"')[2]
 
 
@@ -33,7 +33,7 @@ def words_of(html):
 
 
 class TagCounter(HTMLParser):
-    """Finds elements that are not closed, or closed and never opened."""
+    """Finds elements that are not closed, or closed without being opened."""
 
     def __init__(self):
         super().__init__()
@@ -48,45 +48,45 @@ class TagCounter(HTMLParser):
 
 
 @pytest.mark.parametrize("kind", [PromptClassifier, InstructionTunedClassifier, PromptFeatures])
-def test_before_fit_it_shows_the_prompt_as_far_as_parameters_say(kind, n_loads):
+def test_before_fit_the_card_shows_what_parameters_say_of_the_prompt(kind, n_loads):
     shown = card(kind("no such model", label_definitions=DEFINITIONS, instruction="Judge it."))
-    said = words_of(shown)
-    assert "Not fitted" in said
-    assert "Judge it. Answer with exactly one of these labels: negative, positive." in said
-    assert "positive They <b>like</b> it." in said
+    words = words_of(shown)
+    assert "Not fitted" in words
+    assert "Judge it. Answer with exactly one of these labels: negative, positive." in words
+    assert "positive They <b>like</b> it." in words
     assert "<b>like" not in shown
     assert n_loads() == 0
 
 
 def test_labels_that_only_fit_will_know_are_left_open():
-    said = words_of(card(PromptClassifier()))
-    assert "the labels of y will stand in place of “…”" in said
-    assert "these labels: …." in said
+    words = words_of(card(PromptClassifier()))
+    assert "the labels of y will stand in place of “…”" in words
+    assert "these labels: …." in words
 
 
 def test_the_tokenizers_own_template_is_not_loaded_for_it(n_loads):
-    said = words_of(card(PromptClassifier("no such model", template="chat")))
-    assert "the template is the tokenizer's own" in said
+    words = words_of(card(PromptClassifier("no such model", template="chat")))
+    assert "the template is the tokenizer's own" in words
     assert n_loads() == 0
 
 
 @pytest.mark.parametrize(
     "wrong", [{"template": "none such"}, {"label_definitions": 3}, {"verbalizer": {"a": ""}}]
 )
-def test_parameters_that_fit_will_refuse_can_be_looked_at(wrong):
+def test_parameters_that_fit_will_refuse_can_be_shown(wrong):
     estimator = PromptClassifier(**({"label_definitions": {"a": "A.", "b": "B."}} | wrong))
     assert "Not fitted" in words_of(card(estimator))
 
 
-def test_fitted_it_shows_the_prompt_with_its_shots(make_prompting):
+def test_after_fit_the_card_shows_the_prompt_with_its_shots(make_prompting):
     classifier = make_prompting(label_definitions=DEFINITIONS).fit(TEXTS, LABELS)
-    said = words_of(card(classifier))
-    assert "Fitted · 4 shots" in said
+    words = words_of(card(classifier))
+    assert "Fitted · 4 shots" in words
     for row, text in enumerate(TEXTS):
-        assert (text in said) == (row in classifier.shots_)
+        assert (text in words) == (row in classifier.shots_)
 
 
-def test_it_shows_no_weights(make_tuning):
+def test_the_card_shows_no_weights(make_tuning):
     classifier = make_tuning(label_definitions=DEFINITIONS, max_epochs=1).fit(TEXTS, LABELS)
     shown = picture(classifier)
     n_weights = sum(weight.numel() for weight in classifier.adapter_.values())
@@ -96,20 +96,20 @@ def test_it_shows_no_weights(make_tuning):
     assert not any(text in shown for text in TEXTS)
 
 
-def test_of_several_seeds_it_shows_the_prompt_of_the_first(make_prompting):
+def test_for_several_seeds_the_card_shows_the_prompt_of_the_first(make_prompting):
     classifier = make_prompting(n_seeds=2, n_shots=2).fit(TEXTS, LABELS)
-    said = words_of(card(classifier))
-    assert "2 seeds are averaged, and this is the prompt of the first" in said
-    assert said.count("answer 2") == 1
+    words = words_of(card(classifier))
+    assert "2 seeds are averaged, and this is the prompt of the first" in words
+    assert words.count("answer 2") == 1
 
 
-def test_shots_for_each_text_are_said_to_be_so(make_prompting):
+def test_the_card_mentions_shots_per_text(make_prompting):
     classifier = make_prompting(sampler="knn", calibration=None).fit(TEXTS, LABELS)
-    said = words_of(card(classifier))
-    assert "4 of 16 rows stand solved in each text's own prompt" in said
+    words = words_of(card(classifier))
+    assert "4 of 16 rows stand solved in each text's own prompt" in words
 
 
-def test_looking_loads_no_model(make_prompting, fresh_folder, n_loads, tmp_path):
+def test_showing_the_card_loads_no_model(make_prompting, fresh_folder, n_loads, tmp_path):
     stored = pickle.dumps(make_prompting().set_params(model=fresh_folder).fit(TEXTS, LABELS))
     assert n_loads() == 1
     restored = pickle.loads(stored).set_params(model=str(tmp_path / "moved away"))
@@ -117,20 +117,20 @@ def test_looking_loads_no_model(make_prompting, fresh_folder, n_loads, tmp_path)
     assert n_loads() == 1
 
 
-def test_words_are_shown_where_they_are_others_than_the_labels():
+def test_label_words_are_shown_if_they_differ_from_the_labels():
     named = PromptClassifier(label_definitions=DEFINITIONS)
     assert "words" not in words_of(card(named)).partition("Prompt")[0]
     named.set_params(verbalizer={"positive": ["good", "fine"], "negative": "bad"})
     assert "good, fine" in words_of(card(named))
 
 
-def test_a_long_prompt_is_folded_away_at_first():
+def test_a_long_prompt_is_folded():
     assert "<details open>" in card(PromptClassifier())
     long = PromptClassifier(label_definitions={"a": "A. " * 600, "b": "B."})
     assert "<details>" in card(long)
 
 
-def test_it_is_well_formed_and_made_only_where_diagrams_are_asked_for():
+def test_the_card_is_well_formed_and_only_made_for_diagrams():
     counter = TagCounter()
     estimator = PromptFeatures(labels=["a", "b"])
     counter.feed("<div " + card(estimator))

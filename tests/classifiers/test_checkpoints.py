@@ -1,4 +1,4 @@
-"""A fit that is cut off goes on to the very adapter that it would have come to."""
+"""A fit that was cut off continues to the same adapter."""
 
 from __future__ import annotations
 
@@ -11,40 +11,39 @@ from peft import IA3Config, LoraConfig
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils._param_validation import InvalidParameterError
 
-from instructclf.engine.tuning import backpropagation, checkpoints
 from instructclf.engine.models.registry import get_base_model
+from instructclf.engine.tuning import backpropagation, checkpoints
 from instructclf.exceptions import CheckpointError, FailedRunWarning
 from tests.fixtures import LABELS, TEXTS
 
 fails = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
 
 OPTIONS = {
-    "as it is": {},
-    "dropout": {"lora_dropout": 0.3},
-    "upper layers": {"n_tuned_layers": 1},
-    "in parts": {"max_batch_tokens": 1},
-    "weights in batches of two sizes": {"class_weight": {"positive": 3.0}, "train_batch_size": 4},
-    "DoRA": {"peft_config": LoraConfig(r=2, use_dora=True, target_modules=["q_proj", "up_proj"])},
-    "IA3": {"peft_config": IA3Config()},
-    "half precision": {"dtype": "bfloat16"},
-    "loss scaling": {"dtype": "float16"},
+    "default": {},
+    "dropout": {"adapter__dropout": 0.3},
+    "upper layers": {"adapter__n_layers": 1},
+    "in parts": {"model_options__max_batch_tokens": 1},
+    "weights in batches of two sizes": {"class_weight": {"positive": 3.0}, "batch_size": 4},
+    "DoRA": {"adapter": LoraConfig(r=2, use_dora=True, target_modules=["q_proj", "up_proj"])},
+    "IA3": {"adapter": IA3Config()},
+    "half precision": {"model_options__dtype": "bfloat16"},
+    "loss scaling": {"model_options__dtype": "float16"},
 }
 
 
 class Interruption:
-    """Stands for a user who loses patience, in the middle of the n-th backward pass."""
+    """Interrupts the n-th backward pass in its middle, as a user might."""
 
     def __init__(self, monkeypatch):
         self.n_calls = 0
         self.at = None
-        self._forward = backpropagation.label_log_likelihoods
         self._losses = backpropagation.response_losses
         monkeypatch.setattr(backpropagation, "response_losses", self)
 
     def __call__(self, scores, part):
         self.n_calls += 1
         if self.n_calls == self.at:
-            scores.sum().backward()  # something has arrived at the weights' gradients
+            scores.sum().backward()  # gradients are partly computed
             raise KeyboardInterrupt
         return self._losses(scores, part)
 
@@ -54,28 +53,31 @@ class Interruption:
 
 @pytest.fixture
 def interruption(monkeypatch):
-    """Return what interrupts, where each step is written as soon as it is done."""
+    """Return an interruption, with a checkpoint after every step."""
     monkeypatch.setattr(checkpoints, "_SHARE_OF_TIME", float("inf"))
     return Interruption(monkeypatch)
 
 
 @pytest.fixture
 def make_kept(make_tuning, tmp_path):
-    """Return what makes a classifier that keeps its runs, of six steps in two epochs."""
+    """Return a function that makes a classifier with checkpoints, of six steps in two epochs."""
     options = {
         "n_shots": 6,
         "max_epochs": 2,
         "calibration": None,
-        "target_loss": 0.0,
-        "checkpoint_dir": tmp_path / "kept",
+        "training_options__target_loss": 0.0,
     }
 
-    def make(**changes):
-        if "peft_config" in changes:
-            changes["lora_rank"] = 16
-        return make_tuning(**(options | changes))
+    def make(*, folder=tmp_path / "kept", **changes):
+        kept = options | changes
+        return make_tuning(training_options__checkpoint_dir=folder, **kept)
 
     return make
+
+
+def runs_of(classifier):
+    """Return the files of a classifier's checkpoint folder."""
+    return list(classifier.training_options.checkpoint_dir.iterdir())
 
 
 def fit(classifier):
@@ -96,13 +98,13 @@ def assert_same_fit(one, other):
     np.testing.assert_array_equal(one.predict_log_proba(TEXTS), other.predict_log_proba(TEXTS))
 
 
-# Going on
+# Continuing
 
 
 @fails
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_a_fit_goes_on_to_the_same_weights_and_losses(options, make_kept, interruption):
-    expected = fit(make_kept(**options, checkpoint_dir=None))
+def test_a_fit_continues_to_the_same_weights_and_losses(options, make_kept, interruption):
+    expected = fit(make_kept(**options, folder=None))
     n_calls = interruption.n_calls
     interruption.count(at=n_calls - 2)  # some options have two passes a step, and the last is left
     interrupt(make_kept(**options))
@@ -112,20 +114,20 @@ def test_a_fit_goes_on_to_the_same_weights_and_losses(options, make_kept, interr
 
 
 @fails
-def test_it_goes_on_from_a_step_and_repeats_none(make_kept, interruption, tmp_path):
-    expected = fit(make_kept(checkpoint_dir=None, lora_dropout=0.3))
+def test_a_fit_continues_after_its_last_step(make_kept, interruption, tmp_path):
+    expected = fit(make_kept(folder=None, adapter__dropout=0.3))
     for n_done in range(0, 6, 2):
         folder = tmp_path / str(n_done)
         interruption.count(at=n_done + 1)
-        interrupt(make_kept(checkpoint_dir=folder, lora_dropout=0.3))
+        interrupt(make_kept(folder=folder, adapter__dropout=0.3))
         interruption.count()
-        assert_same_fit(fit(make_kept(checkpoint_dir=folder, lora_dropout=0.3)), expected)
+        assert_same_fit(fit(make_kept(folder=folder, adapter__dropout=0.3)), expected)
         assert interruption.n_calls == 6 - n_done
 
 
 @fails
-def test_a_fit_may_be_cut_off_again_and_again(make_kept, interruption):
-    expected = fit(make_kept(checkpoint_dir=None))
+def test_a_fit_may_be_cut_off_many_times(make_kept, interruption):
+    expected = fit(make_kept(folder=None))
     for _ in range(5):
         interruption.count(at=2)
         interrupt(make_kept())
@@ -135,9 +137,13 @@ def test_a_fit_may_be_cut_off_again_and_again(make_kept, interruption):
 
 
 @fails
-def test_early_stopping_remembers_the_epochs_before(make_kept, interruption):
-    options = {"max_epochs": 9, "tol": 100.0, "n_iter_no_change": 2}
-    expected = fit(make_kept(checkpoint_dir=None, **options))
+def test_early_stopping_remembers_earlier_epochs(make_kept, interruption):
+    options = {
+        "max_epochs": 9,
+        "training_options__tol": 100.0,
+        "training_options__n_iter_no_change": 2,
+    }
+    expected = fit(make_kept(folder=None, **options))
     assert expected.stopped_by_ == "n_iter_no_change"
     interruption.count(at=8)  # in the last of three epochs
     interrupt(make_kept(**options))
@@ -146,10 +152,10 @@ def test_early_stopping_remembers_the_epochs_before(make_kept, interruption):
     assert interruption.n_calls == 2
 
 
-def test_a_run_that_failed_is_not_repeated_before_its_restart_goes_on(make_kept, interruption):
+def test_a_failed_run_is_not_repeated_when_its_restart_continues(make_kept, interruption):
     rows = ["the same"] * 6, LABELS[5:11]
     with pytest.warns(FailedRunWarning, match="once more"):
-        expected = make_kept(n_shots=None, checkpoint_dir=None).fit(*rows)
+        expected = make_kept(n_shots=None, folder=None).fit(*rows)
     interruption.count(at=9)  # the third step of the second run
     with pytest.warns(FailedRunWarning, match="once more"), pytest.raises(KeyboardInterrupt):
         make_kept(n_shots=None).fit(*rows)
@@ -160,9 +166,9 @@ def test_a_run_that_failed_is_not_repeated_before_its_restart_goes_on(make_kept,
 
 
 @fails
-def test_a_warm_start_goes_on(make_kept, interruption):
-    expected = fit(fit(make_kept(checkpoint_dir=None, warm_start=True)))
-    again = fit(make_kept(warm_start=True))
+def test_a_fit_with_warm_start_continues(make_kept, interruption):
+    expected = fit(fit(make_kept(folder=None, training_options__warm_start=True)))
+    again = fit(make_kept(training_options__warm_start=True))
     interruption.count(at=4)
     interrupt(again)
     interruption.count()
@@ -171,9 +177,9 @@ def test_a_warm_start_goes_on(make_kept, interruption):
 
 
 @fails
-def test_sums_are_split_as_before_whatever_memory_is_free_now(make_kept, interruption, monkeypatch):
-    options = {"train_batch_size": 6, "max_epochs": 4}
-    expected = fit(make_kept(checkpoint_dir=None, **options))
+def test_batches_are_split_as_before_with_less_free_memory(make_kept, interruption, monkeypatch):
+    options = {"batch_size": 6, "max_epochs": 4}
+    expected = fit(make_kept(folder=None, **options))
     interruption.count(at=3)
     interrupt(make_kept(**options))
     interruption.count()
@@ -183,23 +189,23 @@ def test_sums_are_split_as_before_whatever_memory_is_free_now(make_kept, interru
 
 
 @fails
-def test_layers_that_ran_in_every_epoch_go_on_doing_so(make_kept, interruption, monkeypatch):
-    """A replayed layer rounds in its own way, so that room for it now must change nothing."""
+def test_layers_that_ran_in_every_epoch_still_do(make_kept, interruption, monkeypatch):
+    """A replayed layer rounds differently, so memory that is free now must change nothing."""
     with monkeypatch.context() as short:
         short.setattr("instructclf.engine.tuning.replay.free_memory", lambda _: 0)
-        expected = fit(make_kept(checkpoint_dir=None, n_tuned_layers=1))
+        expected = fit(make_kept(folder=None, adapter__n_layers=1))
         interruption.count(at=4)
-        interrupt(make_kept(n_tuned_layers=1))
+        interrupt(make_kept(adapter__n_layers=1))
     interruption.count()
-    assert_same_fit(fit(make_kept(n_tuned_layers=1)), expected)
+    assert_same_fit(fit(make_kept(adapter__n_layers=1)), expected)
     assert interruption.n_calls == 3
 
 
-# What is done
+# Finished runs
 
 
 @fails
-def test_a_fit_that_is_done_is_not_done_again(make_kept, interruption):
+def test_a_finished_fit_is_not_repeated(make_kept, interruption):
     first = fit(make_kept())
     interruption.count()
     assert_same_fit(fit(make_kept()), first)
@@ -207,23 +213,23 @@ def test_a_fit_that_is_done_is_not_done_again(make_kept, interruption):
 
 
 @fails
-def test_a_run_that_is_done_takes_no_more_room_than_its_weights(make_kept):
+def test_a_finished_run_takes_no_more_space_than_its_weights(make_kept):
     classifier = make_kept()
     fit(classifier)
-    (path,) = classifier.checkpoint_dir.iterdir()
+    (path,) = runs_of(classifier)
     n_bytes = sum(weight.nbytes for weight in classifier.adapter_.values())
     assert path.stat().st_size < n_bytes + 10_000
 
 
 @fails
-def test_each_seed_has_a_file_of_its_own(make_kept, interruption):
-    expected = fit(make_kept(n_seeds=2, checkpoint_dir=None))
+def test_each_seed_has_a_separate_file(make_kept, interruption):
+    expected = fit(make_kept(n_seeds=2, folder=None))
     interruption.count(at=9)  # the third step of the second seed
     interrupt(make_kept(n_seeds=2))
     interruption.count()
     found = fit(make_kept(n_seeds=2))
     assert interruption.n_calls == 4
-    assert len(list(found.checkpoint_dir.iterdir())) == 2
+    assert len(runs_of(found)) == 2
     for one, other in zip(found.estimators_, expected.estimators_, strict=True):
         assert_same_fit(one, other)
 
@@ -234,7 +240,7 @@ def test_a_grid_search_that_was_cut_off_repeats_no_fit(make_kept, interruption):
         grid = {"learning_rate": [0.01, 0.02]}
         return GridSearchCV(make_kept(n_shots=None, **changes), grid, cv=2).fit(TEXTS, LABELS)
 
-    expected = search(checkpoint_dir=None)
+    expected = search(folder=None)
     n_calls = interruption.n_calls
     interruption.count(at=n_calls // 2)
     with pytest.raises(KeyboardInterrupt):
@@ -255,26 +261,26 @@ def test_a_grid_search_that_was_cut_off_repeats_no_fit(make_kept, interruption):
         {"random_state": 1},
         {"learning_rate": 0.02},
         {"max_epochs": 2},
-        {"lora_rank": 2},
-        {"lora_alpha": 3.0},
-        {"target_modules": ["q_proj"]},
-        {"train_batch_size": 3},
+        {"adapter__rank": 2},
+        {"adapter__alpha": 3.0},
+        {"adapter__target_modules": ["q_proj"]},
+        {"batch_size": 3},
         {"loss": "label"},
         {"class_weight": {"positive": 3.0}},
         {"instruction": "Say how they like it."},
         {"label_definitions": {"positive": "They like it.", "negative": "They do not."}},
         {"verbalizer": {"positive": "good", "negative": "bad"}},
-        {"dtype": "float64"},
-        {"tol": 0.5},
+        {"model_options__dtype": "float64"},
+        {"training_options__tol": 0.5},
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_whatever_determines_the_adapter_makes_another_run(change, make_kept):
-    options = {"n_shots": 2, "max_epochs": 1, "train_batch_size": 2}
+def test_a_parameter_that_determines_the_adapter_makes_another_run(change, make_kept):
+    options = {"n_shots": 2, "max_epochs": 1, "batch_size": 2}
     fit(make_kept(**options))
-    before = set(make_kept().checkpoint_dir.iterdir())
+    before = set(runs_of(make_kept()))
     fit(make_kept(**options | change))
-    assert set(make_kept().checkpoint_dir.iterdir()) > before
+    assert set(runs_of(make_kept())) > before
 
 
 @fails
@@ -288,7 +294,7 @@ def test_other_rows_labels_and_weights_make_other_runs(make_kept):
     ]
     for number, arguments in enumerate(rows):
         classifier.fit(*arguments)
-        assert len(list(classifier.checkpoint_dir.iterdir())) == number + 1
+        assert len(runs_of(classifier)) == number + 1
 
 
 @fails
@@ -298,14 +304,16 @@ def test_another_base_model_under_the_same_name_makes_another_run(make_kept, fre
     with torch.no_grad():
         base.get_output_embeddings().weight.mul_(1.5)
     fit(one)
-    assert len(list(one.checkpoint_dir.iterdir())) == 2
+    assert len(runs_of(one)) == 2
 
 
 @fails
 @pytest.mark.parametrize(
-    "change", [{"verbose": 1}, {"calibration": "contextual"}, {"device": "cpu"}]
+    "change", [{"verbose": 1}, {"calibration": "auto"}, {"model_options__device": "cpu"}]
 )
-def test_what_does_not_change_the_adapter_makes_no_other_run(change, make_kept, interruption):
+def test_a_parameter_that_does_not_change_the_adapter_makes_no_other_run(
+    change, make_kept, interruption
+):
     fit(make_kept())
     interruption.count()
     fit(make_kept(**change))
@@ -317,12 +325,12 @@ def test_what_does_not_change_the_adapter_makes_no_other_run(change, make_kept, 
 
 @fails
 @pytest.mark.parametrize("is_finished", [True, False], ids=["done", "cut off"])
-def test_a_damaged_checkpoint_is_refused_by_name(is_finished, make_kept, interruption):
+def test_a_damaged_checkpoint_is_an_error_with_its_name(is_finished, make_kept, interruption):
     classifier = make_kept()
     interruption.count(at=None if is_finished else 4)
     fit(classifier) if is_finished else interrupt(classifier)
     interruption.count()
-    (path,) = classifier.checkpoint_dir.iterdir()
+    (path,) = runs_of(classifier)
     whole = path.read_bytes()
     truncated, changed = whole[: len(whole) // 2], whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:]
     for damaged in (truncated, changed, b"", b"not a checkpoint" * 100):
@@ -331,13 +339,13 @@ def test_a_damaged_checkpoint_is_refused_by_name(is_finished, make_kept, interru
         with pytest.raises(CheckpointError, match=match):
             fit(classifier)
     path.unlink()
-    assert_same_fit(fit(classifier), fit(make_kept(checkpoint_dir=None)))
+    assert_same_fit(fit(classifier), fit(make_kept(folder=None)))
 
 
 @fails
-def test_a_foreign_checkpoint_is_refused_by_name(make_kept, tmp_path):
-    one, other = fit(make_kept()), fit(make_kept(random_state=1, checkpoint_dir=tmp_path / "b"))
-    (path,), (foreign,) = one.checkpoint_dir.iterdir(), other.checkpoint_dir.iterdir()
+def test_a_foreign_checkpoint_is_an_error_with_its_name(make_kept, tmp_path):
+    one, other = fit(make_kept()), fit(make_kept(random_state=1, folder=tmp_path / "b"))
+    (path,), (foreign,) = runs_of(one), runs_of(other)
     shutil.copy(foreign, path)
     with pytest.raises(
         CheckpointError, match=rf"{path.name} is not the checkpoint of this run, as"
@@ -346,21 +354,21 @@ def test_a_foreign_checkpoint_is_refused_by_name(make_kept, tmp_path):
 
 
 @fails
-def test_other_files_of_the_folder_are_left_alone(make_kept):
-    folder = make_kept().checkpoint_dir
+def test_other_files_in_the_folder_are_left_alone(make_kept):
+    folder = make_kept().training_options.checkpoint_dir
     folder.mkdir()
     (folder / "thesis.txt").write_text("years of work")
     fit(make_kept())
     assert (folder / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_file_is_no_folder(make_kept, tmp_path):
+def test_a_file_in_place_of_the_folder_is_an_error(make_kept, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidParameterError, match="'checkpoint_dir' parameter .* is a file"):
-        fit(make_kept(checkpoint_dir=tmp_path / "file"))
+        fit(make_kept(folder=tmp_path / "file"))
 
 
-def test_a_fit_that_nobody_could_recognise_is_an_error(make_kept):
+def test_a_fit_without_random_state_is_an_error(make_kept):
     with pytest.raises(InvalidParameterError, match=r"random_state=None draws.* to an int\."):
         fit(make_kept(random_state=None))
 
@@ -370,8 +378,8 @@ def test_a_fit_that_nobody_could_recognise_is_an_error(make_kept):
 
 @fails
 def test_an_interrupted_fit_leaves_the_base_model_as_it_was(make_kept, interruption, model):
-    classifier = make_kept(lora_dropout=0.3)
-    fit(make_kept(checkpoint_dir=None))
+    classifier = make_kept(adapter__dropout=0.3)
+    fit(make_kept(folder=None))
     interruption.count(at=4)
     interrupt(classifier)
     base = get_base_model(classifier.model).model
@@ -383,7 +391,7 @@ def test_an_interrupted_fit_leaves_the_base_model_as_it_was(make_kept, interrupt
 
 
 @fails
-def test_where_a_checkpoint_is_kept_is_not_saved_with_the_classifier(make_kept, tmp_path):
+def test_the_checkpoint_folder_is_not_saved_with_the_classifier(make_kept, tmp_path):
     fit(make_kept()).save(tmp_path / "saved")
     text = (tmp_path / "saved" / "classifier.json").read_text()
     assert "checkpoint_dir" not in text

@@ -1,4 +1,4 @@
-"""Hidden states as features: the classifier's own prompt, and heads of scikit-learn on top."""
+"""Hidden states as features: the prompt of a classifier, with heads of scikit-learn on top."""
 
 from __future__ import annotations
 
@@ -34,9 +34,8 @@ DEFINITIONS = {"positive": "They like it.", "negative": "They do not."}
 
 @pytest.fixture
 def make_features(model_folder):
-    """Return what makes features of the random Llama."""
-    options = {"model": model_folder, "labels": CLASSES}
-    return lambda **changes: PromptFeatures(**(options | changes))
+    """Return a function that makes features of the random Llama."""
+    return lambda **changes: PromptFeatures(model_folder, labels=CLASSES).set_params(**changes)
 
 
 @pytest.mark.parametrize(
@@ -57,24 +56,24 @@ def test_the_prompt_is_that_of_a_classifier_without_shots(options, make_features
     assert str(features.show_prompt("fine")) == str(classifier.show_prompt("fine"))
 
 
-def test_the_output_layer_makes_the_classifiers_scores_of_them(
+def test_the_output_layer_turns_features_into_the_scores_of_a_classifier(
     make_features, make_prompting, model
 ):
-    """Labels of one token each are scored at the very place whose state is the feature."""
+    """Labels of one token each are scored at the position whose state is the feature."""
     words = {"positive": "1", "negative": "0"}
     features = make_features(verbalizer=words).fit()
     classifier = make_prompting(n_shots=0, calibration=None, verbalizer=words).fit(TEXTS, LABELS)
     weight = model.get_output_embeddings().weight.detach().double().numpy()
     logits = features.transform(TEXTS).astype(float) @ weight.T
     log_probabilities = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
-    trie = classifier._scorer.encoder.trie
+    trie = classifier.labeller_.scorer(open_model=None).encoder.trie
     tokens = [token for _, node, token in trie.edges if node == 0]
     assert len(tokens) == len(trie.edges) == 2
     expected = classifier.label_log_likelihood(TEXTS)
     np.testing.assert_allclose(log_probabilities[:, tokens], expected, rtol=0, atol=1e-4)
 
 
-def test_definitions_alone_name_the_labels(make_features):
+def test_label_definitions_alone_name_the_labels(make_features):
     by_definitions = make_features(labels=None, label_definitions=DEFINITIONS).fit()
     assert by_definitions.prompt_ == make_features(label_definitions=DEFINITIONS).fit().prompt_
 
@@ -87,7 +86,7 @@ def test_without_labels_the_task_alone_is_stated(make_features):
     assert features.transform(["good"]).shape == (1, 32)
 
 
-def test_nothing_is_learned_from_rows(make_features):
+def test_fit_learns_nothing_from_rows(make_features):
     expected = make_features().fit().transform(TEXTS)
     for X, y in ((TEXTS[:3], None), (TEXTS, LABELS), (TEXTS[:2], [0.5, -1.0])):
         np.testing.assert_array_equal(make_features().fit(X, y).transform(TEXTS), expected)
@@ -120,19 +119,19 @@ def test_features_have_names_and_come_as_frames(make_features):
 # Heads
 
 
-def test_a_linear_head_learns_from_them(make_features):
+def test_a_linear_head_learns_from_features(make_features):
     head = make_pipeline(make_features(), StandardScaler(), LogisticRegression())
     assert head.fit(TEXTS, LABELS).score(TEXTS, LABELS) == 1.0
 
 
-def test_they_stand_beside_other_features(make_features):
+def test_features_can_be_united_with_others(make_features):
     union = make_union(TfidfVectorizer(), make_features())
     head = make_pipeline(union, LogisticRegression(max_iter=1000)).fit(TEXTS, LABELS)
     assert head.score(TEXTS, LABELS) == 1.0
     assert head[0].get_feature_names_out()[-1] == "promptfeatures__promptfeatures31"
 
 
-def test_columns_of_a_frame_have_a_prompt_each(make_features):
+def test_columns_of_a_frame_have_separate_prompts(make_features):
     frame = pd.DataFrame({"title": TEXTS, "body": TEXTS[::-1], "stars": np.arange(16.0)})
     columns = ColumnTransformer(
         [("title", make_features(), "title"), ("body", make_features(labels=None), "body")],
@@ -151,13 +150,13 @@ def test_a_column_given_as_a_list_is_a_frame_of_one_column(make_features):
     np.testing.assert_array_equal(columns.fit_transform(frame), expected)
 
 
-def test_a_regression_may_stand_on_top(make_features):
+def test_a_regression_learns_from_features(make_features):
     head = make_pipeline(make_features(labels=None), StandardScaler(), Ridge())
     assert np.isfinite(head.fit(TEXTS, np.arange(16.0)).predict(TEXTS)).all()
 
 
 def test_a_head_may_learn_from_rows_without_labels(make_features):
-    partly = np.array([int(own == "positive") for own in LABELS])
+    partly = np.array([int(label == "positive") for label in LABELS])
     partly[[3, 4, 5, 12, 13]] = -1
     head = SelfTrainingClassifier(make_pipeline(StandardScaler(), LogisticRegression()))
     model = make_pipeline(make_features(), head).fit(TEXTS, partly)
@@ -191,13 +190,13 @@ def test_a_pipeline_with_a_memory_reads_the_same_texts_once(
 # Errors
 
 
-def test_labels_must_be_those_that_are_defined(make_features):
+def test_labels_and_definitions_must_agree(make_features):
     match = r"\['a', 'b'\] and label_definitions, which has .* must name the same labels"
     with pytest.raises(InvalidLabelsError, match=match):
         make_features(labels=["a", "b"], label_definitions=DEFINITIONS).fit()
 
 
-def test_one_text_is_no_list_of_labels(make_features):
+def test_a_str_in_place_of_labels_is_an_error(make_features):
     with pytest.raises(InvalidParameterError, match="'labels' .* must be an array-like"):
         make_features(labels="positive").fit()
 
@@ -206,12 +205,12 @@ def test_one_text_is_no_list_of_labels(make_features):
     ("changes", "error", "match"),
     [
         ({"template": "alpacca"}, InvalidTemplateError, "alpacca"),
-        ({"max_length": 20}, PromptTooLongError, "which leaves 0 of max_length=20"),
+        ({"model_options__max_length": 20}, PromptTooLongError, "which leaves 0 of max_length=20"),
         ({"verbalizer": {"positive": "good"}}, InvalidLabelsError, r"add \['negative'\]"),
     ],
     ids=["template", "max_length", "verbalizer"],
 )
-def test_what_cannot_be_leaves_it_unfitted(changes, error, match, make_features):
+def test_a_failed_fit_leaves_features_unfitted(changes, error, match, make_features):
     features = make_features().fit()
     with pytest.raises(error, match=match):
         features.set_params(**changes).fit()
@@ -219,7 +218,7 @@ def test_what_cannot_be_leaves_it_unfitted(changes, error, match, make_features)
         features.transform(["good"])
 
 
-def test_what_is_no_text_is_an_error_in_fit_and_in_transform(make_features):
+def test_invalid_texts_are_an_error_in_fit_and_in_transform(make_features):
     with pytest.raises(InvalidTextsError, match="Text 1 is None"):
         make_features().fit(["good", None])
     with pytest.raises(InvalidTextsError, match=r"Got one str: wrap it, as in \[X\]"):

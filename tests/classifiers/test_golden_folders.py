@@ -1,4 +1,4 @@
-"""What earlier versions saved still loads, and predicts what it predicted then."""
+"""Folders that earlier versions saved still load, and predict as they did."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ FOLDERS = {
 
 
 @pytest.mark.parametrize("folder", FOLDERS.values(), ids=FOLDERS)
-def test_a_folder_of_an_earlier_version_predicts_what_it_did(folder):
+def test_a_folder_of_an_earlier_version_predicts_as_it_did(folder):
     expected = json.loads((folder.parent / "expected.json").read_text(encoding="utf-8"))
     classifier = instructclf.load(folder, model=str(folder.parent / "base"))
     np.testing.assert_allclose(
         classifier.predict_log_proba(expected["texts"]),
         expected["log_probabilities"][folder.name],
         rtol=0,
-        atol=1e-4,  # other versions of torch round in other ways
+        atol=1e-4,  # versions of torch round differently
     )
 
 
-def test_there_is_a_folder_of_each_kind_for_each_schema():
+def test_each_schema_has_folders_of_all_kinds():
     for schema in range(1, SCHEMA + 1):
         assert sum(name.startswith(f"schema-{schema}/") for name in FOLDERS) >= 7
 

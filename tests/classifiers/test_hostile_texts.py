@@ -1,4 +1,4 @@
-"""Hostile and odd texts go through fit and predict like any other."""
+"""Hostile and odd texts in fit and predict."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def classifier(make_classifier):
     return make_classifier(n_shots=8).fit(TRAIN, ["positive", "negative"] * 12)
 
 
-def test_hundreds_of_hostile_texts_get_the_answer_that_they_get_alone(classifier):
+def test_hundreds_of_hostile_texts_are_scored_as_if_alone(classifier):
     together = classifier.label_log_likelihood(UNSEEN)
     assert np.isfinite(together).all()
     assert np.isin(classifier.predict(UNSEEN), classifier.classes_).all()
@@ -34,7 +34,7 @@ def test_hundreds_of_hostile_texts_get_the_answer_that_they_get_alone(classifier
         np.testing.assert_allclose(alone, together[[position]], rtol=0, atol=1e-5)
 
 
-def test_a_lone_surrogate_is_an_error_that_names_it(classifier):
+def test_a_lone_surrogate_is_an_error_with_its_position(classifier):
     match = r"Text 1 has a lone surrogate, '\\udc80', at character 4, .* Replace it"
     with pytest.raises(InvalidTextsError, match=match):
         classifier.predict(["fine", "bad \udc80"])
@@ -63,7 +63,7 @@ def test_a_hostile_text_can_be_shown(text, classifier):
 
 
 @pytest.mark.parametrize(
-    ("options", "named"),
+    ("options", "part"),
     [
         ({"instruction": "a \ud800"}, "The instruction"),
         ({"label_definitions": {"positive": "a \ud800", "negative": "b"}}, "The definition"),
@@ -71,6 +71,6 @@ def test_a_hostile_text_can_be_shown(text, classifier):
     ],
     ids=["instruction", "definition", "label words"],
 )
-def test_half_of_a_character_in_the_prompt_is_named(options, named, make_prompting):
-    with pytest.raises(InvalidTextsError, match=f"{named}.*lone surrogate"):
+def test_a_lone_surrogate_in_the_prompt_is_an_error_with_its_part(options, part, make_prompting):
+    with pytest.raises(InvalidTextsError, match=f"{part}.*lone surrogate"):
         make_prompting(**options).fit(TEXTS, LABELS)

@@ -1,6 +1,6 @@
-"""Classifiers go to the hub and come back, over HTTP to a server on this machine.
+"""Classifiers are pushed to a hub, a server on this machine, and loaded from it over HTTP.
 
-Everything runs in a process of its own, since huggingface_hub reads its address once.
+Everything runs in a separate process, since huggingface_hub reads its address once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PROGRAM = """
 import json, os, sys
 import numpy as np
 import instructclf
-from instructclf import InstructionTunedClassifier, PromptClassifier, load
+from instructclf import InstructionTunedClassifier, LoRA, PromptClassifier, load
 from instructclf.exceptions import InstructClfError
 
 folder, texts, labels = json.loads(sys.argv[1])
@@ -41,7 +41,8 @@ def error_of(name, call):
 def same(one, other):
     return bool((one.predict_proba(texts) == other.predict_proba(texts)).all())
 
-options = {"learning_rate": 0.01, "max_epochs": 1, "lora_rank": 2, "random_state": 0, "n_shots": 4}
+options = {"learning_rate": 0.01, "max_epochs": 1, "random_state": 0, "n_shots": 4}
+options["adapter"] = LoRA(rank=2)
 tuned = InstructionTunedClassifier(folder, n_seeds=2, **options).fit(texts, labels)
 error_of("local base", lambda: tuned.push_to_hub("me/reviews"))
 found["url"] = tuned.push_to_hub(
@@ -84,7 +85,7 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def story(model_folder, tmp_path_factory):
-    """Return the hub after everything, what the program found, and its cache."""
+    """Return the hub after the program has run, the program's findings, and its cache."""
     home = tmp_path_factory.mktemp("home")
     with running_hub() as hub:
         weights = {path.name: path.read_bytes() for path in Path(model_folder).iterdir()}
@@ -119,14 +120,14 @@ def story(model_folder, tmp_path_factory):
     return hub, json.loads(ended.stdout.splitlines()[-1]), home
 
 
-def test_what_was_pushed_predicts_the_same_to_the_last_bit(story):
+def test_a_pushed_classifier_predicts_the_same_to_the_last_bit(story):
     _, found, _ = story
     assert found["tuned is the same"]
     assert found["replaced is the same"]
     assert found["branch is the same"]
 
 
-def test_the_base_model_has_the_name_that_others_know_it_by(story, model_folder):
+def test_the_base_model_has_its_public_name(story, model_folder):
     hub, found, _ = story
     assert found["model"] == "them/tiny"
     for files in hub.files["me/reviews"].values():
@@ -134,7 +135,7 @@ def test_the_base_model_has_the_name_that_others_know_it_by(story, model_folder)
             assert model_folder.encode() not in content
 
 
-def test_a_base_model_of_this_machine_is_an_error_with_a_remedy(story, model_folder):
+def test_a_local_base_model_is_an_error_with_a_remedy(story, model_folder):
     _, found, _ = story
     assert found["local base"].startswith(
         f"SavedClassifierError: 'model' is {model_folder!r}, on this machine, where nobody else"
@@ -142,7 +143,7 @@ def test_a_base_model_of_this_machine_is_an_error_with_a_remedy(story, model_fol
     assert "push_to_hub(..., base_model='owner/name')" in found["local base"]
 
 
-def test_a_branch_leaves_the_main_one_as_it_was(story):
+def test_a_branch_leaves_the_main_branch_unchanged(story):
     hub, found, _ = story
     assert found["main has stayed"]
     assert set(hub.files["me/reviews"]) == {MAIN, "prompted"}
@@ -161,13 +162,13 @@ def test_pushing_again_replaces_all_data_in_one_commit(story):
     assert hub.messages == ["Add InstructionTunedClassifier", "One seed", "Add PromptClassifier"]
 
 
-def test_the_repository_is_as_private_as_was_asked_for(story):
+def test_the_repository_is_private_on_request(story):
     hub, found, _ = story
     assert hub.visibility["me/reviews"] == "private"
     assert found["url"].startswith(f"{hub.address}/me/reviews/commit/")
 
 
-def test_the_card_is_one_that_the_hub_accepts(story):
+def test_the_hub_accepts_the_card(story):
     hub, _, _ = story
     several_adapters, one_adapter, no_adapter = hub.cards
     assert one_adapter == {
@@ -183,14 +184,14 @@ def test_the_card_is_one_that_the_hub_accepts(story):
     assert ModelCard(card).data.base_model == "them/tiny"
 
 
-def test_nothing_that_can_be_run_is_fetched(story):
+def test_no_executable_file_is_fetched(story):
     _, _, home = story
     endings = {path.suffix for path in home.rglob("snapshots/*/*") if path.is_file()}
     assert ".safetensors" in endings
     assert endings <= {".json", ".safetensors", ".jinja"}
 
 
-def test_tokens_are_written_nowhere(story):
+def test_access_tokens_are_written_to_no_file(story):
     hub, _, _ = story
     for branches in hub.files.values():
         for files in branches.values():
@@ -202,7 +203,7 @@ def test_an_adapter_on_the_hub_is_a_base_model(story):
     assert found["adapter on the hub"] < 1e-5
 
 
-def test_a_base_model_is_taken_from_the_revision_that_its_name_says(story):
+def test_a_base_model_is_taken_from_the_revision_in_its_name(story):
     _, found, _ = story
     assert found["old weights differ"]
     assert found["pinned is the same"]
@@ -212,7 +213,7 @@ def test_a_base_model_is_taken_from_the_revision_that_its_name_says(story):
 
 
 @pytest.mark.parametrize(
-    ("what", "said"),
+    ("case", "message"),
     [
         ("taken", "'them/tiny' holds something else, such as 'config.json': there is no 'classifi"),
         (
@@ -226,16 +227,16 @@ def test_a_base_model_is_taken_from_the_revision_that_its_name_says(story):
         ("old weights", "has no weights in safetensors"),
     ],
 )
-def test_errors_are_one_sentence_and_a_remedy(what, said, story):
+def test_errors_are_one_line_with_a_remedy(case, message, story):
     _, found, _ = story
-    assert said in found[what]
-    assert "\n" not in found[what]
+    assert message in found[case]
+    assert "\n" not in found[case]
 
 
 def test_errors_of_the_connection_say_how_to_log_in(story):
     _, found, _ = story
-    for what in ("unknown", "no branch", "not mine"):
-        assert "log in with `hf auth login` or set HF_TOKEN" in found[what]
+    for case in ("unknown", "no branch", "not mine"):
+        assert "log in with `hf auth login` or set HF_TOKEN" in found[case]
 
 
 # Without a connection
@@ -255,7 +256,7 @@ def test_pushing_is_an_error_offline(make_prompting):
         classifier.push_to_hub("me/x", base_model="them/tiny")
 
 
-def test_the_bundled_model_is_no_folder_not_even_beside_one_of_its_name(tmp_path, monkeypatch):
+def test_the_bundled_model_is_not_mistaken_for_a_folder_of_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bundled").mkdir()
     classifier = PromptClassifier(n_shots=2, random_state=0, calibration=None).fit(TEXTS, LABELS)
@@ -263,7 +264,7 @@ def test_the_bundled_model_is_no_folder_not_even_beside_one_of_its_name(tmp_path
         classifier.push_to_hub("me/x")
 
 
-def test_a_folder_comes_before_a_repository_of_its_name(make_prompting, tmp_path, monkeypatch):
+def test_a_folder_takes_precedence_over_a_repository(make_prompting, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_prompting().fit(TEXTS, LABELS).save("me/reviews")
     assert load("me/reviews").classes_.tolist() == ["negative", "positive"]
@@ -271,7 +272,7 @@ def test_a_folder_comes_before_a_repository_of_its_name(make_prompting, tmp_path
         load("me/reviews", revision="main")
 
 
-def test_a_pair_of_objects_has_no_name_to_publish(model, tokenizer):
+def test_a_pair_of_objects_cannot_be_pushed(model, tokenizer):
     classifier = PromptClassifier((model, tokenizer), n_shots=2).fit(TEXTS, LABELS)
     with pytest.raises(SavedClassifierError, match="give that folder as 'model'"):
         classifier.push_to_hub("me/x")

@@ -1,4 +1,4 @@
-"""Labels of any kind are taken; what does not fit is refused with its place and a remedy."""
+"""Labels of any type are accepted; invalid ones are an error with their position and a remedy."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ LABEL_COLUMNS = {
 
 
 @pytest.mark.parametrize(("y", "expected"), LABEL_COLUMNS.values(), ids=LABEL_COLUMNS)
-def test_labels_of_any_kind_are_sorted_classes(y, expected):
+def test_labels_of_any_type_become_sorted_classes(y, expected):
     classes, codes = find_classes(y, None)
     assert classes.tolist() == expected
     assert codes.tolist() == [1, 0, 1]
 
 
-def test_labels_in_an_array_of_strings_are_taken():
+def test_labels_in_an_array_of_strings_are_accepted():
     classes, codes = find_classes(np.array(["b", "a"], dtype=np.dtypes.StringDType()), None)
     assert classes.tolist() == ["a", "b"]
     assert codes.tolist() == [1, 0]
 
 
-def test_a_label_is_named_as_it_was_given():
+def test_an_error_shows_the_label_as_given():
     with pytest.raises(InvalidLabelsError, match="every label is 'a'"):
         find_classes(["a", "a"], None)
 
 
-def test_a_column_of_labels_is_taken_with_scikit_learns_warning():
+def test_a_column_of_labels_is_accepted_with_scikit_learns_warning():
     with pytest.warns(DataConversionWarning, match="A column-vector y was passed"):
         classes, codes = find_classes(np.array([["b"], ["a"]]), None)
     assert classes.tolist() == ["a", "b"]
@@ -90,17 +90,17 @@ def test_a_column_of_labels_is_taken_with_scikit_learns_warning():
         "a number",
     ],
 )
-def test_labels_that_are_none_are_an_error_with_a_remedy(y, match):
+def test_invalid_labels_are_an_error_with_a_remedy(y, match):
     with pytest.raises(InvalidLabelsError, match=match):
         find_classes(y, None)
 
 
-def test_a_nan_among_strings_is_no_label():
+def test_a_nan_among_strings_is_an_error():
     with pytest.raises(InvalidLabelsError, match="Label 1 is nan: Input y contains NaN"):
         find_classes(["a", float("nan"), "b"], None)
 
 
-def test_the_missing_value_of_pandas_is_no_label():
+def test_the_missing_value_of_pandas_is_an_error():
     with pytest.raises(InvalidLabelsError, match="Label 1 is <NA>: Input y contains NaN"):
         find_classes(pd.Series(["a", pd.NA, "b"], dtype="string"), None)
 
@@ -110,7 +110,7 @@ def test_the_missing_value_of_pandas_is_no_label():
     [([0.5, 1.5, 2.5], "Unknown label type: continuous"), ([["a", "b"]] * 3, "should be a 1d arr")],
     ids=["continuous", "two columns"],
 )
-def test_what_is_no_classification_target_is_an_error_in_scikit_learns_words(y, match):
+def test_regression_targets_are_an_error_in_scikit_learns_words(y, match):
     with pytest.raises(ValueError, match=match):
         find_classes(y, None)
 
@@ -125,19 +125,19 @@ def test_definitions_fix_the_classes():
     assert codes.tolist() == [2, 0, 2]
 
 
-def test_one_class_in_y_will_do_where_more_are_defined():
+def test_one_class_in_y_is_enough_if_more_are_defined():
     with pytest.warns(MissingClassWarning, match="'b'"):
         classes, _ = find_classes(["a", "a"], {"a": "A.", "b": "B."})
     assert classes.tolist() == ["a", "b"]
 
 
-def test_a_definition_that_is_missing_is_an_error_that_names_the_label():
+def test_a_missing_definition_is_an_error_with_its_label():
     match = r"label_definitions says nothing about \['c'\], which occur in y. It defines \['a', 'b'"
     with pytest.raises(InvalidLabelsError, match=match):
         find_classes(["a", "b", "c"], {"a": "A.", "b": "B."})
 
 
-def test_definitions_of_other_types_than_the_labels_are_an_error():
+def test_definitions_of_another_type_than_the_labels_are_an_error():
     with pytest.raises(
         InvalidLabelsError, match=r"says nothing about \[0, 1\].*defines \['0', '1'"
     ):
@@ -145,7 +145,7 @@ def test_definitions_of_other_types_than_the_labels_are_an_error():
 
 
 @pytest.mark.parametrize("definition", ["", "  ", None, 3], ids=repr)
-def test_a_definition_that_is_no_sentence_is_an_error(definition):
+def test_an_empty_definition_is_an_error(definition):
     match = f"definition of label 'b' must be a sentence. Got {definition!r}"
     with pytest.raises(InvalidLabelsError, match=match):
         defined_classes({"a": "A.", "b": definition})
@@ -159,7 +159,7 @@ def test_definitions_of_mixed_labels_are_an_error():
 # Label words
 
 
-def test_words_are_the_labels_themselves_unless_named():
+def test_the_default_words_are_the_labels():
     assert check_label_words(np.array([1, 10]), None) == (("1",), ("10",))
     assert check_label_words(np.array([False, True]), None) == (("False",), ("True",))
     words = {10: "ten ", 1: " one"}
@@ -184,19 +184,19 @@ def test_a_list_of_words_is_several_answers():
     ],
     ids=["missing", "same", "same in a list", "twice", "empty", "no text", "no answers"],
 )
-def test_words_that_do_not_fit_are_an_error(verbalizer, match):
+def test_invalid_words_are_an_error(verbalizer, match):
     with pytest.raises(InvalidLabelsError, match=match):
         check_label_words(np.array(["a", "b"]), verbalizer)
 
 
-def test_words_of_a_label_that_a_fold_lacks_are_not_missed():
+def test_words_of_a_label_that_a_fold_lacks_are_ignored():
     assert check_label_words(np.array(["a", "b"]), {"a": "x", "b": "y", "c": "z"}) == (
         ("x",),
         ("y",),
     )
 
 
-def test_labels_that_a_meta_estimator_has_numbered_get_a_hint():
+def test_labels_numbered_by_a_meta_estimator_get_a_hint():
     words = {"bad": "no", "good": "yes"}
     with pytest.raises(InvalidLabelsError, match=r"by number.*\{0: 'no', 1: 'yes'\}"):
         check_label_words(np.array([0, 1]), words)
@@ -226,12 +226,12 @@ def test_labels_that_differ_by_case_only_are_different():
     ],
     ids=str,
 )
-def test_labels_that_are_numbers_are_warned_of_with_an_example(labels, example):
+def test_numeric_labels_give_a_warning_with_an_example(labels, example):
     with pytest.warns(NumberedLabelsWarning, match="nothing says what they mean") as warned:
         warn_of_numbers(np.array(labels))
     assert str(warned[0].message).count(example) == 2
 
 
 @pytest.mark.parametrize("labels", [["a", "b"], [False, True], ["1", "b"], ["v1", "v2"]], ids=str)
-def test_labels_that_say_something_are_not_warned_of(labels):
+def test_other_labels_give_no_warning(labels):
     warn_of_numbers(np.array(labels))

@@ -1,4 +1,4 @@
-"""Memory that really runs out, and memory that fits must not keep."""
+"""Memory that runs out, and memory that fits must release."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ import pytest
 import torch
 
 import instructclf
-from instructclf import InstructionTunedClassifier, PromptClassifier
+from instructclf import (
+    InstructionTunedClassifier,
+    LoRA,
+    ModelOptions,
+    PromptClassifier,
+    TrainingOptions,
+)
 from instructclf.engine.models.registry import get_base_model
 from instructclf.exceptions import ScoringError
 from tests.children import context
@@ -29,16 +35,14 @@ MEGABYTE = 2**20
 LONG = [f"{text} " + "a rather long text " * 25 for text in TEXTS]
 ONE_LONG = ["word " * 1500, "bad"]
 OPTIONS = {
-    "max_batch_tokens": 100_000,
     "calibration": None,
     "random_state": 0,
-    "max_length": 2048,
+    "model_options": ModelOptions(max_batch_tokens=100_000, max_length=2048),
 }
 TUNING = {
     "max_epochs": 1,
-    "train_batch_size": 16,
-    "lora_rank": 2,
-    "target_modules": ["q_proj"],
+    "batch_size": 16,
+    "adapter": LoRA(rank=2, target_modules=["q_proj"]),
     "class_weight": {"positive": 2.0},
 }
 
@@ -51,22 +55,22 @@ def wide_model():
 def limit_memory(n_bytes):
     resource = importlib.import_module("resource")  # Windows has none
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # what was freed meanwhile would be used again
+    ctypes.CDLL(None).malloc_trim(0)  # otherwise freed memory would be reused
     now = psutil.Process().memory_info().vms
     resource.setrlimit(resource.RLIMIT_AS, (now + n_bytes, resource.RLIM_INFINITY))
 
 
 def run(job, texts, room, answer):
-    """Run in a child: predict or tune with so many bytes more than the process has taken."""
+    """Run in a child: predict or tune with a limit on the bytes that the process may add."""
     torch.set_num_threads(1)
-    said = []
+    messages = []
     handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: said.append(record.getMessage())
+    handler.emit = lambda record: messages.append(record.getMessage())
     logging.getLogger("instructclf.engine.scoring.budgets").addHandler(handler)
     try:
-        answer.send((job(texts, room), said))
+        answer.send((job(texts, room), messages))
     except ScoringError as error:
-        answer.send((str(error), said))
+        answer.send((str(error), messages))
 
 
 def predict(texts, room):
@@ -101,24 +105,24 @@ def in_child(job, texts, room=None):
 @pytest.mark.parametrize(
     ("job", "room"), [(predict, 50 * MEGABYTE), (tune, 100 * MEGABYTE)], ids=["predict", "tune"]
 )
-def test_where_memory_runs_out_batches_are_halved_until_they_fit(job, room):
-    expected, nothing = in_child(job, LONG)
-    found, said = in_child(job, LONG, room)
-    assert nothing == []
-    assert said
-    assert all("Memory ran out: going on with" in message for message in said)
+def test_batches_are_halved_until_they_fit_in_memory(job, room):
+    expected, no_messages = in_child(job, LONG)
+    found, messages = in_child(job, LONG, room)
+    assert no_messages == []
+    assert messages
+    assert all("Memory ran out: " in message for message in messages)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
 @limits_memory
 @pytest.mark.parametrize("job", [predict, tune])
-def test_memory_too_small_for_one_text_is_an_error_that_says_what_to_change(job):
+def test_too_little_memory_for_one_text_is_an_error_with_remedies(job):
     message, _ = in_child(job, ONE_LONG, 4 * MEGABYTE)
     assert "Memory ran out with a single text of" in message
     assert "Lower max_length, take a smaller model or dtype='bfloat16', or free memory" in message
 
 
-def test_models_that_nobody_holds_are_freed_when_they_are_cleared(make_prompting, fresh_folder):
+def test_cleared_models_are_freed_unless_a_classifier_holds_them(make_prompting, fresh_folder):
     classifier = make_prompting().set_params(model=fresh_folder).fit(TEXTS, LABELS)
     expected = classifier.predict_log_proba(TEXTS)
     reference = weakref.ref(get_base_model(fresh_folder))
@@ -139,19 +143,23 @@ def measure():
 
 
 def grow(model, answer):
-    """Run in a fresh process: fit 200 times after 200, and say what there was before and after.
+    """Run in a fresh process: measure memory after 200 fits and after 200 more.
 
-    The first hundred and more let the allocator find its size, which a leak would go beyond.
-
-    A forked one would count pages of its parent as its own when it reads them.
+    The first hundred and more let the allocator find its size, which a leak would exceed. A forked
+    process would count pages of its parent when it reads them.
     """
     torch.set_num_threads(1)
     before = measure()
     for number in range(400):
         if number == 200:
             before = measure()
-        options = {"n_shots": 4, "max_epochs": 2, "lora_rank": 4, "target_loss": 10.0}
+        options = {
+            "n_shots": 4,
+            "max_epochs": 2,
+            "training_options": TrainingOptions(target_loss=10),
+        }
         classifier = InstructionTunedClassifier(model, random_state=number, **options)
+        classifier.set_params(adapter__rank=4)
         classifier.fit(TEXTS, LABELS).predict(TEXTS[:2])
     answer.send((before, measure()))
 

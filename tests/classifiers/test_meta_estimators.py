@@ -1,4 +1,4 @@
-"""Inside scikit-learn's meta-estimators, over texts, beside its own classifiers."""
+"""Classifiers inside scikit-learn's meta-estimators, next to its own classifiers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRu
 
 FOLDS = StratifiedKFold(3, shuffle=True, random_state=0)
 ENCODED = {0: "negative", 1: "positive"}
-"""Some meta-estimators number the labels before their members see them, so words go by number."""
+"""Label words by number, since some meta-estimators number the labels for their members."""
 DEFINITIONS = {"positive": "They like it.", "negative": "They do not.", "other": "Neither."}
 
 
@@ -49,7 +49,7 @@ def strip(texts):
     return [text.strip() for text in texts]
 
 
-def test_a_pipeline_ends_with_it(make_classifier):
+def test_a_pipeline_may_end_with_a_classifier(make_classifier):
     padded = [f"  {text}\n" for text in TEXTS]
     pipeline = make_pipeline(FunctionTransformer(strip), make_classifier()).fit(padded, LABELS)
     expected = make_classifier().fit(TEXTS, LABELS).predict_proba(TEXTS)
@@ -61,7 +61,7 @@ def test_a_pipeline_ends_with_it(make_classifier):
 
 def test_a_column_of_a_frame_is_selected_by_a_pipeline(make_prompting):
     frame = pd.DataFrame({"id": range(16), "text": TEXTS}, index=range(16, 0, -1))
-    select = FunctionTransformer(lambda own: own["text"])
+    select = FunctionTransformer(lambda rows: rows["text"])
     pipeline = make_pipeline(select, make_prompting()).fit(frame, LABELS)
     expected = make_prompting().fit(TEXTS, LABELS).predict(TEXTS)
     np.testing.assert_array_equal(pipeline.predict(frame), expected)
@@ -80,8 +80,9 @@ def test_a_search_of_two_candidates_and_three_folds_loads_the_model_once(
     assert n_loads() == 1
 
 
-def test_a_search_reaches_every_parameter(make_prompting):
+def test_a_search_reaches_parameters_and_nested_parameters(make_prompting):
     grid = {
+        "classifier__model_options__max_length": [500],
         "classifier__template": ["alpaca", "alpaca_short"],
         "classifier__instruction": [None, "Good or bad?"],
         "classifier__calibration": [None, "auto"],
@@ -91,7 +92,7 @@ def test_a_search_reaches_every_parameter(make_prompting):
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
-def test_a_search_compares_it_with_other_classifiers(make_prompting):
+def test_a_search_compares_classifiers(make_prompting):
     grid = {"classifier": [make_prompting(), make_pipeline(TfidfVectorizer(), LinearSVC())]}
     pipeline = Pipeline([("classifier", make_prompting())])
     search = GridSearchCV(pipeline, grid, cv=FOLDS).fit(TEXTS, LABELS)
@@ -121,7 +122,7 @@ def test_cross_validated_probabilities(make_classifier):
         np.testing.assert_allclose(actual[test], expected, rtol=0, atol=1e-6)
 
 
-def test_folds_with_one_model_do_not_reach_each_other(make_tuning):
+def test_folds_on_one_model_do_not_affect_each_other(make_tuning):
     result = cross_validate(make_tuning(), TEXTS, LABELS, cv=FOLDS, return_estimator=True)
     later = [one.predict_proba(TEXTS) for one in result["estimator"]]
     for (train, _), probabilities in zip(FOLDS.split(TEXTS, LABELS), later, strict=True):
@@ -129,7 +130,7 @@ def test_folds_with_one_model_do_not_reach_each_other(make_tuning):
         np.testing.assert_array_equal(alone.predict_proba(TEXTS), probabilities)
 
 
-def test_a_fold_without_a_defined_label_knows_it_still(make_prompting):
+def test_a_fold_that_lacks_a_defined_label_still_knows_it(make_prompting):
     """Without definitions scikit-learn cannot score such folds by their probabilities."""
     labels = ["positive"] * 8 + ["negative"] * 7 + ["other"]
     classifier = make_prompting(label_definitions=DEFINITIONS, calibration=None)
@@ -141,7 +142,7 @@ def test_a_fold_without_a_defined_label_knows_it_still(make_prompting):
             .predict_proba([TEXTS[i] for i in test])
             for train, test in folds
         ]
-    assert [own.shape[1] for own in probabilities] == [3, 3]
+    assert [columns.shape[1] for columns in probabilities] == [3, 3]
 
 
 def test_a_learning_curve(make_prompting):
@@ -151,7 +152,7 @@ def test_a_learning_curve(make_prompting):
     assert scores.shape == (2, 3)
 
 
-def test_votes_beside_a_support_vector_machine(make_classifier):
+def test_votes_with_a_support_vector_machine(make_classifier):
     svm = make_pipeline(TfidfVectorizer(), LinearSVC())
     members = [
         ("svm", svm),
@@ -177,7 +178,7 @@ def test_labels_that_a_meta_estimator_numbered_need_definitions_by_number(make_p
     assert set(voting.fit(TEXTS, LABELS).predict(TEXTS)) <= set(LABELS)
 
 
-def test_probabilities_are_averaged_beside_a_logistic_regression(make_classifier):
+def test_probabilities_are_averaged_with_a_logistic_regression(make_classifier):
     linear = make_pipeline(TfidfVectorizer(), LogisticRegression())
     members = [("linear", linear), ("llm", make_classifier())]
     voting = VotingClassifier(members, voting="soft")
@@ -187,7 +188,7 @@ def test_probabilities_are_averaged_beside_a_logistic_regression(make_classifier
     np.testing.assert_allclose(voting.predict_proba(TEXTS), expected)
 
 
-def test_its_probabilities_are_stacked(make_prompting):
+def test_probabilities_are_stacked(make_prompting):
     members = [("llm", make_prompting()), ("svm", make_pipeline(TfidfVectorizer(), LinearSVC()))]
     stacking = StackingClassifier(members, LogisticRegression(), cv=FOLDS)
     with pytest.warns(NumberedLabelsWarning, match="The labels are numbers, 0, 1"):
@@ -196,7 +197,7 @@ def test_its_probabilities_are_stacked(make_prompting):
 
 
 @pytest.mark.parametrize("method", ["sigmoid", "isotonic"])
-def test_a_frozen_one_is_calibrated_by_scikit_learn(method, make_classifier):
+def test_a_frozen_classifier_is_calibrated_by_scikit_learn(method, make_classifier):
     classifier = make_classifier().fit(TEXTS, LABELS)
     calibrated = CalibratedClassifierCV(FrozenEstimator(classifier), method=method, cv=FOLDS)
     probabilities = calibrated.fit(TEXTS, LABELS).predict_proba(TEXTS)
@@ -204,7 +205,7 @@ def test_a_frozen_one_is_calibrated_by_scikit_learn(method, make_classifier):
     assert calibrated.classes_.tolist() == ["negative", "positive"]
 
 
-# Searches that spend as they learn
+# Searches with a growing budget
 
 
 def test_a_randomised_search(make_prompting):
@@ -216,7 +217,7 @@ def test_a_randomised_search(make_prompting):
 @pytest.mark.parametrize(
     ("resource", "amounts"), [("n_samples", [8, 16]), ("n_shots", [2, 4])], ids=["rows", "shots"]
 )
-def test_a_halving_search_may_spend_rows_or_shots(resource, amounts, make_prompting):
+def test_a_halving_search_may_increase_rows_or_shots(resource, amounts, make_prompting):
     search = HalvingGridSearchCV(
         make_prompting(n_shots=2, calibration=None),
         {"template": ["alpaca", "alpaca_short"]},
@@ -231,10 +232,10 @@ def test_a_halving_search_may_spend_rows_or_shots(resource, amounts, make_prompt
     assert search.n_candidates_ == [2, 1]
 
 
-# Members that were fitted before keep their labels
+# Members that are already fitted keep their labels
 
 
-def test_fitted_members_are_stacked_with_the_labels_and_definitions_they_have(make_prompting):
+def test_fitted_members_are_stacked_with_their_labels_and_definitions(make_prompting):
     definitions = {"positive": "They like it.", "negative": "They do not."}
     member = make_prompting(label_definitions=definitions).fit(TEXTS, LABELS)
     stacking = StackingClassifier([("llm", member)], LogisticRegression(), cv="prefit")
@@ -245,7 +246,7 @@ def test_fitted_members_are_stacked_with_the_labels_and_definitions_they_have(ma
     )
 
 
-def test_frozen_members_vote_softly_with_the_labels_and_definitions_they_have(make_prompting):
+def test_frozen_members_vote_softly_with_their_labels_and_definitions(make_prompting):
     definitions = {"positive": "They like it.", "negative": "They do not."}
     members = [
         (f"llm{n}", FrozenEstimator(make_prompting(n_shots=n, label_definitions=definitions)))
@@ -260,7 +261,7 @@ def test_frozen_members_vote_softly_with_the_labels_and_definitions_they_have(ma
     assert set(voting.predict(TEXTS)) <= set(LABELS)
 
 
-# What wants columns
+# Meta-estimators for columns
 
 COLUMN = np.array(TEXTS, dtype=object).reshape(-1, 1)
 
@@ -280,19 +281,19 @@ def test_bags_of_rows_are_drawn_from_a_column(make_prompting):
     [(SelfTrainingClassifier, 1), (ClassifierChain, 2)],
     ids=["SelfTrainingClassifier", "ClassifierChain"],
 )
-def test_what_makes_numbers_of_its_input_takes_no_texts(make, n_outputs, make_prompting):
-    codes = np.array([[int(own == "positive")] * n_outputs for own in LABELS])
+def test_meta_estimators_that_convert_to_numbers_take_no_texts(make, n_outputs, make_prompting):
+    codes = np.array([[int(label == "positive")] * n_outputs for label in LABELS])
     with pytest.raises(ValueError, match="could not convert string to float: 'good thing 0'"):
         make(make_prompting()).fit(COLUMN, codes.squeeze())
 
 
-def test_it_trains_itself_over_the_numbers_of_rows(make_prompting):
-    """Numbers are what that meta-estimator takes, and a pipeline looks the texts up."""
+def test_self_training_works_over_row_numbers(make_prompting):
+    """The meta-estimator takes numbers, and a pipeline looks up the texts."""
 
     def look_up(rows):
         return [TEXTS[row] for row in np.asarray(rows).ravel()]
 
-    labels = np.array([int(own == "positive") for own in LABELS])
+    labels = np.array([int(label == "positive") for label in LABELS])
     labels[[3, 4, 5, 12, 13]] = -1
     llm = make_pipeline(FunctionTransformer(look_up), make_prompting(verbalizer=ENCODED))
     rows = np.arange(16).reshape(-1, 1)
@@ -317,7 +318,7 @@ def test_a_threshold_is_tuned(make_prompting):
     assert set(tuned.predict(TEXTS)) <= set(LABELS)
 
 
-def test_it_is_calibrated_by_scikit_learn_over_folds(make_prompting):
+def test_a_classifier_is_calibrated_by_scikit_learn_over_folds(make_prompting):
     calibrated = CalibratedClassifierCV(make_prompting(), cv=FOLDS).fit(TEXTS, LABELS)
     np.testing.assert_allclose(calibrated.predict_proba(TEXTS).sum(axis=1), 1)
 
@@ -325,7 +326,7 @@ def test_it_is_calibrated_by_scikit_learn_over_folds(make_prompting):
 # Several classifiers for several labels
 
 
-def test_one_against_the_rest_sees_no_and_yes_and_not_which_label_is_meant(make_prompting):
+def test_one_against_the_rest_shows_no_and_yes_in_place_of_the_label(make_prompting):
     labels = ["a"] * 5 + ["b"] * 5 + ["c"] * 6
     words = {0: "no", 1: "yes"}
     several = OneVsRestClassifier(make_prompting(n_shots=2, verbalizer=words)).fit(TEXTS, labels)
@@ -354,7 +355,7 @@ def test_several_outputs_keep_their_labels(make_prompting):
 # Metadata
 
 
-def test_weights_are_routed_to_fit_where_that_is_asked_for(make_tuning):
+def test_weights_are_routed_to_fit_on_request(make_tuning):
     weights = np.array([1.0, 0.0] * 8)
     with config_context(enable_metadata_routing=True):
         tuning = make_tuning(n_shots=None, max_epochs=1)
@@ -369,7 +370,7 @@ def test_weights_are_routed_to_fit_where_that_is_asked_for(make_tuning):
     np.testing.assert_array_equal(search.best_estimator_.shots_, np.arange(0, 16, 2))
 
 
-def test_weights_of_prompting_are_those_of_the_score_alone(make_prompting):
+def test_prompting_takes_weights_for_the_score_alone(make_prompting):
     weights = np.linspace(1, 2, 16)
     with config_context(enable_metadata_routing=True):
         assert not hasattr(make_prompting(), "set_fit_request")

@@ -1,6 +1,6 @@
-"""Two processes that a launcher has started find what one process finds.
+"""Two processes of a launcher give the results of one process.
 
-Gloo on the CPU takes the place of NCCL between devices; all else is what runs on several GPUs.
+Gloo on the CPU replaces NCCL between devices. Everything else is what runs on several GPUs.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def job(model_folder, tmp_path_factory):
-    """The folder of results, and what the processes wrote on standard error."""
-    place = tmp_path_factory.mktemp("job")
-    # On a machine without GPUs, too, --multi_gpu is what makes accelerate start several processes.
+    """The folder of results, and the processes' standard error."""
+    folder = tmp_path_factory.mktemp("job")
+    # Even without GPUs, --multi_gpu is the option that makes accelerate start several processes.
     options = (
         "--multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no"
     )
@@ -35,7 +35,7 @@ def job(model_folder, tmp_path_factory):
         [*command, "--main_process_port", "0", two_processes.__file__, model_folder],
         env=os.environ
         | {
-            "RESULTS": str(place),
+            "RESULTS": str(folder),
             "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
             "CUDA_VISIBLE_DEVICES": "",
             "OMP_NUM_THREADS": "1",
@@ -46,23 +46,23 @@ def job(model_folder, tmp_path_factory):
         timeout=600,
     )
     assert ended.returncode == 0, ended.stderr
-    return place, ended.stderr
+    return folder, ended.stderr
 
 
 @pytest.fixture
 def results(job):
-    """Return a function that reads what both processes found in a step."""
-    place, _ = job
+    """Return a function that reads the results of both processes for a step."""
+    folder, _ = job
 
     def read(step):
-        found = [np.load(place / f"{step.__name__}-{rank}.npz") for rank in range(2)]
-        return [{name: v if v.ndim else v.item() for name, v in own.items()} for own in found]
+        found = [np.load(folder / f"{step.__name__}-{rank}.npz") for rank in range(2)]
+        return [{name: v if v.ndim else v.item() for name, v in one.items()} for one in found]
 
     return read
 
 
 @pytest.mark.parametrize("step", two_processes.ALIKE, ids=lambda step: step.__name__)
-def test_two_processes_find_what_one_does(step, results, model_folder):
+def test_two_processes_give_the_results_of_one(step, results, model_folder):
     one, first, second = step(model_folder), *results(step)
     assert one.keys() == first.keys() == second.keys()
     for name, value in one.items():
@@ -76,14 +76,14 @@ def test_two_processes_find_what_one_does(step, results, model_folder):
 @pytest.mark.parametrize(
     "step", [two_processes.draw_without_a_seed, two_processes.draw_from_a_generator]
 )
-def test_what_is_drawn_is_the_same_in_both(step, results):
+def test_random_draws_are_the_same_in_both_processes(step, results):
     first, second = results(step)
     assert first.keys() == second.keys()
     for name, value in first.items():
         np.testing.assert_array_equal(value, second[name])
 
 
-def test_where_one_process_fails_the_other_says_which_and_why_and_does_not_wait(results):
+def test_when_one_process_fails_the_other_stops_with_its_error(results):
     first, second = results(two_processes.fail_in_one_process)
     assert second["error"] == "OSError: its disk is full"
     assert first["error"] == (
@@ -93,17 +93,17 @@ def test_where_one_process_fails_the_other_says_which_and_why_and_does_not_wait(
 
 
 @pytest.mark.parametrize(
-    ("step", "what"),
+    ("step", "kind"),
     [(two_processes.get_other_rows, "rows"), (two_processes.get_other_texts, "texts")],
 )
-def test_rows_that_differ_are_refused_in_both(step, what, results):
+def test_rows_that_differ_are_an_error_in_both_processes(step, kind, results):
     for found in results(step):
-        assert f"ValueError: Process 1 of 2 was given other {what} than process 0" in found["error"]
+        assert f"ValueError: Process 1 of 2 was given other {kind} than process 0" in found["error"]
         assert "set distributed=None" in found["error"]
 
 
 @pytest.mark.parametrize("way", ["in a thread", "alone"])
-def test_one_process_may_ask_alone(way, results, model_folder):
+def test_one_process_may_predict_alone(way, results, model_folder):
     first, second = results(two_processes.ask_one_process_only)
     classifier = PromptClassifier(model_folder, n_shots=4, random_state=0).fit(TEXTS, LABELS)
     assert not second
@@ -111,15 +111,15 @@ def test_one_process_may_ask_alone(way, results, model_folder):
 
 
 def test_only_the_first_process_writes(job, results):
-    place, printed = job
+    folder, printed = job
     results(two_processes.save)
-    written = {path.name for path in place.iterdir() if path.is_dir()}
+    written = {path.name for path in folder.iterdir() if path.is_dir()}
     assert written == {"saved-by-0", "exported-by-0"}
-    assert load(place / "saved-by-0").predict(NEW).shape == (len(NEW),)
+    assert load(folder / "saved-by-0").predict(NEW).shape == (len(NEW),)
     assert printed.count("Tuning:   0%") == 1
 
 
-def test_a_process_that_has_left_is_an_error_with_a_way_out(results):
+def test_a_process_that_has_left_is_an_error_with_a_remedy(results):
     first, _ = results(two_processes.leave_the_other_alone)
     assert "OtherProcessError: Another process of this job is gone" in first["error"]
     assert "set distributed=None" in first["error"]
@@ -129,14 +129,14 @@ LAUNCHED = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_
 
 
 @pytest.mark.parametrize("missing", LAUNCHED)
-def test_a_process_is_one_of_several_only_if_a_launcher_says_all_about_it(missing):
+def test_a_launcher_is_recognised_by_all_its_variables(missing):
     assert was_launched(LAUNCHED)
-    assert not was_launched({name: said for name, said in LAUNCHED.items() if name != missing})
+    assert not was_launched({name: value for name, value in LAUNCHED.items() if name != missing})
     assert not was_launched(LAUNCHED | {"WORLD_SIZE": "1"})
     assert not was_launched({})
 
 
-def test_a_process_by_itself_writes_and_shows_what_it_is_asked_to(make_tuning, tmp_path, capsys):
+def test_a_single_process_saves_and_shows_progress(make_tuning, tmp_path, capsys):
     make_tuning(**TUNING, verbose=1).fit(TEXTS, LABELS).save(tmp_path / "saved")
     assert (tmp_path / "saved" / "classifier.json").is_file()
     assert "Tuning: 100%" in capsys.readouterr().err

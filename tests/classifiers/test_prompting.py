@@ -1,4 +1,4 @@
-"""Prompting: the shots stand solved in the prompt, and nothing is trained."""
+"""Prompting: the prompt shows the shots with their answers, and nothing is trained."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.fixtures import LABELS, TEXTS
 DEFINITIONS = {"positive": "They like it.", "negative": "They do not."}
 
 
-def test_shots_stand_solved_in_the_prompt_in_their_order(make_prompting):
+def test_the_prompt_shows_the_shots_in_their_order(make_prompting):
     classifier = make_prompting(template="alpaca_short").fit(TEXTS, LABELS)
     solved = "".join(
         f"### Input:\n{TEXTS[i]}\n\n### Response:\n{LABELS[i]}\n\n" for i in classifier.shots_
@@ -36,13 +36,13 @@ def test_shots_answer_in_the_words_of_the_verbalizer(make_prompting):
     assert prompt.count("### Response:\nyes\n") == prompt.count("### Response:\nno\n") == 2
 
 
-def test_fewer_shots_are_the_beginning_of_more(make_prompting):
+def test_more_shots_begin_with_the_same_shots(make_prompting):
     many = make_prompting(n_shots=8).fit(TEXTS, LABELS).shots_
     few = make_prompting(n_shots=4).fit(TEXTS, LABELS).shots_
     np.testing.assert_array_equal(many[:4], few)
 
 
-def test_no_shots_leave_the_instruction_alone(make_prompting):
+def test_without_shots_the_prompt_is_the_instruction(make_prompting):
     classifier = make_prompting(n_shots=0).fit(TEXTS, LABELS)
     assert classifier.shots_.shape == (0,)
     assert classifier.get_prompt("Meh.").count("### Input:") == 1
@@ -64,7 +64,7 @@ def test_shots_without_rows_are_an_error(make_prompting):
         make_prompting(n_shots=4, label_definitions=DEFINITIONS).fit()
 
 
-def test_labels_that_could_come_from_definitions_are_asked_for_there(make_prompting):
+def test_without_rows_and_definitions_fit_asks_for_definitions(make_prompting):
     with pytest.raises(InvalidLabelsError, match="can also come from label_definitions"):
         make_prompting(n_shots=0).fit()
 
@@ -87,7 +87,7 @@ def test_all_rows_can_be_shots(make_prompting):
 
 def test_shots_too_long_for_the_context_are_cut_with_a_warning(make_prompting):
     texts = [f"{text} {'word ' * 300}" for text in TEXTS]
-    classifier = make_prompting(max_length=1000, calibration=None)
+    classifier = make_prompting(model_options__max_length=1000, calibration=None)
     with pytest.warns(TruncationWarning, match="4 of 4 demonstrations were cut in their middle"):
         classifier.fit(texts, LABELS)
     assert classifier.get_prompt("Meh.").count(" [...] ") == 4
@@ -97,15 +97,15 @@ def test_shots_too_long_for_the_context_are_cut_with_a_warning(make_prompting):
 def test_shots_that_do_not_fit_at_all_are_an_error(make_prompting):
     texts = [f"{text} {'word ' * 300}" for text in TEXTS]
     with pytest.raises(PromptTooLongError, match="16 demonstrations do not fit .* Use fewer shots"):
-        make_prompting(n_shots=16, max_length=500).fit(texts, LABELS)
+        make_prompting(n_shots=16, model_options__max_length=500).fit(texts, LABELS)
 
 
-def test_the_default_number_of_shots_wants_as_many_rows(make_prompting):
+def test_more_shots_than_different_rows_are_an_error(make_prompting):
     with pytest.raises(InvalidShotsError, match="n_shots=16 is more than the 8 different"):
         make_prompting(n_shots=16).fit(TEXTS[4:12], LABELS[4:12])
 
 
-def test_the_model_is_left_as_it_was(make_prompting, model, tokenizer):
+def test_the_model_is_left_unchanged(make_prompting, model, tokenizer):
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     make_prompting().set_params(model=(model, tokenizer)).fit(TEXTS, LABELS).predict(TEXTS)
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
@@ -131,16 +131,16 @@ def test_shots_can_be_chosen_by_any_sampler(sampler, make_prompting):
     assert shown == [TEXTS[i] for i in classifier.shots_]
 
 
-def test_an_uncertain_sampler_is_given_the_probabilities_without_shots(make_prompting):
-    asked = {}
+def test_an_uncertainty_sampler_gets_the_probabilities_without_shots(make_prompting):
+    given = {}
 
     class Sampler:
         needs_probabilities = True
 
         def select(self, X, y, n_shots, *, random_state=None, predict_proba=None):
-            asked["rows"] = predict_proba(TEXTS)
+            given["rows"] = predict_proba(TEXTS)
             return BalancedSampler().select(X, y, n_shots, random_state=random_state)
 
     make_prompting(sampler=Sampler(), calibration=None).fit(TEXTS, LABELS)
     without = make_prompting(n_shots=0, calibration=None).fit(TEXTS, LABELS)
-    np.testing.assert_allclose(asked["rows"], without.predict_proba(TEXTS), atol=1e-6)
+    np.testing.assert_allclose(given["rows"], without.predict_proba(TEXTS), atol=1e-6)

@@ -1,4 +1,4 @@
-"""What is saved predicts the same elsewhere, and what is damaged or foreign is named."""
+"""Saved classifiers predict the same elsewhere; damaged and foreign folders are errors."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM
 
 import instructclf
 from instructclf import PromptClassifier, PromptTemplate, load
-from instructclf.engine.models.loading import BaseModel
-from instructclf.engine.models.views import shared_view
+from instructclf.calibration import LabelledRowsCalibrator
+from instructclf.engine.local_models import open_language_model
 from instructclf.exceptions import SavedClassifierError
 from instructclf.sampling import FacilityLocationSampler, KMeansSampler
 from tests.fixtures import LABELS, TEXTS, make_model
@@ -27,14 +27,14 @@ pytestmark = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRu
 
 UNSEEN = ["good", "", "bad {input} </s>", "a film that is long and not so good"]
 OPTIONS = {
-    "as it is": {},
+    "default": {},
     "definitions": {"label_definitions": {"positive": "They like it.", "negative": "No | <b>."}},
     "several words": {"verbalizer": {"positive": ["good", "fine"], "negative": ("bad",)}},
     "a template": {"template": PromptTemplate("{instruction}\nText: {input}\nVerdict: {response}")},
     "a sampler": {"sampler": KMeansSampler()},
-    "calibrated by the batch": {"calibration": "batch"},
+    "a calibrator": {"calibration": LabelledRowsCalibrator(max_rows_per_class=3)},
     "seeds": {"n_seeds": 2},
-    "a length": {"max_length": 200},
+    "model options": {"model_options__max_length": 200, "model_options__dtype": "float64"},
 }
 
 
@@ -55,7 +55,7 @@ def test_predictions_are_the_same_to_the_last_bit(options, make_classifier, tmp_
 
 
 def test_one_adapter_of_several_seeds_is_saved_too(make_tuning, tmp_path):
-    classifier = make_tuning(n_seeds=2, seed_average="adapter").fit(TEXTS, LABELS)
+    classifier = make_tuning(n_seeds=2, training_options__seed_average="adapter").fit(TEXTS, LABELS)
     classifier.save(tmp_path / "saved")
     np.testing.assert_array_equal(
         load(tmp_path / "saved").predict_log_proba(UNSEEN), classifier.predict_log_proba(UNSEEN)
@@ -65,9 +65,7 @@ def test_one_adapter_of_several_seeds_is_saved_too(make_tuning, tmp_path):
 @pytest.mark.parametrize(
     "options", [{}, {"n_seeds": 2, "label_order": "random"}], ids=["one seed", "seeds"]
 )
-def test_shots_for_each_text_are_saved_with_what_they_are_chosen_from(
-    options, make_prompting, tmp_path
-):
+def test_shots_per_text_are_saved_with_the_rows_to_choose_from(options, make_prompting, tmp_path):
     classifier = make_prompting(sampler="knn", **options).fit(TEXTS, LABELS)
     classifier.save(tmp_path / "saved")
     np.testing.assert_array_equal(
@@ -84,18 +82,17 @@ def test_shots_for_each_text_are_saved_with_what_they_are_chosen_from(
 def test_an_adapter_of_any_kind_is_saved_with_its_configuration(
     config, n_seeds, make_tuning, tmp_path
 ):
-    tuning = make_tuning(peft_config=config, n_seeds=n_seeds, lora_rank=16)
-    classifier = tuning.fit(TEXTS, LABELS)
+    classifier = make_tuning(adapter=config, n_seeds=n_seeds).fit(TEXTS, LABELS)
     classifier.save(tmp_path / "saved")
     loaded = load(tmp_path / "saved")
-    assert type(loaded.peft_config) is type(config)
+    assert type(loaded.adapter) is type(config)
     np.testing.assert_array_equal(
         loaded.predict_log_proba(UNSEEN), classifier.predict_log_proba(UNSEEN)
     )
 
 
-def test_a_loaded_classifier_can_go_on_learning(make_tuning, tmp_path):
-    classifier = make_tuning(warm_start=True).fit(TEXTS, LABELS)
+def test_a_loaded_classifier_can_start_warm(make_tuning, tmp_path):
+    classifier = make_tuning(training_options__warm_start=True).fit(TEXTS, LABELS)
     classifier.save(tmp_path / "saved")
     again = load(tmp_path / "saved").fit(TEXTS, LABELS)
     classifier.fit(TEXTS, LABELS)
@@ -160,7 +157,7 @@ def test_control_characters_survive(make_prompting, tmp_path):
     assert load(tmp_path / "saved").prompt_ == classifier.prompt_
 
 
-# Only data
+# Files
 
 
 def test_a_folder_holds_json_markdown_and_safetensors(make_tuning, tmp_path):
@@ -174,13 +171,14 @@ def test_a_folder_holds_json_markdown_and_safetensors(make_tuning, tmp_path):
     ]
 
 
-def test_peft_loads_the_adapter_and_gives_the_same_scores(make_tuning, model_folder, tmp_path):
+def test_peft_loads_the_adapter_and_gives_the_same_scores(
+    make_tuning, model_folder, tokenizer, tmp_path
+):
     classifier = make_tuning(calibration=None).fit(TEXTS, LABELS)
     classifier.save(tmp_path / "saved")
     base = AutoModelForCausalLM.from_pretrained(model_folder)
     tuned = PeftModel.from_pretrained(base, str(tmp_path / "saved")).merge_and_unload()
-    tokenizer = classifier._get_base().tokenizer
-    scorer = classifier._make_scorer(BaseModel("merged", tuned, tokenizer), shared_view(tuned))
+    scorer = open_language_model((tuned, tokenizer)).label_scorer(classifier.labeller_.question)
     expected = classifier.label_log_likelihood(UNSEEN)
     np.testing.assert_allclose(scorer.score(UNSEEN), expected, rtol=0, atol=1e-5)
 
@@ -217,13 +215,13 @@ def test_an_unfitted_classifier_is_not_saved(make_classifier, tmp_path):
     assert not (tmp_path / "saved").exists()
 
 
-def test_a_model_given_as_objects_has_no_name_to_save(model, tokenizer, tmp_path):
+def test_a_model_given_as_objects_cannot_be_saved(model, tokenizer, tmp_path):
     classifier = PromptClassifier((model, tokenizer), n_shots=2).fit(TEXTS, LABELS)
     with pytest.raises(SavedClassifierError, match="give that folder as 'model'"):
         classifier.save(tmp_path / "saved")
 
 
-def test_a_parameter_that_is_no_text_is_named(make_prompting, tmp_path):
+def test_a_parameter_that_cannot_be_saved_is_an_error_with_its_name(make_prompting, tmp_path):
     classifier = make_prompting(random_state=np.random.RandomState(0)).fit(TEXTS, LABELS)
     with pytest.raises(SavedClassifierError, match="random_state=.* cannot be saved.*Give an int"):
         classifier.save(tmp_path / "saved")
@@ -237,7 +235,7 @@ def test_a_parameter_that_is_no_text_is_named(make_prompting, tmp_path):
     assert not (tmp_path / "saved").exists()
 
 
-def test_another_folder_is_no_saved_classifier(tmp_path):
+def test_a_folder_without_a_classifier_is_an_error(tmp_path):
     with pytest.raises(SavedClassifierError, match="it has no classifier.json"):
         load(tmp_path)
     (tmp_path / "classifier.json").write_text("{")
@@ -248,7 +246,7 @@ def test_another_folder_is_no_saved_classifier(tmp_path):
         load(tmp_path)
 
 
-def test_a_file_that_changed_or_is_gone_is_named(make_tuning, tmp_path):
+def test_a_changed_or_missing_file_is_an_error_with_its_name(make_tuning, tmp_path):
     folder = save(make_tuning, tmp_path)
     weights = folder / "adapter_model.safetensors"
     whole = weights.read_bytes()
@@ -266,14 +264,14 @@ def test_a_card_may_be_edited(make_prompting, tmp_path):
     assert load(folder).classes_.tolist() == ["negative", "positive"]
 
 
-def test_a_newer_schema_asks_for_an_upgrade(make_prompting, tmp_path):
+def test_a_newer_schema_is_an_error_that_asks_for_an_upgrade(make_prompting, tmp_path):
     folder = save(make_prompting, tmp_path)
     edit(folder, lambda record: record.update(schema=99))
     with pytest.raises(SavedClassifierError, match="schema 99.*Upgrade instructclf"):
         load(folder)
 
 
-def test_an_unknown_parameter_is_named(make_prompting, tmp_path):
+def test_an_unknown_parameter_is_an_error_with_its_name(make_prompting, tmp_path):
     folder = save(make_prompting, tmp_path)
     with pytest.raises(SavedClassifierError, match="PromptClassifier has no parameter 'modle'"):
         load(folder, modle="x")
@@ -282,11 +280,11 @@ def test_an_unknown_parameter_is_named(make_prompting, tmp_path):
 # The base model
 
 
-CHANGES = [{"lora_alpha": 64}, {"lora_rank": 8}, {"n_seeds": 3}]
+CHANGES = [{"adapter__alpha": 64}, {"adapter__rank": 8}, {"n_seeds": 3}]
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: next(iter(change)))
-def test_parameters_set_after_fitting_do_not_change_the_adapter(change, make_tuning, tmp_path):
+def test_parameters_set_after_fit_do_not_change_predictions(change, make_tuning, tmp_path):
     classifier = make_tuning().fit(TEXTS, LABELS)
     expected = classifier.predict_proba(UNSEEN)
     classifier.set_params(**change)
@@ -297,13 +295,13 @@ def test_parameters_set_after_fitting_do_not_change_the_adapter(change, make_tun
 
 
 @pytest.mark.parametrize("change", [*CHANGES, {"sampler": "random"}], ids=str)
-def test_what_was_fitted_is_not_changed_while_loading(change, make_tuning, tmp_path):
+def test_parameters_of_the_fit_cannot_be_set_while_loading(change, make_tuning, tmp_path):
     folder = save(make_tuning, tmp_path)
     with pytest.raises(SavedClassifierError, match=r"cannot be set while loading.*fit again"):
         load(folder, **change)
 
 
-def test_a_base_model_that_has_moved_is_found_where_it_is_now(
+def test_a_base_model_that_has_moved_is_found_by_its_new_path(
     make_prompting, fresh_folder, tmp_path
 ):
     classifier = make_prompting().fit(TEXTS, LABELS)
@@ -325,9 +323,7 @@ def test_another_base_model_is_an_error(make_prompting, tokenizer, tmp_path):
         load(folder, model=str(tmp_path / "other"))
 
 
-def test_a_base_model_that_changed_at_its_place_after_fitting_is_noticed(
-    make_classifier, fresh_folder, tmp_path
-):
+def test_a_base_model_that_changed_after_fit_is_noticed(make_classifier, fresh_folder, tmp_path):
     classifier = make_classifier(n_shots=4).set_params(model=fresh_folder).fit(TEXTS, LABELS)
     other = make_model()
     with torch.no_grad():
@@ -353,14 +349,16 @@ def test_another_tokenizer_is_an_error(make_prompting, model, tokenizer, tmp_pat
 
 def test_another_precision_is_the_same_base_model(make_prompting, tmp_path):
     folder = save(make_prompting, tmp_path)
-    loaded = load(folder, dtype="bfloat16")
+    loaded = load(folder, model_options__dtype="bfloat16")
     assert loaded.predict(UNSEEN).shape == (4,)
 
 
-# One model for plain transformers
+# One model for transformers alone
 
 
-@pytest.mark.parametrize("options", [{}, {"n_seeds": 2, "seed_average": "adapter"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"n_seeds": 2, "training_options__seed_average": "adapter"}], ids=str
+)
 def test_an_exported_model_gives_the_same_scores(options, make_tuning, tmp_path):
     classifier = make_tuning(**options).fit(TEXTS, LABELS)
     classifier.export(tmp_path / "model")
@@ -370,7 +368,7 @@ def test_an_exported_model_gives_the_same_scores(options, make_tuning, tmp_path)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5)
 
 
-def test_an_exported_prompt_is_what_the_classifier_reads(make_tuning, tmp_path):
+def test_the_exported_prompt_is_that_of_the_classifier(make_tuning, tmp_path):
     classifier = make_tuning().fit(TEXTS, LABELS)
     classifier.export(tmp_path / "model")
     record = json.loads((tmp_path / "model" / "prompt.json").read_text())
@@ -378,14 +376,14 @@ def test_an_exported_prompt_is_what_the_classifier_reads(make_tuning, tmp_path):
     assert record["answers"] == [["negative"], ["positive"]]
 
 
-def test_exporting_leaves_the_base_model_as_it_was(make_tuning, make_prompting, tmp_path):
+def test_exporting_leaves_the_base_model_unchanged(make_tuning, make_prompting, tmp_path):
     prompted = make_prompting().fit(TEXTS, LABELS)
     before = prompted.label_log_likelihood(UNSEEN)
     make_tuning().fit(TEXTS, LABELS).export(tmp_path / "model")
     np.testing.assert_array_equal(prompted.label_log_likelihood(UNSEEN), before)
 
 
-def test_several_models_are_not_exported_as_one(make_tuning, tmp_path):
+def test_several_adapters_are_not_exported_as_one_model(make_tuning, tmp_path):
     classifier = make_tuning(n_seeds=2).fit(TEXTS, LABELS)
     with pytest.raises(SavedClassifierError, match="seed_average='adapter', or export one of"):
         classifier.export(tmp_path / "model")
@@ -395,7 +393,7 @@ def test_several_models_are_not_exported_as_one(make_tuning, tmp_path):
 # The card
 
 
-def test_the_card_says_what_the_classifier_is(make_tuning, tmp_path):
+def test_the_card_describes_the_classifier(make_tuning, tmp_path):
     definitions = {"positive": "They like it.", "negative": "No | <b>."}
     classifier = make_tuning(label_definitions=definitions).fit(TEXTS, LABELS)
     classifier.save(tmp_path / "saved", scores={"accuracy": 0.91234})
@@ -414,9 +412,11 @@ def test_the_card_says_what_the_classifier_is(make_tuning, tmp_path):
 
 def test_a_classifier_tuned_in_4_bits_is_exported_in_full_precision(make_tuning, tmp_path):
     pytest.importorskip("bitsandbytes", reason="4 bits take the quantization extra")
-    classifier = make_tuning(quantization="4bit").fit(TEXTS, LABELS)
+    classifier = make_tuning(model_options__quantization="4bit").fit(TEXTS, LABELS)
     classifier.save(tmp_path / "saved")
-    with pytest.raises(SavedClassifierError, match=r"load\(folder, quantization=None\)"):
+    with pytest.raises(
+        SavedClassifierError, match=r"load\(folder, model_options__quantization=None\)"
+    ):
         classifier.export(tmp_path / "model")
-    load(tmp_path / "saved", quantization=None).export(tmp_path / "model")
+    load(tmp_path / "saved", model_options__quantization=None).export(tmp_path / "model")
     assert (tmp_path / "model" / "config.json").is_file()

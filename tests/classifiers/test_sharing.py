@@ -1,12 +1,10 @@
-"""Clones share a model, and pickles leave it out."""
+"""Clones share a model, and pickles do not contain it."""
 
 from __future__ import annotations
 
 import gc
 import io
-import logging
 import pickle
-import shutil
 
 import joblib
 import numpy as np
@@ -26,12 +24,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRu
 # Parameters
 
 
-def test_a_constructor_only_assigns(make_classifier):
-    """Values that make no sense are kept as they are, without a look at them."""
+def test_a_constructor_only_assigns():
+    """Invalid values are kept unchanged and unchecked."""
     nonsense = object()
-    for estimator in (PromptClassifier, InstructionTunedClassifier):
-        names = estimator._get_param_names()
-        classifier = estimator(**dict.fromkeys(names, nonsense))
+    for kind in (PromptClassifier, InstructionTunedClassifier):
+        names = [name for name in kind().get_params() if "__" not in name]
+        classifier = kind(**dict.fromkeys(names, nonsense))
         assert vars(classifier) == dict.fromkeys(names, nonsense)
 
 
@@ -48,7 +46,7 @@ def test_fit_changes_no_parameter(make_classifier):
 def test_a_clone_has_equal_parameters_and_is_not_fitted(make_classifier):
     classifier = make_classifier(verbalizer={"positive": "good", "negative": "bad"})
     copy = clone(classifier.fit(TEXTS, LABELS))
-    assert copy.get_params() == classifier.get_params()
+    assert repr(copy.get_params()) == repr(classifier.get_params())
     assert not [name for name in vars(copy) if name.endswith("_")]
     with pytest.raises(NotFittedError, match="not fitted yet"):
         copy.label_log_likelihood(TEXTS)
@@ -78,7 +76,7 @@ def test_it_is_a_classifier_of_strings(make_classifier):
     assert not tags.classifier_tags.multi_label
 
 
-def test_no_method_claims_one_score_a_text(make_classifier):
+def test_there_is_no_decision_function(make_classifier):
     """A decision function with a column for each of two classes breaks scikit-learn's scorers."""
     assert not hasattr(make_classifier(), "decision_function")
 
@@ -104,7 +102,7 @@ def test_clones_share_a_model_given_as_objects(make_classifier, model, tokenizer
     )
 
 
-def test_objects_and_their_folder_give_equal_predictions(make_classifier, model, tokenizer):
+def test_a_folder_and_its_loaded_objects_give_equal_predictions(make_classifier, model, tokenizer):
     by_name = make_classifier().fit(TEXTS, LABELS)
     by_object = make_classifier().set_params(model=(model, tokenizer)).fit(TEXTS, LABELS)
     np.testing.assert_array_equal(by_object.predict_proba(TEXTS), by_name.predict_proba(TEXTS))
@@ -154,35 +152,34 @@ def test_a_round_trip_keeps_predictions(trip, make_classifier):
 
 def test_an_unfitted_classifier_can_be_pickled(make_classifier):
     restored = pickled(make_classifier())
-    assert restored.get_params() == make_classifier().get_params()
+    assert repr(restored.get_params()) == repr(make_classifier().get_params())
 
 
 def test_a_pickle_holds_no_base_weights(make_prompting, make_tuning, model):
     n_bytes = 4 * sum(weight.numel() for weight in model.parameters())
     assert len(pickle.dumps(make_prompting().fit(TEXTS, LABELS))) < 5_000 < n_bytes
-    classifier = make_tuning(lora_rank=1).fit(TEXTS, LABELS)
+    classifier = make_tuning(adapter__rank=1).fit(TEXTS, LABELS)
     adapter = 4 * sum(weight.numel() for weight in classifier.adapter_.values())
     classifier.predict(TEXTS)
     assert len(pickle.dumps(classifier)) < adapter + 20_000 < n_bytes
 
 
-def test_a_classifier_on_4_bits_is_cloned_and_pickled_like_any_other(
-    make_classifier, fresh_folder, n_loads
-):
+def test_a_classifier_in_4_bits_is_cloned_and_pickled(make_classifier, fresh_folder, n_loads):
     pytest.importorskip("bitsandbytes", reason="4 bits take the quantization extra")
-    classifier = make_classifier(quantization="4bit", n_shots=4).set_params(model=fresh_folder)
+    options = {"model_options__quantization": "4bit", "model": fresh_folder, "n_shots": 4}
+    classifier = make_classifier(**options)
     search = GridSearchCV(classifier, {"calibration": [None, "auto"]}, cv=2).fit(TEXTS, LABELS)
     expected = search.best_estimator_.predict_proba(TEXTS)
     again = clone(search.best_estimator_).fit(TEXTS, LABELS)
     np.testing.assert_array_equal(again.predict_proba(TEXTS), expected)
     np.testing.assert_array_equal(pickled(again).predict_proba(TEXTS), expected)
     assert n_loads() == 1
-    plain = make_classifier().fit(TEXTS, LABELS)
-    assert len(pickle.dumps(again)) < len(pickle.dumps(plain)) + 500
-    assert not np.allclose(plain.predict_proba(TEXTS), expected, atol=1e-3)
+    full = make_classifier().fit(TEXTS, LABELS)
+    assert len(pickle.dumps(again)) < len(pickle.dumps(full)) + 500
+    assert not np.allclose(full.predict_proba(TEXTS), expected, atol=1e-3)
 
 
-def test_a_pickle_does_not_depend_on_what_was_predicted(make_classifier):
+def test_predictions_do_not_change_the_pickle(make_classifier):
     classifier = make_classifier().fit(TEXTS, LABELS)
     before = len(pickle.dumps(classifier))
     classifier.predict(TEXTS)
@@ -192,30 +189,20 @@ def test_a_pickle_does_not_depend_on_what_was_predicted(make_classifier):
 # The registry
 
 
-@pytest.fixture
-def n_loads(caplog):
-    caplog.set_level(logging.INFO, logger="instructclf.engine.models.loading")
-    return lambda: sum(
-        record.name == "instructclf.engine.models.loading" for record in caplog.records
-    )
-
-
-def test_many_classifiers_load_one_model(make_classifier, tmp_path, model_folder, n_loads):
-    folder = str(shutil.copytree(model_folder, tmp_path / "copy"))
+def test_many_classifiers_load_one_model(make_classifier, fresh_folder, n_loads):
     for seed in range(3):
-        classifier = make_classifier(random_state=seed).set_params(model=folder)
+        classifier = make_classifier(random_state=seed).set_params(model=fresh_folder)
         clone(classifier.fit(TEXTS, LABELS)).fit(TEXTS, LABELS)
         pickled(classifier).predict(TEXTS)
     assert n_loads() == 1
 
 
-def test_a_model_that_a_fitted_classifier_reads_is_found_again(
-    make_classifier, tmp_path, model_folder, n_loads
+def test_a_model_that_a_fitted_classifier_holds_is_found_again(
+    make_classifier, fresh_folder, n_loads
 ):
-    folder = str(shutil.copytree(model_folder, tmp_path / "copy"))
-    classifier = make_classifier().set_params(model=folder).fit(TEXTS, LABELS)
+    classifier = make_classifier().set_params(model=fresh_folder).fit(TEXTS, LABELS)
     clear_base_models()
     gc.collect()
-    make_classifier().set_params(model=folder).fit(TEXTS, LABELS)
+    make_classifier().set_params(model=fresh_folder).fit(TEXTS, LABELS)
     assert n_loads() == 1
     classifier.predict(TEXTS)

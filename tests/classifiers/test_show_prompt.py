@@ -1,4 +1,4 @@
-"""A prompt that is shown is the prompt that is read, with the right name on every part."""
+"""Shown prompts are those that the model reads, with the right name on every part."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONG = "It goes on & on. " * 200
 
 
 class Reader(HTMLParser):
-    """Read what stands in HTML: the prompt, the tags beside it, and the names of elements."""
+    """Reads HTML: the prompt, the labels next to it, and the names of elements."""
 
     def __init__(self, html):
         super().__init__()
@@ -48,8 +48,8 @@ class Reader(HTMLParser):
 
 def texts_by_name(shown):
     joined = {}
-    for own in shown.stretches:
-        joined[own.name] = joined.get(own.name, "") + own.text
+    for stretch in shown.stretches:
+        joined[stretch.name] = joined.get(stretch.name, "") + stretch.text
     return joined
 
 
@@ -58,11 +58,14 @@ def texts_by_name(shown):
 @pytest.mark.parametrize(
     "template", ["alpaca", "alpaca_legacy", PromptTemplate("{instruction}{input}{response}")]
 )
-def test_stretches_joined_are_the_prompt_that_is_read(template, text, label, make_prompting):
-    classifier = make_prompting(template=template, max_length=400, label_definitions=DEFINITIONS)
+def test_stretches_joined_are_the_prompt(template, text, label, make_prompting):
+    classifier = make_prompting(
+        template=template, model_options__max_length=400, label_definitions=DEFINITIONS
+    )
     classifier.fit(TEXTS, LABELS)
     shown = classifier.show_prompt(text, label)
-    assert "".join(own.text for own in shown.stretches) == classifier.get_prompt(text, label)
+    joined = "".join(stretch.text for stretch in shown.stretches)
+    assert joined == classifier.get_prompt(text, label)
 
 
 @pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
@@ -83,7 +86,7 @@ def test_every_part_has_its_name(make_classifier):
     assert list(zip(shots, answers, strict=True)) == list(solved)
 
 
-def test_shots_chosen_for_each_text_are_those_of_this_text(make_prompting):
+def test_shots_per_text_are_those_of_the_shown_text(make_prompting):
     classifier = make_prompting(sampler="knn").fit(TEXTS, LABELS)
     named = texts_by_name(classifier.show_prompt("bad thing 5"))
     shots = classifier.shots_for(["bad thing 5"])[0]
@@ -94,8 +97,10 @@ def test_shots_chosen_for_each_text_are_those_of_this_text(make_prompting):
 
 
 @pytest.mark.parametrize("text", ["Meh.", NASTY, LONG])
-def test_html_holds_the_prompt_and_nothing_that_runs(text, make_prompting):
-    classifier = make_prompting(label_definitions=DEFINITIONS, max_length=600).fit(TEXTS, LABELS)
+def test_html_holds_the_prompt_and_no_scripts(text, make_prompting):
+    classifier = make_prompting(label_definitions=DEFINITIONS, model_options__max_length=600).fit(
+        TEXTS, LABELS
+    )
     shown = classifier.show_prompt(text, "positive")
     read = Reader(shown._repr_html_())
     assert read.prompt == classifier.get_prompt(text, "positive")
@@ -104,7 +109,7 @@ def test_html_holds_the_prompt_and_nothing_that_runs(text, make_prompting):
     assert read.titled["answer 1"] in {"positive", "negative"}
 
 
-def test_html_names_parts_beside_colouring_them(make_prompting):
+def test_html_names_the_parts_that_it_colours(make_prompting):
     classifier = make_prompting(label_definitions=DEFINITIONS).fit(TEXTS, LABELS)
     aside = Reader(classifier.show_prompt("Meh.", "positive")._repr_html_()).aside
     named = [name for name in aside if name != "↵"]
@@ -114,7 +119,7 @@ def test_html_names_parts_beside_colouring_them(make_prompting):
     assert named[8:] == ["instruction", "definitions", *shots, "text", "cue", "label"]
 
 
-def test_html_names_only_kinds_that_there_are(make_prompting):
+def test_the_legend_has_only_kinds_that_occur(make_prompting):
     aside = Reader(
         make_prompting(n_shots=0).fit(TEXTS, LABELS).show_prompt("a")._repr_html_()
     ).aside
@@ -124,7 +129,7 @@ def test_html_names_only_kinds_that_there_are(make_prompting):
 # As text
 
 
-def test_printed_every_line_is_there_beside_the_name_of_its_part(make_prompting):
+def test_printed_lines_have_the_names_of_their_parts(make_prompting):
     classifier = make_prompting(template="alpaca_short", n_shots=2).fit(TEXTS, LABELS)
     printed = str(classifier.show_prompt("One line.\nAnother.", "negative"))
     lines = printed.split("\n")
@@ -148,13 +153,14 @@ def test_control_characters_of_a_text_reach_neither_terminal_nor_page(make_promp
 # Cuts
 
 
-def test_a_cut_text_is_marked_where_it_was_cut_and_only_there(make_prompting):
-    classifier = make_prompting(max_length=500).fit(TEXTS, LABELS)
+def test_a_cut_text_is_marked_only_where_it_was_cut(make_prompting):
+    classifier = make_prompting(model_options__max_length=500).fit(TEXTS, LABELS)
     text = "[...] " + "a [...] b " * 300
     shown = classifier.show_prompt(text)
-    kinds = [own.kind for own in shown.stretches]
+    kinds = [stretch.kind for stretch in shown.stretches]
     assert kinds.count("cut") == 1
-    first, cut, last = (own.text for own in shown.stretches[kinds.index("cut") - 1 :][:3])
+    position = kinds.index("cut")
+    first, cut, last = (stretch.text for stretch in shown.stretches[position - 1 : position + 2])
     assert cut == " [...] "
     assert text.startswith(first)
     assert text.endswith(last)
@@ -162,20 +168,20 @@ def test_a_cut_text_is_marked_where_it_was_cut_and_only_there(make_prompting):
     assert f"{left_out} of its {len(text)} characters were left out" in str(shown)
 
 
-def test_a_text_with_an_ellipsis_of_its_own_is_not_marked(make_prompting):
+def test_an_ellipsis_in_a_text_is_not_marked(make_prompting):
     texts = [f"{text} [...] {text}" for text in TEXTS]
     shown = make_prompting().fit(texts, LABELS).show_prompt("a [...] b")
-    assert "cut" not in {own.kind for own in shown.stretches}
+    assert "cut" not in {stretch.kind for stretch in shown.stretches}
     assert "left out" not in str(shown)
 
 
 @pytest.mark.filterwarnings("ignore::instructclf.exceptions.TruncationWarning")
 @pytest.mark.parametrize("sampler", ["balanced", "knn"])
-def test_cut_shots_are_marked_and_whole_ones_are_not(sampler, make_prompting):
+def test_only_cut_shots_are_marked(sampler, make_prompting):
     texts = [*(f"{text} {'word ' * 300}" for text in TEXTS[:8]), *TEXTS[8:]]
-    classifier = make_prompting(max_length=800, sampler=sampler, calibration=None)
+    classifier = make_prompting(model_options__max_length=800, sampler=sampler, calibration=None)
     shown = classifier.fit(texts, LABELS).show_prompt("Meh.")
-    assert [own.kind for own in shown.stretches].count("cut") == 2
+    assert [stretch.kind for stretch in shown.stretches].count("cut") == 2
     named = texts_by_name(shown)
     assert sorted(named[f"shot {n}"].startswith("good") for n in range(1, 5)) == [
         False,
@@ -185,9 +191,9 @@ def test_cut_shots_are_marked_and_whole_ones_are_not(sampler, make_prompting):
     ]
 
 
-def test_a_shot_without_a_word_does_not_shift_the_marks(make_prompting):
+def test_an_empty_shot_does_not_shift_the_marks(make_prompting):
     texts, labels = ["", "word " * 300, "fine", "word " * 299], ["no", "yes", "yes", "no"]
-    classifier = make_prompting(max_length=700, n_shots=None, calibration=None)
+    classifier = make_prompting(model_options__max_length=700, n_shots=None, calibration=None)
     with pytest.warns(UserWarning, match="2 of 4 demonstrations were cut"):
         classifier.fit(texts, labels)
     named = texts_by_name(classifier.show_prompt("a"))
@@ -196,8 +202,8 @@ def test_a_shot_without_a_word_does_not_shift_the_marks(make_prompting):
     assert named["answer 4"] == "no"
 
 
-def test_the_number_of_tokens_is_told(make_prompting, tokenizer):
-    classifier = make_prompting(max_length=700).fit(TEXTS, LABELS)
+def test_the_number_of_tokens_is_shown(make_prompting, tokenizer):
+    classifier = make_prompting(model_options__max_length=700).fit(TEXTS, LABELS)
     n_tokens = len(tokenizer(classifier.get_prompt("Meh."))["input_ids"])
     assert f"\n{n_tokens} tokens of at most 700" in str(classifier.show_prompt("Meh."))
 
@@ -211,6 +217,6 @@ def test_an_unknown_label_is_an_error(make_classifier):
         make_classifier().fit(TEXTS, LABELS).show_prompt("a", "good")
 
 
-def test_a_text_that_is_none_is_an_error(make_prompting):
+def test_a_number_in_place_of_a_text_is_an_error(make_prompting):
     with pytest.raises(InvalidTextsError, match="Text 0 is 3"):
         make_prompting().fit(TEXTS, LABELS).show_prompt(3)

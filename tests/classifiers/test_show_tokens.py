@@ -1,4 +1,4 @@
-"""Tokens that are shown are those that are scored, with the numbers that a plain pass gives."""
+"""Shown tokens are those that are scored, with the numbers of an ordinary forward pass."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def score_tokens_naively(model, tokenizer, classifier, text):
         tokenizer(classifier.get_prompt(text, label))["input_ids"] for label in classifier.classes_
     ]
     start = min(n_equal(prompt, whole) for whole in wholes)
-    scored = []
+    end = tokenizer.eos_token_id
     scored = [
-        score_whole(model, start, [*whole, tokenizer.eos_token_id] if begins(own, words) else whole)
-        for own, whole in zip(words, wholes, strict=True)
+        score_whole(model, start, [*whole, end] if begins(word, words) else whole)
+        for word, whole in zip(words, wholes, strict=True)
     ]
     return start, scored
 
 
-def begins(own, words):
-    return any(other != own and other.startswith(own) for other in words)
+def begins(word, words):
+    return any(other != word and other.startswith(word) for other in words)
 
 
 def score_whole(model, start, whole):
@@ -51,7 +51,7 @@ def n_equal(first, second):
 @pytest.mark.parametrize("template", ["alpaca", "alpaca_legacy"])
 @pytest.mark.parametrize("verbalizer", [None, NESTED], ids=["apart", "nested"])
 @pytest.mark.parametrize("sampler", ["balanced", "knn"])
-def test_tokens_and_their_scores_are_those_of_a_plain_pass(  # noqa: PLR0917  (three by fixtures)
+def test_tokens_and_scores_equal_those_of_an_ordinary_pass(  # noqa: PLR0917  (three by fixtures)
     sampler, verbalizer, template, make_prompting, model, tokenizer
 ):
     classifier = make_prompting(verbalizer=verbalizer, template=template, sampler=sampler)
@@ -59,11 +59,11 @@ def test_tokens_and_their_scores_are_those_of_a_plain_pass(  # noqa: PLR0917  (t
     shown = classifier.show_tokens(TEXT)
     n_prompt, expected = score_tokens_naively(model, tokenizer, classifier, TEXT)
     assert shown.n_prompt_tokens == n_prompt
-    for label, own in zip(shown.labels, expected, strict=True):
-        assert [token.id for token in label.tokens] == [token for token, _ in own]
+    for label, pairs in zip(shown.labels, expected, strict=True):
+        assert [token.id for token in label.tokens] == [token for token, _ in pairs]
         np.testing.assert_allclose(
             [token.log_likelihood for token in label.tokens],
-            [value for _, value in own],
+            [value for _, value in pairs],
             rtol=0,
             atol=1e-5,
         )
@@ -79,7 +79,7 @@ def test_sums_are_label_log_likelihoods(make_classifier):
     assert [label.label for label in shown.labels] == classifier.classes_.tolist()
 
 
-def test_a_shared_token_and_an_end_token_say_so(make_prompting, tokenizer):
+def test_shared_tokens_and_end_tokens_are_marked(make_prompting, tokenizer):
     shown = make_prompting(verbalizer=NESTED).fit(TEXTS, LABELS).show_tokens(TEXT)
     negative, positive = shown.labels  # "good", "good film"
     assert [token.is_end for token in negative.tokens] == [False] * (len(negative.tokens) - 1) + [
@@ -89,10 +89,10 @@ def test_a_shared_token_and_an_end_token_say_so(make_prompting, tokenizer):
     assert not any(token.is_end for token in positive.tokens)
     n_shared = len(negative.tokens) - 1
     assert [token.shared_with for token in negative.tokens] == [("positive",)] * n_shared + [()]
-    n_own = len(positive.tokens) - n_shared
+    n_unshared = len(positive.tokens) - n_shared
     assert [token.shared_with for token in positive.tokens] == [("negative",)] * n_shared + [
         ()
-    ] * n_own
+    ] * n_unshared
     assert "".join(token.piece for token in positive.tokens) == "good film"
     printed = str(shown)
     assert "shared with positive" in printed
@@ -100,7 +100,7 @@ def test_a_shared_token_and_an_end_token_say_so(make_prompting, tokenizer):
     assert "no end token is scored" not in printed
 
 
-def test_without_a_label_in_a_label_no_end_token_is_scored(make_prompting):
+def test_an_end_token_is_scored_only_if_a_label_begins_another(make_prompting):
     shown = make_prompting().fit(TEXTS, LABELS).show_tokens(TEXT)
     assert not any(token.is_end for label in shown.labels for token in label.tokens)
     assert "No label is the beginning of another" in str(shown)
@@ -109,21 +109,22 @@ def test_without_a_label_in_a_label_no_end_token_is_scored(make_prompting):
 def test_the_prompts_tokens_are_counted_and_its_last_ones_shown(make_prompting):
     classifier = make_prompting().fit(TEXTS, LABELS)
     shown = classifier.show_tokens(TEXT)
-    assert shown.n_shared_tokens == len(classifier._get_scorer().encoder.prefix_ids)
+    encoder = classifier.labeller_.scorer(open_model=None).encoder
+    assert shown.n_shared_tokens == len(encoder.prefix_ids)
     assert 0 < shown.n_shared_tokens < shown.n_prompt_tokens
     assert classifier.get_prompt(TEXT).endswith("".join(shown.prompt_end))
     assert len(shown.prompt_end) == 6
 
 
-def test_a_cut_text_is_told_and_not_warned_of(make_prompting):
-    classifier = make_prompting(max_length=500).fit(TEXTS, LABELS)
+def test_a_cut_text_is_mentioned_without_a_warning(make_prompting):
+    classifier = make_prompting(model_options__max_length=500).fit(TEXTS, LABELS)
     shown = classifier.show_tokens("long " * 500)
     assert shown.was_cut
     assert "The text was cut to fit." in str(shown)
     assert not classifier.show_tokens("short").was_cut
 
 
-def test_many_labels_that_share_a_token_are_not_all_named(make_prompting):
+def test_of_many_labels_that_share_a_token_three_are_named(make_prompting):
     texts = [f"text {i}" for i in range(12)]
     verbalizer = {i: f"very {chr(97 + i)}" for i in range(6)}
     classifier = make_prompting(n_shots=6, verbalizer=verbalizer).fit(texts, list(range(6)) * 2)
@@ -165,22 +166,22 @@ def test_html_is_a_table_with_the_same_cells(make_prompting):
     read = Cells(shown._repr_html_())
     assert "script" not in read.names
     expected = ["label", "token", "id", "log p", "p"]
-    for name, *rows in ((own[0][0], *own) for own in shown.rows()):
+    for name, *rows in ((group[0][0], *group) for group in shown.rows()):
         cells = ([f"{row[1]}{row[5]}", *row[2:5]] for row in rows)
         expected += [name, *(cell for row in cells for cell in row)]
     assert read.cells[:-1] == expected[:-1]
     assert "positive (<script>x</script>)" in read.cells
 
 
-def test_each_answer_of_a_label_has_a_sum_of_its_own(make_prompting):
+def test_each_answer_of_a_label_has_a_separate_sum(make_prompting):
     words = {"positive": ["good", "good film"], "negative": "bad"}
     classifier = make_prompting(verbalizer=words).fit(TEXTS, LABELS)
     shown = classifier.show_tokens(TEXT)
-    assert [(own.label, own.words) for own in shown.labels] == [
+    assert [(label.label, label.words) for label in shown.labels] == [
         ("negative", "bad"),
         ("positive", "good"),
         ("positive", "good film"),
     ]
-    bad, good, film = (own.log_likelihood for own in shown.labels)
+    bad, good, film = (label.log_likelihood for label in shown.labels)
     expected = classifier.label_log_likelihood([TEXT])[0]
     np.testing.assert_allclose([bad, np.logaddexp(good, film)], expected, atol=1e-5)

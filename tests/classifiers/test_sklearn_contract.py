@@ -1,7 +1,7 @@
-"""scikit-learn's own checks, of which its suite runs none for estimators of strings.
+"""scikit-learn's own checks. Its suite runs almost none of them for estimators of strings.
 
-The checks that need no data run on the estimators as they are. For the others rows of numbers are
-written out as texts: the subclasses here do nothing else.
+The checks that need no data run on the estimators themselves. For the others, subclasses write rows
+of numbers out as texts and do nothing else.
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ import pytest
 from sklearn.utils import estimator_checks
 from sklearn.utils.validation import validate_data
 
-from instructclf import InstructionTunedClassifier, PromptClassifier, PromptFeatures
+from instructclf import (
+    InstructionTunedClassifier,
+    LoRA,
+    ModelOptions,
+    PromptClassifier,
+    PromptFeatures,
+)
 from instructclf.exceptions import FailedRunWarning, NumberedLabelsWarning
 
 DATA_FREE_CHECKS = [
@@ -37,7 +43,7 @@ DATA_FREE_CHECKS = [
 
 
 class TakesRows:
-    """Is honest about taking rows of numbers."""
+    """Has tags for rows of numbers."""
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -54,9 +60,9 @@ class RowsAsTexts(TakesRows):
         X, y = validate_data(self, X, y) if y is not None else (validate_data(self, X), y)
         return super().fit(written_out(X), y)
 
-    def _score(self, X):
+    def label_scores(self, X):
         estimator_checks.check_is_fitted(self)
-        return super()._score(written_out(validate_data(self, X, reset=False)))
+        return super().label_scores(written_out(validate_data(self, X, reset=False)))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -98,13 +104,17 @@ class WeightedRows(TunedRows):
 ROWS = {
     "prompting without shots": (PromptedRows, {"n_shots": 0, "calibration": None}),
     "prompting": (PromptedRows, {"n_shots": 4}),
-    "tuning": (TunedRows, {"n_shots": 4, "max_epochs": 1, "lora_rank": 1, "calibration": None}),
+    "tuning": (
+        TunedRows,
+        {"n_shots": 4, "max_epochs": 1, "adapter": LoRA(rank=1), "calibration": None},
+    ),
 }
-SETTINGS = {"random_state": 0, "dtype": "float64"}  # checks compare to 1e-7
+SETTINGS = {"random_state": 0, "model_options": ModelOptions(dtype="float64")}
+"""In double precision, since checks compare to 1e-7."""
 NOT_RUN = {
     "check_array_api_input": "for arrays of other libraries, and texts are no arrays",
 }
-"""Checks of the suite that scikit-learn itself passes over, with the reason why that is right."""
+"""Checks that scikit-learn's suite skips, with the reason why that is right."""
 
 
 WEIGHT_CHECKS = [
@@ -119,7 +129,7 @@ WEIGHT_CHECKS = [
 
 @pytest.fixture(params=["prompting", "tuning", "features"])
 def make_estimator(request, model_folder):
-    """Return what makes an estimator of each kind."""
+    """Return a function that makes an estimator of each kind."""
     if request.param == "features":
         return lambda: PromptFeatures(model_folder)
     return request.getfixturevalue(f"make_{request.param}")
@@ -142,11 +152,12 @@ def test_all_checks_on_rows_written_out(estimator, options, model_folder):
 
 
 def test_all_checks_on_features_of_rows_written_out(model_folder):
-    assert_passes_all_checks(FeaturesOfRows(model_folder, dtype="float64"), at_least=40)
+    options = {"model_options": ModelOptions(dtype="float64")}
+    assert_passes_all_checks(FeaturesOfRows(model_folder, **options), at_least=40)
 
 
 def assert_passes_all_checks(estimator, *, at_least):
-    """Run the whole suite, in which nothing may fail, nor be passed over but what has a reason."""
+    """Run the whole suite. No check may fail, and only checks with a reason may be skipped."""
     results = estimator_checks.check_estimator(estimator, on_skip=None, on_fail=None)
     failed = {
         one["check_name"]: f"{type(one['exception']).__name__}: {one['exception']}"
@@ -163,7 +174,7 @@ def assert_passes_all_checks(estimator, *, at_least):
 @pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
 @pytest.mark.filterwarnings("ignore::instructclf.exceptions.NumberedLabelsWarning")
 def test_checks_of_weights_on_rows_written_out(name, model_folder):
-    """A weight equals so many rows where all of them fit into one step."""
-    options = {"max_epochs": 2, "lora_rank": 1, "calibration": None, "train_batch_size": 500}
+    """A weight of n equals n equal rows if all of them fit into one step."""
+    options = {"max_epochs": 2, "adapter": LoRA(rank=1), "calibration": None, "batch_size": 500}
     check = getattr(estimator_checks, name)
     check(WeightedRows.__name__, WeightedRows(model_folder, **SETTINGS, **options))

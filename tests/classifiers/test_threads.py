@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from instructclf import InstructionTunedClassifier, PromptClassifier
+from instructclf import InstructionTunedClassifier, LoRA, PromptClassifier
 from instructclf.engine.models.registry import clear_base_models, get_base_model
 from instructclf.engine.tokens.tokenising import WholeStringTokeniser
 from tests.fixtures import LABELS, TEXTS, make_chat_tokenizer, make_model
@@ -22,12 +22,13 @@ pytestmark = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRu
 
 N_THREADS = 8
 N_TIMES = 2
-TUNING = {"learning_rate": 0.01, "max_epochs": 3, "train_batch_size": 2, "lora_rank": 4}
+TUNING = {"learning_rate": 0.01, "max_epochs": 3, "batch_size": 2}
+SMALL = LoRA(rank=4)
 
 
 @pytest.fixture(scope="module")
 def chat_folder(tmp_path_factory):
-    """A model that both plain prompts and conversations are made for."""
+    """A model whose tokenizer has a chat template."""
     folder = tmp_path_factory.mktemp("models") / "tiny-chat"
     tokenizer = make_chat_tokenizer()
     make_model(vocab_size=len(tokenizer)).save_pretrained(folder)
@@ -37,7 +38,7 @@ def chat_folder(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def _switching_often():
-    """Let threads take turns every few instructions, so that what can go wrong does."""
+    """Switch threads every few instructions, so that races show."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     yield
@@ -45,7 +46,7 @@ def _switching_often():
 
 
 def at_once(*calls):
-    """Run each call in a thread of its own, all from one moment on. Return their results."""
+    """Start all calls at the same moment, each in a thread, and return their results."""
     barrier = threading.Barrier(len(calls))
 
     def run(call):
@@ -61,25 +62,27 @@ def repeatedly(call):
 
 
 def make_readers(folder):
-    """Return eight classifiers on one base model that differ in all that they set on it."""
+    """Return eight classifiers on one base model that differ in template, words and adapter."""
     shots = {"n_shots": 4, "random_state": 0}
     return [
         PromptClassifier(folder, **shots),
         PromptClassifier(folder, template="chat", **shots),
         PromptClassifier(folder, n_shots=0, label_definitions={"negative": "b", "positive": "g"}),
         PromptClassifier(folder, verbalizer={"negative": "very bad", "positive": "very good"}),
-        InstructionTunedClassifier(folder, **TUNING, random_state=1),
+        InstructionTunedClassifier(folder, adapter=SMALL, **TUNING, random_state=1),
         InstructionTunedClassifier(folder, template="chat", **TUNING, random_state=2),
-        InstructionTunedClassifier(folder, n_tuned_layers=1, **TUNING, random_state=3),
-        InstructionTunedClassifier(folder, n_seeds=2, **TUNING, random_state=4),
+        InstructionTunedClassifier(folder, adapter=LoRA(n_layers=1), **TUNING, random_state=3),
+        InstructionTunedClassifier(folder, n_seeds=2, adapter=SMALL, **TUNING, random_state=4),
     ]
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3], ids=["without dropout", "with dropout"])
-def test_eight_threads_that_predict_and_two_that_fit_answer_as_they_do_alone(chat_folder, dropout):
+def test_eight_predicting_and_two_fitting_threads_answer_as_they_do_alone(chat_folder, dropout):
     readers = [reader.fit(TEXTS, LABELS) for reader in make_readers(chat_folder)]
     learners = [
-        InstructionTunedClassifier(chat_folder, **TUNING, lora_dropout=dropout, random_state=seed)
+        InstructionTunedClassifier(
+            chat_folder, **TUNING, adapter=LoRA(rank=4, dropout=dropout), random_state=seed
+        )
         for seed in (5, 6)
     ]
 
@@ -88,8 +91,8 @@ def test_eight_threads_that_predict_and_two_that_fit_answer_as_they_do_alone(cha
 
     expected = [reader.predict_proba(TEXTS) for reader in readers]
     learned = [learn(learner)() for learner in learners]
-    for reader in readers:  # each makes its view, and tries out its shortcuts, among the others
-        vars(reader).pop("_scorer", None)
+    # Each makes its view and tries its shortcuts while the others run.
+    readers = [pickle.loads(pickle.dumps(reader)) for reader in readers]
     found = at_once(
         *(repeatedly(lambda reader=reader: reader.predict_proba(TEXTS)) for reader in readers),
         *(repeatedly(learn(learner)) for learner in learners),
@@ -99,7 +102,7 @@ def test_eight_threads_that_predict_and_two_that_fit_answer_as_they_do_alone(cha
             np.testing.assert_allclose(one, alone, rtol=0, atol=1e-6)
 
 
-def test_one_classifier_may_be_asked_by_many_threads_from_the_first_text_on(make_classifier):
+def test_many_threads_may_use_one_classifier_from_the_first_text_on(make_classifier):
     classifier = make_classifier().fit(TEXTS, LABELS)
     expected = classifier.predict_proba(TEXTS)
     for _ in range(5):
@@ -110,7 +113,7 @@ def test_one_classifier_may_be_asked_by_many_threads_from_the_first_text_on(make
 
 
 def test_a_fit_is_the_same_while_another_thread_loads_models(model_folder, tmp_path):
-    """Loading exchanges the functions that initialise weights, and the default data type."""
+    """Loading replaces the functions that initialise weights, and the default data type."""
     folders = [str(shutil.copytree(model_folder, tmp_path / str(number))) for number in range(8)]
     classifier = InstructionTunedClassifier(model_folder, **{**TUNING, "max_epochs": 1})
 
@@ -131,16 +134,16 @@ def test_a_fit_is_the_same_while_another_thread_loads_models(model_folder, tmp_p
             np.testing.assert_allclose(together[name], weight, rtol=0, atol=1e-6)
 
 
-def test_threads_that_read_special_tokens_leave_alone_those_that_do_not():
+def test_threads_that_read_special_tokens_do_not_affect_those_that_do_not():
     tokenizer = make_chat_tokenizer()
     text = "a text with <|im_start|> inside"
-    reading, plain = (WholeStringTokeniser(tokenizer, frame) for frame in (text, "no marker"))
+    reading, ignoring = (WholeStringTokeniser(tokenizer, frame) for frame in (text, "no marker"))
     (marker,) = tokenizer.convert_tokens_to_ids(["<|im_start|>"])
 
     def encode(tokenise):
         return lambda: {marker in ids for _ in range(300) for ids in tokenise([text])}
 
-    found = at_once(*[encode(reading), encode(plain)] * 4)
+    found = at_once(*[encode(reading), encode(ignoring)] * 4)
     assert found == [{True}, {False}] * 4
 
 

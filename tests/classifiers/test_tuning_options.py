@@ -29,6 +29,8 @@ KINDS = {
     "rsLoRA": peft.LoraConfig(r=2, use_rslora=True, target_modules=TARGETS),
     "IA3": peft.IA3Config(target_modules=TARGETS, feedforward_modules=[]),
 }
+DOUBLE = {"model_options__dtype": "float64"}
+WARM = {"training_options__warm_start": True}
 WEIGHTS = np.tile([1.0, 2.0, 0.0, 1.0], 4)
 
 
@@ -40,9 +42,13 @@ def assert_same_adapters(one, other, *, atol=0.0):
 
 @pytest.fixture
 def make_peft(model_folder):
-    """Return what makes a classifier whose adapter PEFT's configuration describes."""
-    options = {"learning_rate": 0.01, "max_epochs": 3, "train_batch_size": 2, "random_state": 0}
-    return lambda **changes: InstructionTunedClassifier(model_folder, **(options | changes))
+    """Return a function that makes a classifier with the default adapter or any other."""
+    options = {"learning_rate": 0.01, "max_epochs": 3, "batch_size": 2, "random_state": 0}
+
+    def make(**changes):
+        return InstructionTunedClassifier(model_folder, **options).set_params(**changes)
+
+    return make
 
 
 # Loss
@@ -54,19 +60,21 @@ def test_each_loss_learns_its_rows(loss, make_tuning):
     assert classifier.score(TEXTS, LABELS) == 1.0
 
 
-def test_the_loss_is_the_sum_unless_told_otherwise(make_tuning):
-    plain, same, other = (
+def test_the_default_loss_is_the_sum(make_tuning):
+    default, same, other = (
         make_tuning(**changes).fit(TEXTS, LABELS)
         for changes in ({}, {"loss": "lm+label"}, {"loss": "lm"})
     )
-    assert plain.loss_curve_ == same.loss_curve_
-    assert plain.loss_curve_[0] > other.loss_curve_[0]
+    assert default.loss_curve_ == same.loss_curve_
+    assert default.loss_curve_[0] > other.loss_curve_[0]
 
 
 @pytest.mark.parametrize(("loss", "target"), [("lm", 1.0), ("label", 0.3), ("lm+label", 0.3)])
 def test_each_loss_has_a_target(loss, target, make_tuning):
-    """The random model finds no word of its own accord, which is what ``"lm"`` goes by."""
-    classifier = make_tuning(n_shots=None, loss=loss, max_epochs=12, target_loss=target)
+    """Under ``"lm"`` the random model starts far from any word, so its target is higher."""
+    classifier = make_tuning(
+        n_shots=None, loss=loss, max_epochs=12, training_options__target_loss=target
+    )
     assert classifier.fit(TEXTS, LABELS).stopped_by_ == "target_loss"
     assert 1 < classifier.n_iter_ < 12
 
@@ -87,7 +95,7 @@ def test_a_warning_points_at_the_users_line(make_tuning):
 # Weights
 
 
-def test_rows_of_weight_0_are_as_good_as_none(make_tuning):
+def test_rows_of_weight_0_are_left_out(make_tuning):
     kept = np.flatnonzero(WEIGHTS)
     for n_shots in (None, 4):
         weighted = make_tuning(n_shots=n_shots).fit(TEXTS, LABELS, sample_weight=np.sign(WEIGHTS))
@@ -100,22 +108,22 @@ def test_rows_of_weight_0_are_as_good_as_none(make_tuning):
 
 
 def test_shots_keep_their_weights(make_tuning):
-    """The loss of an untrained adapter is the mean over the rows drawn, in their own weights."""
+    """The loss of an untrained adapter is the mean over the shots, in their weights."""
     weights = np.arange(1.0, 17.0)
     classifier = make_tuning(n_shots=4, loss="label", learning_rate=1e-30, max_epochs=1)
     classifier.fit(TEXTS, LABELS, sample_weight=weights)
     shots = classifier.shots_
     np.testing.assert_array_equal(shots, clone(classifier).fit(TEXTS, LABELS).shots_)
     scores = classifier.label_log_likelihood([TEXTS[i] for i in shots])
-    own = scores[range(4), np.searchsorted(classifier.classes_, [LABELS[i] for i in shots])]
-    losses = np.logaddexp.reduce(scores, axis=1) - own
+    right = scores[range(4), np.searchsorted(classifier.classes_, [LABELS[i] for i in shots])]
+    losses = np.logaddexp.reduce(scores, axis=1) - right
     expected = np.average(losses, weights=weights[shots])
     assert classifier.loss_curve_[0] == pytest.approx(expected, abs=1e-5)
     assert classifier.loss_curve_[0] != pytest.approx(losses.mean(), abs=1e-3)
 
 
-def test_a_weight_is_as_good_as_a_row_given_twice(make_tuning):
-    options = {"n_shots": None, "train_batch_size": 100, "dtype": "float64", "calibration": None}
+def test_a_weight_of_2_equals_a_row_given_twice(make_tuning):
+    options = {"n_shots": None, "batch_size": 100, "calibration": None, **DOUBLE}
     rows = np.repeat(np.arange(16), WEIGHTS.astype(int))
     weighted = make_tuning(**options).fit(TEXTS, LABELS, sample_weight=WEIGHTS)
     again = make_tuning(**options).fit([TEXTS[i] for i in rows], [LABELS[i] for i in rows])
@@ -142,12 +150,12 @@ def test_weights_make_a_class_likelier(make_tuning):
     assert probabilities[0] == pytest.approx(probabilities[1])
 
 
-def test_balanced_classes_weigh_the_shots_alone(make_tuning):
-    """Shots of equal number are balanced already, however skewed the rows are."""
-    plain = make_tuning().fit(TEXTS[4:], LABELS[4:])
+def test_balanced_class_weights_consider_the_shots_alone(make_tuning):
+    """Equal numbers of shots are balanced already, however skewed the rows are."""
+    default = make_tuning().fit(TEXTS[4:], LABELS[4:])
     balanced = make_tuning(class_weight="balanced").fit(TEXTS[4:], LABELS[4:])
-    assert_same_adapters(plain, balanced)
-    skewed = {"n_shots": None, "dtype": "float64", "train_batch_size": 100}
+    assert_same_adapters(default, balanced)
+    skewed = {"n_shots": None, "batch_size": 100, **DOUBLE}
     balanced = make_tuning(class_weight="balanced", **skewed).fit(TEXTS[4:], LABELS[4:])
     by_hand = make_tuning(**skewed).fit(TEXTS[4:], LABELS[4:], sample_weight=[2] * 4 + [1] * 8)
     assert_same_adapters(balanced, by_hand, atol=1e-7)
@@ -179,7 +187,7 @@ def test_weights_are_routed_through_pipelines_and_searches(make_tuning):
         expected = make_tuning(n_shots=None).fit(TEXTS, LABELS, sample_weight=weights)
         assert_same_adapters(pipeline[-1], expected)
         accuracy = get_scorer("accuracy").set_score_request(sample_weight=True)
-        ranks = {"instructiontunedclassifier__lora_rank": [1, 2]}
+        ranks = {"instructiontunedclassifier__adapter__rank": [1, 2]}
         search = GridSearchCV(pipeline, ranks, scoring=accuracy, cv=FOLDS)
         search.fit(TEXTS, LABELS, sample_weight=weights)
         best = clone(search.best_estimator_[-1]).fit(TEXTS, LABELS, sample_weight=weights)
@@ -191,56 +199,38 @@ def test_weights_are_routed_through_pipelines_and_searches(make_tuning):
 
 @pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 def test_an_adapter_of_any_kind_is_tuned_cloned_and_pickled(config, make_peft):
-    classifier = make_peft(peft_config=config, max_epochs=2).fit(TEXTS, LABELS)
+    classifier = make_peft(adapter=config, max_epochs=2).fit(TEXTS, LABELS)
     expected = classifier.predict_proba(TEXTS)
     restored = pickle.loads(pickle.dumps(classifier))
     np.testing.assert_array_equal(restored.predict_proba(TEXTS), expected)
     copy = clone(classifier)
-    assert copy.peft_config == config
-    assert copy.peft_config is not config
+    assert copy.adapter == config
+    assert copy.adapter is not config
     np.testing.assert_array_equal(copy.fit(TEXTS, LABELS).predict_proba(TEXTS), expected)
 
 
-def test_an_adapter_like_the_default_one_is_the_default_one(make_peft):
+def test_the_default_adapter_is_lora_of_rank_16(make_peft):
     config = peft.LoraConfig(r=16, lora_alpha=32, target_modules="all-linear")
     assert_same_adapters(
-        make_peft(peft_config=config).fit(TEXTS, LABELS), make_peft().fit(TEXTS, LABELS)
+        make_peft(adapter=config).fit(TEXTS, LABELS), make_peft().fit(TEXTS, LABELS)
     )
 
 
-def test_classifiers_of_several_kinds_do_not_reach_each_other(make_peft, model):
-    fitted = {
-        kind: make_peft(peft_config=config).fit(TEXTS, LABELS) for kind, config in KINDS.items()
-    }
+def test_adapters_of_several_kinds_do_not_affect_each_other(make_peft, model):
+    fitted = {kind: make_peft(adapter=config).fit(TEXTS, LABELS) for kind, config in KINDS.items()}
     later = {kind: classifier.predict_proba(TEXTS) for kind, classifier in fitted.items()}
     for kind, config in KINDS.items():
-        alone = make_peft(peft_config=config).fit(TEXTS, LABELS)
+        alone = make_peft(adapter=config).fit(TEXTS, LABELS)
         np.testing.assert_array_equal(alone.predict_proba(TEXTS), later[kind])
     base = get_base_model(make_peft().model).model
     for name, weight in model.state_dict().items():
         assert torch.equal(base.state_dict()[name], weight)
 
 
-def test_a_search_goes_over_kinds(make_peft):
-    grid = {"peft_config": [None, *KINDS.values()]}
+def test_a_search_compares_kinds_of_adapters(make_peft):
+    grid = {"adapter": [None, *KINDS.values()]}
     search = GridSearchCV(make_peft(max_epochs=1, n_shots=4), grid, cv=FOLDS).fit(TEXTS, LABELS)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("lora_rank", 4),
-        ("lora_alpha", 3.0),
-        ("lora_dropout", 0.1),
-        ("target_modules", ["q_proj"]),
-        ("n_tuned_layers", 1),
-    ],
-)
-def test_an_adapter_is_described_in_one_place(name, value, make_peft):
-    match = rf"{name}=.* means nothing together with 'peft_config', .* or leave {name} at "
-    with pytest.raises(InvalidParameterError, match=match):
-        make_peft(peft_config=KINDS["IA3"], **{name: value}).fit(TEXTS, LABELS)
 
 
 @pytest.mark.parametrize(
@@ -252,38 +242,39 @@ def test_an_adapter_is_described_in_one_place(name, value, make_peft):
     ],
     ids=["dict", "prompt tuning", "AdaLoRA"],
 )
-def test_what_cannot_be_tuned_is_an_error(config, match, make_peft):
-    match = f"The 'peft_config' parameter of InstructionTunedClassifier must be .*{match}"
+def test_an_adapter_that_cannot_be_tuned_is_an_error(config, match, make_peft):
+    match = f"The 'adapter' parameter must be a LoRA or .*{match}"
     with pytest.raises(InvalidParameterError, match=match):
-        make_peft(peft_config=config).fit(TEXTS, LABELS)
+        make_peft(adapter=config).fit(TEXTS, LABELS)
 
 
 # Warm starts
 
 
-def test_a_warm_start_goes_on(make_tuning):
-    classifier = make_tuning(n_shots=None, warm_start=True).fit(TEXTS, LABELS)
+def test_a_warm_start_continues(make_tuning):
+    classifier = make_tuning(n_shots=None, **WARM).fit(TEXTS, LABELS)
     first = classifier.loss_curve_
     classifier.fit(TEXTS, LABELS)
     assert classifier.loss_curve_[0] < first[0]
     assert classifier.n_iter_ == len(classifier.loss_curve_) <= 3
 
 
-def test_without_a_warm_start_a_second_fit_is_like_the_first(make_tuning):
+def test_without_a_warm_start_a_second_fit_equals_the_first(make_tuning):
     classifier = make_tuning().fit(TEXTS, LABELS)
     first = classifier.adapter_
     classifier.fit(TEXTS, LABELS)
     assert all(torch.equal(first[name], weight) for name, weight in classifier.adapter_.items())
 
 
-def test_a_first_fit_with_warm_start_is_a_fresh_one(make_tuning):
+def test_a_first_fit_with_warm_start_begins_anew(make_tuning):
     assert_same_adapters(
-        make_tuning(warm_start=True).fit(TEXTS, LABELS), make_tuning().fit(TEXTS, LABELS)
+        make_tuning(**WARM).fit(TEXTS, LABELS),
+        make_tuning().fit(TEXTS, LABELS),
     )
 
 
 def test_a_warm_start_without_a_step_keeps_the_adapter(make_tuning):
-    classifier = make_tuning(warm_start=True).fit(TEXTS, LABELS)
+    classifier = make_tuning(**WARM).fit(TEXTS, LABELS)
     earlier = pickle.loads(pickle.dumps(classifier))
     restored = pickle.loads(pickle.dumps(classifier))
     restored.set_params(learning_rate=1e-30, max_epochs=1).fit(TEXTS, LABELS)
@@ -291,14 +282,18 @@ def test_a_warm_start_without_a_step_keeps_the_adapter(make_tuning):
     np.testing.assert_array_equal(restored.predict_proba(TEXTS), earlier.predict_proba(TEXTS))
 
 
-def test_a_warm_start_goes_on_with_adapters_of_other_kinds(make_peft):
-    classifier = make_peft(peft_config=KINDS["IA3"], warm_start=True, n_iter_no_change=9)
+def test_a_warm_start_continues_with_adapters_of_other_kinds(make_peft):
+    classifier = make_peft(
+        adapter=KINDS["IA3"],
+        **WARM,
+        training_options__n_iter_no_change=9,
+    )
     first = classifier.fit(TEXTS, LABELS).loss_curve_
     assert classifier.fit(TEXTS, LABELS).loss_curve_[0] < first[0]
 
 
 def test_a_warm_start_with_other_classes_is_an_error(make_tuning):
-    classifier = make_tuning(warm_start=True).fit(TEXTS, LABELS)
+    classifier = make_tuning(**WARM).fit(TEXTS, LABELS)
     labels = ["fine" if label == "positive" else label for label in LABELS]
     match = r"the classes \['negative', 'positive'\], and now they are \['fine', 'negative'\]. Give"
     for _ in range(2):  # failing has not made the new classes known
@@ -309,17 +304,19 @@ def test_a_warm_start_with_other_classes_is_an_error(make_tuning):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"lora_rank": 3}, {"target_modules": ["q_proj"]}, {"n_tuned_layers": 1}],
+    [{"adapter__rank": 3}, {"adapter__target_modules": ["q_proj"]}, {"adapter__n_layers": 1}],
     ids=lambda changes: next(iter(changes)),
 )
 def test_a_warm_start_of_another_shape_is_an_error(changes, make_tuning):
-    classifier = make_tuning(warm_start=True).fit(TEXTS, LABELS).set_params(**changes)
+    classifier = (
+        make_tuning(**WARM).fit(TEXTS, LABELS).set_params(**changes)
+    )
     with pytest.raises(ValueError, match="do not fit: .* begin anew with warm_start=False"):
         classifier.fit(TEXTS, LABELS)
 
 
 def test_a_clone_does_not_start_warm(make_tuning):
-    classifier = make_tuning(warm_start=True).fit(TEXTS, LABELS)
+    classifier = make_tuning(**WARM).fit(TEXTS, LABELS)
     assert_same_adapters(clone(classifier).fit(TEXTS, LABELS), make_tuning().fit(TEXTS, LABELS))
 
 
@@ -328,7 +325,7 @@ def test_a_clone_does_not_start_warm(make_tuning):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("loss", "sum"), ("class_weight", "balance"), ("class_weight", 2), ("warm_start", "yes")],
+    [("loss", "sum"), ("class_weight", "balance"), ("class_weight", 2)],
 )
 def test_options_out_of_their_domain_are_an_error(name, value, make_tuning):
     match = rf"The '{name}' parameter of InstructionTunedClassifier must be .* Got '?{value}"

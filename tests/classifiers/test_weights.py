@@ -1,4 +1,4 @@
-"""How much rows and classes count, by scikit-learn's rules."""
+"""Weights of rows and classes, by scikit-learn's rules."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_number_is_the_weight_of_every_row():
         ([0, 0, 0, 0], "at least one non-zero number"),
     ],
 )
-def test_weights_that_make_no_sense_are_refused_in_the_words_of_scikit_learn(weights, match):
+def test_invalid_weights_are_an_error_in_scikit_learns_words(weights, match):
     with pytest.raises(ValueError, match=match):
         count(weights)
 
@@ -65,7 +65,7 @@ def test_weights_that_leave_out_a_class_are_a_warning():
 # Classes
 
 
-def test_without_class_weights_rows_count_as_they_did():
+def test_without_class_weights_row_weights_stay_unchanged():
     assert weigh_rows(None, CLASSES, CODES, None) is None
     weights = np.array([1.0, 2.0, 3.0, 4.0])
     assert weigh_rows(None, CLASSES, CODES, weights) is weights
@@ -77,11 +77,11 @@ def test_without_class_weights_rows_count_as_they_did():
 )
 def test_class_weights_are_those_of_scikit_learn(class_weight, weights):
     of_classes = compute_class_weight(class_weight, classes=CLASSES, y=CLASSES[CODES])
-    own = np.ones(4) if weights is None else weights
+    row_weights = np.ones(4) if weights is None else weights
     if class_weight == "balanced":  # takes weights since scikit-learn 1.8 only
-        of_classes = own.sum() / (2 * np.bincount(CODES, weights=own))
+        of_classes = row_weights.sum() / (2 * np.bincount(CODES, weights=row_weights))
     found = weigh_rows(class_weight, CLASSES, CODES, weights)
-    np.testing.assert_allclose(found, own * of_classes[CODES])
+    np.testing.assert_allclose(found, row_weights * of_classes[CODES])
 
 
 def test_balanced_classes_weigh_the_same_together():
@@ -89,7 +89,7 @@ def test_balanced_classes_weigh_the_same_together():
     np.testing.assert_allclose(np.bincount(CODES, weights=found), [2, 2])
 
 
-def test_balance_is_that_of_the_classes_that_have_rows():
+def test_balance_considers_classes_with_rows_only():
     classes, codes = np.array(["bad", "good", "so so"]), np.array([0, 0, 0, 2])
     found = weigh_rows("balanced", classes, codes, None)
     np.testing.assert_allclose(np.bincount(codes, weights=found), [2, 0, 2])
@@ -109,16 +109,16 @@ def test_a_misspelt_label_is_an_error():
         weigh_rows({"bad": 1, "god": 2}, CLASSES, CODES, None)
 
 
-def test_a_class_that_a_fold_lacks_is_no_error():
+def test_a_weight_for_a_class_that_a_fold_lacks_is_ignored():
     assert weigh_rows({"bad": 1, "good": 2, "so so": 9}, CLASSES, CODES, None).tolist()[3] == 2
 
 
 @pytest.mark.parametrize("weight", [-1, np.nan, np.inf, "2", None], ids=str)
-def test_a_class_weight_that_makes_no_sense_is_an_error(weight):
+def test_an_invalid_class_weight_is_an_error(weight):
     with pytest.raises(InvalidLabelsError, match="label 'good' must be a finite number, 0 or more"):
         weigh_rows({"good": weight}, CLASSES, CODES, None)
 
 
-def test_class_weights_that_leave_nothing_are_an_error():
+def test_class_weights_that_leave_no_row_are_an_error():
     with pytest.raises(InvalidLabelsError, match="leaves no row of fit a weight"):
         weigh_rows({"good": 0, "bad": 0}, CLASSES, CODES, None)
