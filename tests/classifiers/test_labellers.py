@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from sklearn.model_selection import GridSearchCV
 from transformers.pytorch_utils import Conv1D
 
 from instructclf import InstructionTunedClassifier, load
+from instructclf.engine.local_models import open_language_model
 from instructclf.exceptions import InvalidShotsError
 from tests.fixtures import LABELS, TEXTS, make_model
 
@@ -23,6 +25,60 @@ pytestmark = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRu
 UNSEEN = ["good", "", "bad {input} </s>", "a film that is long and not so good"]
 DRAWN = {"n_shots": 4, "n_seeds": 3, "random_state": 0}
 ONE_ADAPTER = {"training_options__seed_average": "adapter"}
+
+
+def test_a_labeller_cannot_be_changed(make_classifier):
+    classifier = make_classifier().fit(TEXTS, LABELS)
+    with pytest.raises(FrozenInstanceError):
+        classifier.labeller_.shots = np.arange(3)
+    for name in ("classes_", "prompt_", "shots_", "calibration_", "label_words_", "max_length_"):
+        with pytest.raises(AttributeError):
+            setattr(classifier, name, None)
+
+
+def test_fitted_attributes_read_the_labeller(make_tuning):
+    classifier = make_tuning().fit(TEXTS, LABELS)
+    labeller = classifier.labeller_
+    assert classifier.classes_ is labeller.classes
+    assert classifier.prompt_ is labeller.question.prompt
+    assert classifier.label_words_ is labeller.question.label_words
+    assert classifier.shots_ is labeller.shots
+    assert classifier.calibration_ is labeller.calibration
+    assert classifier.adapter_ is labeller.adapter.weights
+    assert classifier.loss_curve_ == labeller.training.loss_curve
+    assert classifier.stopped_by_ == labeller.training.stopped_by
+
+
+def test_only_the_labeller_holds_what_fit_learned(make_classifier):
+    classifier = make_classifier(n_seeds=2).fit(TEXTS, LABELS)
+    learned = {name for name in vars(classifier) if name.endswith("_")}
+    assert learned == {"labeller_"}
+
+
+@pytest.mark.parametrize("n_seeds", [1, 2])
+def test_a_labeller_scores_without_its_classifier(n_seeds, make_prompting, model, tokenizer):
+    classifier = make_prompting(n_seeds=n_seeds).fit(TEXTS, LABELS)
+    n_opened = []
+
+    def open_model():
+        n_opened.append(1)
+        return open_language_model((model, tokenizer))
+
+    labeller = pickle.loads(pickle.dumps(classifier.labeller_))
+    expected = classifier.label_scores(UNSEEN)
+    for _ in range(2):
+        scores = labeller.score(UNSEEN, open_model)
+        np.testing.assert_array_equal(scores.log_likelihood, expected.log_likelihood)
+        np.testing.assert_array_equal(scores.log_probabilities, expected.log_probabilities)
+    assert len(n_opened) == n_seeds
+
+
+def test_a_labeller_after_fit_opens_no_model(make_classifier):
+    labeller = make_classifier().fit(TEXTS, LABELS).labeller_
+    assert labeller.score(UNSEEN, open_model=None).log_likelihood.shape == (4, 2)
+
+
+# Several seeds
 
 
 def test_a_prediction_is_the_mean_of_the_seeds_log_probabilities(make_classifier):
