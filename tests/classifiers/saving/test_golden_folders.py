@@ -11,7 +11,7 @@ import pytest
 import instructclf
 from instructclf.classifiers.saving import SCHEMA
 
-SAVED = Path(__file__).parents[1] / "data" / "saved"
+SAVED = Path(__file__).parents[2] / "data" / "saved"
 FOLDERS = {
     f"{path.parent.parent.name}/{path.parent.name}": path.parent
     for path in sorted(SAVED.glob("schema-*/*/classifier.json"))
