@@ -1,9 +1,9 @@
-"""Do we and the trainers minimise the same? Losses and gradients at equal weights.
+"""Losses and gradients at equal weights: whether we and the trainers minimise the same.
 
 A trainer minimises the language loss: the negative log-likelihood of the response's tokens, its end
 included, as a mean over all tokens of a batch. Ours is a mean over rows of each row's mean over
-tokens, plus the loss of the label among the labels. Where all responses have as many tokens, the
-language losses are the same number; where not, a plain loop over single rows gives ours.
+tokens, plus the loss of the label among the labels. The language losses are equal if all responses
+have the same number of tokens; otherwise a loop over single rows gives ours.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from instructclf.engine.models.views import shared_view
 N_ROWS = 8
 EQUAL = {"negative": "negative", "positive": "positive"}
 UNEQUAL = {"negative": "negative", "positive": "positive, on the whole"}
-"""Verbalizers whose responses have as many tokens, and not."""
+"""Verbalizers whose responses have the same number of tokens, and different ones."""
 
 
 def measure(settings: Settings) -> list[dict[str, Any]]:
@@ -48,7 +48,7 @@ def measure(settings: Settings) -> list[dict[str, Any]]:
 
 
 class Comparison:
-    """The rows of one batch, and what everyone makes of them.
+    """The rows of one batch, and the losses and gradients of all trainers on them.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class Comparison:
         self._rows = self._rendered(self._labels)
 
     def run(self) -> dict[str, Any]:
-        """Return first losses, and how far gradients lie apart once the adapter is at work."""
+        """Return the first losses, and distances of gradients in the second step."""
         weights, gradients, losses = self._tune()
         single = [[example] for example in tokenised(self._rows, self._tokenizer)]
         whole = [example for (example,) in single]
@@ -78,7 +78,7 @@ class Comparison:
             token_mean = self._loop_loss(view, whole).item()
         trainer, trainer_gradients = self._trainer(make_trainer, weights)
         trl, trl_gradients = self._trainer(make_trl_trainer, weights)
-        plain = self._gradients(weights, lambda model: self._loop_loss(model, whole))
+        loop = self._gradients(weights, lambda model: self._loop_loss(model, whole))
         ours = self._gradients(weights, lambda model: self._our_loss(model, single))
         return {
             "ours_language": losses[0] - label_loss,
@@ -88,8 +88,8 @@ class Comparison:
             "trainer": trainer,
             "trl": trl,
             "gradient_ours": _distance(gradients, _clipped(ours)),
-            "gradient_trainer": _distance(trainer_gradients, plain),
-            "gradient_trl": _distance(trl_gradients, plain),
+            "gradient_trainer": _distance(trainer_gradients, loop),
+            "gradient_trl": _distance(trl_gradients, loop),
         }
 
     def _tune(self) -> tuple[list[Any], list[Any], list[float]]:
@@ -141,7 +141,7 @@ class Comparison:
         return view
 
     def _our_loss(self, model: Any, single: Sequence[Any]) -> Any:
-        """Return what we minimise, from the full logits of full prompts one by one."""
+        """Return our loss, from the full logits of full prompts one by one."""
         language = sum(self._loop_loss(model, one) for one in single) / len(single)
         return language + self._label_loss(model)
 
@@ -155,7 +155,7 @@ class Comparison:
         return torch.nn.functional.cross_entropy(torch.stack(columns, 1), torch.tensor(right))
 
     def _log_likelihood(self, model: Any, example: dict[str, list[int]]) -> Any:
-        """Return the log-likelihood of a label's tokens, its end left out."""
+        """Return the log-likelihood of a label's tokens, without its end."""
         unended = {name: values[:-1] for name, values in example.items()}
         n_targets = sum(target != -100 for target in unended["labels"])
         return -self._loop_loss(model, [unended]) * n_targets
@@ -198,15 +198,15 @@ def tabulate(records: Sequence[dict[str, Any]]) -> list[Table]:
     return [
         Table(
             "Agreement with the trainers: loss of the first step",
-            ("", "ours, language part", "plain loop, mean over rows",
-             "plain loop, mean over tokens", "Trainer", "TRL", "ours, label part"),
+            ("", "ours, language part", "loop, mean over rows",
+             "loop, mean over tokens", "Trainer", "TRL", "ours, label part"),
             [(name, *(number(record[key], 6) for key in losses)) for name, record in named],
-            ("Trainers average over the tokens of a batch, we over its rows: the same where "
-             "responses have as many tokens. Only we minimise the label part as well.",),
+            ("Trainers average over the tokens of a batch, we over its rows, which is the same if "
+             "all responses have the same length. Only we minimise the label part as well.",),
         ),
         Table(
             "Agreement with the trainers: largest relative distance of a gradient",
-            ("", "ours from plain full prompts", "Trainer from plain loop", "TRL from plain loop"),
+            ("", "ours from full prompts", "Trainer from loop", "TRL from loop"),
             [(name, *(small(record[key]) for key in gradients)) for name, record in named],
             ("In the second step, where both factors of the adapter have gradients; ours with both "
              "parts of the loss, against the same from full logits of full prompts.",),

@@ -1,4 +1,4 @@
-"""What is compared: tuning, prompting, and what needs no language model, on one task."""
+"""Estimators that are compared on a task: tuning, prompting, and classifiers without a model."""
 
 from __future__ import annotations
 
@@ -20,13 +20,17 @@ MAX_EPOCHS = inspect.signature(InstructionTunedClassifier).parameters["max_epoch
 
 
 def tuning(task: Task, rows: Rows, model: str, **options: Any) -> InstructionTunedClassifier:
-    """Return a classifier that tunes on all rows it is given."""
-    return InstructionTunedClassifier(model, **(prompt_options(task, rows.labels) | options))
+    """Return a classifier that tunes on all rows it is given.
+
+    Options are named as in ``set_params``: ``adapter__rank=4``.
+    """
+    classifier = InstructionTunedClassifier(model, **prompt_options(task, rows.labels))
+    return classifier.set_params(**options)
 
 
 def prompting(task: Task, rows: Rows, model: str, **options: Any) -> PromptClassifier:
     """Return a classifier that shows rows it is given in its prompt."""
-    return PromptClassifier(model, **(prompt_options(task, rows.labels) | options))
+    return PromptClassifier(model, **prompt_options(task, rows.labels)).set_params(**options)
 
 
 def svm() -> Any:
@@ -40,17 +44,12 @@ def regression() -> Any:
 
 
 def majority() -> Any:
-    """Return what always answers with the most frequent label."""
+    """Return a classifier that always answers with the most frequent label."""
     return DummyClassifier(strategy="most_frequent")
 
 
-def has_parameter(name: str, kind: Any = InstructionTunedClassifier) -> bool:
-    """Say whether the installed library has a parameter."""
-    return name in inspect.signature(kind).parameters
-
-
 def parse_parameters(pairs: Sequence[str] | None) -> dict[str, Any]:
-    """Return ``name=value`` pairs as parameters; values are Python's, or text."""
+    """Return ``name=value`` pairs as parameters; a value is a Python literal, or text."""
     found = {}
     for pair in pairs or ():
         name, _, value = pair.partition("=")

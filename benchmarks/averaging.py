@@ -1,7 +1,7 @@
-"""Scores under many seeds → what averages over some of them give, and how far they spread.
+"""Scores under many seeds → the gain and the spread of averages over some of them.
 
-Averages that have seeds in common look alike, and would understate the spread. So it is measured
-between pairs of averages that share none: half the mean squared difference is their variance.
+Averages that have seeds in common are alike, and would understate the spread. So it is measured
+between pairs of averages without common seeds: half the mean squared difference is their variance.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _N_DRAWS = 100
 
 
 def compare_averages(scores: SeedScores) -> list[dict[str, Any]]:
-    """Return, for each number of seeds that two disjoint averages can have, what averaging changes.
+    """Return the effect of averaging, for each number of seeds that two disjoint averages can have.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def _compare(scores: SeedScores, size: int) -> dict[str, Any]:
 def disjoint_scores(
     matrix: NDArray[np.float64], truth: NDArray[np.intp], size: int, weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return scores of pairs of averages that share no seed, of shape (n_draws, 2)."""
+    """Return scores of pairs of averages without common seeds, of shape (n_draws, 2)."""
     rng = np.random.default_rng(0)
     drawn = [rng.permutation(len(matrix))[: 2 * size].reshape(2, size) for _ in range(_N_DRAWS)]
     return np.array(

@@ -1,14 +1,14 @@
-"""How good the bundled model is: accuracy of tuning and prompting with it, beside an SVM.
+"""Accuracy of tuning and prompting with the bundled model, compared with a linear classifier.
 
     python benchmarks/bundled_model.py --plan                 how long it would take
     python benchmarks/bundled_model.py                        everything, most important first
     python benchmarks/bundled_model.py --cells 'cr/*' --cells 'sst2/8/*'
-    python benchmarks/bundled_model.py --table                tables of what is there
+    python benchmarks/bundled_model.py --table                pages of the results there are
 
 Cells are called task/size/approach. A size is the number of training rows of each class, ``all``
-or ``0``. All approaches learn from the same rows under the same seed. A run leaves a line in
-``--out`` and is not repeated; ``results/bundled_model.{json,md}`` and ``results/reviews.md`` are
-made of those lines, whatever the options they ran with.
+or ``0``. All approaches learn from the same rows under the same seed. Raw results are kept in
+``--out`` and not measured again; ``results/bundled_model.md`` and ``results/reviews.md`` are made
+from them, whichever options they were measured with.
 ``--heldout`` adds files of ``negative`` and ``positive`` texts, without training rows.
 """
 
@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from approaches import MAX_EPOCHS, majority, parse_parameters, prompting, regression, svm, tuning
-from bundled_model_tables import tabulate, tabulate_reviews, with_differences
-from cells import Cell, Results, add_options, prepare_process, run, select
-from tables import load_record, page, save_page, save_record
+from bundled_model_tables import summarise, tabulate, tabulate_reviews
+from cell_scores import CellScores
+from cells import Cell, add_options, prepare_process, run, select
+from tables import page, save_page
 from tasks import AMAZON, REVIEWS, TASKS, Rows, Task, add_heldout, available, read_rows
 
 NAME = "bundled_model"
@@ -33,7 +34,7 @@ _MANY = 20
 
 
 def main() -> None:
-    """Measure and write tables, or one of these."""
+    """Measure and write pages, or one of these."""
     options = _parse()
     prepare_process(options)
     add_heldout(options.heldout or ())
@@ -47,15 +48,15 @@ def main() -> None:
 
 
 def write(cells: list[Cell], options: argparse.Namespace) -> None:
-    """Write the record of what has run, and the tables made of it."""
-    results = Results.read(cells, options)
-    if not results.lines:
-        print("Nothing has run yet.")
+    """Write the pages of the results there are."""
+    scores = CellScores.read(cells, options)
+    if not scores.results:
+        print("There are no results yet.")
         return
-    save_record(with_differences(results), NAME, options.results)
-    record = load_record(NAME, options.results)
-    save_page(page(record, tabulate(record)), NAME, options.results)
-    print(page(record, tabulate(record)))
+    record = summarise(scores)
+    text = page(record, tabulate(record))
+    save_page(text, NAME, options.results)
+    print(text)
     if tables := tabulate_reviews(record):
         save_page(page(record, tables), REVIEWS, options.results)
 
@@ -67,7 +68,7 @@ def cells_of(task: Task, options: argparse.Namespace) -> Iterator[Cell]:
     """Yield the cells of a task: zero-shot, then each number of rows, then all rows."""
     rows = read_rows(task.name, options.data, options.limit_test)
     yield from _zero_shot(task, rows, options)
-    if task.train_only_names:
+    if task.teaches_names_only:
         return
     sizes = (8,) if task.name == REVIEWS else SIZES
     for size in (*sizes, None):
@@ -76,13 +77,13 @@ def cells_of(task: Task, options: argparse.Namespace) -> Iterator[Cell]:
 
 def _zero_shot(task: Task, rows: Rows, options: argparse.Namespace) -> Iterator[Cell]:
     """Yield prompts without rows, where nothing is drawn and one run is enough."""
-    given = {"n_shots": 0, "calibration": None}
+    zero_shot = {"n_shots": 0, "calibration": None}
     expected = len(rows.split.X_test) * task.rates.text
     variants: dict[str, dict[str, Any]] = {"zero-shot": {}}
     if task.definitions:
         variants["zero-shot-undefined"] = {"label_definitions": None}
-    for name, more in variants.items():
-        estimator = prompting(task, rows, options.model, **given, **more)
+    for name, changes in variants.items():
+        estimator = prompting(task, rows, options.model, **zero_shot, **changes)
         yield Cell(f"{task.name}/0/{name}", task.name, estimator, 0, 1, expected_s=expected)
 
 
@@ -127,12 +128,12 @@ def _order(cell: Cell) -> tuple[int, int, float]:
         stage = 0
     if size == "all":
         stage = 3
-    late = approach == "calibrated"  # what nothing else is compared with
+    late = approach == "calibrated"  # nothing else is compared with it
     return (stage + 4 * late, 0 if size == "all" else int(size), cell.expected_s)
 
 
 def len_labels(name: str) -> int:
-    """Return roughly how many labels a task has: those with definitions, or many."""
+    """Return how many labels a task defines, or more than `_MANY` where it defines none."""
     return len(TASKS[name].definitions or range(_MANY + 1))
 
 
@@ -153,7 +154,7 @@ def _parse() -> argparse.Namespace:
         dest="parameters",
         action="append",
         metavar="NAME=VALUE",
-        help="another parameter of the tuned classifier, such as train_batch_size=32",
+        help="a parameter of the tuned classifier: batch_size=32, model_options__dtype=bfloat16",
     )
     parser.add_argument("--heldout", type=Path, nargs="+", help="files of texts and labels")
     options = parser.parse_args()

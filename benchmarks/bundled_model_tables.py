@@ -1,4 +1,4 @@
-"""The record of ``bundled_model.py`` → its tables."""
+"""The scores of ``bundled_model.py`` → its tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from cells import Results
+from cell_scores import CellScores
 from numpy.typing import NDArray
 from tables import Table, number
 from tasks import AMAZON, REVIEWS, TASKS
@@ -37,34 +37,35 @@ _HEADLINES = {
 }
 _SIZES = ("8", "16", "64", "all")
 _VOTERS = ("regression", "prompting", "tuning")
+_ZERO = ("zero-shot", "zero-shot-undefined")
 
 
-def with_differences(results: Results) -> dict[str, Any]:
-    """Return the record of the cells, with tuning against the SVM, and the vote on the reviews."""
-    record = results.record()
-    pairs = {
-        name: results.difference(name, name.replace("/tuning", "/svm"))
-        for name in results.scores
+def summarise(scores: CellScores) -> dict[str, Any]:
+    """Return the figures of the cells, tuning against the SVM, and the vote on the reviews."""
+    record = scores.record()
+    differences = {
+        name: scores.difference(name, name.replace("/tuning", "/svm"))
+        for name in scores.scores
         if name.endswith("/tuning")
     }
-    record["differences"] = {name: found for name, found in pairs.items() if found}
-    record["votes"] = _votes(results)
+    record["differences"] = {name: found for name, found in differences.items() if found}
+    record["votes"] = _votes(scores)
     return record
 
 
-def _votes(results: Results) -> dict[str, Any]:
+def _votes(scores: CellScores) -> dict[str, Any]:
     """Return the accuracy of the majority of three approaches, on the seeds that all have."""
     found = {}
     for size in ("8", "all"):
         names = [f"{REVIEWS}/{size}/{voter}" for voter in _VOTERS]
-        if not all(name in results.scores for name in names):
+        if not all(name in scores.scores for name in names):
             continue
-        voters = [results.scores[name] for name in names]
-        n_seeds = min(scores.n_seeds for scores in voters)
+        voters = [scores.scores[name] for name in names]
+        n_seeds = min(voter.n_seeds for voter in voters)
         truth = voters[0].y_test
-        if any(not np.array_equal(scores.y_test, truth) for scores in voters):
+        if any(not np.array_equal(voter.y_test, truth) for voter in voters):
             continue
-        stacked = np.stack([scores.predictions[:n_seeds] for scores in voters])
+        stacked = np.stack([voter.predictions[:n_seeds] for voter in voters])
         accuracies = [float(np.mean(_majority(stacked[:, s]) == truth)) for s in range(n_seeds)]
         found[size] = {"accuracies": accuracies, "accuracy": float(np.mean(accuracies))}
     return found
@@ -94,19 +95,19 @@ def tabulate(record: dict[str, Any]) -> list[Table]:
 def _headline(record: dict[str, Any]) -> Table:
     rows = []
     for name, title in _HEADLINES.items():
-        own = record["cells"].get(name)
-        if own is None or "failed" in own:
+        figures = record["cells"].get(name)
+        if figures is None or "failed" in figures:
             continue
         floor, aim = TARGETS.get(name, (None, None))
         rows.append(
             (
                 title,
-                number_of(own["accuracy"]),
-                interval_of(own),
-                number_of(own["std"]),
-                str(len(own["seeds"])),
-                verdict(own["accuracy"], floor),
-                verdict(own["accuracy"], aim),
+                number_of(figures["accuracy"]),
+                interval_of(figures),
+                number_of(figures["std"]),
+                str(len(figures["seeds"])),
+                verdict(figures["accuracy"], floor),
+                verdict(figures["accuracy"], aim),
             )
         )
     header = ("", "accuracy", "95% interval", "sd over seeds", "seeds", "floor", "aim")
@@ -115,8 +116,7 @@ def _headline(record: dict[str, Any]) -> Table:
 
 
 def _is_unequal(record: dict[str, Any], task: str) -> bool:
-    cells = record["cells"].items()
-    return any(own.get("is_unequal") for n, own in cells if n.startswith(f"{task}/"))
+    return any(figures.get("is_unequal") for _, figures in _cells_of(record, task))
 
 
 def _accuracies(record: dict[str, Any], task: str, *, balanced: bool = False) -> Table:
@@ -124,7 +124,7 @@ def _accuracies(record: dict[str, Any], task: str, *, balanced: bool = False) ->
     for size in _SIZES:
         cells = [record["cells"].get(f"{task}/{size}/{name}") for name in APPROACHES]
         if any(cells):
-            shown = [own and own.get("balanced", own) if balanced else own for own in cells]
+            shown = [cell and cell.get("balanced", cell) if balanced else cell for cell in cells]
             rows.append((size, *map(cell_of, shown)))
     title = f"Balanced accuracy on {task}" if balanced else f"Accuracy on {task}"
     notes = [_tests(record, task), *_failures(record, task)]
@@ -139,30 +139,27 @@ def _zero_shots(record: dict[str, Any]) -> Table | None:
         for task in tasks
     ]
     header = ("", "names and definitions", "names only")
-    note = "Where labels have no definitions, the first column is that of their names."
+    note = "Where labels have no definitions, the first column has their names only."
     return Table("Zero-shot, not calibrated", header, rows, (note,)) if rows else None
-
-
-_ZERO = ("zero-shot", "zero-shot-undefined")
 
 
 def _differences(record: dict[str, Any]) -> Table:
     rows, outcomes = [], []
-    for name, own in sorted(record["differences"].items(), key=_place):
+    for name, difference in sorted(record["differences"].items(), key=_position):
         task, size, _ = name.split("/")
         if task == REVIEWS:
             continue
-        outcomes.append(outcome(own))
-        points = [f"{100 * own[key]:+.1f}" for key in ("difference", "low", "high")]
+        outcomes.append(outcome(difference))
+        points = [f"{100 * difference[key]:+.1f}" for key in ("difference", "low", "high")]
         rows.append(
-            (f"{task}, {size}", points[0], f"{points[1]} to {points[2]}", str(own["n_seeds"]),
-             outcomes[-1])
+            (f"{task}, {size}", points[0], f"{points[1]} to {points[2]}",
+             str(difference["n_seeds"]), outcomes[-1])
         )  # fmt: skip
     counts = Counter(outcomes)
     note = (
-        f"{counts['win']} wins, {counts['tie']} ties, {counts['loss']} losses; a tie is where the "
-        "interval holds zero. Intervals are over seeds and texts, over texts alone for one seed; "
-        "they are not adjusted for their number."
+        f"{counts['win']} wins, {counts['tie']} ties, {counts['loss']} losses; in a tie the "
+        "interval contains zero. Intervals are over seeds and texts, over texts alone for one "
+        "seed; they are not adjusted for their number."
     )
     header = ("task, rows a class", "points", "95% interval", "seeds", "")
     return Table("Instruction tuning minus TF-IDF + SVM on the same rows", header, rows, (note,))
@@ -175,33 +172,33 @@ def outcome(difference: dict[str, Any]) -> str:
     return "loss" if difference["high"] < 0 else "tie"
 
 
-def _place(named: tuple[str, Any]) -> tuple[int, int, str]:
+def _position(item: tuple[str, Any]) -> tuple[int, int, str]:
     """Sort by task and size."""
-    task, size, approach = named[0].split("/")
+    task, size, approach = item[0].split("/")
     tasks = list(TASKS)
-    place = tasks.index(task) if task in tasks else len(tasks)
-    return (place, ("0", *_SIZES).index(size), approach)
+    first = tasks.index(task) if task in tasks else len(tasks)
+    return (first, ("0", *_SIZES).index(size), approach)
 
 
 def _seconds(record: dict[str, Any]) -> Table:
     rows = []
-    for name, own in sorted(record["cells"].items(), key=_place):
+    for name, figures in sorted(record["cells"].items(), key=_position):
         task, size, approach = name.split("/")
-        if "failed" in own or approach in {"majority", "regression", "zero-shot-undefined"}:
+        if "failed" in figures or approach in {"majority", "regression", "zero-shot-undefined"}:
             continue
-        epochs = own["epochs"]
+        epochs = figures["epochs"]
         rows.append(
-            (f"{task}, {size}", APPROACHES.get(approach, approach), f"{own['n_trained']:,}",
-             "" if epochs is None else number(epochs), number(own["fit_s"]),
-             number(own["texts_per_s"]))
+            (f"{task}, {size}", APPROACHES.get(approach, approach), f"{figures['n_trained']:,}",
+             "" if epochs is None else number(epochs), number(figures["fit_s"]),
+             number(figures["texts_per_s"]))
         )  # fmt: skip
     header = ("task, rows a class", "approach", "rows", "epochs", "fit seconds", "texts per second")
-    note = f"Seconds of the clock, of a run with its calibration. Ran on: {_devices(record)}."
+    note = f"Wall-clock seconds of a run with its calibration, measured on: {_devices(record)}."
     return Table("How long it takes", header, rows, (note,))
 
 
 def _devices(record: dict[str, Any]) -> str:
-    found = {own["settings"]["device"] for own in record["cells"].values()} - {None}
+    found = {figures["settings"]["device"] for figures in record["cells"].values()} - {None}
     return ", ".join(sorted(found)) or "cpu"
 
 
@@ -214,9 +211,9 @@ def tabulate_reviews(record: dict[str, Any]) -> list[Table]:
     if zero:
         rows.append(("bundled model, zero-shot", cell_of(zero), ""))
     for name in approaches:
-        own = [record["cells"].get(f"{REVIEWS}/{size}/{name}") for size in ("8", "all")]
-        if any(own):
-            rows.append((names[name], *map(cell_of, own)))
+        cells = [record["cells"].get(f"{REVIEWS}/{size}/{name}") for size in ("8", "all")]
+        if any(cells):
+            rows.append((names[name], *map(cell_of, cells)))
     if not rows:
         return []
     votes = record["votes"]
@@ -228,7 +225,7 @@ def tabulate_reviews(record: dict[str, Any]) -> list[Table]:
     return [Table("Accuracy on the test reviews", header, rows, (note,))]
 
 
-# Cells
+# Entries of tables
 
 
 def number_of(value: float | None) -> str:
@@ -236,18 +233,18 @@ def number_of(value: float | None) -> str:
     return "—" if value is None else f"{value:.3f}"
 
 
-def interval_of(own: dict[str, Any]) -> str:
+def interval_of(figures: dict[str, Any]) -> str:
     """Return an interval."""
-    return f"{own['low']:.3f} to {own['high']:.3f}"
+    return f"{figures['low']:.3f} to {figures['high']:.3f}"
 
 
-def cell_of(own: dict[str, Any] | None) -> str:
-    """Return an accuracy with its interval, or why there is none."""
-    if own is None:
+def cell_of(figures: dict[str, Any] | None) -> str:
+    """Return an accuracy with its interval, or why it is missing."""
+    if figures is None:
         return "—"
-    if "failed" in own:
+    if "failed" in figures:
         return "does not fit"
-    return f"{own['accuracy']:.3f} [{own['low']:.3f}, {own['high']:.3f}]"
+    return f"{figures['accuracy']:.3f} [{figures['low']:.3f}, {figures['high']:.3f}]"
 
 
 def verdict(value: float, target: float | None) -> str:
@@ -258,14 +255,13 @@ def verdict(value: float, target: float | None) -> str:
 
 
 def _tests(record: dict[str, Any], task: str) -> str:
-    own = [c for n, c in record["cells"].items() if n.startswith(f"{task}/") and "n_test" in c]
-    return (
-        f"{span(c['n_test'] for c in own)} test texts, {span(len(c['seeds']) for c in own)} seeds."
-    )
+    cells = [figures for _, figures in _cells_of(record, task) if "n_test" in figures]
+    n_tests, n_seeds = (c["n_test"] for c in cells), (len(c["seeds"]) for c in cells)
+    return f"{span(n_tests)} test texts, {span(n_seeds)} seeds."
 
 
 def span(values: Iterable[int]) -> str:
-    """Return a number, or the least and the most of several."""
+    """Return a number, or the smallest and the largest of several."""
     found = sorted(set(values))
     if not found:
         return "no"
@@ -273,11 +269,11 @@ def span(values: Iterable[int]) -> str:
 
 
 def _failures(record: dict[str, Any], task: str) -> Sequence[str]:
-    """Return the reasons why cells of a task could not run."""
-    return list(
-        dict.fromkeys(
-            f"{name}: {own['failed']}"
-            for name, own in record["cells"].items()
-            if name.startswith(f"{task}/") and "failed" in own
-        )
-    )
+    """Return why cells of a task could not run."""
+    cells = _cells_of(record, task)
+    reasons = (f"{name}: {figures['failed']}" for name, figures in cells if "failed" in figures)
+    return list(dict.fromkeys(reasons))
+
+
+def _cells_of(record: dict[str, Any], task: str) -> list[tuple[str, dict[str, Any]]]:
+    return [item for item in record["cells"].items() if item[0].startswith(f"{task}/")]

@@ -1,6 +1,6 @@
 """Cost curves on the bundled model: texts, shots, labels, and rows tuned on.
 
-Every point is measured in a process of its own, so that its peak of memory is its own too.
+Every point is measured in a new process, so that the peak of memory belongs to it alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from measuring import Settings, Timing, as_json, peak_memory, run_fresh, set_thr
 from tables import TIMES, Table, number
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from instructclf import InstructionTunedClassifier, PromptClassifier
+from instructclf import InstructionTunedClassifier, PromptClassifier, TrainingOptions
 
 _CURVES = {
     "texts": (100, 1_000, 10_000, 100_000),
@@ -33,7 +33,7 @@ _TOY_CURVES = {"texts": (10, 100), "shots": (2,), "labels": (6,), "rows": (4,)}
 _MEASURED_ONCE = 512
 """From so many texts or rows on, a point is measured in one round."""
 _MOST_STEPS = 256
-"""Where an epoch has more, tuning stops there, and the rest of its seconds is extrapolated."""
+"""A longer epoch stops after so many steps, and the rest of its seconds is extrapolated."""
 _N_TEXTS = 64
 """Texts to predict at each number of shots or labels."""
 _BATCH = 8
@@ -112,12 +112,12 @@ def over_rows(*, n: int, rounds: int, toy: bool, threads: int, seed: int) -> dic
     return {"timings": as_json([first, *again]), "steps_taken": len(steps), **_mib(used)}
 
 
-class _EnoughSteps(Exception):  # noqa: N818  (no error: a long epoch is not run to its end)
+class _EnoughSteps(Exception):  # noqa: N818  (not an error: it ends a long epoch)
     pass
 
 
 def _time_epoch(pair: tuple[Any, Any], rows: data.Rows, steps: list[float]) -> Timing:
-    """Time an epoch. ``steps`` receives the CPU time at the end of each step that was taken."""
+    """Time an epoch, and append the CPU time at the end of each step to ``steps``."""
     n_steps = math.ceil(len(rows.texts) / _BATCH)
 
     def count(*_: Any) -> None:
@@ -144,7 +144,7 @@ def _fit_and_predict(
     fit: Callable[[], PromptClassifier], texts: list[str], rounds: int
 ) -> dict[str, Any]:
     """Time the fit with the first text, and then all texts."""
-    fit().predict_log_proba(texts[:1])  # imports, and tables of torch that are made once
+    fit().predict_log_proba(texts[:1])  # imports, and tables that torch makes once
     once, timings = [], []
     with peak_memory() as used:
         for _ in range(rounds):
@@ -167,7 +167,7 @@ def _with_prefix(classifier: PromptClassifier, texts: list[str]) -> PromptClassi
 
 
 def _load(*, toy: bool, threads: int, seed: int) -> tuple[Any, Any]:
-    """Return the model, warm: all its weights read once, so that they count before."""
+    """Return the model with all weights read once, so that they count as memory used before."""
     set_threads(threads)
     pair = models.load(models.BUNDLED, toy=toy, seed=seed)
     with torch.inference_mode():
@@ -180,7 +180,7 @@ def _prompting(pair: tuple[Any, Any], n_shots: int) -> PromptClassifier:
 
 
 class _Tuning(InstructionTunedClassifier):
-    """Ours, with every step there is, and none twice: labels of made-up rows cannot be learned."""
+    """Our classifier without a restart, since labels of made-up rows cannot be learned."""
 
     def fit(self, X: Any, y: Any = None) -> Any:
         with without_restart():
@@ -192,8 +192,8 @@ def _tuning(pair: tuple[Any, Any]) -> InstructionTunedClassifier:
         pair,
         calibration=None,
         max_epochs=1,
-        train_batch_size=_BATCH,
-        target_loss=0.0,
+        batch_size=_BATCH,
+        training_options=TrainingOptions(target_loss=0.0),
         random_state=0,
     )
 
@@ -242,7 +242,7 @@ def _texts_table(points: dict[str, Any]) -> Table:
         met = "met" if ratios[0] <= _MEMORY_TARGET else "**missed**"
         notes.append(
             f"Peak for 100,000 texts over that for 1,000: {number(ratios[0])} "
-            f"(≤ {_MEMORY_TARGET}{TIMES}, {met}); of what comes on top of the loaded model: "
+            f"(≤ {_MEMORY_TARGET}{TIMES}, {met}); of the memory above the loaded model: "
             f"{number(ratios[1])}."
         )
     header = ["texts", "CPU s", "ms a text", "peak, MiB", "above the loaded model, MiB"]
@@ -279,8 +279,8 @@ def _rows_table(points: dict[str, Any]) -> Table:
     header = ["rows", "CPU s an epoch", "ms a row", "steps run", "MiB"]
     note = (
         "Rows of four words, one epoch, default adapter (all linear layers, rank 16), batches of "
-        f"{_BATCH}, no calibration. Where not all steps were run, all rows were encoded and the "
-        "seconds of the other steps are those of the median step. MiB: the peak above the loaded "
+        f"{_BATCH}, no calibration. Where only some steps were run, all rows were encoded, and "
+        "each other step counts as the median step. MiB: the peak above the loaded "
         "model."
     )
     return Table("Rows tuned on", header, rows, [note])

@@ -1,4 +1,4 @@
-"""How often 95 % intervals hold the true mean: the crossed bootstrap, widened or not, Student's t.
+"""How often 95 % intervals contain the true mean: crossed bootstrap, widened or not, Student's t.
 
     python benchmarks/coverage.py
 
@@ -34,14 +34,14 @@ def main() -> None:
         for setting in SETTINGS
         for n_seeds, n_texts, spread in [setting]
     ]
-    header = ("seeds", "texts", "sd over seeds", "crossed bootstrap as it is",
+    header = ("seeds", "texts", "sd over seeds", "crossed bootstrap",
               "widened (`interval`)", "t over seeds")  # fmt: skip
-    title = f"How often 95% intervals hold the true mean, in {N_TRIALS} simulated experiments"
+    title = f"How often 95% intervals contain the true mean, in {N_TRIALS} simulated experiments"
     print(markdown(Table(title, header, rows)))
 
 
 def shares(n_seeds: int, n_texts: int, spread: float) -> list[str]:
-    """Return how often each interval holds the true mean."""
+    """Return how often each interval contains the true mean."""
     rng = np.random.default_rng(0)
     held = [
         [interval.low <= TRUE <= interval.high for interval in _intervals(right, rng)]

@@ -1,4 +1,4 @@
-"""One tuning task, put to our classifier and to its peers: the same prompts, rows and settings."""
+"""One tuning task for our classifier and its peers: the same prompts, rows and settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unittest import mock
 
 from peers.trainers import Row, TuningSettings
 
-from instructclf import InstructionTunedClassifier
+from instructclf import InstructionTunedClassifier, LoRA, TrainingOptions
 from instructclf.engine.tuning import training
 from instructclf.exceptions import FailedRunWarning
 from instructclf.prompts import TEMPLATES, write_instruction
@@ -36,31 +36,40 @@ def render(
 def our_classifier(
     model: tuple[Any, Any], settings: TuningSettings, **options: Any
 ) -> InstructionTunedClassifier:
-    """Return our classifier with a peer's settings, made to take every step there is."""
+    """Return our classifier with a peer's settings, and without early stopping.
+
+    Options are named as in ``set_params``: ``adapter__n_layers=2``.
+    """
     targets = settings.targets
-    return InstructionTunedClassifier(
+    adapter = LoRA(
+        rank=settings.rank,
+        alpha=settings.alpha,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+    )
+    classifier = InstructionTunedClassifier(
         model,
         instruction=TASK,
         label_definitions=DEFINITIONS,
         calibration=None,
-        lora_rank=settings.rank,
-        lora_alpha=settings.alpha,
-        target_modules=targets if isinstance(targets, str) else list(targets),
+        adapter=adapter,
         learning_rate=settings.learning_rate,
         max_epochs=settings.n_epochs,
-        train_batch_size=settings.batch_size,
-        tol=0.0,
-        n_iter_no_change=settings.n_epochs + 1,
-        target_loss=0.0,
+        batch_size=settings.batch_size,
+        training_options=all_steps(settings.n_epochs),
         random_state=settings.seed,
-        **options,
     )
+    return classifier.set_params(**options)
+
+
+def all_steps(n_epochs: int) -> TrainingOptions:
+    """Return options that keep tuning from stopping early."""
+    return TrainingOptions(tol=0.0, n_iter_no_change=n_epochs + 1, target_loss=0.0)
 
 
 @contextmanager
 def without_restart() -> Iterator[None]:
-    """Keep a run that ends no better than guessing from starting again: peers run once."""
-    never = mock.patch.object(training, "_FAILED_LOSS", math.inf)  # an error if it has gone
+    """Keep a run that ends no better than guessing from being restarted, since peers run once."""
+    never = mock.patch.object(training, "_FAILED_LOSS", math.inf)  # fails if it is renamed
     with never, warnings.catch_warnings():
         warnings.simplefilter("error", FailedRunWarning)
         yield

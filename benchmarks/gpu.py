@@ -1,11 +1,11 @@
-"""One accelerator, a Llama-7B-shaped model: prompting, tuning, predicting through what was tuned.
+"""A model of the shape of Llama-7B on one accelerator: prompting, tuning, tuned prediction.
 
     PYTHONPATH=src python benchmarks/gpu.py --out results       minutes, unattended
     PYTHONPATH=src python benchmarks/gpu.py --toy               on a CPU too, to see that it works
 
-Weights are random, drawn on the device in bfloat16: they say nothing about accuracy. What is
-measured is written after each part, so that a crash in one loses no other, and parts that would
-begin after ``--minutes`` are left out. ``gpu.json`` holds everything, ``gpu.md`` the table.
+Weights are random, drawn on the device in bfloat16, so nothing here is about accuracy. Results are
+written after each part, so that a crash in one loses no other, and parts that would begin after
+``--minutes`` are left out. ``gpu.json`` holds everything, ``gpu.md`` the table.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tables import Table, at_least, at_most, number, page, save_page, save_recor
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from instructclf import PromptClassifier, bundled
+from instructclf import ModelOptions, PromptClassifier, bundled
 from instructclf.engine.models.views import shared_view
 
 _LLAMA_7B = {
@@ -55,19 +55,19 @@ _TEXT = range(110, 131)
 _PREDICTION_TARGET, _TUNING_TARGET, _TUNED_TARGET = 0.6, 0.4, 1.1
 _GIB = 2**30
 _N_COUNTED = 200
-"""Texts whose tokens are counted, to know how long all of them are."""
+"""Texts whose tokens are counted, to estimate the length of all."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured.
+    """The sizes of the benchmark.
 
     Parameters
     ----------
     shape : dict
-        Of the model.
+        The shape of the model.
     n_texts, n_shots, n_epochs : int
-        Texts predicted, shots in the prompt, and passes over the 16 rows tuned on.
+        Texts to predict, shots in the prompt, and passes over the 16 rows to tune on.
     n_checked : int
         Texts whose scores are compared with a forward pass for each prompt and label.
     ceiling : int
@@ -91,7 +91,7 @@ TOY = Size(_TOY, n_texts=32, n_epochs=2, n_checked=4, ceiling=256, budgets=(256,
 
 @dataclass(frozen=True)
 class Work:
-    """What a part took: seconds of the clock, device included, and arithmetic done in them."""
+    """The wall-clock seconds of a part, device included, and the arithmetic done in them."""
 
     seconds: float
     operations: float
@@ -116,9 +116,9 @@ class Bench:
     Parameters
     ----------
     size : Size
-        How much is measured.
+        The sizes of the benchmark.
     device : torch.device
-        Where.
+        The device of the model.
     seed : int
         Decides weights and texts.
     """
@@ -131,7 +131,7 @@ class Bench:
     # Parts, in the order in which they run
 
     def measure_ceiling(self) -> dict[str, Any]:
-        """Return what a large matrix product and those of the model's layers reach, in TFLOP/s."""
+        """Return TFLOP/s of a large matrix product, and of those of the model's layers."""
         side = self.size.ceiling
         square = [self._product_rate([(side, side, side)]) for _ in range(3)]
         layer = self._product_rate(Arithmetic(**_arithmetic(self.size.shape)).products(2 * side))
@@ -163,7 +163,7 @@ class Bench:
         return self._predict(self._prompting(self.size.n_shots, texts.TWO_LABELS))
 
     def prompt_six_labels(self) -> dict[str, Any]:
-        """The same with six labels of several tokens and shared beginnings."""
+        """Predict with six labels of several tokens and shared beginnings."""
         return self._predict(self._prompting(self.size.n_shots, texts.SIX_LABELS))
 
     def sweep_budgets(self) -> dict[str, Any]:
@@ -171,23 +171,28 @@ class Bench:
         some = self.texts[: max(8, len(self.texts) // 8)]
         return {
             str(budget): self._predict(
-                self._prompting(self.size.n_shots, texts.TWO_LABELS, max_batch_tokens=budget), some
+                self._prompting(
+                    self.size.n_shots,
+                    texts.TWO_LABELS,
+                    model_options=ModelOptions(max_batch_tokens=budget),
+                ),
+                some,
             )
             for budget in self.size.budgets
         }
 
     def check(self) -> dict[str, Any]:
-        """Compare scores with a forward pass for each prompt and label, and time that."""
+        """Compare scores with one forward pass for each prompt and label, and time these."""
         classifier = self._prompting(self.size.n_shots, texts.SIX_LABELS)
         checked = self.texts[: self.size.n_checked]
         ours = classifier.label_log_likelihood(checked)
         with self._timed() as clock:
-            plain = self._plain_scores(classifier, checked)
+            single = self._single_scores(classifier, checked)
         n_tokens = sum(len(ids) for ids in self._prompt_ids(classifier, checked))
         work = self._work(clock, len(texts.SIX_LABELS) * self._forward(n_tokens, len(checked)))
         return work.record(
-            largest_difference=float(np.abs(ours - plain).max()),
-            rows_with_the_same_label=float((ours.argmax(1) == plain.argmax(1)).mean()),
+            largest_difference=float(np.abs(ours - single).max()),
+            rows_with_the_same_label=float((ours.argmax(1) == single.argmax(1)).mean()),
             n_texts=len(checked),
         )
 
@@ -208,8 +213,8 @@ class Bench:
         tuned = self._predict(self._tuned)
         return {**tuned, "over_base": tuned["seconds"] / base["seconds"], "base": base}
 
-    def tune_plain_loop(self) -> dict[str, Any]:
-        """Tune queries and values with a plain loop over full logits."""
+    def tune_loop(self) -> dict[str, Any]:
+        """Tune queries and values with a hand-written loop over full logits."""
         return self._tune_peer(fit_with_loop)
 
     def tune_trainer(self) -> dict[str, Any]:
@@ -254,13 +259,13 @@ class Bench:
     def _predict(self, classifier: Any, some: Sequence[str] | None = None) -> dict[str, Any]:
         chosen = self.texts if some is None else list(some)
         with self._timed() as first:
-            classifier.label_log_likelihood(chosen[:8])  # the prefix goes in here
+            classifier.label_log_likelihood(chosen[:8])  # computes the prefix
         with self._timed() as clock:
             scores = classifier.label_log_likelihood(chosen)
-        # Tokenising all prompts whole would take longer than predicting did.
+        # Tokenising all full prompts would take longer than predicting.
         ids = self._prompt_ids(classifier, chosen[:_N_COUNTED])
         n_shared = _n_shared(ids)
-        lengths = [len(own) - n_shared for own in ids]
+        lengths = [len(row) - n_shared for row in ids]
         each = [self.arithmetic.forward(length, n_shared, 1) for length in lengths]
         return self._work(clock, len(chosen) * float(np.mean(each))).record(
             first_s=first.seconds,
@@ -276,7 +281,7 @@ class Bench:
         prompts = [classifier.get_prompt(text) for text in some]
         return self.tokenizer(prompts)["input_ids"]
 
-    def _plain_scores(self, classifier: Any, some: Sequence[str]) -> np.ndarray:
+    def _single_scores(self, classifier: Any, some: Sequence[str]) -> np.ndarray:
         scores = np.empty((len(some), len(classifier.classes_)))
         for row, text in enumerate(some):
             n_prompt = len(self.tokenizer(classifier.get_prompt(text))["input_ids"])
@@ -288,8 +293,8 @@ class Bench:
     @torch.inference_mode()
     def _log_likelihood(self, ids: list[int], n_prompt: int) -> float:
         inputs = torch.tensor([ids], device=self.device)
-        n_own = len(ids) - n_prompt
-        logits = self.model(inputs, use_cache=False, logits_to_keep=n_own + 1).logits[0, :-1]
+        n_label = len(ids) - n_prompt
+        logits = self.model(inputs, use_cache=False, logits_to_keep=n_label + 1).logits[0, :-1]
         chosen = logits.float().log_softmax(-1).gather(1, inputs[0, n_prompt:].unsqueeze(1))
         return float(chosen.double().sum())
 
@@ -305,15 +310,15 @@ class Bench:
 
     def _tune(self, targets: str | tuple[str, ...]) -> tuple[Any, dict[str, Any]]:
         settings = self._settings(targets)
-        self._fit_ours(self._settings(targets, n_epochs=1))  # kernels are chosen, memory is taken
+        self._fit_ours(self._settings(targets, n_epochs=1))  # chooses kernels and allocates memory
         with self._timed() as clock:
             tuned = self._fit_ours(settings)
         ids = self._prompt_ids(tuned, self.shots.texts)
         n_shared = _n_shared(ids)
         n_steps = settings.n_steps(len(ids))
-        own = sum(self._tuning_operations(len(row) - n_shared, n_shared, 2) for row in ids)
+        rows = sum(self._tuning_operations(len(row) - n_shared, n_shared, 2) for row in ids)
         prefix = self._tuning_operations(n_shared, 0, 0)
-        operations = own * settings.n_epochs + prefix * n_steps
+        operations = rows * settings.n_epochs + prefix * n_steps
         record = self._work(clock, operations).record(
             n_steps=n_steps, ms_a_step=1e3 * clock.seconds / n_steps, n_prefix=n_shared,
             tokens_a_row=float(np.mean([len(row) for row in ids])), losses=tuned.loss_curve_,
@@ -323,8 +328,8 @@ class Bench:
     def _tuning_operations(self, tokens: int, before: int, outputs: int) -> float:
         """Return the operations of a row, forward and backward, with frozen weights.
 
-        A frozen product takes one of the same size to pass gradients on, and attention takes two.
-        The adapter's own products are left out.
+        The backward pass of a frozen product takes one of the same size, that of attention two. The
+        products of the adapter are left out.
         """
         forward = self.arithmetic.forward(tokens, before, outputs)
         seen = tokens * before + tokens * (tokens + 1) / 2
@@ -338,9 +343,9 @@ class Bench:
         with self._timed() as clock:
             fit(shared_view(self.model), self.tokenizer, rows, settings)
         lengths = [len(ids) for ids in self.tokenizer([r.prompt for r in rows])["input_ids"]]
-        own = sum(self._tuning_operations(length, 0, length) for length in lengths)
+        operations = sum(self._tuning_operations(length, 0, length) for length in lengths)
         n_steps = settings.n_steps(len(rows))
-        return self._work(clock, own * settings.n_epochs).record(
+        return self._work(clock, operations * settings.n_epochs).record(
             n_steps=n_steps, ms_a_step=1e3 * clock.seconds / n_steps
         )
 
@@ -379,10 +384,10 @@ class Bench:
         with profile(activities=kinds) as profiler:
             call()
             self._synchronise()
-        own = "self_device_time_total" if is_cuda else "self_cpu_time_total"
-        events = sorted(profiler.key_averages(), key=lambda event: -getattr(event, own))
+        kind = "self_device_time_total" if is_cuda else "self_cpu_time_total"
+        events = sorted(profiler.key_averages(), key=lambda event: -getattr(event, kind))
         return [
-            {"name": event.key[:120], "ms": getattr(event, own) / 1e3, "calls": event.count}
+            {"name": event.key[:120], "ms": getattr(event, kind) / 1e3, "calls": event.count}
             for event in events[:25]
         ]
 
@@ -409,7 +414,7 @@ class Bench:
 
 @dataclass
 class Clock:
-    """Seconds, those of the host's processor, and the peak of memory, once a block has ended."""
+    """Wall-clock seconds, CPU seconds of the host and the peak of memory of a finished block."""
 
     seconds: float = 0.0
     host_cpu_s: float = 0.0
@@ -448,13 +453,13 @@ PARTS = (
     "predict_tuned",
     "check",
     "tune_queries_and_values",
-    "tune_plain_loop",
+    "tune_loop",
     "tune_trainer",
     "prompt_six_labels",
     "sweep_budgets",
     "profile",
 )
-"""What was asked for comes first."""
+"""In order of importance."""
 
 
 def main() -> None:
@@ -482,7 +487,7 @@ def main() -> None:
 
 
 def _run(bench: Bench, name: str) -> dict[str, Any]:
-    """Run one part. What goes wrong in it is written down and stops nothing else."""
+    """Run one part. An error is recorded and does not stop the others."""
     print(f"{name} …", flush=True)
     start = time.perf_counter()
     try:
@@ -513,9 +518,9 @@ def tabulate(record: dict[str, Any]) -> list[Table]:
     """Return the table of all parts that have run so far."""
     parts = record["parts"]
     rows = [_row(name, parts[name]) for name in PARTS if "tflop_per_s" in parts.get(name, {})]
-    for budget, own in parts.get("sweep_budgets", {}).items():
-        if isinstance(own, dict):
-            rows.append(_row(f"batches of {budget} tokens", own))
+    for budget, part in parts.get("sweep_budgets", {}).items():
+        if isinstance(part, dict):
+            rows.append(_row(f"batches of {budget} tokens", part))
     header = ("", "s", "TFLOP/s", "share of ceiling", "peak GiB", "details", "target")
     notes = [_ceiling_note(parts.get("measure_ceiling", {}))]
     notes += [f"{name} failed; see the JSON." for name in parts if "error" in parts[name]]
@@ -529,7 +534,7 @@ _TITLES = {
     "check": "a forward pass for each text and label",
     "tune": "tune on 16 rows, all linear layers",
     "tune_queries_and_values": "tune on 16 rows, queries and values",
-    "tune_plain_loop": "the same in a plain loop",
+    "tune_loop": "the same in a hand-written loop",
     "tune_trainer": "the same with Trainer",
     "predict_tuned": "predict through the tuned model",
 }
@@ -581,9 +586,9 @@ def _ceiling_note(ceiling: dict[str, Any]) -> str:
         return "The ceiling was not measured."
     return (
         f"The ceiling is a bfloat16 product of two square matrices of side {ceiling['side']}: "
-        f"{number(max(ceiling['square']))} TFLOP/s. Products of the model's own layers reach "
-        f"{number(ceiling['layer'])}. Arithmetic counts tokens once that prompts share, attention "
-        "to what a token may see, no padding, and in tuning the way back through frozen weights. "
+        f"{number(max(ceiling['square']))} TFLOP/s. Products of the model's layers reach "
+        f"{number(ceiling['layer'])}. The arithmetic counts shared tokens once, attention to "
+        "earlier tokens only, no padding, and in tuning the backward pass through frozen weights. "
         "Peaks include the weights."
     )
 
@@ -593,15 +598,15 @@ def _parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
-    parser.add_argument("--toy", action="store_true", help="next to nothing, on any device")
+    parser.add_argument("--toy", action="store_true", help="tiny sizes, on any device")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--minutes", type=float, default=8.0, help="no part begins after so many")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     if unknown := [part for part in arguments.parts if part not in PARTS]:
-        parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+        parser.error(f"no such part: {', '.join(unknown)}; choose from {', '.join(PARTS)}")
     if arguments.device == "cpu" and not arguments.toy:
-        parser.error("7 billion weights want an accelerator; on a CPU run it with --toy")
+        parser.error("7 billion weights need an accelerator; on a CPU use --toy")
     return arguments
 
 

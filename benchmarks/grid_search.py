@@ -20,7 +20,7 @@ OURS, SKORCH = "instructclf", "skorch FewShotClassifier"
 _SHOTS = (4, 8, 16)
 _N_FOLDS = 3
 _N_ROWS = 24
-"""So that two folds are the sixteen rows that the largest candidate takes."""
+"""Two of three folds have the sixteen rows that the largest candidate takes."""
 
 _SKORCH_PROMPT = """Below is an instruction that describes a task, paired with an input that \
 provides further context. Write a response that appropriately completes the request.
@@ -36,7 +36,7 @@ Classify the input. Answer with exactly one of these labels: {labels}.
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Search with each in turn, each time in a fresh process, which has loaded nothing yet."""
+    """Search with each in turn, each time in a new process that has not loaded a model."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = str(bundled.model_path())
         if settings.toy:
@@ -74,14 +74,14 @@ def _ours(folder: str) -> tuple[Any, dict[str, Any]]:
 
 
 def _skorch(folder: str) -> tuple[Any, dict[str, Any]]:
-    from skorch.llm import FewShotClassifier  # noqa: PLC0415  (seconds that ours need not wait)
+    from skorch.llm import FewShotClassifier  # noqa: PLC0415  (takes seconds, which ours does not need)
 
     estimator = FewShotClassifier(folder, prompt=_SKORCH_PROMPT, random_state=0)
     return estimator, {"max_samples": list(_SHOTS)}
 
 
 def _count_loads() -> list[str]:
-    """Note each call that loads a model's weights, whoever makes it."""
+    """Return a list that records each call that loads a model's weights."""
     loads: list[str] = []
     load = PreTrainedModel.from_pretrained.__func__
 
@@ -115,8 +115,8 @@ def tabulate(record: dict[str, Any]) -> list[Table]:
     note = (
         f"Shots {shots} over {record['folds']} folds of {record['rows']} rows of about a hundred "
         "tokens, and the final fit: ten fits. Bundled model, by name, in a process that has "
-        "imported everything and loaded nothing. The shots and texts are the same; skorch writes "
-        "its examples in a form of its own and chooses them by its own draw."
+        "imported everything but not loaded a model. The texts are the same; skorch formats and "
+        "draws its examples differently."
     )
     header = ["variant", "CPU s", "wall s", "ratio", "loads of the base model", "target"]
     return [Table("Grid search, 3 shot counts, 3 folds", header, rows, [note])]

@@ -1,15 +1,15 @@
-"""The lessons of the reference experiment and our defaults, measured on the bundled model.
+"""The lessons of the reference experiment and the package's defaults, on the bundled model.
 
     python benchmarks/lessons.py --plan                    how long it would take
     python benchmarks/lessons.py --limit-test 500          everything
     python benchmarks/lessons.py --limit-test 500 --cells 'base/*' --cells 'template/*'
-    python benchmarks/lessons.py --table                   tables and picture of what is there
+    python benchmarks/lessons.py --table                   page and picture of the results there are
 
-Cells are called lesson/task/classifier-variant. Every classifier learns from sixteen rows, the
-same under the same seed unless the lesson is about how they are drawn; ``base`` has the settings
-that all others differ from in one thing. A run leaves a line in ``--out`` and is not repeated;
-``results/lessons-*.md``, ``results/lessons.json`` and ``docs/pictures/lessons.png`` are made of
-those lines, whatever the options they ran with.
+Cells are called lesson/task/classifier-variant. Every classifier learns from sixteen rows. They are
+the same under the same seed unless the lesson is about how they are drawn. All variants differ in
+one thing from the settings of ``base``. Raw results are kept in ``--out`` and not measured again;
+``results/lessons.md`` and ``docs/pictures/lessons.png`` are made from them, whichever options they
+were measured with. Each lesson is a section of the page, which the documentation includes.
 """
 
 from __future__ import annotations
@@ -20,19 +20,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from approaches import MAX_EPOCHS, has_parameter, prompting, tuning
-from cells import Cell, Results, add_options, prepare_process, run, select
+from approaches import MAX_EPOCHS, prompting, tuning
+from cell_scores import CellScores
+from cells import Cell, add_options, prepare_process, run, select
+from comparison_calibrations import COMPARISONS
 from lessons_calibration import by_chance, tabulate_calibration
-from lessons_parts import (
-    RecalibratedPrompting,
-    SkewedSampler,
-    ZeroShotSampler,
-)
+from lessons_parts import RecalibratedPrompting, SkewedSampler, ZeroShotSampler
 from lessons_peers import over_peers, peers_of, tabulate_peers
 from lessons_pictures import draw
 from lessons_speed import measure_speed
 from lessons_tables import summarise, tabulate
-from tables import circumstances, load_record, markdown, save_page, save_record
+from tables import circumstances, markdown, pending, save_page, section
 from tasks import AMAZON, TASKS, Rows, Task, available, read_rows
 
 from instructclf import PromptTemplate
@@ -43,24 +41,23 @@ LESSON_TASKS = (AMAZON, "cr", "sst2", "emotion")
 SHOTS = 16
 PICTURE = Path(__file__).parents[1] / "docs" / "pictures" / "lessons.png"
 BARE = PromptTemplate("{instruction}\n\n{input}\n{response}")
-"""Nothing around instruction, text and answer but line breaks."""
-CALIBRATIONS = ("auto", None, "contextual", "domain", "batch")
+"""Instruction, text and answer, with nothing but line breaks between them."""
+CALIBRATIONS = {"auto": "auto", "none": None, **COMPARISONS}
 N_AVERAGED = 5
-_ORDER = (
+LESSONS = (
     "base", "speed", "template", "balance", "definitions", "words", "calibration", "samplers",
     "loss", "rate", "rank", "order", "seeds", "peers",
 )  # fmt: skip
-
-_NOT_YET = "*Not measured yet:* `python benchmarks/lessons.py --cells '{}/*'`.\n"
+"""In the order in which they are measured."""
 
 
 def main() -> None:
-    """Measure and write tables, or one of these."""
+    """Measure and write the page, or one of these."""
     options = _parse()
     prepare_process(options)
     names = available(LESSON_TASKS, options.data)
     cells = [cell for name in names for cell in cells_of(TASKS[name], options)]
-    cells = select(sorted(cells, key=lambda cell: _ORDER.index(_lesson(cell))), options.cells)
+    cells = select(sorted(cells, key=lambda cell: LESSONS.index(_lesson(cell))), options.cells)
     if not options.table:
         run(cells, options)
     if not options.plan:
@@ -68,21 +65,24 @@ def main() -> None:
 
 
 def write(cells: list[Cell], options: argparse.Namespace) -> None:
-    """Write the record, a page of tables for each lesson, and the picture."""
-    results = Results.read(cells, options)
-    if not results.lines:
-        print("Nothing has run yet.")
+    """Write the page, with a section for each lesson, and the picture."""
+    scores = CellScores.read(cells, options)
+    if not scores.results:
+        print("There are no results yet.")
         return
-    own = {"over_peers": over_peers(results), "by_chance": by_chance(results)}
-    save_record(summarise(results) | own, NAME, options.results)
-    record = load_record(NAME, options.results)
+    record = summarise(scores)
+    record |= {"over_peers": over_peers(scores), "by_chance": by_chance(scores)}
     found = tabulate(record)
     found |= {"peers": tabulate_peers(record), "calibration": tabulate_calibration(record)}
-    for lesson in _ORDER:
+    sections = []
+    for lesson in LESSONS:
         text = "\n".join(markdown(table) for table in found.get(lesson, ()))
-        save_page(text or _NOT_YET.format(lesson), f"{NAME}-{lesson}", options.results)
-        print(text)
-    save_page(circumstances(record["environment"]), f"{NAME}-circumstances", options.results)
+        command = f"python benchmarks/lessons.py --cells '{lesson}/*'"
+        sections.append(section(lesson, text or pending(command)))
+    sections.append(section("circumstances", circumstances(record["environment"])))
+    text = "\n".join(sections)
+    save_page(text, NAME, options.results)
+    print(text)
     draw(record, options.picture)
 
 
@@ -102,28 +102,28 @@ class _Maker:
         self.prompted = partial(prompting, task, rows, options.model, n_shots=None)
         self.zero = partial(prompting, task, rows, options.model, n_shots=0, calibration=None)
 
-    def cell(self, lesson: str, variant: str, estimator: Any, **more: Any) -> Cell:
+    def cell(self, lesson: str, variant: str, estimator: Any, **changes: Any) -> Cell:
         """Return a cell of sixteen rows for each seed."""
-        given: dict[str, Any] = {"n_rows": SHOTS, "n_seeds": self.options.seeds}
+        settings: dict[str, Any] = {"n_rows": SHOTS, "n_seeds": self.options.seeds}
         name = f"{lesson}/{self.task.name}/{variant}"
         repeats = getattr(estimator, "n_seeds", 1)
-        given["expected_s"] = repeats * self._expected(variant.partition("-")[0])
-        return Cell(name, self.task.name, estimator, **(given | more))
+        settings["expected_s"] = repeats * self._expected(variant.partition("-")[0])
+        return Cell(name, self.task.name, estimator, **(settings | changes))
 
     def each(self, lesson: str, variant: str, *, zero: bool = False, **changes: Any) -> list[Cell]:
         """Return cells of both classifiers, and of a prompt without shots, changed in one thing."""
-        found = [
+        cells = [
             self.cell(lesson, f"tuned-{variant}", self.tuned(**changes)),
             self.cell(lesson, f"prompted-{variant}", self.prompted(**changes)),
         ]
         if zero:
-            found.append(
+            cells.append(
                 self.cell(lesson, f"zero-{variant}", self.zero(**changes), n_rows=0, n_seeds=1)
             )
-        return found
+        return cells
 
     def drawn(self, lesson: str, variant: str, sampler: Any) -> list[Cell]:
-        """Return cells of both classifiers, unchanged, on rows drawn in another way."""
+        """Return cells of both classifiers, unchanged, on rows drawn by this sampler."""
         return [
             self.cell(lesson, f"tuned-{variant}", self.tuned(), sampler=sampler),
             self.cell(lesson, f"prompted-{variant}", self.prompted(), sampler=sampler),
@@ -153,15 +153,15 @@ def cells_of(task: Task, options: argparse.Namespace) -> Iterator[Cell]:
     yield from _tuning(make)
     yield from _averages(make)
     n_texts = len(make.rows.split.X_test)
-    for name, estimator, given in peers_of(make.options.model, n_texts * task.rates.shot_text):
-        yield make.cell("peers", name, estimator, **given)
+    for name, estimator, settings in peers_of(make.options.model, n_texts * task.rates.shot_text):
+        yield make.cell("peers", name, estimator, **settings)
 
 
 def _base(make: _Maker) -> Iterator[Cell]:
-    kept = {"n_seeds": max(make.options.seeds, make.options.average_seeds)}
-    kept["keeps_probabilities"] = True
-    yield make.cell("base", "tuned", make.tuned(), **kept)
-    yield make.cell("base", "prompted", make.prompted(), **kept)
+    settings = {"n_seeds": max(make.options.seeds, make.options.average_seeds)}
+    settings["keeps_probabilities"] = True
+    yield make.cell("base", "tuned", make.tuned(), **settings)
+    yield make.cell("base", "prompted", make.prompted(), **settings)
     yield make.cell("base", "zero", make.zero(), n_rows=0, n_seeds=1)
 
 
@@ -180,18 +180,16 @@ def _speed(make: _Maker) -> Cell:
 
 
 def _calibrations(make: _Maker) -> Iterator[Cell]:
-    """Yield calibrations with sixteen labelled rows in all, and with others beside the shots."""
-    for calibration in CALIBRATIONS:
-        name = calibration or "none"
-        again = {} if calibration == CALIBRATIONS[0] else {"expected_s": 6.0}  # scores are known
+    """Yield calibrations with sixteen labelled rows in all, and with more rows than the shots."""
+    for name, calibration in CALIBRATIONS.items():
+        again = {} if name == "auto" else {"expected_s": 6.0}  # the first one has scored the texts
         few = RecalibratedPrompting(make.prompted(calibration=calibration))
         yield make.cell("calibration", f"prompted-few-{name}", few, **again)
         many = RecalibratedPrompting(make.prompted(n_shots=SHOTS, calibration=calibration))
         yield make.cell("calibration", f"prompted-many-{name}", many, n_rows=None, **again)
-    for calibration in ("auto", None):
-        estimator = make.tuned(n_shots=SHOTS, calibration=calibration)
-        name = f"tuned-many-{calibration or 'none'}"
-        yield make.cell("calibration", name, estimator, n_rows=None)
+    for name in ("auto", "none"):
+        estimator = make.tuned(n_shots=SHOTS, calibration=CALIBRATIONS[name])
+        yield make.cell("calibration", f"tuned-many-{name}", estimator, n_rows=None)
 
 
 def _samplers(make: _Maker) -> Iterator[Cell]:
@@ -209,37 +207,29 @@ def _samplers(make: _Maker) -> Iterator[Cell]:
 
 
 def _tuning(make: _Maker) -> Iterator[Cell]:
-    """Yield the parameters of tuning, one after the other."""
-    ablations: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
-        "loss": {"loss": ("lm", "label", "lm+label")},
-        "rate": {"learning_rate": (5e-5, 1e-3, 2.5e-3, 5e-3)},
-        "rank": {"lora_rank": (4, 64)},
+    """Yield one cell for each other value of a parameter of tuning."""
+    ablations: Mapping[str, tuple[str, tuple[Any, ...]]] = {
+        "loss": ("loss", ("lm", "label")),
+        "rate": ("learning_rate", (5e-5, 1e-3, 2.5e-3, 5e-3)),
+        "rank": ("adapter__rank", (4, 64)),
     }
-    for lesson, grid in ablations.items():
-        for parameter, values in grid.items():
-            if not has_parameter(parameter):
-                if make.task.name == LESSON_TASKS[0]:  # once is enough
-                    print(f"Left out: this version has no parameter {parameter!r}.")
-                continue
-            default = make.tuned().get_params()[parameter]
-            for value in values:
-                if value != default:
-                    estimator = make.tuned(**{parameter: value})
-                    yield make.cell(lesson, f"tuned-{value}", estimator)
+    for lesson, (parameter, values) in ablations.items():
+        for value in values:
+            yield make.cell(lesson, f"tuned-{value}", make.tuned(**{parameter: value}))
 
 
 def _averages(make: _Maker) -> Iterator[Cell]:
     """Yield averages over seeds inside a classifier, which all have the same sixteen rows."""
-    given = {"n_seeds": N_AVERAGED}
-    prompted = make.prompted(**given, n_shots=SHOTS)  # a number, so that each seed orders them
+    settings = {"n_seeds": N_AVERAGED}
+    prompted = make.prompted(**settings, n_shots=SHOTS)  # a number, so that each seed orders them
     yield make.cell("seeds", f"prompted-{N_AVERAGED}", prompted)
-    yield make.cell("seeds", f"tuned-{N_AVERAGED}", make.tuned(**given))
-    adapters = make.tuned(**given, seed_average="adapter")
+    yield make.cell("seeds", f"tuned-{N_AVERAGED}", make.tuned(**settings))
+    adapters = make.tuned(**settings, training_options__seed_average="adapter")
     yield make.cell("seeds", f"tuned-{N_AVERAGED}-adapter", adapters)
 
 
 def other_words(labels: list[str]) -> dict[str, dict[str, Any]]:
-    """Return other words to answer with: of the same meaning, several of it, and of none."""
+    """Return other words to answer with: synonyms, the label with a synonym, and letters."""
     letters = {label: "ABCDEFGHIJ"[i] for i, label in enumerate(sorted(labels))}
     if set(labels) == {"negative", "positive"}:
         other = {"negative": "bad", "positive": "good"}
@@ -261,7 +251,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--average-seeds", type=int, default=20, help="seeds of base, whose averages are compared"
     )
-    parser.add_argument("--speed-texts", type=int, default=100, help="texts whose time is taken")
+    parser.add_argument("--speed-texts", type=int, default=100, help="texts that are timed")
     parser.add_argument("--picture", type=Path, default=PICTURE)
     return parser.parse_args()
 

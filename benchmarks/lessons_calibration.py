@@ -1,4 +1,4 @@
-"""Calibrations: what chance alone gives, and the tables made of the record."""
+"""The calibration lesson: errors that chance alone gives, and the tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from bundled_model_tables import number_of
-from cells import Results
+from cell_scores import CellScores
 from lessons_tables import CLASSIFIERS, base_of, of_lesson, points, tests_of
 from tables import Table, number
 
@@ -15,39 +15,36 @@ from instructclf.evaluation.metrics import expected_calibration_error
 
 _N_DRAWS = 20
 _BY_CHANCE = (
-    "Of the same predictions with the same probabilities, had these been right: whether a "
-    "prediction is right is drawn with the probability that it was given, over as many texts."
+    "The error of the same predictions with the same probabilities if these were right: whether a "
+    "prediction is right is drawn with its probability, over as many texts."
 )
 
 
-def by_chance(results: Results) -> dict[str, float]:
+def by_chance(scores: CellScores) -> dict[str, float]:
     """Return the calibration error of each ``base`` classifier if its probabilities were right."""
     rng = np.random.RandomState(0)
     found = {}
-    for name, scores in results.scores.items():
-        if not name.startswith("base/") or scores.log_probabilities is None:
+    for name, cell in scores.scores.items():
+        if not name.startswith("base/") or cell.log_probabilities is None:
             continue
-        confidence = np.exp(scores.log_probabilities.max(axis=-1))
-        found[name] = float(
-            np.mean(
-                [
-                    expected_calibration_error(own, rng.uniform(size=own.shape) < own)
-                    for own in confidence
-                    for _ in range(_N_DRAWS)
-                ]
-            )
-        )
+        confidences = np.exp(cell.log_probabilities.max(axis=-1))
+        errors = [
+            expected_calibration_error(of_seed, rng.uniform(size=of_seed.shape) < of_seed)
+            for of_seed in confidences
+            for _ in range(_N_DRAWS)
+        ]
+        found[name] = float(np.mean(errors))
     return found
 
 
 def tabulate_calibration(record: dict[str, Any]) -> list[Table]:
-    """Return the tables of calibrations, of the target, and of what chance alone gives."""
+    """Return the tables of calibrations, of the target, and of errors by chance."""
     cells = record["cells"]
     rows = []
     for task, classifier, variant in of_lesson(record, "calibration"):
         name = f"calibration/{task}/{classifier}-{variant}"
         setting, _, calibration = variant.partition("-")
-        own = record["differences"].get(name)
+        difference = record["differences"].get(name)
         rows.append(
             (
                 f"{CLASSIFIERS[classifier]}, {_SETTINGS[setting]}",
@@ -55,7 +52,7 @@ def tabulate_calibration(record: dict[str, Any]) -> list[Table]:
                 calibration,
                 number_of(cells[name]["accuracy"]),
                 number_of(cells[name]["balanced"]["accuracy"]),
-                points(own) if own and calibration != "none" else "",
+                points(difference) if difference and calibration != "none" else "",
                 number_of(cells[name]["calibration_error"]),
                 number(cells[name]["log_loss"]),
             )
@@ -82,7 +79,7 @@ def tabulate_calibration(record: dict[str, Any]) -> list[Table]:
             ],
             (_BY_CHANCE,),
         ),
-    ]  # fmt: skip
+    ] if rows else []  # fmt: skip
 
 
 _SETTINGS = {"few": "16 labelled rows in all", "many": "16 shots, others to calibrate on"}
@@ -92,11 +89,11 @@ def _targets(record: dict[str, Any]) -> Iterable[tuple[str, ...]]:
     cells = record["cells"]
     for setting in ("prompted-few", "prompted-many", "tuned-many"):
         ratios, changes = [], []
-        for name, own in cells.items():
+        for name, figures in cells.items():
             none = cells.get(base_of(name)) if name.startswith("calibration/") else None
-            if none and name.endswith(f"{setting}-auto") and "accuracy" in own:
-                ratios.append(own["calibration_error"] / none["calibration_error"])
-                changes.append(100 * (own["accuracy"] - none["accuracy"]))
+            if none and name.endswith(f"{setting}-auto") and "accuracy" in figures:
+                ratios.append(figures["calibration_error"] / none["calibration_error"])
+                changes.append(100 * (figures["accuracy"] - none["accuracy"]))
         if ratios:
             classifier, _, rows = setting.partition("-")
             ratio, worst = float(np.median(ratios)), min(changes)

@@ -16,7 +16,7 @@ from instructclf.sampling import BalancedSampler, UncertaintySampler
 class SkewedSampler(BaseEstimator):
     """Draw three quarters of the rows from one label, which the seed chooses.
 
-    Every other label keeps at least one row. It is what balanced sampling is to prevent.
+    Every other label keeps at least one row. Balanced sampling is meant to prevent such draws.
     """
 
     def select(self, X: Any, y: Any, n_shots: int, *, random_state: Any = None) -> NDArray[np.intp]:
@@ -26,8 +26,8 @@ class SkewedSampler(BaseEstimator):
         names = np.unique(labels)
         favoured = names[rng.randint(len(names))]
         n_favoured = min(round(0.75 * n_shots), n_shots - (len(names) - 1))
-        own, others = np.flatnonzero(labels == favoured), np.flatnonzero(labels != favoured)
-        drawn = rng.choice(own, n_favoured, replace=False)
+        of_favoured, others = np.flatnonzero(labels == favoured), np.flatnonzero(labels != favoured)
+        drawn = rng.choice(of_favoured, n_favoured, replace=False)
         rest = BalancedSampler().select(
             [X[i] for i in others], labels[others], n_shots - n_favoured, random_state=rng
         )
@@ -35,7 +35,7 @@ class SkewedSampler(BaseEstimator):
 
 
 class ZeroShotSampler(BaseEstimator):
-    """Uncertainty sampling that fits the zero-shot classifier it asks by itself."""
+    """Uncertainty sampling that fits the zero-shot classifier it asks."""
 
     def __init__(self, classifier: PromptClassifier, prefer: str) -> None:
         self.classifier, self.prefer = classifier, prefer
@@ -52,7 +52,7 @@ _known: dict[Any, NDArray[np.float64]] = {}
 
 
 class RecalibratedPrompting(ClassifierMixin, BaseEstimator):
-    """Prompting that scores a text after a prompt once, however often it is calibrated anew.
+    """Prompting that scores a text after a prompt once, however often it is calibrated again.
 
     The log-likelihoods do not depend on the calibration, so comparing five of them would send
     every text through the model five times.
@@ -68,7 +68,7 @@ class RecalibratedPrompting(ClassifierMixin, BaseEstimator):
         return self
 
     def label_log_likelihood(self, X: list[str]) -> NDArray[np.float64]:
-        """Return the classifier's, computed or known."""
+        """Return the classifier's log-likelihoods, computed at the first call with this prompt."""
         prompt = self.classifier_.get_prompt("")  # states the labels and shows the shots
         key = (str(self.classifier.model), prompt, hash(tuple(X)))
         if key not in _known:

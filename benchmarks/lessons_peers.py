@@ -1,4 +1,4 @@
-"""What others make of the same sixteen rows: cells, and the tables made of their record."""
+"""Other libraries on the same sixteen rows: their cells, and the tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from approaches import svm
 from bundled_model_tables import cell_of, outcome
-from cells import Results
+from cell_scores import CellScores
 from lessons_tables import CLASSIFIERS, SCORING, VERDICTS, of_lesson, points, tests_of
 from peers.few_shot import EncoderRegression, SetFit, SkorchPrompting
 from tables import Table
@@ -20,41 +20,41 @@ PEERS = {
     "svm": "TF-IDF + LinearSVC",
 }
 SKORCH_SEEDS = 3
-"""Every text goes through the whole prompt: the dearest runs of all."""
+"""Its runs take longest, since every text goes through the model with the full prompt."""
 
 
 def peers_of(model: str, shot_text_s: float) -> Iterator[tuple[str, Any, dict[str, Any]]]:
-    """Yield name and estimator of each peer, and what its cell has beside the usual.
+    """Yield the name and the estimator of each peer, and the settings of its cell.
 
     Parameters
     ----------
     model : str
-        Of the one that takes a language model.
+        The language model, for the peer that takes one.
     shot_text_s : float
         Roughly the seconds of our prompting on all test rows.
     """
     yield "svm", svm(), {"expected_s": 0.1}
     yield "encoder", EncoderRegression(), {"expected_s": 15.0}
     yield "setfit", SetFit(), {"expected_s": 40.0}
-    dear = {"n_seeds": SKORCH_SEEDS, "expected_s": 15 * shot_text_s}
-    yield "skorch", SkorchPrompting(model), dear
+    settings = {"n_seeds": SKORCH_SEEDS, "expected_s": 15 * shot_text_s}
+    yield "skorch", SkorchPrompting(model), settings
 
 
-def over_peers(results: Results) -> dict[str, Any]:
+def over_peers(scores: CellScores) -> dict[str, Any]:
     """Return how much better both of our classifiers are than each peer, on common seeds."""
     return {
         f"{ours}/{name}": found
-        for name in results.scores
+        for name in scores.scores
         for ours in OURS
         if name.startswith("peers/")
-        and (found := results.difference(f"base/{name.split('/')[1]}/{ours}", name, SCORING))
+        and (found := scores.difference(f"base/{name.split('/')[1]}/{ours}", name, SCORING))
     }
 
 
 def tabulate_peers(record: dict[str, Any]) -> list[Table]:
-    """Return the tables of accuracy and of differences, or none where no peer has run."""
+    """Return the tables of accuracy and of differences, or none without results to compare."""
     tasks = list(dict.fromkeys(task for task, _, _ in of_lesson(record, "peers")))
-    if not tasks:
+    if not tasks or not record["over_peers"]:
         return []
     note = tests_of(record, "peers")
     kinds = {
@@ -75,18 +75,18 @@ def _accuracies(
     record: dict[str, Any], tasks: list[str], *, balanced: bool = False
 ) -> Iterator[tuple[str, ...]]:
     cells = record["cells"]
-    names = {f"base/{{}}/{own}": f"instructclf, {CLASSIFIERS[own]}" for own in OURS}
-    names |= {f"peers/{{}}/{own}": title for own, title in PEERS.items()}
+    names = {f"base/{{}}/{ours}": f"instructclf, {CLASSIFIERS[ours]}" for ours in OURS}
+    names |= {f"peers/{{}}/{peer}": title for peer, title in PEERS.items()}
     for name, title in names.items():
         found = [cells.get(name.format(task)) for task in tasks]
-        yield (title, *(cell_of(own["balanced"] if own and balanced else own) for own in found))
+        yield (title, *(cell_of(cell["balanced"] if cell and balanced else cell) for cell in found))
 
 
 def _differences(record: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     for peer, title in PEERS.items():
         for task, kind, _ in of_lesson(record, "peers"):
             for ours in OURS if kind == peer else ():
-                own = record["over_peers"].get(f"{ours}/peers/{task}/{peer}")
-                if own:
-                    verdict = VERDICTS[outcome(own)]
-                    yield title, task, CLASSIFIERS[ours], points(own), verdict
+                found = record["over_peers"].get(f"{ours}/peers/{task}/{peer}")
+                if found:
+                    verdict = VERDICTS[outcome(found)]
+                    yield title, task, CLASSIFIERS[ours], points(found), verdict

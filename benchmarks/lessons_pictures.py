@@ -1,4 +1,4 @@
-"""The record of ``lessons.py`` → one picture of the six lessons."""
+"""The figures of ``lessons.py`` → one picture of the six lessons."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lessons_speed import PROMPTED, TUNED, WHOLE
+from lessons_speed import FULL, PROMPTED, TUNED
 from lessons_tables import TITLES, of_lesson, speeds
 from matplotlib import pyplot as plt
 
@@ -15,7 +15,7 @@ _MARKERS = {"tuned": "o", "prompted": "s", "zero": "D"}
 _NAMES = {"tuned": "tuning", "prompted": "prompting", "zero": "zero-shot"}
 _AHEAD = {"amazon_polarity": "amazon"}
 _STYLE = {
-    "figure.facecolor": "white",  # opaque, so that a dark page does not swallow the text
+    "figure.facecolor": "white",  # opaque, so that the text can be read on a dark page
     "axes.facecolor": "white",
     "savefig.facecolor": "white",
     "font.size": 8.5,
@@ -27,7 +27,7 @@ _STYLE = {
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
-    """Draw a panel for each lesson that has run, and save them."""
+    """Draw a panel for each lesson that has results, and save them."""
     panels: dict[str, tuple[str, Callable[[Any, dict[str, Any]], None]]] = {
         "speed": ("Texts per second, one core", _speed),
         "averages": ("Standard deviation over seeds", _averages),
@@ -63,9 +63,9 @@ def draw(record: dict[str, Any], path: Path) -> None:
 
 
 def _height(record: dict[str, Any], lesson: str) -> float:
-    """Return inches that leave each line of a panel room."""
-    places = {(variant, task) for task, _, variant in of_lesson(record, lesson)}
-    return max(2.5, 1 + 0.21 * len(places))
+    """Return how many inches the lines of a panel take."""
+    lines = {(variant, task) for task, _, variant in of_lesson(record, lesson)}
+    return max(2.5, 1 + 0.21 * len(lines))
 
 
 def _legend(figure: Any) -> None:
@@ -80,22 +80,22 @@ def _differences(lesson: str) -> Callable[[Any, dict[str, Any]], None]:
     def fill(ax: Any, record: dict[str, Any]) -> None:
         """Draw points and intervals, a line for each task and variant."""
         found = of_lesson(record, lesson)
-        places = list(dict.fromkeys((variant, task) for task, _, variant in found))
-        places.sort(key=lambda place: list(TITLES[lesson]).index(place[0]))
+        lines = list(dict.fromkeys((variant, task) for task, _, variant in found))
+        lines.sort(key=lambda line: list(TITLES[lesson]).index(line[0]))
         kinds = list(dict.fromkeys(classifier for _, classifier, _ in found))
         for task, classifier, variant in found:
-            own = record["differences"].get(f"{lesson}/{task}/{classifier}-{variant}")
-            if own is None:
+            difference = record["differences"].get(f"{lesson}/{task}/{classifier}-{variant}")
+            if difference is None:
                 continue
-            beside = kinds.index(classifier) - (len(kinds) - 1) / 2
-            y = places.index((variant, task)) + 0.22 * beside
-            low, middle, high = (100 * own[key] for key in ("low", "difference", "high"))
+            shift = kinds.index(classifier) - (len(kinds) - 1) / 2
+            y = lines.index((variant, task)) + 0.22 * shift
+            low, middle, high = (100 * difference[key] for key in ("low", "difference", "high"))
             ax.hlines(y, low, high, color=COLOURS[classifier], linewidth=1.4)
             ax.plot(middle, y, _MARKERS[classifier], color=COLOURS[classifier], markersize=4)
-        several = len({variant for variant, _ in places}) > 1
-        names = [f"{TITLES[lesson][v]}, {_short(t)}" if several else _short(t) for v, t in places]
-        ax.set_yticks(range(len(places)), labels=names, fontsize=7 if len(places) > 8 else 8.5)
-        ax.set_ylim(len(places) - 0.5, -0.5)
+        several = len({variant for variant, _ in lines}) > 1
+        names = [f"{TITLES[lesson][v]}, {_short(t)}" if several else _short(t) for v, t in lines]
+        ax.set_yticks(range(len(lines)), labels=names, fontsize=7 if len(lines) > 8 else 8.5)
+        ax.set_ylim(len(lines) - 0.5, -0.5)
         ax.axvline(0, color="#333333", linewidth=0.9)
         ax.set_xlabel("balanced accuracy, points, 95% interval")
         ax.grid(visible=True, axis="x", alpha=0.25)
@@ -105,23 +105,24 @@ def _differences(lesson: str) -> Callable[[Any, dict[str, Any]], None]:
 
 
 def _speed(ax: Any, record: dict[str, Any]) -> None:
-    """Draw the speed of both, filled with the shared prefix and hollow without."""
-    named = {n.split("/")[1]: own for n, own in record["cells"].items() if n.startswith("speed/")}
-    for row, own in enumerate(named.values()):
-        found = speeds(own)
+    """Draw the speed of both: filled markers with the shared prefix, hollow ones without."""
+    cells = record["cells"].items()
+    of_task = {n.split("/")[1]: figures for n, figures in cells if n.startswith("speed/")}
+    for row, figures in enumerate(of_task.values()):
+        found = speeds(figures)
         for variant in (TUNED, PROMPTED):
-            for name, colour in ((variant, COLOURS[variant]), (f"{variant}, {WHOLE}", "none")):
+            for name, colour in ((variant, COLOURS[variant]), (f"{variant}, {FULL}", "none")):
                 y = row + (-0.14 if variant == TUNED else 0.14)
                 ax.plot(
                     1 / found[name]["cpu_s_per_text"], y, _MARKERS[variant], markersize=6,
                     markerfacecolor=colour, markeredgecolor=COLOURS[variant],
                 )  # fmt: skip
     ax.set_xscale("log")
-    plain = [n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500) if _within(n, ax.get_xlim())]
-    ax.set_xticks(plain, labels=map(str, plain))
+    ticks = [n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500) if _within(n, ax.get_xlim())]
+    ax.set_xticks(ticks, labels=map(str, ticks))
     ax.set_xticks([], minor=True)
-    ax.set_yticks(range(len(named)), labels=[_short(task) for task in named])
-    ax.set_ylim(len(named) - 0.5, -0.5)
+    ax.set_yticks(range(len(of_task)), labels=[_short(task) for task in of_task])
+    ax.set_ylim(len(of_task) - 0.5, -0.5)
     ax.set_xlabel("hollow: without the shared prefix")
     ax.grid(visible=True, axis="x", alpha=0.25)
     ax.tick_params(axis="y", length=0)
@@ -134,18 +135,20 @@ def _within(value: float, limits: tuple[float, float]) -> bool:
 def _averages(ax: Any, record: dict[str, Any]) -> None:
     """Draw the spread over the number of seeds averaged: each task, and their mean."""
     curves: dict[str, list[tuple[list[int], list[float]]]] = {}
-    for name, found in record["averages"].items():
-        if found:
-            sizes = [1, *(own["n_averaged"] for own in found)]
-            spreads = [100 * found[0]["single_std"], *(100 * own["std"] for own in found)]
+    for name, averages in record["averages"].items():
+        if averages:
+            sizes = [1, *(average["n_averaged"] for average in averages)]
+            spreads = [100 * averages[0]["single_std"], *(100 * a["std"] for a in averages)]
             curves.setdefault(name.split("/")[2], []).append((sizes, spreads))
-    for classifier, own in curves.items():
-        for sizes, spreads in own:
+    for classifier, of_tasks in curves.items():
+        for sizes, spreads in of_tasks:
             ax.plot(sizes, spreads, color=COLOURS[classifier], linewidth=0.8, alpha=0.45)
-        shared = min((sizes for sizes, _ in own), key=len)
-        means = [sum(s[i] for _, s in own) / len(own) for i in range(len(shared))]
+        shared = min((sizes for sizes, _ in of_tasks), key=len)
+        means = [sum(s[i] for _, s in of_tasks) / len(of_tasks) for i in range(len(shared))]
         ax.plot(shared, means, marker=_MARKERS[classifier], color=COLOURS[classifier], linewidth=2)
-    ax.set_xticks(sorted({size for own in curves.values() for sizes, _ in own for size in sizes}))
+    ax.set_xticks(
+        sorted({n for of_tasks in curves.values() for sizes, _ in of_tasks for n in sizes})
+    )
     ax.set_ylim(bottom=0)
     ax.set_xlabel("seeds averaged (bold: mean of tasks)")
     ax.set_ylabel("percentage points")

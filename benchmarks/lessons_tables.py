@@ -1,4 +1,4 @@
-"""The record of ``lessons.py`` → tables for each lesson."""
+"""The scores of ``lessons.py`` → tables for each lesson."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from averaging import compare_averages
 from bundled_model_tables import cell_of, number_of, outcome, span
-from cells import Results
-from lessons_speed import PROMPTED, TUNED, WHOLE
+from cell_scores import CellScores
+from lessons_speed import FULL, PROMPTED, TUNED
 from tables import Table, number, small, times
 
 from instructclf.evaluation.intervals import t_interval
@@ -33,7 +33,7 @@ TITLES = {
     "rank": {},
     "seeds": {"5": "5 seeds", "5-adapter": "5 seeds, one adapter"},
 }
-"""What a variant is called, for the lessons that hold variants against ``base``."""
+"""The names of variants, for the lessons that compare variants with ``base``."""
 _CAPTIONS = {
     "template": "Bare text minus the Alpaca template",
     "balance": "Other draws minus balanced rows",
@@ -47,26 +47,26 @@ _CAPTIONS = {
     "seeds": "An average over seeds, all on the same sixteen rows, minus one seed",
 }
 SCORING = "balanced_accuracy"
-"""Of all differences: what favours a frequent label has learned nothing."""
+"""The score of all differences, so that favouring a frequent label gains nothing."""
 VERDICTS = {"win": "better", "tie": "no difference seen", "loss": "worse"}
 
 
-def summarise(results: Results) -> dict[str, Any]:
-    """Return the record: figures, differences from ``base``, and what averages over seeds give."""
-    record = results.record()
-    held = [name for name in results.scores if not name.startswith("peers/")]
-    pairs = {name: results.difference(name, base_of(name), SCORING) for name in held}
-    record["differences"] = {name: found for name, found in pairs.items() if found}
+def summarise(scores: CellScores) -> dict[str, Any]:
+    """Return figures, differences from ``base``, and the effect of averaging over seeds."""
+    record = scores.record()
+    compared = [name for name in scores.scores if not name.startswith("peers/")]
+    differences = {name: scores.difference(name, base_of(name), SCORING) for name in compared}
+    record["differences"] = {name: found for name, found in differences.items() if found}
     record["averages"] = {
-        name: compare_averages(replace(scores, scoring=SCORING))
-        for name, scores in results.scores.items()
-        if scores.log_probabilities is not None
+        name: compare_averages(replace(cell, scoring=SCORING))
+        for name, cell in scores.scores.items()
+        if cell.log_probabilities is not None
     }
     return record
 
 
 def base_of(name: str) -> str:
-    """Return the cell that a cell is held against."""
+    """Return the cell that a cell is compared with."""
     lesson, task, variant = name.split("/")
     if lesson == "calibration":
         return f"{lesson}/{task}/{'-'.join(variant.split('-')[:2])}-none"
@@ -74,7 +74,7 @@ def base_of(name: str) -> str:
 
 
 def tabulate(record: dict[str, Any]) -> dict[str, list[Table]]:
-    """Return the tables of each lesson that has run."""
+    """Return the tables of each lesson that has results."""
     found = {
         "base": [_base(record)],
         "speed": _speed(record),
@@ -88,9 +88,9 @@ def tabulate(record: dict[str, Any]) -> dict[str, list[Table]]:
 def of_lesson(record: dict[str, Any], lesson: str) -> list[tuple[str, str, str]]:
     """Return task, classifier and variant of the cells of a lesson that have scores."""
     found = []
-    for name, own in record["cells"].items():
+    for name, figures in record["cells"].items():
         first, task, variant = name.split("/")
-        if first == lesson and "accuracy" in own:
+        if first == lesson and "accuracy" in figures:
             classifier, _, rest = variant.partition("-")
             found.append((task, classifier, rest))
     return found
@@ -101,34 +101,33 @@ def _base(record: dict[str, Any]) -> Table:
         (
             task,
             CLASSIFIERS[classifier],
-            cell_of(own),
-            cell_of(own["balanced"]),
-            number_of(own["balanced"]["std"]),
-            str(len(own["seeds"])),
+            cell_of(figures),
+            cell_of(figures["balanced"]),
+            number_of(figures["balanced"]["std"]),
+            str(len(figures["seeds"])),
         )
         for task, classifier, _ in of_lesson(record, "base")
-        for own in [record["cells"][f"base/{task}/{classifier}"]]
+        for figures in [record["cells"][f"base/{task}/{classifier}"]]
     ]
     header = ("task", "classifier", "accuracy", "balanced accuracy", "its sd over seeds", "seeds")
-    return Table("What the others are held against", header, rows, (tests_of(record, "base"),))
+    return Table("The settings that all variants change", header, rows, (tests_of(record, "base"),))
 
 
 def _against_base(record: dict[str, Any], lesson: str) -> list[Table]:
     rows = []
     for task, classifier, variant in of_lesson(record, lesson):
-        name = f"{lesson}/{task}/{classifier}-{variant}"
-        own = record["differences"].get(name)
-        if own is None:
+        difference = record["differences"].get(f"{lesson}/{task}/{classifier}-{variant}")
+        if difference is None:
             continue
         rows.append(
             (
                 TITLES[lesson].get(variant, variant),
                 task,
                 CLASSIFIERS[classifier],
-                number_of(own["before"]),
-                number_of(own["after"]),
-                points(own),
-                VERDICTS[outcome(own)],
+                number_of(difference["before"]),
+                number_of(difference["after"]),
+                points(difference),
+                VERDICTS[outcome(difference)],
             )
         )
     rows.sort(key=lambda row: row[0])
@@ -142,7 +141,7 @@ def _against_base(record: dict[str, Any], lesson: str) -> list[Table]:
 def points(difference: dict[str, Any]) -> str:
     """Return a difference in percentage points with its interval."""
     middle = f"{100 * difference['difference']:+.1f}"
-    if difference["low"] is None:  # too few seeds to tell
+    if difference["low"] is None:  # too few seeds for an interval
         return middle
     low, high = (f"{100 * difference[key]:+.1f}" for key in ("low", "high"))
     return f"{middle} [{low}, {high}]"
@@ -150,17 +149,20 @@ def points(difference: dict[str, Any]) -> str:
 
 def tests_of(record: dict[str, Any], lesson: str) -> str:
     """Return the sentence about numbers of test texts and seeds, and the intervals."""
-    own = [c for n, c in record["cells"].items() if n.startswith(f"{lesson}/") and "n_test" in c]
-    n_tests, n_seeds = (c["n_test"] for c in own), (len(c["seeds"]) for c in own)
+    items = record["cells"].items()
+    cells = [c for name, c in items if name.startswith(f"{lesson}/") and "n_test" in c]
+    n_tests, n_seeds = (c["n_test"] for c in cells), (len(c["seeds"]) for c in cells)
     return (
         f"{span(n_tests)} test texts, {span(n_seeds)} seed(s); 95% intervals over both, or over "
-        "texts alone where there is one seed. They are not adjusted for their number."
+        "texts alone with one seed. They are not adjusted for their number."
     )
 
 
 def _failed(record: dict[str, Any], lesson: str) -> str:
     cells = record["cells"].items()
-    return "; ".join(n for n, own in cells if n.startswith(f"{lesson}/") and "failed" in own)
+    return "; ".join(
+        n for n, figures in cells if n.startswith(f"{lesson}/") and "failed" in figures
+    )
 
 
 # Speed
@@ -168,10 +170,10 @@ def _failed(record: dict[str, Any], lesson: str) -> str:
 
 def _speed(record: dict[str, Any]) -> list[Table]:
     rows = []
-    for name, own in record["cells"].items():
-        if not name.startswith("speed/") or "lines" not in own:
+    for name, figures in record["cells"].items():
+        if not name.startswith("speed/") or "results" not in figures:
             continue
-        for variant, found in speeds(own).items():
+        for variant, found in speeds(figures).items():
             rows.append(
                 (
                     name.split("/")[1],
@@ -186,9 +188,9 @@ def _speed(record: dict[str, Any]) -> list[Table]:
     header = ("task", "", "fit seconds", "texts per second", "time over tuning", "95% interval",
               "largest difference")  # fmt: skip
     note = (
-        "CPU seconds on one thread, calibration off, each round other rows and another order. "
-        "Whole prompts: padded batches at the fastest of three sizes, logits at the labels only. "
-        "The last column is that of log-likelihoods from those of the shared prefix."
+        "CPU seconds on one thread, calibration off, each round with other rows and in another "
+        "order. Full prompts: padded batches at the fastest of three sizes, logits at the labels "
+        "only. The last column compares their log-likelihoods with those of the shared prefix."
     )
     return [Table("Seconds of tuning and prompting with 16 rows", header, rows, (note,))]
 
@@ -196,24 +198,24 @@ def _speed(record: dict[str, Any]) -> list[Table]:
 _SPEED_NAMES = {
     TUNED: "tuning",
     PROMPTED: "prompting",
-    f"{TUNED}, {WHOLE}": "tuning, no shared prefix",
-    f"{PROMPTED}, {WHOLE}": "prompting, no shared prefix",
+    f"{TUNED}, {FULL}": "tuning, no shared prefix",
+    f"{PROMPTED}, {FULL}": "prompting, no shared prefix",
 }
 
 
-def speeds(own: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def speeds(figures: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return means over rounds by variant, and the ratio to tuning, paired by round."""
-    lines = [line["timings"] for line in own["lines"]]
+    rounds = [result["timings"] for result in figures["results"]]
     found: dict[str, dict[str, Any]] = {}
     for variant in _SPEED_NAMES:
-        every = [line[variant] for line in lines]
-        mean = {key: float(np.mean([one[key] for one in every])) for key in every[0]}
+        timings = [timings[variant] for timings in rounds]
+        mean = {key: float(np.mean([one[key] for one in timings])) for key in timings[0]}
         if "largest_difference" in mean:
-            mean["largest_difference"] = max(one["largest_difference"] for one in every)
-        own_s = np.array([one["cpu_s_per_text"] for one in every])
-        ratios = np.log(own_s / [line[TUNED]["cpu_s_per_text"] for line in lines])
+            mean["largest_difference"] = max(one["largest_difference"] for one in timings)
+        seconds = np.array([one["cpu_s_per_text"] for one in timings])
+        ratios = np.log(seconds / [timings[TUNED]["cpu_s_per_text"] for timings in rounds])
         low, high = np.exp(t_interval(ratios))
-        is_known = variant != TUNED and len(lines) > 1
+        is_known = variant != TUNED and len(rounds) > 1
         found[variant] = mean | {
             "ratio": float(np.exp(ratios.mean())),
             "ratio_interval": f"{number(low)} to {number(high)}" if is_known else "",
@@ -226,26 +228,26 @@ def speeds(own: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _averages(record: dict[str, Any]) -> list[Table]:
     rows = []
-    for name, found in record["averages"].items():
+    for name, averages in record["averages"].items():
         _, task, classifier = name.split("/")
         rows += [
             (
                 task,
                 CLASSIFIERS[classifier],
-                str(own["n_averaged"]),
-                number_of(own["single_accuracy"]),
-                number_of(own["accuracy"]),
-                points(own),
-                f"{100 * own['single_std']:.2f}",
-                f"{100 * own['std']:.2f}",
+                str(average["n_averaged"]),
+                number_of(average["single_accuracy"]),
+                number_of(average["accuracy"]),
+                points(average),
+                f"{100 * average['single_std']:.2f}",
+                f"{100 * average['std']:.2f}",
             )
-            for own in found
+            for average in averages
         ]
     header = ("task", "classifier", "seeds averaged", "one seed", "average", "points",
               "sd of one seed", "sd of the average")  # fmt: skip
     note = (
-        "Means of log-probabilities over seeds that each drew sixteen rows of their own, so an "
-        "average has met more labels than one seed. Standard deviations in points, from pairs of "
-        "averages that have no seed in common. Intervals are over seeds (jackknife)."
+        "Means of log-probabilities over seeds that each drew sixteen rows, so an average has seen "
+        "more labels than one seed. Standard deviations in points, from pairs of averages "
+        "that have no seed in common. Intervals are over seeds (jackknife)."
     )
     return [Table("Averages over seeds with other rows", header, rows, (note,))]

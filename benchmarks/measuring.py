@@ -1,8 +1,8 @@
-"""Time, memory, arithmetic and versions: how every benchmark here measures.
+"""Time, memory, arithmetic and versions: how all benchmarks measure.
 
-Seconds are CPU seconds of this process by default, beside wall-clock seconds: with one thread they
-are the same work, and a neighbour on the machine does not add to them. Variants are interleaved
-over rounds in one process, so that a slow minute slows all of them; every measurement is kept.
+Seconds are CPU seconds of this process; wall-clock seconds are kept too. With one thread, CPU
+seconds measure the work, and other programs hardly change them. Variants are interleaved over
+rounds in one process, so that a slow minute slows all of them; every measurement is kept.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command line decides for every benchmark.
+    """The options of the command line for every benchmark.
 
     Parameters
     ----------
@@ -51,11 +51,11 @@ class Settings:
     rounds : int
         How often each variant is measured.
     toy : bool
-        Whether to run in seconds, on next to nothing, to see that everything works.
+        Whether to run tiny sizes, in seconds, to see that everything works.
     threads : int
         Threads of torch and of the tokenizers.
     out : Path
-        Where the JSON and the tables go.
+        The folder of the JSON and the tables.
     seed : int
         Decides texts, shots and random weights.
     """
@@ -73,14 +73,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one measurement: of the processor, all threads together, and of the clock."""
+    """CPU seconds of one measurement, all threads together, and wall-clock seconds."""
 
     cpu_s: float
     wall_s: float
 
 
 def timed(call: Callable[[], Any]) -> tuple[Any, Timing]:
-    """Return what a call returns, and how long it took."""
+    """Return the value of a call, and how long it took."""
     gc.collect()
     wall, cpu = time.perf_counter(), time.process_time()
     value = call()
@@ -120,7 +120,7 @@ def interleave(
 
 
 def median(timings: Sequence[Timing], per: float = 1.0) -> Timing:
-    """Return the median seconds, of the processor and of the clock, divided by ``per``."""
+    """Return the median CPU and wall-clock seconds, divided by ``per``."""
     return Timing(
         statistics.median(timing.cpu_s for timing in timings) / per,
         statistics.median(timing.wall_s for timing in timings) / per,
@@ -128,7 +128,7 @@ def median(timings: Sequence[Timing], per: float = 1.0) -> Timing:
 
 
 def as_json(timings: Sequence[Timing]) -> list[dict[str, float]]:
-    """Return measurements as they stand in a JSON file."""
+    """Return measurements as JSON holds them."""
     return [asdict(timing) for timing in timings]
 
 
@@ -146,7 +146,7 @@ def set_threads(threads: int) -> None:
 
 @dataclass
 class PeakMemory:
-    """Resident memory in MiB: before, and at its highest inside ``peak_memory``."""
+    """Resident memory in MiB: before ``peak_memory``, and at its highest inside."""
 
     before: float = 0.0
     peak: float = 0.0
@@ -154,7 +154,7 @@ class PeakMemory:
 
     @property
     def extra(self) -> float:
-        """How much came on top."""
+        """The increase."""
         return self.peak - self.before
 
 
@@ -162,9 +162,8 @@ class PeakMemory:
 def peak_memory() -> Iterator[PeakMemory]:
     """Measure the peak of resident memory inside the block.
 
-    On Linux the kernel's own high-water mark is set back first. Where that is not possible
-    (``is_reset`` is false) the mark is that of the whole process, and its own peak may be missed:
-    measure in a fresh process.
+    On Linux the kernel's high-water mark is reset first. If that is not possible (``is_reset`` is
+    false), the mark is that of the process since its start: measure in a new process.
     """
     gc.collect()
     _return_free_memory()
@@ -207,25 +206,25 @@ def _reset_peak() -> bool:
 
 
 def _return_free_memory() -> None:
-    """Give freed memory back, so that using it again counts."""
+    """Return freed memory to the system, so that using it again counts."""
     library = ctypes.util.find_library("c")
     trim = getattr(ctypes.CDLL(library), "malloc_trim", None) if library else None
     if trim is not None:
         trim(0)
 
 
-# Fresh processes
+# New processes
 
 
 def run_fresh(entry: str, **arguments: Any) -> Any:
-    """Run a function in a new interpreter and return what it returns.
+    """Run a function in a new interpreter and return its result.
 
     Parameters
     ----------
     entry : str
         ``"module:function"`` of this folder.
     **arguments
-        Its keyword arguments. They and the result must be what JSON knows.
+        Its keyword arguments. JSON must be able to hold them and the result.
 
     Returns
     -------
@@ -235,7 +234,7 @@ def run_fresh(entry: str, **arguments: Any) -> Any:
     Raises
     ------
     RuntimeError
-        If the process failed, with what it wrote.
+        If the process failed, with its output.
     """
     command = [sys.executable, str(Path(__file__)), entry]
     done = subprocess.run(
@@ -243,7 +242,7 @@ def run_fresh(entry: str, **arguments: Any) -> Any:
     )
     results = [line for line in done.stdout.splitlines() if line.startswith(_MARK)]
     if done.returncode or not results:
-        msg = f"{entry} failed in its own process:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        msg = f"{entry} failed in a new process:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
         raise RuntimeError(msg)
     return json.loads(results[-1].removeprefix(_MARK))
 
@@ -251,9 +250,9 @@ def run_fresh(entry: str, **arguments: Any) -> Any:
 def run_fresh_each(
     entry: str, arguments: Mapping[str, Mapping[str, Any]], *, at_once: int = 2
 ) -> dict[str, Any]:
-    """Run a function in a new interpreter for each set of arguments, some at the same time.
+    """Run a function in a new interpreter for each set of arguments, several at a time.
 
-    For memory only: seconds of processes that run side by side would not be worth anything.
+    For memory only: processes that run at the same time slow each other down.
     """
     with ThreadPoolExecutor(at_once) as pool:
         running = {
@@ -279,12 +278,11 @@ def matrix_multiply_rate(
     Parameters
     ----------
     shapes : sequence of (int, int, int)
-        Rows, inputs and outputs of each product. The rate is that of all of them in turn, as a
-        layer of a model needs them.
+        Rows, inputs and outputs of each product. They run in turn, as in a layer of a model.
     repeats : int, default=3
-        The best of so many is taken: the ceiling, not the average.
+        How many times all products are timed. The best one is the ceiling.
     seconds : float, default=0.25
-        About how long each takes.
+        Roughly how long each takes.
 
     Returns
     -------
@@ -305,11 +303,11 @@ def matrix_multiply_rate(
     return n_operations * loops / best / 1e9
 
 
-# Where and with what
+# Versions and machine
 
 
 def environment(settings: Settings) -> dict[str, Any]:
-    """Return versions, processor, threads and date: nothing that names the machine."""
+    """Return versions, processor, threads and date, but nothing that identifies the machine."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "python": platform.python_version(),

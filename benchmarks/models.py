@@ -1,4 +1,4 @@
-"""The models that the benchmarks run on, and what they cost by arithmetic alone."""
+"""The models of the benchmarks, and the arithmetic of a forward pass."""
 
 from __future__ import annotations
 
@@ -42,9 +42,8 @@ def load(name: str, *, toy: bool = False, seed: int = 0) -> tuple[Any, Any]:
     ----------
     name : {"llama135", "bundled"}
         ``"bundled"`` is the model that ships. ``"llama135"`` has the shape of SmolLM2-135M and
-        random weights, which say nothing about accuracy, only about speed and equality. It reads
-        with the bundled tokenizer: the 8,192 ids of that are all below its 49,152, and the output
-        layer is as wide as if all were in use.
+        random weights, so it measures speed and equality, not accuracy. It reads with the bundled
+        tokenizer, which uses 8,192 of its 49,152 ids; the output layer has its full width.
     toy : bool, default=False
         Whether to take two small random layers instead.
     seed : int, default=0
@@ -53,7 +52,7 @@ def load(name: str, *, toy: bool = False, seed: int = 0) -> tuple[Any, Any]:
     Returns
     -------
     tuple of (model, tokenizer)
-        As ``PromptClassifier(model=...)`` takes them.
+        A pair for ``PromptClassifier(model=...)``.
     """
     tokenizer = AutoTokenizer.from_pretrained(str(bundled.model_path()))
     if toy:
@@ -67,7 +66,7 @@ def load(name: str, *, toy: bool = False, seed: int = 0) -> tuple[Any, Any]:
 
 
 def save(name: str, folder: str, *, toy: bool = False, seed: int = 0) -> str:
-    """Write a model to a folder, for what loads models by name. Returns the folder."""
+    """Write a model to a folder, for callers that load models by name, and return the folder."""
     model, tokenizer = load(name, toy=toy, seed=seed)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -95,7 +94,7 @@ def _random(shape: dict[str, Any], tokenizer: Any, seed: int) -> Any:
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """What a pass through a decoder with gated feed-forward layers takes at least.
+    """The least arithmetic of a pass through a decoder with gated feed-forward layers.
 
     Parameters
     ----------
@@ -113,7 +112,7 @@ class Arithmetic:
 
     @classmethod
     def of(cls, model: Any) -> Arithmetic:
-        """Read the shape off a model."""
+        """Read the shape of a model."""
         config = model.config.get_text_config()
         even = config.hidden_size // config.num_attention_heads
         return cls(
@@ -147,14 +146,14 @@ class Arithmetic:
         tokens : float
             How many tokens go through the layers.
         before : float
-            How many tokens stand before the first of them and are attended to.
+            How many earlier tokens they attend to.
         outputs : float
-            At how many positions the distribution over the vocabulary is computed.
+            The number of positions at which the distribution over the vocabulary is computed.
 
         Returns
         -------
         float
-            Two for each multiplication and addition. Attention counts what a token may see.
+            Two for each multiply-add. Attention counts only the tokens that a token may attend to.
         """
         linear = tokens * self.layers * sum(2 * k * n for _, k, n in self.products(1))
         seen = tokens * before + tokens * (tokens + 1) / 2

@@ -1,4 +1,4 @@
-"""What surrounds the arithmetic: importing, fitting beyond its steps, the adapter, tokenisation."""
+"""Costs beyond the arithmetic: importing, fitting apart from its steps, adapter, tokenisation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 import models
 import texts as data
-from fits import without_restart
+from fits import all_steps, without_restart
 from measuring import Settings, as_json, interleave
 from tables import Table, at_most, number, times
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -36,7 +36,7 @@ print(json.dumps([seconds, [name for name in {heavy!r} if name in sys.modules]])
 """
 _N_ROWS = 2
 _EPOCHS = (1, 3)
-"""Two lengths of a fit: what they differ by is the price of a step, and the rest is fixed."""
+"""Two lengths of a fit: their difference gives the cost of a step, and the rest is fixed."""
 _SECONDS_TO_MS = 1000
 
 
@@ -87,15 +87,13 @@ def _measure_model(name: str, settings: Settings) -> dict[str, Any]:
 
 
 def _tuning(pair: tuple[Any, Any], epochs: int) -> InstructionTunedClassifier:
-    """Return a classifier that takes every step there is: one an epoch."""
+    """Return a classifier that takes one step an epoch, without stopping early."""
     return InstructionTunedClassifier(
         pair,
         calibration=None,
         max_epochs=epochs,
-        train_batch_size=_N_ROWS,
-        tol=0.0,
-        n_iter_no_change=epochs + 1,
-        target_loss=0.0,
+        batch_size=_N_ROWS,
+        training_options=all_steps(epochs),
         random_state=0,
     )
 
@@ -151,8 +149,8 @@ def _measure_adapter(
 def _measure_tokenisation(pair: tuple[Any, Any], texts: list[str]) -> dict[str, float]:
     """Profile a 16-shot prediction: seconds inside the tokenizer, and in all.
 
-    The tokenizer's own functions are compiled, so the profiler costs them nothing; what it adds to
-    the rest makes the share look smaller, by some percent.
+    The profiler does not slow down the tokenizer's compiled functions, but all others, which makes
+    the share look smaller by some percent.
     """
     shots = data.paired_reviews(pair[1], data.SHOT, 16, data.TWO_LABELS, split="train", seed=1)
     classifier = PromptClassifier(pair, n_shots=16, calibration=None, random_state=0)
@@ -161,11 +159,11 @@ def _measure_tokenisation(pair: tuple[Any, Any], texts: list[str]) -> dict[str, 
     profile.runcall(classifier.predict_log_proba, texts)
     entries = pstats.Stats(profile).stats  # pyright: ignore[reportAttributeAccessIssue]
     inside = sum(
-        own for (_, _, name), (_, _, own, _, _) in entries.items() if "tokenizers." in name
+        seconds for (_, _, name), (_, _, seconds, _, _) in entries.items() if "tokenizers." in name
     )
     return {
         "tokenizer_s": inside,
-        "total_s": sum(own for _, _, own, _, _ in entries.values()),
+        "total_s": sum(seconds for _, _, seconds, _, _ in entries.values()),
     }
 
 
@@ -195,12 +193,11 @@ def tabulate(record: dict[str, Any]) -> list[Table]:
     for name, model in record["models"].items():
         rows += _model_rows(name, model)
     notes = [
-        f"The fixed part of a fit is what fits of {_EPOCHS[0]} and {_EPOCHS[-1]} steps leave when "
-        "their steps are taken off, with all imports done: two rows of four words in one batch, "
-        "so that steps are short. The adapter's ratio is a tuned classifier (all linear layers, "
-        "rank 16) over `PromptClassifier(n_shots=0)` after the same prompt, on texts of about a "
-        "hundred tokens. The tokenizer's share is that of a 16-shot prediction, the prefix "
-        "computed before.",
+        f"The fixed part of a fit is computed from fits of {_EPOCHS[0]} and {_EPOCHS[-1]} steps, "
+        "with all imports done: two rows of four words in one batch, so that steps are short. The "
+        "adapter's ratio is a tuned classifier (all linear layers, rank 16) over "
+        "`PromptClassifier(n_shots=0)` after the same prompt, on texts of about a hundred tokens. "
+        "The tokenizer's share is that of a 16-shot prediction after the prefix is computed.",
     ]
     return [Table("Overheads", ["what", "measured", "target"], rows, notes)]
 

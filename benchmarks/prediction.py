@@ -1,7 +1,7 @@
-"""Sixteen-shot prediction: instructclf against its peers, and against the arithmetic.
+"""Sixteen-shot prediction: instructclf against its peers and the arithmetic.
 
 Every variant scores the same labels after the same prompts with the same weights in one process.
-``calibration=None`` keeps our side to that work: calibrating would score more rows in ``fit``.
+Ours runs with ``calibration=None``, since calibrating would score more rows in ``fit``.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from variants import (
     HARNESS,
     OURS,
     PADDED,
-    PLAIN,
-    PLAIN_KEPT,
+    SINGLE,
+    SINGLE_KEPT,
     SKORCH,
     Case,
     Scorer,
@@ -51,16 +51,16 @@ from instructclf import PromptClassifier
 __all__ = ["measure", "tabulate"]
 
 _GEMM_ROWS = (512, 2048)
-"""Tokens in a matrix product: those of a batch, and many more. The faster is the ceiling."""
+"""Tokens in a matrix product: those of a batch, and many more. The faster one is the ceiling."""
 
-_SLOW = (PLAIN, PLAIN_KEPT, SKORCH, HARNESS)
+_SLOW = (SINGLE, SINGLE_KEPT, SKORCH, HARNESS)
 _MOST_SLOW_ROUNDS = 2
 """Rounds of the slow variants with six labels, where a text takes a minute."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many texts each variant is measured on, and which batch sizes are tried."""
+    """How many texts each variant is measured on, and the batch sizes that are tried."""
 
     n_shots: int
     n_ours: int
@@ -113,7 +113,7 @@ def _choose_batches(
     for variant in (HARNESS, PADDED):
         sizes_to_try: list[int | str] = [*sizes.full_batches]
         if variant == HARNESS and name == models.BUNDLED:
-            sizes_to_try.append("auto")  # tries its batches five times over before it begins
+            sizes_to_try.append("auto")  # runs its batches five times to find the size
         for setting in sizes_to_try:
             n_texts = setting if isinstance(setting, int) else AUTO_BATCH
             score = full_prompt(task, variant, setting)
@@ -153,9 +153,9 @@ def _measure_case(
         COPIED: (prefix_sharing(task, COPIED, chosen[COPIED], prefix), sizes.n_shared),
         EXPANDED: (prefix_sharing(task, EXPANDED, chosen[EXPANDED], prefix), sizes.n_shared),
     }
-    for variant in (PADDED, HARNESS, SKORCH, PLAIN, PLAIN_KEPT):
-        if variant == PLAIN_KEPT and len(case.labels) > 2:
-            continue  # per label it costs what it costs with two
+    for variant in (PADDED, HARNESS, SKORCH, SINGLE, SINGLE_KEPT):
+        if variant == SINGLE_KEPT and len(case.labels) > 2:
+            continue  # it costs the same per label as with two
         batch = chosen.get(variant, 1)
         n_texts = max(sizes.n_slow, batch) if isinstance(batch, int) else AUTO_BATCH
         scorers[variant] = (full_prompt(task, variant, batch), n_texts)
@@ -200,7 +200,7 @@ def _measure_case(
 def _interleave(
     calls: dict[str, Callable[[], Any]], rounds: int, *, spares_slow: bool
 ) -> dict[str, list[Timing]]:
-    """Time all variants, the slow ones in fewer rounds if they are to be spared."""
+    """Time all variants; the slow ones may take fewer rounds."""
     shared = min(rounds, _MOST_SLOW_ROUNDS) if spares_slow else rounds
     timings = interleave(calls, shared)
     fast = {variant: call for variant, call in calls.items() if variant not in _SLOW}
@@ -221,7 +221,7 @@ def _explain(
     *,
     with_skorch: bool,
 ) -> dict[str, float]:
-    """Compute what two peers score on top of the label, and see whether nothing is left."""
+    """Compute what two peers score in addition to the label, and the difference that remains."""
     n = min(len(harness_scores), 2)
     spaces = case.after[len(case.after.rstrip()) :]
     prompts = task.tokenizer([case.prompt_of("A."), case.prompt_of("A.").rstrip()])["input_ids"]
@@ -239,35 +239,35 @@ def _explain(
         told = forwards.Task(
             task.model, task.tokenizer, task.words, lambda text: task.prompt_of(text) + start
         )
-        as_it_is = skorch_few_shot.score(skorch_few_shot.make(task, as_it_is=True), texts)
+        unchanged = skorch_few_shot.score(skorch_few_shot.make(task, keeps_start=True), texts)
         start_id = [task.tokenizer.bos_token_id]
-        by_hand = forwards.plain(told, texts) + forwards.ending(told, texts, start_id)[:, None]
-        found["skorch_as_it_is"] = _difference(as_it_is, expected)
-        found["skorch_as_it_is_explained"] = float(np.abs(as_it_is - by_hand).max())
+        by_hand = forwards.one_by_one(told, texts) + forwards.ending(told, texts, start_id)[:, None]
+        found["skorch_unchanged"] = _difference(unchanged, expected)
+        found["skorch_unchanged_explained"] = float(np.abs(unchanged - by_hand).max())
     return found
 
 
 def _count_tokens(case: Case, task: Task, classifier: PromptClassifier) -> dict[str, float]:
-    """Count the tokens that go through the model, and those that have to."""
+    """Count the tokens that go through the model, and those that no method can avoid."""
     with _embedded_tokens() as n_forwarded:
         classifier.label_log_likelihood(case.texts)
     prefix = task.prefix_length(case.texts)
-    own = sum(len(ids) - prefix for ids in task.prompt_ids(case.texts)) / len(case.texts)
+    after = sum(len(ids) - prefix for ids in task.prompt_ids(case.texts)) / len(case.texts)
     inner = len(task.tree.inner)
     shape = models.Arithmetic.of(case.pair[0])
     return {
         "prefix": prefix,
-        "own": own,
+        "per_text": after,
         "inner_nodes": inner,
         "forwarded": sum(n_forwarded) / len(case.texts),
-        "flop": shape.forward(own + inner, before=prefix, outputs=1 + inner),
-        "flop_of_full_prompt": shape.forward(prefix + own, before=0, outputs=1),
+        "flop": shape.forward(after + inner, before=prefix, outputs=1 + inner),
+        "flop_of_full_prompt": shape.forward(prefix + after, before=0, outputs=1),
     }
 
 
 @contextmanager
 def _embedded_tokens() -> Iterator[list[int]]:
-    """Record how many tokens each call of an embedding layer takes, whichever model it is in."""
+    """Record how many tokens each call of an embedding layer of any model takes."""
     counts: list[int] = []
 
     def count(module: Any, inputs: tuple[Any, ...]) -> None:

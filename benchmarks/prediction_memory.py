@@ -1,4 +1,4 @@
-"""Peak memory of each variant of a prediction, in a process of its own."""
+"""Peak memory of each variant of a prediction, each in a new process."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from variants import (
     COPIED,
     EXPANDED,
     OURS,
-    PLAIN,
-    PLAIN_KEPT,
+    SINGLE,
+    SINGLE_KEPT,
     SKORCH,
     Case,
     fit_ours,
@@ -25,14 +25,14 @@ from variants import (
 )
 
 EQUAL_BATCH = 16
-"""Texts at a time for which the memory of prefix caches is measured as well."""
+"""Texts at a time for which the memory of prefix caches is measured too."""
 
 
 def measure_memory(
     name: str, case: Case, chosen: dict[str, Any], settings: Settings
 ) -> dict[str, float]:
-    """Return MiB above the loaded model for each variant, each in a process of its own."""
-    texts: dict[str, int] = dict.fromkeys((PLAIN, PLAIN_KEPT, SKORCH), 1)
+    """Return MiB above the loaded model for each variant, each in a new process."""
+    texts: dict[str, int] = dict.fromkeys((SINGLE, SINGLE_KEPT, SKORCH), 1)
     for variant, setting in chosen.items():
         batch = setting[0] if isinstance(setting, list | tuple) else setting
         texts[variant] = batch if isinstance(batch, int) else AUTO_BATCH
@@ -76,7 +76,7 @@ def memory(
     texts: list[str],
     frame: Sequence[str],
 ) -> float:
-    """Return the peak of resident memory above the loaded, warm model, in MiB."""
+    """Return the peak of resident memory above the loaded model, in MiB."""
     set_threads(threads)
     pair = models.load(**model)
     case = Case(pair, tuple(labels), data.Rows(*shots), texts, *frame)

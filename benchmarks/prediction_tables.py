@@ -1,4 +1,4 @@
-"""The record of a prediction benchmark → its tables."""
+"""The record of the prediction benchmark → its tables."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 from prediction_memory import EQUAL_BATCH, at_equal_batch
 from tables import TIMES, Table, at_least, at_most, number, small, times
-from variants import COPIED, EXPANDED, OURS, PLAIN, SKORCH
+from variants import COPIED, EXPANDED, OURS, SINGLE, SKORCH
 
 _TOTALS = (50, 200, 1000)
-_TARGETS = {"two": {PLAIN: 35, SKORCH: 15}, "six": {PLAIN: 95, SKORCH: 50}}
+_TARGETS = {"two": {SINGLE: 35, SKORCH: 15}, "six": {SINGLE: 95, SKORCH: 50}}
 _CASE_NAMES = {"two": "two labels of one token", "six": "six labels with shared beginnings"}
 
 
@@ -44,7 +44,7 @@ def _figures(case: dict[str, Any]) -> dict[str, _Figures]:
         if variant in (OURS, COPIED, EXPANDED):
             once = median_of(timing["cpu_s"] for timing in case["once"][shared])
         if variant == OURS:
-            once -= cpu  # the first fit and the first text, without the text
+            once -= cpu  # measured with the first text
         found[variant] = _Figures(cpu, once)
     return found
 
@@ -80,20 +80,20 @@ def _table(name: str, model: dict[str, Any], label: str) -> Table:
     notes = [
         "Targets: " + "; ".join(f"{v}: {said}" for v, said in verdicts.items() if said) + ".",
         f"{model['parameters'] / 1e6:.1f} M parameters; prefix of {tokens['prefix']:,} tokens, "
-        f"texts of {number(tokens['own'])} with what follows them, labels of "
+        f"texts of {number(tokens['per_text'])} with the end of the prompt, labels of "
         f"{case['label_tokens']} tokens. *texts* is how many a round takes: totals for N texts are "
-        "the one-off cost and N times the seconds a text, not runs of N texts. *once* is what "
-        "comes before the first text: fit, prefix and self-tests for ours, the prefix for the two "
-        "caches. *max. difference* is that of log p(label | prompt) from ours. *MiB* is the peak "
-        "above the loaded model, in a process of its own, with two labels, at the batch that is "
-        f"fastest{_equal_batch_memory(model['memory'])}.",
+        "the one-off cost and N times the seconds a text, not runs of N texts. *once* is the cost "
+        "before the first text: fit, prefix and self-tests for ours, the prefix for the two "
+        "caches. *max. difference* is the largest difference of log p(label | prompt) from ours. "
+        "*MiB* is the peak above the loaded model, in a new process, with two labels, at the "
+        f"fastest batch size{_equal_batch_memory(model['memory'])}.",
         _explanation(case["explained"]),
     ]
     return Table(title, header, rows, notes)
 
 
 def _equal_batch_memory(used: dict[str, float]) -> str:
-    """Say what the caches take where they hold more texts at a time, as on an accelerator."""
+    """Return the memory of the caches with more texts at a time, as on an accelerator."""
     found = [
         f"{variant} {number(used[at_equal_batch(variant)])}"
         for variant in (COPIED, EXPANDED)
@@ -129,16 +129,17 @@ def _verdict(variant: str, label: str, model: dict[str, Any], figures: dict[str,
 def _explanation(explained: dict[str, Any]) -> str:
     sentences = [
         "The harness moves white space at the end of a prompt "
-        f"({explained['harness_moves']!r} here) to each label and scores it too; without what it "
-        "is worth, the same for all labels, the difference is "
+        f"({explained['harness_moves']!r} here) to each label and scores it too, which adds the "
+        "same to all labels; without it the difference is "
         f"{small(explained['harness_without_what_it_moves'])}."
     ]
-    if "skorch_as_it_is" in explained:
+    if "skorch_unchanged" in explained:
         sentences.append(
             "skorch tokenises labels by themselves, with the start token that this tokenizer puts "
-            f"before every string: as it is, it differs by {small(explained['skorch_as_it_is'])}, "
-            "which is the start token scored as a part of the label (by hand the same to "
-            f"{small(explained['skorch_as_it_is_explained'])}). It is measured without that token."
+            f"before every string. So it differs by {small(explained['skorch_unchanged'])}, "
+            "because the start token is scored as a part of the label (computed by hand, the same "
+            f"to {small(explained['skorch_unchanged_explained'])}). It is measured without that "
+            "token."
         )
     return " ".join(sentences)
 
@@ -147,7 +148,7 @@ def _floor_table(name: str, model: dict[str, Any]) -> Table:
     rows = []
     for label, case in model["cases"].items():
         tokens = case["tokens"]
-        needed = tokens["own"] + tokens["inner_nodes"]
+        needed = tokens["per_text"] + tokens["inner_nodes"]
         padding = 100 * (tokens["forwarded"] / needed - 1)
         rate = max(case["gemm_gflop_per_s"].values())
         floor = tokens["flop"] / rate / 1e9
@@ -155,7 +156,7 @@ def _floor_table(name: str, model: dict[str, Any]) -> Table:
         rows.append(
             [
                 _CASE_NAMES[label],
-                number(tokens["own"]),
+                number(tokens["per_text"]),
                 str(tokens["inner_nodes"]),
                 number(tokens["forwarded"], 4),
                 f"{padding:.1f} %, {at_most(padding, 10, ' %')}",
@@ -167,13 +168,13 @@ def _floor_table(name: str, model: dict[str, Any]) -> Table:
             ]
         )
     header = [
-        "labels", "own tokens", "inner nodes", "forwarded", "padding", "GFLOP a text",
+        "labels", "tokens of a text", "inner nodes", "forwarded", "padding", "GFLOP a text",
         "a full prompt", "GFLOP/s", "floor, s a text", "ours over the floor",
     ]  # fmt: skip
     note = (
-        "The floor is the arithmetic of own tokens and inner nodes (layers, attention to prefix "
-        "and text, output at the nodes) at the speed that float32 matrix products of this model's "
-        "shapes reach in the same run. *a full prompt*: the operations of one forward of the whole "
-        "prompt over those."
+        "The floor is the arithmetic of a text's tokens and the inner nodes (layers, attention to "
+        "prefix and text, output at the nodes) at the speed that float32 matrix products of this "
+        "model's shapes reach in the same run. *a full prompt*: the operations of one forward pass "
+        "of the full prompt over those of a text."
     )
-    return Table(f"{name}: tokens a text, and the arithmetic's own floor", header, rows, [note])
+    return Table(f"{name}: tokens a text, and the floor of the arithmetic", header, rows, [note])

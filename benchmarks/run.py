@@ -1,9 +1,9 @@
-"""Measure instructclf against its peers, and write what was measured.
+"""Measure instructclf against its peers, and write the results.
 
     python benchmarks/run.py                       everything
     python benchmarks/run.py prediction --model llama135
     python benchmarks/run.py --toy                 seconds, to see that it works
-    python benchmarks/run.py --tables              tables from the JSON that is there
+    python benchmarks/run.py --tables              tables from the existing JSON
 
 Each benchmark writes ``results/<name>.json`` with every single measurement, and
 ``results/<name>.md`` with tables made from that JSON.
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from measuring import RESULTS, Settings, environment, set_threads
 from models import BUNDLED, MODELS
-from tables import load_record, page, save_page, save_record
+from tables import load_record, page, pending, save_page, save_record
 
 BENCHMARKS = {
     "prediction": "prediction",
@@ -55,6 +55,9 @@ def run(name: str, settings: Settings, *, only_tables: bool) -> None:
         record = {"environment": environment(settings), **module.measure(settings)}
         record["seconds"] = time.perf_counter() - start
         save_record(record, name, settings.out)
+    if not (settings.out / f"{name}.json").exists():
+        save_page(pending(f"python benchmarks/run.py {name}"), name, settings.out)
+        return
     record = load_record(name, settings.out)
     text = page(record, module.tabulate(record))
     print(text, flush=True)
@@ -76,12 +79,14 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="default 3; with --toy 1")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--toy", action="store_true", help="next to nothing, in seconds")
+    parser.add_argument("--toy", action="store_true", help="tiny sizes, in seconds")
     parser.add_argument("--tables", action="store_true", help="only make tables again")
     arguments = parser.parse_args()
     unknown = [name for name in arguments.benchmarks if name not in BENCHMARKS]
     if unknown:
-        parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+        parser.error(
+            f"no such benchmark: {', '.join(unknown)}; choose from {', '.join(BENCHMARKS)}"
+        )
     return arguments
 
 

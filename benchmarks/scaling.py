@@ -1,8 +1,8 @@
 """One process and two: prediction, tuning and a grid search, on the bundled model.
 
-Two measures, because a machine with two cores is seldom free on both. By the clock, what one waits
-for. By the processor, how far the work was shared: the CPU seconds of one process alone over those
-of the busiest of two, which a neighbour on the machine does not change.
+There are two measures, because a machine with two cores is seldom free on both: wall-clock time,
+and how far the work was shared. The latter is the ratio of the CPU seconds of one process alone to
+those of the busiest of two, which other work on the machine does not change.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from measuring import Settings, set_threads, timed
 from sklearn.model_selection import GridSearchCV
 from tables import Table, number, times
 
-from instructclf import InstructionTunedClassifier, PromptClassifier, bundled
+from instructclf import InstructionTunedClassifier, PromptClassifier, TrainingOptions, bundled
 from instructclf.datasets import load_reviews
 
 _SIZES = (1, 2)
@@ -52,7 +52,7 @@ def measure(settings: Settings) -> dict[str, Any]:
 
 
 def run_together(entry: str, size: int, **arguments: Any) -> list[dict[str, float]]:
-    """Run a function in several new interpreters, as a launcher does. Return what each returns."""
+    """Run a function in several new interpreters, as a launcher does, and return all results."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -78,7 +78,7 @@ def run_together(entry: str, size: int, **arguments: Any) -> list[dict[str, floa
 
 
 def work(*, rank: int, folder: str, threads: int, toy: bool) -> dict[str, Any]:
-    """Predict and tune, with all the others, on a core of its own."""
+    """Predict and tune together with the other processes, each on one core."""
     _pin(rank)
     set_threads(threads)
     train, test = load_reviews("train"), load_reviews("test")
@@ -87,8 +87,10 @@ def work(*, rank: int, folder: str, threads: int, toy: bool) -> dict[str, Any]:
     prompting.predict(test.texts[:8])
     wanted = test.texts[: 16 if toy else 120]
     _, predicting = timed(lambda: prompting.predict(wanted))
-    options: dict[str, Any] = {"max_epochs": 2, "target_loss": 0.0, "tol": 0.0, "loss": "label"}
-    tuned = InstructionTunedClassifier(folder, random_state=0, **options)
+    options = TrainingOptions(target_loss=0.0, tol=0.0)
+    tuned = InstructionTunedClassifier(
+        folder, max_epochs=2, loss="label", training_options=options, random_state=0
+    )
     tuned.fit(texts[:8], labels[:8])
     n_rows = 16 if toy else 32
     _, tuning = timed(lambda: tuned.fit(texts[:n_rows], labels[:n_rows]))
@@ -108,7 +110,7 @@ def search(*, rank: int, folder: str, threads: int, toy: bool) -> dict[str, Any]
             PromptClassifier(folder, random_state=0), grid, cv=2, n_jobs=n_jobs
         )
         _, timing = timed(
-            lambda own=searching: own.fit(train.texts[:n_rows], train.labels[:n_rows])
+            lambda search=searching: search.fit(train.texts[:n_rows], train.labels[:n_rows])
         )
         found[str(n_jobs)] = asdict(timing)
     return found
@@ -148,10 +150,10 @@ def tabulate(record: dict[str, Any]) -> list[Table]:
             rows,
             [
                 "Medians over rounds. Each process is pinned to a core and has one thread. "
-                "Processes are started and the model is loaded before the clock runs, but for the "
-                "grid search, where the start of its workers counts.",
-                "A speed-up of two by the clock takes two free cores. The CPU's seconds tell how "
-                "far the work was shared, whatever else was running.",
+                "The clock starts after the processes have started and the model is loaded, except "
+                "in the grid search, where the start of its workers counts.",
+                "A speed-up of two by the clock takes two free cores. CPU seconds show how far the "
+                "work was shared, even on a busy machine.",
                 "Nothing was measured on several GPUs.",
             ],
         )

@@ -1,10 +1,9 @@
-"""What the review most similar to a review has in common with it, by TF-IDF and by an encoder.
+"""How often a review and the one most similar to it share product and label.
 
     python benchmarks/similarity.py
 
-Similarity is that of the samplers, over all reviews that ship. The encoder comes with the peers:
-``pip install -c constraints.txt -r benchmarks/requirements.txt -e .``; without it its row is left
-out.
+Similarity is computed as the samplers do, over all reviews that ship: by TF-IDF, and by a sentence
+encoder if it is installed (``pip install -c constraints.txt -r benchmarks/requirements.txt -e .``).
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ def main() -> None:
     rows = [("any other review", *map(_percent, (_by_chance(products), _by_chance(labels))))]
     for name, embedder in _embedders().items():
         nearest = _nearest(texts, embedder)
-        shares = (np.mean(own[nearest] == own) for own in (products, labels))
+        shares = (np.mean(values[nearest] == values) for values in (products, labels))
         rows.append((name, *map(_percent, shares)))
     header = ("the most similar by", "same product", "same label")
     print(markdown(Table("Nearest reviews", header, rows)))

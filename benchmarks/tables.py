@@ -1,4 +1,4 @@
-"""Records → JSON files, and the Markdown tables made from them."""
+"""Records → JSON files, and Markdown pages with their tables."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Table:
     Parameters
     ----------
     title : str
-        What stands above it.
+        The line above it.
     header : sequence of str
-        One entry a column.
+        One entry for each column.
     rows : sequence of sequence of str
-        One entry a cell.
+        One entry for each cell.
     notes : sequence of str, default=()
         Sentences below it.
     """
@@ -43,8 +43,18 @@ def markdown(table: Table) -> str:
 
 
 def page(record: dict[str, Any], tables: Iterable[Table]) -> str:
-    """Return the tables of one benchmark, and under which circumstances it was measured."""
+    """Return the tables of one benchmark, and the circumstances of the measurement."""
     return "\n".join([*(markdown(table) for table in tables), circumstances(record["environment"])])
+
+
+def pending(command: str) -> str:
+    """Return the page of a benchmark that has no figures."""
+    return f"*These figures are being measured again:* `{command}`.\n"
+
+
+def section(name: str, text: str) -> str:
+    """Return a part of a page that another page can include as ``page.md:name``."""
+    return f"<!-- --8<-- [start:{name}] -->\n\n{text}\n<!-- --8<-- [end:{name}] -->\n"
 
 
 def circumstances(environment: dict[str, Any]) -> str:
@@ -73,16 +83,17 @@ def load_record(name: str, out: Path) -> dict[str, Any]:
 
 def save_page(text: str, name: str, out: Path) -> Path:
     """Write Markdown to ``<out>/<name>.md``."""
+    out.mkdir(parents=True, exist_ok=True)
     path = out / f"{name}.md"
     path.write_text(text, encoding="utf-8")
     return path
 
 
-# Cells
+# Entries of tables
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Return a number with so many significant digits, ``—`` for none."""
+    """Return a number with so many significant digits, or ``—`` for ``None``."""
     if value is None:
         return "—"
     if value == 0:
@@ -94,7 +105,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def times(value: float | None) -> str:
-    """Return a ratio, such as 16.3 and the sign."""
+    """Return a ratio, followed by the multiplication sign."""
     return "—" if value is None else f"{number(value)}{TIMES}"
 
 
@@ -124,7 +135,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _rule(table: Table) -> list[str]:
-    """Return the line that puts words to the left and figures to the right."""
+    """Return the line that aligns words to the left and figures to the right."""
     columns = [[row[i] for row in table.rows] for i in range(len(table.header))]
     return ["---:" if i and _are_figures(column) else "---" for i, column in enumerate(columns)]
 

@@ -1,4 +1,4 @@
-"""The tasks on which accuracy is measured: rows, label words, definitions, and what a row costs.
+"""The tasks on which accuracy is measured: rows, label words, definitions, and costs of a row.
 
 The rows are not part of the project. A folder holds them as JSON lines with ``text`` and ``label``:
 ``amazon_polarity/{train,test}.jsonl.gz`` and ``tasks/<name>/{train,test}.jsonl.gz``. The reviews
@@ -24,14 +24,14 @@ AMAZON, REVIEWS = "amazon_polarity", "reviews"
 
 
 class Rates(NamedTuple):
-    """Rough CPU seconds on one core, for the estimate of how long a run takes, and for no more."""
+    """Rough CPU seconds on one core, only to estimate how long a run takes."""
 
     row_pass: float
-    """Of a row in an epoch of tuning."""
+    """A row in an epoch of tuning."""
     text: float
-    """Of a text to predict after a short prompt."""
+    """A text to predict after a short prompt."""
     shot_text: float
-    """Of a text to predict after shots."""
+    """A text to predict after shots."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Task:
     Parameters
     ----------
     name : str
-        What it is called in tables and file names.
+        Its name in tables and file names.
     folder : str or None
-        Where its rows are below the data folder; ``None`` for the reviews that ship.
+        The folder of its rows below the data folder; ``None`` for the reviews that ship.
     definitions : dict of str to str or None
-        One sentence a label.
+        One sentence for each label.
     instruction : str or None
-        What is asked; ``None`` takes the library's own sentence.
+        The question to the model; ``None`` takes the default of the package.
     rates : Rates
         For estimates.
     heldout : Path or None, default=None
@@ -62,8 +62,8 @@ class Task:
     heldout: Path | None = None
 
     @property
-    def train_only_names(self) -> bool:
-        """Whether there are no rows to learn from, but the names of the labels."""
+    def teaches_names_only(self) -> bool:
+        """Whether training rows only teach the names of the labels."""
         return self.heldout is not None
 
 
@@ -110,7 +110,7 @@ TASKS = {
         Task(
             "banking77",
             "tasks/banking77",
-            None,  # what 77 labels mean, their names must say
+            None,  # the names of 77 labels must be enough
             "What does the customer of a bank ask about?",
             Rates(0.53, 0.088, 0.14),
         ),
@@ -120,7 +120,7 @@ TASKS = {
 
 
 def add_heldout(paths: Sequence[Path]) -> None:
-    """Add files of ``negative`` and ``positive`` texts as tasks, called by their names."""
+    """Add files of ``negative`` and ``positive`` texts as tasks, named after the files."""
     for path in paths:
         name = f"heldout-{path.name.partition('.')[0]}"
         TASKS[name] = Task(name, None, _REVIEWERS, None, _MEDIUM, path.resolve())
@@ -132,7 +132,7 @@ def natural_words(label: str) -> str:
 
 
 def prompt_options(task: Task, labels: Sequence[str]) -> dict[str, Any]:
-    """Return what both estimators are told about a task."""
+    """Return the parameters of both estimators that describe a task."""
     words = {label: natural_words(label) for label in sorted(set(labels))}
     return {
         "label_definitions": task.definitions,
@@ -143,7 +143,7 @@ def prompt_options(task: Task, labels: Sequence[str]) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The rows of a task, checked, and a digest that tells them from others."""
+    """The rows of a task, checked, and a digest that identifies them."""
 
     split: Split
     digest: str
@@ -154,7 +154,7 @@ class Rows:
         return sorted({*self.split.y_train.tolist(), *self.split.y_test.tolist()})
 
     def n_rows(self, per_class: int) -> int:
-        """Return how many rows a balanced draw has with so many of each class, where they last."""
+        """Return how many rows a balanced draw of so many rows per class has."""
         different = set(zip(self.split.X_train, self.split.y_train.tolist(), strict=True))
         counts = Counter(label for _, label in different)
         return sum(min(per_class, count) for count in counts.values())
@@ -162,7 +162,7 @@ class Rows:
 
 @cache
 def read_rows(name: str, data: Path, limit_test: int | None = None) -> Rows:
-    """Return the rows of a task, with at most so many test rows, of an order drawn once."""
+    """Return the rows of a task; a limit always leaves the same test rows."""
     train, test = _read(TASKS[name], data)
     order = np.arange(len(test))
     if limit_test is not None and limit_test < len(test):
@@ -190,5 +190,5 @@ def _read(task: Task, data: Path) -> tuple[LabelledTexts, LabelledTexts]:
 
 
 def available(names: Sequence[str], data: Path) -> list[str]:
-    """Return the tasks whose rows are there."""
+    """Return the tasks whose rows are in the folder."""
     return [n for n in names if TASKS[n].folder is None or (data / str(TASKS[n].folder)).is_dir()]

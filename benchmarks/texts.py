@@ -1,4 +1,4 @@
-"""Texts, shots and label sets: made from the reviews that ship, the same in every clone."""
+"""Texts, shots and label sets, made from the reviews that ship."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Rows:
 TEXT = range(95, 111)
 """Tokens of a text to classify."""
 SHOT = range(94, 107)
-"""Tokens of a shot: sixteen of them with what stands around them are about 1,850."""
+"""Tokens of a shot: sixteen of them in their prompt have about 1,850."""
 SHORT_SHOT = range(35, 46)
 """Tokens of a shot of which 64 fit into the bundled model's context."""
 
@@ -59,17 +59,17 @@ def paired_reviews(
     split: str = "test",
     seed: int,
 ) -> Rows:
-    """Return rows that are two reviews each, together of so many tokens, no two alike.
+    """Return different rows of two reviews each that have so many tokens together.
 
-    The labels go round in turn: which model finds which text positive plays no part here. Shots
-    come from ``split="train"``, so that no text shares a review with them.
+    The labels are assigned in turn, since nothing here depends on them. Shots come from
+    ``split="train"``, so that no text shares a review with them.
     """
     reviews = load_reviews(split).texts
     return _rows(_pairs(reviews, tokenizer, lengths, seed), n_rows, labels)
 
 
 def short_rows(n_rows: int, labels: tuple[str, ...], *, seed: int) -> Rows:
-    """Return rows of four words, two of each of two reviews, for runs over very many rows."""
+    """Return rows of four words, two from each of two reviews, for runs over many rows."""
     return _rows(_short(seed), n_rows, labels)
 
 
@@ -108,6 +108,6 @@ def _draws(n_reviews: int, seed: int) -> Iterator[tuple[int, int]]:
 
 
 def reviews(n_rows: int | None = None) -> Rows:
-    """Return the first reviews as they are, with their true labels."""
+    """Return the first reviews, with their true labels."""
     shipped = load_reviews("all")
     return Rows(shipped.texts[:n_rows], shipped.labels[:n_rows])

@@ -1,14 +1,13 @@
-"""LoRA tuning against the trainers that people use: seconds, memory, and what a fit adds to steps.
+"""LoRA tuning against the trainers that people use: seconds, memory, and time beyond steps.
 
-Everyone trains the same adapter on the same base weights, rows, batch size and number of optimiser
-steps. The peers minimise the language loss of the response. We minimise it and the loss of the
-label among the labels, read from the same logits; ``agreement.py`` shows that where the objective
-is the same, losses and gradients are.
+All train the same adapter on the same base weights and rows, with the same batch size and number of
+optimiser steps. The peers minimise the language loss of the response. We also minimise the loss of
+the label among the labels, read from the same logits. ``agreement.py`` shows that losses and
+gradients are equal where the objective is.
 """
 
 from __future__ import annotations
 
-import inspect
 import statistics
 import time
 import warnings
@@ -34,7 +33,6 @@ from tables import Table, at_least, at_most, number, times
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from instructclf import InstructionTunedClassifier
 from instructclf.engine.models.views import shared_view
 
 QUERIES_AND_VALUES = ("q_proj", "v_proj")
@@ -43,7 +41,7 @@ ALL_LINEAR = "all-linear"
 OURS, OURS_BF16, OURS_UPPER = "instructclf", "instructclf, bf16 base", "instructclf, upper layers"
 TRAINER, TRAINER_GROUPED = "Trainer", "Trainer, grouped by length"
 TRL, TRL_GROUPED = "TRL", "TRL, grouped by length"
-LOOP, LOOP_BF16 = "plain loop", "plain loop, bf16 base"
+LOOP, LOOP_BF16 = "hand-written loop", "hand-written loop, bf16 base"
 
 _PEERS: dict[str, Callable[..., None]] = {
     TRAINER: fit_with_trainer,
@@ -54,12 +52,12 @@ _PEERS: dict[str, Callable[..., None]] = {
     LOOP_BF16: fit_with_loop,
 }
 _UPPER_SHARE = 8 / 30
-"""Of the layers, where only the upper ones are tuned."""
+"""The share of layers that are tuned where only the upper ones are."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """Rows to tune on, and who does it.
+    """Rows to tune on, and the variants that are tuned.
 
     Parameters
     ----------
@@ -68,17 +66,17 @@ class Case:
     n_rows : int
         How many rows.
     texts : str
-        ``"reviews"`` as they are, or ``"long"`` ones of about 110 tokens.
+        ``"reviews"`` for single ones, or ``"long"`` for texts of about 110 tokens.
     targets : str or tuple of str
         The layers that get an update.
     n_epochs : int
         Passes over the rows.
     variants : tuple of str
-        Who tunes.
+        Our classifier and its peers.
     measures_memory : bool, default=False
-        Whether peaks of memory are measured too, each in its own process.
+        Whether peaks of memory are measured too, each in a new process.
     at_most_rounds : int, default=99
-        For what takes minutes.
+        The most rounds, for cases that take minutes.
     """
 
     model: str
@@ -110,7 +108,7 @@ CASES = (
     Case("bundled", 16, "long", _QV, 2, _MAIN),
     Case("bundled", 512, "reviews", _QV, 1, _GROUPED, at_most_rounds=1),
 )
-"""What takes minutes a round is measured less often."""
+"""Cases that take minutes a round are measured less often."""
 UPPER_CASES = (
     Case("llama135", 16, "reviews", ALL_LINEAR, 10, (OURS, OURS_UPPER), at_most_rounds=1),
     Case("bundled", 16, "reviews", ALL_LINEAR, 10, (OURS, OURS_UPPER)),
@@ -123,7 +121,7 @@ class Bench:
     Parameters
     ----------
     case : Case
-        What is tuned.
+        Rows and variants.
     toy : bool
         Whether to take a model of two small layers.
     seed : int
@@ -154,7 +152,7 @@ class Bench:
         return self._loaded[dtype]
 
     def keep_only(self, variant: str) -> None:
-        """Forget what this variant does not read, before memory is measured."""
+        """Forget the models that this variant does not read, before memory is measured."""
         wanted = self.model(variant)
         self._loaded = {name: model for name, model in self._loaded.items() if model is wanted}
 
@@ -162,7 +160,7 @@ class Bench:
         """Tune once."""
         if variant in {OURS, OURS_BF16, OURS_UPPER}:
             return self._fit_ours(variant)
-        # The peers change a model. A view costs milliseconds and holds no weights.
+        # The peers change the model. A view costs milliseconds and shares all weights.
         view = shared_view(self.model(variant))
         return _PEERS[variant](view, self.tokenizer, self.rows, self.settings)
 
@@ -171,28 +169,23 @@ class Bench:
         options: dict[str, Any] = {}
         if variant == OURS_UPPER:
             n_layers = model.config.num_hidden_layers
-            options["n_tuned_layers"] = max(1, round(n_layers * _UPPER_SHARE))
+            options["adapter__n_layers"] = max(1, round(n_layers * _UPPER_SHARE))
         classifier = our_classifier((model, self.tokenizer), self.settings, **options)
         with without_restart():
             return classifier.fit(self.texts, self.labels)
 
     def n_tokens(self) -> dict[str, float]:
-        """Return how long the rows are, with their prompts, and the prompt that all share."""
+        """Return the mean and the largest length of the prompts, and that of an empty prompt."""
         lengths = [len(row["input_ids"]) for row in tokenised(self.rows, self.tokenizer)]
         empty = self.tokenizer(render([""], ["positive"])[0].prompt).input_ids
         return {"mean": statistics.mean(lengths), "longest": max(lengths), "empty": len(empty)}
 
 
-def has_upper_layers() -> bool:
-    """Say whether this version of the package can tune upper layers only."""
-    return "n_tuned_layers" in inspect.signature(InstructionTunedClassifier).parameters
-
-
 class StepClock:
-    """Tell the optimiser's steps from everything else in a fit, whoever makes it.
+    """Separates the optimiser's steps from everything else in a fit, with any trainer.
 
     Steps begin with the first forward pass that keeps gradients and end with the last update.
-    Times are CPU seconds. What stands before, between two fits or after is not a step's.
+    Times are CPU seconds.
     """
 
     def __init__(self) -> None:
@@ -238,14 +231,12 @@ def measure(settings: Settings) -> dict[str, Any]:
     transformers.logging.set_verbosity_error()
     warnings.filterwarnings("ignore", category=FutureWarning)
     cases = [_measure_case(case, settings) for case in _chosen(CASES, settings)]
-    upper = []
-    if has_upper_layers():
-        upper = [_measure_case(case, settings) for case in _chosen(UPPER_CASES, settings)]
+    upper = [_measure_case(case, settings) for case in _chosen(UPPER_CASES, settings)]
     return {"cases": cases, "upper": upper, "agreement": agreement.measure(settings)}
 
 
 def _chosen(cases: Sequence[Case], settings: Settings) -> list[Case]:
-    """Return the cases of the models asked for. At toy size one is enough to see it work."""
+    """Return the cases of the chosen models; at toy size only the first."""
     chosen = [case for case in cases if case.model in settings.models]
     if not settings.toy:
         return chosen
@@ -284,7 +275,7 @@ def _call(fit: Callable[[str], None], variant: str) -> Callable[[], None]:
 
 
 def _warm_up(case: Case, seed: int) -> None:
-    """Import what every variant imports, on a model of two small layers."""
+    """Fit every variant once on a model of two small layers, so that all imports are done."""
     small = Bench(replace(case, n_rows=2, n_epochs=1, texts="long"), toy=True, seed=seed)
     for variant in case.variants:
         small.fit(variant)
@@ -294,12 +285,12 @@ def _check_steps(case: Case, bench: Bench, clocks: dict[str, list[dict[str, floa
     expected = bench.settings.n_steps(case.n_rows)
     for variant, measured in clocks.items():
         if any(clock["n_steps"] != expected for clock in measured):
-            msg = f"{variant} took {measured[0]['n_steps']} steps where all take {expected}."
+            msg = f"{variant} took {measured[0]['n_steps']} steps, and the others {expected}."
             raise RuntimeError(msg)
 
 
 def _peaks(case: Case, settings: Settings) -> dict[str, float]:
-    """Return each variant's peak in MiB above the model in memory, each in a fresh process."""
+    """Return each variant's peak in MiB above the loaded model, each in a new process."""
     short = asdict(replace(case, n_epochs=1))  # the peak is that of the largest batch
     return {
         variant: run_fresh(
@@ -315,13 +306,13 @@ def _peaks(case: Case, settings: Settings) -> dict[str, float]:
 
 
 def peak_of_fit(case: dict[str, Any], variant: str, toy: bool, seed: int, threads: int) -> float:  # noqa: FBT001  (called by name, with what JSON knows)
-    """Return the peak memory of one fit above what was there before it, in MiB."""
+    """Return the peak memory of one fit above the memory used before it, in MiB."""
     set_threads(threads)
     if isinstance(case["targets"], list):
         case["targets"] = tuple(case["targets"])
-    own = Case(**{**case, "variants": (variant,)})
-    _warm_up(own, seed)
-    bench = Bench(own, toy=toy, seed=seed)
+    single = Case(**{**case, "variants": (variant,)})
+    _warm_up(single, seed)
+    bench = Bench(single, toy=toy, seed=seed)
     bench.keep_only(variant)
     _read_once(bench.model(variant))
     with peak_memory() as memory:
@@ -330,7 +321,7 @@ def peak_of_fit(case: dict[str, Any], variant: str, toy: bool, seed: int, thread
 
 
 def _read_once(model: Any) -> None:
-    """Touch all weights: those of a mapped file count as memory only once they are read."""
+    """Read all weights: those of a mapped file count as memory only after that."""
     for parameter in model.parameters():
         parameter.sum()
 
@@ -373,11 +364,11 @@ def _case_table(case: dict[str, Any]) -> Table:
         )
     tokens = case["tokens"]
     note = (
-        f"Rows have {tokens['mean']:.0f} tokens on average and {tokens['longest']} at most, of "
-        f"which {tokens['empty']} are the prompt without a text. CPU seconds, medians of "
+        f"Rows have {tokens['mean']:.0f} tokens on average and {tokens['longest']} at most; the "
+        f"prompt without a text has {tokens['empty']}. CPU seconds, medians of "
         f"{len(next(iter(case['steps'].values())))} round(s), "
         f"{next(iter(case['steps'].values()))[0]['n_steps']} optimiser steps a fit. Memory is the "
-        "peak above the base model, one process each."
+        "peak above the base model, in a new process each."
     )
     header = ("", "s a fit", "ms a step", "ms beyond steps", "time over ours", "peak MiB",
               "memory over ours", "target")  # fmt: skip
@@ -400,7 +391,7 @@ def _verdicts(
         verdicts.append("memory " + at_least(more_memory, _MEMORY_TARGETS[variant]))
     if variant == OURS_BF16 and LOOP in seconds:
         verdicts.append(
-            "plain loop over it " + at_least(seconds[LOOP] / seconds[variant], _BF16_TARGET)
+            "hand-written loop over it " + at_least(seconds[LOOP] / seconds[variant], _BF16_TARGET)
         )
     if variant == OURS:
         verdicts.append("beyond steps " + at_most(beyond, _BEYOND_MS, " ms"))

@@ -1,4 +1,4 @@
-"""The variants of a prediction, ours and its peers, and the requests that they share."""
+"""The variants of a prediction, ours and its peers, and the prompts that they share."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from peers.forwards import Prefix, Task
 from instructclf import PromptClassifier
 
 OURS = "instructclf"
-PLAIN = "plain forward per (text, label)"
-PLAIN_KEPT = "the same, logits at the label only"
+SINGLE = "a forward per (text, label)"
+SINGLE_KEPT = "the same, logits at the label only"
 SKORCH = "skorch FewShotClassifier"
 HARNESS = "lm-evaluation-harness"
 PADDED = "full prompts, padded batch"
@@ -25,14 +25,14 @@ EXPANDED = "prefix cache, expanded"
 
 CASES = {"two": data.TWO_LABELS, "six": data.SIX_LABELS}
 AUTO_BATCH = 2
-"""The most that the harness' automatic batch size may try: nothing else would bound its memory."""
+"""The most that the harness' automatic batch size may try, which bounds its memory."""
 
 Scorer = Callable[[Sequence[str]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One set of labels: shots, texts, and the prompt that all variants share."""
+    """One set of labels, with shots, texts, and the prompt that all variants share."""
 
     pair: tuple[Any, Any]
     labels: tuple[str, ...]
@@ -53,9 +53,9 @@ class Case:
         classifier = fit_ours(pair, shots)
         before, _, after = classifier.get_prompt("TEXT").rpartition("TEXT")
         made = cls(pair, labels, shots, rows.texts, before, after)
-        for text in rows.texts:  # what peers are given is what our classifier reads
+        for text in rows.texts:  # peers must read the same prompts as our classifier
             if made.prompt_of(text) != classifier.get_prompt(text):
-                msg = f"Our prompt is not frame and text: {text!r}."
+                msg = f"The prompt of {text!r} is not the text between the same beginning and end."
                 raise ValueError(msg)
         return made
 
@@ -73,20 +73,20 @@ def fit_ours(pair: tuple[Any, Any], shots: data.Rows) -> PromptClassifier:
 
 
 def full_prompt(task: Task, variant: str, batch: int | str) -> Scorer:
-    """Return a peer that sends whole prompts."""
+    """Return a peer that sends full prompts."""
     if variant == SKORCH:
         from peers import skorch_few_shot  # noqa: PLC0415  (as for the harness)
 
         classifier = skorch_few_shot.make(task)
         return lambda texts: skorch_few_shot.score(classifier, texts)
     if variant == HARNESS:
-        from peers import harness  # noqa: PLC0415  (seconds that other variants need not wait)
+        from peers import harness  # noqa: PLC0415  (takes seconds, which other variants do not need)
 
         model = harness.make(task, batch, max_batch_size=AUTO_BATCH)
         return lambda texts: harness.score(model, task, texts)
     if variant == PADDED:
         return lambda texts: forwards.padded(task, texts, batch=int(batch))
-    return lambda texts: forwards.plain(task, texts, keep=variant == PLAIN_KEPT)
+    return lambda texts: forwards.one_by_one(task, texts, keep=variant == SINGLE_KEPT)
 
 
 def prefix_sharing(task: Task, variant: str, setting: Sequence[Any], prefix: Prefix) -> Scorer:

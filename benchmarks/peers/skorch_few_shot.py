@@ -1,4 +1,4 @@
-"""skorch's ``FewShotClassifier``, given the very prompts of instructclf."""
+"""skorch's ``FewShotClassifier`` with the prompts of instructclf."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from skorch.llm import FewShotClassifier
 
 from peers.forwards import Task
 
-_PLACE = "Here stands the text."
+_TEXT = "Here stands the text."
 
 
-def make(task: Task, *, as_it_is: bool = False) -> Any:
+def make(task: Task, *, keeps_start: bool = False) -> Any:
     """Return a fitted ``FewShotClassifier`` that reads the same prompts with the same weights.
 
     The shots stand in the prompt string, so that it is byte for byte that of instructclf. Two
-    settings are needed for equal scores: probabilities as they are (``probas_sum_to_1=False``),
-    and label ids without the start token that this tokenizer puts before every string, which skorch
-    takes for the first token of each label. ``as_it_is`` leaves that token there.
+    settings are needed for equal scores: probabilities that are not normalised
+    (``probas_sum_to_1=False``), and label ids without the start token that this tokenizer puts
+    before every string, which skorch takes for the first token of each label. With ``keeps_start``
+    that token is scored.
     """
     classifier = FewShotClassifier(
         model=task.model,
@@ -38,7 +39,7 @@ def make(task: Task, *, as_it_is: bool = False) -> Any:
     if list(classifier.classes_) != list(task.words):
         msg = "The labels must be sorted, as skorch sorts them."
         raise ValueError(msg)
-    if not as_it_is:
+    if not keeps_start:
         start = task.tokenizer.bos_token_id
         classifier.label_ids_ = [
             ids[1:] if ids[0] == start else ids for ids in classifier.label_ids_
@@ -47,16 +48,15 @@ def make(task: Task, *, as_it_is: bool = False) -> Any:
 
 
 def score(classifier: Any, texts: Sequence[str]) -> NDArray[np.float64]:
-    """Return log-probabilities. What skorch remembers of earlier texts is forgotten first."""
+    """Return log-probabilities, after clearing skorch's cache of earlier texts."""
     classifier.clear_model_cache()
     return np.log(classifier.predict_proba(list(texts)))
 
 
 def _as_format_string(task: Task) -> str:
-    whole = task.prompt_of(_PLACE)
-    before, place, after = whole.rpartition(_PLACE)
-    if not place:
-        msg = "The prompt does not hold the text."
+    before, text, after = task.prompt_of(_TEXT).rpartition(_TEXT)
+    if not text:
+        msg = "The prompt does not contain the text."
         raise ValueError(msg)
     return f"{_escape(before)}{{text}}{_escape(after)}"
 

@@ -1,9 +1,8 @@
 """The trainers that people use for LoRA tuning, each on the same adapter, rows and steps.
 
-Each wraps a model that is in memory with a peft adapter and trains it, and leaves hooks and a
-patched ``forward`` behind: give each a view of its own. Settings are the fastest that a user can
-choose without writing code: nothing is logged, saved or evaluated, and no worker processes are
-started.
+Each wraps a loaded model with a peft adapter, trains it, and leaves hooks and a patched ``forward``
+behind: give each a separate view. Settings are the fastest that a user can choose without writing
+code: nothing is logged, saved or evaluated, and no worker processes are started.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ IGNORE_INDEX = -100
 
 @dataclass(frozen=True)
 class TuningSettings:
-    """What is trained and for how long, equal for us and every peer.
+    """The adapter and its training, equal for us and every peer.
 
     Parameters
     ----------
@@ -112,7 +111,7 @@ def make_trainer(
     *,
     is_grouped: bool = False,
 ) -> Any:
-    """Return a trainer that is ready to train. It writes nothing of note to the folder."""
+    """Return a trainer that is ready to train, with a temporary folder."""
     arguments = training_arguments(model, rows, settings, folder, is_grouped=is_grouped)
     trainer = Trainer(
         model=add_adapter(model, settings),
@@ -124,7 +123,7 @@ def make_trainer(
 
 
 def silenced(trainer: Any) -> Any:
-    """Keep a trainer from printing its metrics, which it does where there is no progress bar."""
+    """Keep a trainer from printing its metrics, which it does without a progress bar."""
     trainer.remove_callback(PrinterCallback)
     return trainer
 
@@ -132,7 +131,7 @@ def silenced(trainer: Any) -> Any:
 def training_arguments(
     model: Any, rows: Sequence[Row], settings: TuningSettings, folder: str, *, is_grouped: bool
 ) -> dict[str, Any]:
-    """Return what a trainer is told: the given settings, and nothing that takes time."""
+    """Return the arguments of a trainer: the given settings, and nothing that takes time."""
     return {
         "output_dir": folder,
         "num_train_epochs": settings.n_epochs,
@@ -160,7 +159,7 @@ def training_arguments(
 
 
 def make_configuration(kind: Any, arguments: dict[str, Any]) -> Any:
-    """Make a configuration, in the words of the version of transformers that is installed."""
+    """Make a configuration, with the names of the installed version of transformers."""
     known = {field.name for field in fields(kind)}
     arguments = dict(arguments)
     if "activation_checkpointing" not in known:
@@ -171,7 +170,7 @@ def make_configuration(kind: Any, arguments: dict[str, Any]) -> Any:
 def fit_with_loop(
     model: Any, tokenizer: Any, rows: Sequence[Row], settings: TuningSettings
 ) -> None:
-    """Train with a plain loop: padded to the longest, logits of all positions, in float32."""
+    """Train with a hand-written loop: padded to the longest, all logits, in float32."""
     model = add_adapter(model, settings)
     examples = tokenised(rows, tokenizer)
     parameters = [p for p in model.parameters() if p.requires_grad]

@@ -1,7 +1,7 @@
 """TRL's ``SFTTrainer`` with completion-only loss, on the same adapter, rows and steps.
 
-It checkpoints activations and trains in bfloat16 unless told not to, so it is told. On a CPU it
-computes logits at all positions, in tiles that it computes again on the way back.
+Its defaults, checkpointed activations and bfloat16, are turned off. On a CPU it computes logits at
+all positions, in tiles that it computes again in the backward pass.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def make_trl_trainer(
     *,
     is_grouped: bool = False,
 ) -> Any:
-    """Return a trainer that is ready to train. It writes nothing of note to the folder."""
+    """Return a trainer that is ready to train, with a temporary folder."""
     datasets.disable_progress_bars()
     datasets.disable_caching()
     columns = {
