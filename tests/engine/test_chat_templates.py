@@ -11,7 +11,7 @@ import torch
 
 from instructclf import PromptClassifier
 from instructclf.engine.models.views import shared_view
-from instructclf.engine.scoring.label_scoring import LabelScorer
+from instructclf.engine.scoring.label_scoring import LocalLabelScorer
 from instructclf.engine.tokens.chat import chat_template
 from instructclf.engine.tokens.encoding import PromptEncoder
 from instructclf.engine.tokens.tokenising import common_prefix_length, control_strings
@@ -138,7 +138,7 @@ def test_scores_equal_a_plain_pass_over_what_the_template_renders(shots, tokeniz
     expected = [
         score_naively(model, tokenizer, render_naively(tokenizer, shots, text)) for text in texts
     ]
-    scores = LabelScorer(shared_view(model), encoder).score(texts)
+    scores = LocalLabelScorer(shared_view(model), encoder).score(texts)
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
 
 
@@ -192,6 +192,6 @@ def test_the_date_that_a_template_adds_is_that_of_fit(tmp_path):
 def test_a_template_that_depends_on_the_number_of_turns_is_an_error(template, n_solved):
     tokenizer = make_tokenizer(adds_start=False)
     tokenizer.chat_template = template
-    match = rf"another way by its number of turns, .* With {n_solved} of them it gave .* Use templ"
+    match = rf"depends on the number of turns, .* With {n_solved} of them it gave .* Use templ"
     with pytest.raises(InvalidTemplateError, match=match):
         chat_template(tokenizer)

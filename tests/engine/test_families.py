@@ -10,8 +10,8 @@ from packaging.version import Version
 from instructclf import InstructionTunedClassifier, PromptClassifier
 from instructclf.engine.models.views import shared_view
 from instructclf.engine.scoring.forward import label_log_likelihoods, token_log_likelihoods
-from instructclf.engine.scoring.label_scoring import LabelScorer
-from instructclf.engine.scoring.strategies import PLAIN
+from instructclf.engine.scoring.label_scoring import LocalLabelScorer
+from instructclf.engine.scoring.strategies import FULL_PROMPTS
 from instructclf.engine.tokens.encoding import PromptEncoder
 from instructclf.exceptions import ScoringError, TruncationWarning
 from tests.engine.scoring.test_label_scoring import LABEL_SETS, make_encoder, score_naively
@@ -68,13 +68,13 @@ def test_a_model_whose_scores_with_a_mask_are_others_is_an_error(tokenizer):
     view.__class__ = LouderWithAMask
     encoder = make_encoder(tokenizer, LABEL_SETS["shared beginnings"])
     with pytest.raises(ScoringError, match="differ by .* from those of a forward pass over the to"):
-        LabelScorer(view, encoder).score(["good"])
+        LocalLabelScorer(view, encoder).score(["good"])
 
 
 def test_a_forward_pass_over_token_ids_alone_says_what_plain_prompts_say(model, tokenizer):
     encoder = make_encoder(tokenizer, ["negative", "very positive"])
     (prompt,) = encoder.encode(["good"])
-    scores = label_log_likelihoods(model, [prompt], PLAIN.layout)[0].tolist()
+    scores = label_log_likelihoods(model, [prompt], FULL_PROMPTS.layout)[0].tolist()
     for label, score in enumerate(scores):
         tokens = [token for own, _, token in prompt.trie.edges if own == label]
         bare = token_log_likelihoods(model, [*prompt.ids, *tokens])

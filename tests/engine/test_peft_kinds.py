@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from instructclf.engine.models.views import shared_view
-from instructclf.engine.scoring.label_scoring import LabelScorer
+from instructclf.engine.scoring.label_scoring import LocalLabelScorer
 from instructclf.engine.tuning.adapters import Adapter, PeftSettings, check_peft_config
 from instructclf.engine.tuning.guarding import SharedWeightError, SharedWeights
 from tests.engine.tuning.test_training import (
@@ -77,8 +77,8 @@ def naive_scores(adapted, tokenizer, encoder, text):
 def test_scores_after_tuning_are_those_of_pefts_own_model(config, tokenizer):
     base, encoder = make_base(tokenizer), make_encoder(tokenizer, LABEL_SETS["shared beginnings"])
     adapter, _ = tune(base, encoder, adapter=PeftSettings(config), learning_rate=RATE)
-    scores = LabelScorer(adapter.model, encoder).score(TEXTS)
-    untuned = LabelScorer(shared_view(base.model), encoder).score(TEXTS)
+    scores = LocalLabelScorer(adapter.model, encoder).score(TEXTS)
+    untuned = LocalLabelScorer(shared_view(base.model), encoder).score(TEXTS)
     assert np.abs(scores - untuned).max() > 1e-3
     plain = peft.get_peft_model(copy.deepcopy(base.model), copy.deepcopy(config)).eval()
     peft.set_peft_model_state_dict(plain, adapter.state())
@@ -105,8 +105,8 @@ def test_what_was_learned_is_in_the_state(config, tokenizer):
     adapter, _ = tune(base, encoder, adapter=PeftSettings(config))
     restored = Adapter(shared_view(base.model), PeftSettings(config), seed=77)
     restored.load(adapter.state())
-    expected = LabelScorer(adapter.model, encoder).score(TEXTS)
-    np.testing.assert_array_equal(LabelScorer(restored.model, encoder).score(TEXTS), expected)
+    expected = LocalLabelScorer(adapter.model, encoder).score(TEXTS)
+    np.testing.assert_array_equal(LocalLabelScorer(restored.model, encoder).score(TEXTS), expected)
 
 
 @each_kind

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from instructclf.engine.models.views import shared_view
-from instructclf.engine.scoring.label_scoring import LabelScorer
-from instructclf.engine.scoring.prefixes import PrefixAttention
-from instructclf.engine.scoring.strategies import PLAIN
+from instructclf.engine.scoring.attention import PrefixAttention
+from instructclf.engine.scoring.label_scoring import LocalLabelScorer
+from instructclf.engine.scoring.strategies import FULL_PROMPTS
 from instructclf.engine.tokens.encoding import PromptEncoder
 from instructclf.exceptions import ScoringError, TruncationWarning
 from instructclf.prompts import TEMPLATES, Prompt, PromptTemplate, write_instruction
@@ -38,7 +38,7 @@ def make_encoder(tokenizer, words, *, n_shots=5, template=TEMPLATES["alpaca"], m
 def strategy_of(scorer):
     """How a scorer sends ordinary prompts through its model."""
     (prompt,) = scorer.encoder.encode(["x"])
-    return scorer._shared._choose(prompt)
+    return scorer._shared.prepare(prompt)[0]
 
 
 def score_naively(model, tokenizer, encoder, texts):
@@ -77,7 +77,7 @@ def _n_equal(first, second):
 def test_scores_equal_a_naive_forward_pass(architecture, words, tokenizer):
     model = make_model(architecture)
     encoder = make_encoder(tokenizer, words)
-    scores = LabelScorer(shared_view(model), encoder).score(TEXTS)
+    scores = LocalLabelScorer(shared_view(model), encoder).score(TEXTS)
     expected = score_naively(model, tokenizer, encoder, TEXTS)
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
 
@@ -87,7 +87,7 @@ def test_the_likelihoods_of_several_answers_for_one_label_add_up(tokenizer):
     answers = [("good", "good film", "very good"), ("bad",), ("so-so", "mixed")]
     prompt = make_encoder(tokenizer, ["good", "bad", "so-so"]).prompt
     encoder = PromptEncoder(tokenizer, prompt, answers, None)
-    scores = LabelScorer(shared_view(model), encoder).score(TEXTS)
+    scores = LocalLabelScorer(shared_view(model), encoder).score(TEXTS)
     naive = np.exp(score_naively(model, tokenizer, encoder, TEXTS))
     sums = [naive[:, :3].sum(axis=1), naive[:, 3], naive[:, 4:].sum(axis=1)]
     np.testing.assert_allclose(scores, np.log(np.transpose(sums)), rtol=0, atol=1e-5)
@@ -98,8 +98,8 @@ def test_one_answer_a_label_scores_the_same_alone_or_in_a_list(tokenizer):
     words = LABEL_SETS["shared beginnings"]
     encoder = make_encoder(tokenizer, words)
     listed = PromptEncoder(tokenizer, encoder.prompt, [[own] for own in words], None)
-    expected = LabelScorer(shared_view(model), encoder).score(TEXTS)
-    scores = LabelScorer(shared_view(model), listed).score(TEXTS)
+    expected = LocalLabelScorer(shared_view(model), encoder).score(TEXTS)
+    scores = LocalLabelScorer(shared_view(model), listed).score(TEXTS)
     np.testing.assert_array_equal(scores, expected)
 
 
@@ -109,7 +109,7 @@ def test_demonstrations_are_scored_by_all_answers_of_a_label(tokenizer):
         TEMPLATES["alpaca"], "Do.", (("one", "good"), ("two", "bad"), ("three", "good"))
     )
     scorers = [
-        LabelScorer(shared_view(model), PromptEncoder(tokenizer, prompt, answers, None))
+        LocalLabelScorer(shared_view(model), PromptEncoder(tokenizer, prompt, answers, None))
         for answers in ([("good", "very good"), ("bad",)], ["good", "very good", "bad"])
     ]
     together, apart = (np.exp(scorer.score_demonstrations()) for scorer in scorers)
@@ -121,7 +121,7 @@ def test_demonstrations_are_scored_by_all_answers_of_a_label(tokenizer):
 def test_scores_equal_a_naive_forward_pass_without_demonstrations(architecture, tokenizer):
     model = make_model(architecture)
     encoder = make_encoder(tokenizer, LABEL_SETS["shared beginnings"], n_shots=0)
-    scores = LabelScorer(shared_view(model), encoder).score(TEXTS)
+    scores = LocalLabelScorer(shared_view(model), encoder).score(TEXTS)
     expected = score_naively(model, tokenizer, encoder, TEXTS)
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
 
@@ -130,7 +130,7 @@ def test_scores_equal_a_naive_forward_pass_without_a_start_token():
     tokenizer = make_tokenizer(adds_start=False)
     model = make_model()
     encoder = make_encoder(tokenizer, LABEL_SETS["shared beginnings"])
-    scores = LabelScorer(shared_view(model), encoder).score(TEXTS)
+    scores = LocalLabelScorer(shared_view(model), encoder).score(TEXTS)
     expected = score_naively(model, tokenizer, encoder, TEXTS)
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
 
@@ -148,7 +148,7 @@ def test_scores_equal_a_naive_forward_pass_without_a_start_token():
 def test_scores_equal_a_naive_forward_pass_whatever_the_join(template, tokenizer):
     model = make_model()
     encoder = make_encoder(tokenizer, LABEL_SETS["shared beginnings"], template=template)
-    scores = LabelScorer(shared_view(model), encoder).score(TEXTS)
+    scores = LocalLabelScorer(shared_view(model), encoder).score(TEXTS)
     expected = score_naively(model, tokenizer, encoder, TEXTS)
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
 
@@ -156,28 +156,30 @@ def test_scores_equal_a_naive_forward_pass_whatever_the_join(template, tokenizer
 def test_an_architecture_with_a_recurrent_state_falls_back_to_full_prompts(tokenizer):
     model = make_model("mamba", state_size=4)
     encoder = make_encoder(tokenizer, LABEL_SETS["shared beginnings"])
-    scorer = LabelScorer(shared_view(model), encoder)
+    scorer = LocalLabelScorer(shared_view(model), encoder)
     expected = score_naively(model, tokenizer, encoder, TEXTS)
     np.testing.assert_allclose(scorer.score(TEXTS), expected, rtol=0, atol=1e-5)
-    assert strategy_of(scorer) is PLAIN
+    assert strategy_of(scorer) is FULL_PROMPTS
 
 
 @pytest.mark.parametrize("words", LABEL_SETS.values(), ids=LABEL_SETS.keys())
 def test_a_prefix_is_shared_where_that_is_exact(words, model, tokenizer):
-    scorer = LabelScorer(shared_view(model), make_encoder(tokenizer, words))
+    scorer = LocalLabelScorer(shared_view(model), make_encoder(tokenizer, words))
     assert strategy_of(scorer).prefix is PrefixAttention
 
 
 @pytest.mark.parametrize("max_batch_tokens", [1, 64, 10_000])
 def test_scores_do_not_depend_on_the_batch_size(max_batch_tokens, model, tokenizer):
     encoder = make_encoder(tokenizer, LABEL_SETS["shared beginnings"])
-    expected = LabelScorer(shared_view(model), encoder).score(TEXTS)
-    scorer = LabelScorer(shared_view(model), encoder, max_batch_tokens=max_batch_tokens)
+    expected = LocalLabelScorer(shared_view(model), encoder).score(TEXTS)
+    scorer = LocalLabelScorer(shared_view(model), encoder, max_batch_tokens=max_batch_tokens)
     np.testing.assert_allclose(scorer.score(TEXTS), expected, rtol=0, atol=1e-5)
 
 
 def test_scores_do_not_depend_on_the_order_of_texts_or_on_neighbours(model, tokenizer):
-    scorer = LabelScorer(shared_view(model), make_encoder(tokenizer, LABEL_SETS["single tokens"]))
+    scorer = LocalLabelScorer(
+        shared_view(model), make_encoder(tokenizer, LABEL_SETS["single tokens"])
+    )
     expected = scorer.score(TEXTS)
     np.testing.assert_allclose(scorer.score(TEXTS[::-1]), expected[::-1], rtol=0, atol=1e-5)
     alone = np.concatenate([scorer.score([text]) for text in TEXTS])
@@ -185,7 +187,7 @@ def test_scores_do_not_depend_on_the_order_of_texts_or_on_neighbours(model, toke
 
 
 def test_equal_texts_get_equal_scores(model, tokenizer):
-    scores = LabelScorer(
+    scores = LocalLabelScorer(
         shared_view(model), make_encoder(tokenizer, LABEL_SETS["single tokens"])
     ).score(TEXTS)
     np.testing.assert_array_equal(scores[0], scores[-1])
@@ -194,7 +196,7 @@ def test_equal_texts_get_equal_scores(model, tokenizer):
 def test_labels_of_one_token_cost_one_pass_of_the_texts_own_tokens(model, tokenizer):
     encoder = make_encoder(tokenizer, LABEL_SETS["single tokens"])
     view = shared_view(model)
-    scorer = LabelScorer(view, encoder)
+    scorer = LocalLabelScorer(view, encoder)
     scorer.score(["warm up"])
     widths = []
     hook = view.register_forward_pre_hook(
@@ -214,28 +216,30 @@ def test_only_a_label_that_begins_another_is_scored_with_its_end(tokenizer):
 
 def test_probabilities_of_all_labels_never_exceed_one(model, tokenizer):
     encoder = make_encoder(tokenizer, LABEL_SETS["shared beginnings"])
-    mass = np.exp(LabelScorer(shared_view(model), encoder).score(TEXTS)).sum(axis=1)
+    mass = np.exp(LocalLabelScorer(shared_view(model), encoder).score(TEXTS)).sum(axis=1)
     assert (mass <= 1 + 1e-6).all()
 
 
 def test_generation_settings_of_a_model_do_not_reach_the_scores(model, tokenizer):
     encoder = make_encoder(tokenizer, LABEL_SETS["single tokens"])
-    expected = LabelScorer(shared_view(model), encoder).score(TEXTS)
+    expected = LocalLabelScorer(shared_view(model), encoder).score(TEXTS)
     view = shared_view(model)
     view.generation_config.repetition_penalty = 1.5
-    np.testing.assert_array_equal(LabelScorer(view, encoder).score(TEXTS), expected)
+    np.testing.assert_array_equal(LocalLabelScorer(view, encoder).score(TEXTS), expected)
 
 
 def test_very_long_labels_do_not_underflow(model, tokenizer):
     words = ["one " * 100 + "way", "another " * 100 + "way"]
-    scores = LabelScorer(shared_view(model), make_encoder(tokenizer, words, n_shots=0)).score(["x"])
+    scores = LocalLabelScorer(shared_view(model), make_encoder(tokenizer, words, n_shots=0)).score(
+        ["x"]
+    )
     assert np.isfinite(scores).all()
     assert (scores < -500).all()
 
 
 def test_long_texts_are_cut_with_one_warning_that_names_them(model, tokenizer):
     encoder = make_encoder(tokenizer, LABEL_SETS["single tokens"], n_shots=0, max_length=250)
-    scorer = LabelScorer(shared_view(model), encoder)
+    scorer = LocalLabelScorer(shared_view(model), encoder)
     with pytest.warns(
         TruncationWarning, match=r"2 of the texts .* max_length=250 .* 1, 2\)"
     ) as seen:
@@ -248,7 +252,9 @@ def test_scores_that_are_not_finite_are_an_error_that_names_the_text(tokenizer):
     model = make_model()
     with torch.no_grad():
         model.get_output_embeddings().weight.fill_(float("nan"))
-    scorer = LabelScorer(shared_view(model), make_encoder(tokenizer, LABEL_SETS["single tokens"]))
+    scorer = LocalLabelScorer(
+        shared_view(model), make_encoder(tokenizer, LABEL_SETS["single tokens"])
+    )
     with pytest.raises(ScoringError, match=r"log-likelihood of nan for the text .good.*float32"):
         scorer.score(["good"])
 
@@ -257,7 +263,7 @@ def test_scores_that_are_not_finite_are_an_error_that_names_the_text(tokenizer):
 def test_scoring_demonstrations_equals_prompts_without_them(architecture, tokenizer):
     model = make_model(architecture)
     encoder = make_encoder(tokenizer, LABEL_SETS["shared beginnings"], n_shots=3)
-    scores = LabelScorer(shared_view(model), encoder).score_demonstrations()
+    scores = LocalLabelScorer(shared_view(model), encoder).score_demonstrations()
     solved = encoder.prompt.demonstrations
     for left_out, (text, _) in enumerate(solved):
         others = encoder.prompt.with_demonstrations(solved[:left_out] + solved[left_out + 1 :])
@@ -270,7 +276,7 @@ def test_a_demonstration_that_repeats_is_not_in_the_prompt_that_scores_it(model,
     encoder = make_encoder(tokenizer, LABEL_SETS["single tokens"], n_shots=3)
     first, *others = encoder.prompt.demonstrations
     repeated = encoder.prompt.with_demonstrations((first, *others, first))
-    scorer = LabelScorer(
+    scorer = LocalLabelScorer(
         shared_view(model), PromptEncoder(tokenizer, repeated, encoder.verbalizer.answers, None)
     )
     scores = scorer.score_demonstrations()
@@ -282,7 +288,7 @@ def test_a_demonstration_that_repeats_is_not_in_the_prompt_that_scores_it(model,
 
 def test_prompts_without_a_demonstration_share_what_stands_before_it(model, tokenizer):
     encoder = make_encoder(tokenizer, LABEL_SETS["single tokens"], n_shots=6)
-    scorer = LabelScorer(shared_view(model), encoder)
+    scorer = LocalLabelScorer(shared_view(model), encoder)
     scorer.score(["x"])  # the prefix goes through
     lengths = []
     scorer.model.get_input_embeddings().register_forward_hook(

@@ -7,9 +7,8 @@ import torch
 
 from instructclf.engine.models.decoder_layers import named_decoder_layers
 from instructclf.engine.models.views import shared_view
-from instructclf.engine.scoring.last_layer import narrow_feed_forward
-from instructclf.engine.scoring.outputs import output_at
-from instructclf.engine.scoring.prefixes import PrefixAttention
+from instructclf.engine.scoring.attention import PrefixAttention
+from instructclf.engine.scoring.outputs import limit_last_feed_forward, output_at
 from tests.fixtures import make_model
 
 IDS = torch.arange(3, 33).view(3, 10)
@@ -32,9 +31,9 @@ def widths_of_the_last_feed_forward(view):
 def test_logits_are_those_of_the_whole_layer(architecture):
     view = shared_view(make_model(architecture))
     everywhere = view(IDS, use_cache=False).logits
-    narrow_feed_forward(view)
+    limit_last_feed_forward(view)
     widths = widths_of_the_last_feed_forward(view)
-    with output_at(view, ROWS, COLUMNS, narrows=True):
+    with output_at(view, ROWS, COLUMNS, limits_last_layer=True):
         found = view(IDS, use_cache=False).logits
     torch.testing.assert_close(found, everywhere[ROWS, COLUMNS], atol=1e-5, rtol=1e-5)
     assert widths == [ROWS.shape]
@@ -43,8 +42,8 @@ def test_logits_are_those_of_the_whole_layer(architecture):
 @torch.inference_mode()
 def test_without_leave_the_whole_layer_is_computed(model):
     view = shared_view(model)
-    narrow_feed_forward(view)
-    narrow_feed_forward(view)  # a second time changes nothing
+    limit_last_feed_forward(view)
+    limit_last_feed_forward(view)  # a second time changes nothing
     widths = widths_of_the_last_feed_forward(view)
     with output_at(view, ROWS, COLUMNS):
         view(IDS)
@@ -54,7 +53,7 @@ def test_without_leave_the_whole_layer_is_computed(model):
 
 def test_the_base_model_is_left_alone(model):
     view = shared_view(model)
-    narrow_feed_forward(view)
+    limit_last_feed_forward(view)
     assert "forward" not in vars(list(named_decoder_layers(model).values())[-1].mlp)
 
 
@@ -71,6 +70,6 @@ def test_attention_from_some_places_is_that_from_all(architecture, masked):
         options["attention_mask"] = torch.zeros(3, 1, 10, 10).masked_fill(hidden, -1e30)
     with output_at(view, ROWS, COLUMNS):
         expected = view(IDS, **options).logits
-    with output_at(view, ROWS, COLUMNS, narrows=True):
+    with output_at(view, ROWS, COLUMNS, limits_last_layer=True):
         found = view(IDS, **options).logits
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from instructclf.engine.models.views import shared_view
+from instructclf.engine.scoring.attention import PrefixAttention
 from instructclf.engine.scoring.forward import label_log_likelihoods
 from instructclf.engine.scoring.layouts import row_layout, tree_layout
-from instructclf.engine.scoring.prefixes import PrefixAttention, PrefixCache
+from instructclf.engine.scoring.prefixes import PrefixCache
 from instructclf.engine.tokens.encoding import PromptEncoder
 from instructclf.exceptions import ScoringError
 from instructclf.prompts import TEMPLATES, Prompt, write_instruction

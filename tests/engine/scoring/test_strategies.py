@@ -7,10 +7,11 @@ import pytest
 from transformers import LlamaForCausalLM
 
 from instructclf.engine.models.views import shared_view
-from instructclf.engine.scoring.label_scoring import LabelScorer
+from instructclf.engine.scoring.attention import PrefixAttention
+from instructclf.engine.scoring.label_scoring import LocalLabelScorer
 from instructclf.engine.scoring.layouts import row_layout, tree_layout
-from instructclf.engine.scoring.prefixes import PrefixAttention, PrefixCache
-from instructclf.engine.scoring.strategies import PLAIN
+from instructclf.engine.scoring.prefixes import PrefixCache
+from instructclf.engine.scoring.strategies import FULL_PROMPTS
 from instructclf.exceptions import ScoringError
 from tests.engine.scoring.test_label_scoring import (
     LABEL_SETS,
@@ -57,7 +58,7 @@ class RefusesMasks(LlamaForCausalLM):
 
 def score(model, tokenizer, words, texts=TEXTS):
     encoder = make_encoder(tokenizer, words, n_shots=3)
-    scorer = LabelScorer(shared_view(model), encoder)
+    scorer = LocalLabelScorer(shared_view(model), encoder)
     return scorer, scorer.score(texts), score_naively(model, tokenizer, encoder, texts)
 
 
@@ -101,7 +102,7 @@ def test_plain_prompts_are_the_last_resort(tokenizer):
     texts = LENGTHS["below the limit"]
     scorer, scores, expected = score(model, tokenizer, LABEL_SETS["shared beginnings"], texts)
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
-    assert strategy_of(scorer) is PLAIN
+    assert strategy_of(scorer) is FULL_PROMPTS
 
 
 def test_a_model_whose_tokens_see_what_follows_is_an_error(tokenizer):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from instructclf.engine.models.views import shared_view
-from instructclf.engine.scoring.label_scoring import LabelScorer
+from instructclf.engine.scoring.label_scoring import LocalLabelScorer
 from instructclf.engine.tokens.chat import chat_template
 from instructclf.engine.tokens.encoding import PromptEncoder
 from instructclf.engine.tokens.tokenising import control_strings
@@ -85,7 +85,7 @@ def test_scores_equal_a_naive_forward_pass(template, shots):
     model = make_model(vocab_size=len(tokenizer))
     encoder = PromptEncoder(tokenizer, make_prompt(tokenizer, shots), WORDS, None)
     texts = ["Meh.", "", FORGED, "a longer text, by far " * 4]
-    scores = LabelScorer(shared_view(model), encoder).score(texts)
+    scores = LocalLabelScorer(shared_view(model), encoder).score(texts)
     expected = [score_naively(model, tokenizer, encoder.prompt, text) for text in texts]
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
 

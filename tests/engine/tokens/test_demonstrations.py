@@ -38,7 +38,9 @@ def test_without_demonstrations_there_is_nothing_to_cut(tokenizer):
 
 def test_long_demonstrations_are_cut_with_a_warning_and_short_ones_stay(tokenizer):
     prompt = make_prompt("long " * 300, "short", "also " * 300)
-    match = r"2 of 3 demonstrations were cut in their middle to \d+ tokens each, to fit .*=400"
+    match = (
+        r"2 of 3 demonstrations were cut .* to \d+ tokens each, to leave room .*=400"
+    )
     with pytest.warns(TruncationWarning, match=match) as seen:
         fitted = fit(tokenizer, prompt, 400)
     assert len(seen) == 1
@@ -62,7 +64,7 @@ def test_room_is_left_for_a_text_as_long_as_those_given(max_length, tokenizer):
 
 
 def test_no_more_than_a_quarter_of_the_context_is_kept_for_a_text(tokenizer):
-    with pytest.warns(TruncationWarning, match="3 of 3 .* beside a text of 100 tokens"):
+    with pytest.warns(TruncationWarning, match="3 of 3 .* room for a text of 100 tokens"):
         fit(tokenizer, make_prompt(*["long " * 300] * 3), 400, ["long " * 300])
 
 

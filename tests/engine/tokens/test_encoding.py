@@ -200,7 +200,9 @@ def test_a_tokenizer_that_reads_beyond_the_anchor_is_given_whole_prompts(tokeniz
 
     encoder._tokenise._encode = encode
     endings = [encoder.prompt.ending(text) for text in ("fine", "not so fine")]
-    assert encoder._suffixes(endings) == [None, None]
+    wholes = encoder._tokenise([encoder.prompt.beginning + ending for ending in endings])
+    tokenised = encoder._suffixes(endings)
+    assert [[*prefix, *tail] for prefix, tail in tokenised] == wholes
 
 
 def test_a_token_across_the_boundary_belongs_to_the_label(tokenizer):

@@ -59,7 +59,7 @@ def test_prompts_share_the_instruction_and_those_with_equal_shots_share_these(to
     assert first.prefix is second.prefix
     assert len(first.prefix) > len(own.prefix_ids)
     assert list(first.prefix[: len(own.prefix_ids)]) == own.prefix_ids
-    assert len(first.own) <= 12 < len(alone.own)
+    assert len(first.tail) <= 12 < len(alone.tail)
 
 
 def test_cut_demonstrations_are_marked(tokenizer):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from instructclf.engine.models.views import shared_view
-from instructclf.engine.scoring.label_scoring import LabelScorer
+from instructclf.engine.scoring.label_scoring import LocalLabelScorer
 from instructclf.engine.tuning.examples import make_examples
 from tests.engine.tuning.test_replay import assert_close, make_adapter, take_gradients
 from tests.engine.tuning.test_replay import make_backpropagation as make
@@ -109,7 +109,7 @@ def test_what_stops_the_language_loss_is_the_likelihood_of_the_right_words(token
         make_encoder(tokenizer, ["very negative", "very positive"]),
     )
     _, record = tune(base, encoder, loss="lm", **FROZEN)
-    scores = LabelScorer(shared_view(base.model), encoder).score(TEXTS)
+    scores = LocalLabelScorer(shared_view(base.model), encoder).score(TEXTS)
     own = scores[np.arange(len(TEXTS)), LABELS]
     assert record.label_loss_curve[0] == pytest.approx(-own.mean(), abs=1e-5)
 
@@ -120,7 +120,7 @@ def test_each_loss_is_learned(loss, tokenizer):
     base = make_base(tokenizer)
     adapter, record = tune(base, loss=loss, max_epochs=12)
     assert record.loss_curve[-1] < 0.5 * record.loss_curve[0]
-    scores = LabelScorer(adapter.model, make_encoder(tokenizer)).score(TEXTS)
+    scores = LocalLabelScorer(adapter.model, make_encoder(tokenizer)).score(TEXTS)
     assert (scores.argmax(axis=1) == LABELS).all()
 
 

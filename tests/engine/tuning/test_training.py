@@ -11,8 +11,8 @@ import torch
 
 from instructclf.engine.models.loading import BaseModel
 from instructclf.engine.models.views import shared_view
-from instructclf.engine.scoring.label_scoring import LabelScorer
-from instructclf.engine.scoring.prefixes import PrefixAttention
+from instructclf.engine.scoring.attention import PrefixAttention
+from instructclf.engine.scoring.label_scoring import LocalLabelScorer
 from instructclf.engine.tokens.encoding import PromptEncoder
 from instructclf.engine.tokens.tokenising import control_strings
 from instructclf.engine.tuning import backpropagation
@@ -87,7 +87,7 @@ def assert_same_weights(one, other, atol=0.0):
 @pytest.mark.parametrize("words", LABEL_SETS.values(), ids=LABEL_SETS)
 def test_the_first_loss_is_what_prediction_gives_with_the_opposite_sign(words, tokenizer):
     base, encoder = make_base(tokenizer), make_encoder(tokenizer, words)
-    scores = LabelScorer(shared_view(base.model), encoder).score(TEXTS)
+    scores = LocalLabelScorer(shared_view(base.model), encoder).score(TEXTS)
     own = scores[np.arange(len(TEXTS)), LABELS]
     expected = np.mean(np.logaddexp.reduce(scores, axis=1) - own)
     _, record = tune(base, encoder, **FROZEN)
@@ -113,7 +113,7 @@ def test_with_several_answers_a_label_is_right_by_any_and_taught_by_the_first(to
     base = make_base(tokenizer)
     answers = [("bad", "very bad"), ("good", "good film")]
     encoder = PromptEncoder(tokenizer, make_encoder(tokenizer).prompt, answers, None)
-    scores = LabelScorer(shared_view(base.model), encoder).score(TEXTS)
+    scores = LocalLabelScorer(shared_view(base.model), encoder).score(TEXTS)
     own = scores[np.arange(len(TEXTS)), LABELS]
     label_loss = np.mean(np.logaddexp.reduce(scores, axis=1) - own)
     language_losses = [
@@ -141,7 +141,7 @@ def naive_language_loss(base, encoder, text, words):
 def test_without_an_end_token_the_labels_alone_are_learned():
     base = make_base(make_tokenizer(end=None))
     encoder = make_encoder(base.tokenizer)
-    scores = LabelScorer(shared_view(base.model), encoder).score(TEXTS)
+    scores = LocalLabelScorer(shared_view(base.model), encoder).score(TEXTS)
     _, record = tune(base, encoder, **FROZEN)
     language_loss = record.loss_curve[0] - record.label_loss_curve[0]
     own = scores[np.arange(len(TEXTS)), LABELS]
@@ -153,10 +153,10 @@ def test_the_trained_adapter_scores_what_its_loss_says(words, tokenizer):
     """After training, prediction through shared prefixes gives the loss of one more epoch."""
     base, encoder = make_base(tokenizer), make_encoder(tokenizer, words)
     adapter, _ = tune(base, encoder, max_epochs=10)
-    scores = LabelScorer(adapter.model, encoder).score(TEXTS)
+    scores = LocalLabelScorer(adapter.model, encoder).score(TEXTS)
     with torch.no_grad():
         for row, text in enumerate(TEXTS):
-            naive = LabelScorer(adapter.model, encoder, max_batch_tokens=1).score([text])
+            naive = LocalLabelScorer(adapter.model, encoder, max_batch_tokens=1).score([text])
             np.testing.assert_allclose(scores[row], naive[0], rtol=0, atol=1e-5)
     assert (scores.argmax(axis=1) == LABELS).all()
 
@@ -233,7 +233,7 @@ def test_more_tuned_layers_than_there_are_is_an_error_with_a_way_out(tokenizer):
 def test_prediction_shares_its_prefix_in_its_own_way_after_tuning(tokenizer):
     base, encoder = make_base(tokenizer), make_encoder(tokenizer)
     adapter, _ = tune(base, encoder, max_epochs=10)
-    scorer = LabelScorer(adapter.model, encoder)
+    scorer = LocalLabelScorer(adapter.model, encoder)
     scorer.score(TEXTS)
     assert list(scorer._shared._prefixes) == [PrefixAttention]
 

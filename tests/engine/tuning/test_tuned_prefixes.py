@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from instructclf.engine.models.views import shared_view
+from instructclf.engine.scoring.attention import PrefixAttention
 from instructclf.engine.scoring.forward import label_log_likelihoods
 from instructclf.engine.scoring.layouts import row_layout, tree_layout
-from instructclf.engine.scoring.prefixes import PrefixAttention
 from instructclf.engine.tokens.encoding import PromptEncoder
 from instructclf.engine.tuning.adapters import Adapter, LoraSettings
 from instructclf.engine.tuning.tuned_prefixes import (

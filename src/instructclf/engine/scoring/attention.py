@@ -1,34 +1,102 @@
-"""Attention of rows to themselves and to one shared prefix, which is never copied for them.
+"""Attention of rows to themselves and to one shared prefix, which no row copies.
 
-The two parts are computed apart and merged by their log-sum-exp, which gives exactly the softmax
-over both: for outputs o and log normalisers l, o = (e^l1 o1 + e^l2 o2) / (e^l1 + e^l2). Source: the
-merging step of FlashAttention and of cascade inference (Ye et al., "FlashInfer", 2024).
+The two parts are computed separately and merged by their log normalisers, which gives exactly the
+softmax over both: for outputs o and log normalisers l, o = (e^l1 o1 + e^l2 o2) / (e^l1 + e^l2).
+Source: the merging step of FlashAttention and of cascade inference (Ye et al., "FlashInfer", 2024).
+
+torch has kernels that return the log normaliser as private operators only, because its public
+function keeps the normaliser to itself. If one of them is missing or has changed, calling it raises
+an error or gives different scores, and ``strategies`` then does not use ``PrefixAttention``.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
-from instructclf.engine.scoring.kernels import attend_with_normaliser
-from instructclf.engine.scoring.outputs import Places, places_to_narrow
+from instructclf.engine.models.loading import install_attention
+from instructclf.engine.scoring.outputs import (
+    ReadPositions,
+    limit_last_feed_forward,
+    positions_for_last_layer,
+)
+from instructclf.engine.scoring.prefixes import PrefixCache
+from instructclf.exceptions import ScoringError
 
 AttentionFunction = Callable[..., tuple[Tensor, Tensor | None]]
 
-KEYS_AND_VALUES = "shared_prefix"
+_ATTENTION = "instructclf"
+_KEYS_AND_VALUES = "shared_prefix"
 """The keyword through which a forward pass hands the prefix to every layer."""
+_ALIGNMENT = 16
+"""The memory-efficient CUDA kernel reads masks in pieces of so many elements."""
 
 
-def with_shared_prefix(plain: AttentionFunction) -> AttentionFunction:
+class PrefixAttention:
+    """The keys and values of a prefix, which all rows read and none copies.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A view of a causal language model, whose attention function this extends.
+    ids : list of int
+        The prefix, at least one token.
+
+    Raises
+    ------
+    ScoringError
+        If the model's attention cannot be extended, or a layer keeps only a part of the prefix.
+    """
+
+    is_in_mask = False
+    limits_last_layer = True
+
+    def __init__(self, model: Any, ids: list[int]) -> None:
+        self.length = len(ids)
+        self._layers = PrefixCache(model, ids).keys_and_values()
+        if any(keys.shape[-2] != self.length for keys, _ in self._layers):
+            msg = "A layer keeps only the last tokens of a prefix, so rows cannot share all of it."
+            raise ScoringError(msg)
+        install_attention(model, _ATTENTION, with_shared_prefix)
+        limit_last_feed_forward(model)
+
+    def inputs(self, n_rows: int) -> dict[str, Any]:  # noqa: ARG002  (all rows share one prefix)
+        """Return the prefix in the form that the attention function expects."""
+        return {_KEYS_AND_VALUES: _Layers(self._layers), "use_cache": False}
+
+    def first(self, n_tokens: int) -> PrefixAttention:
+        """Return its first tokens as a prefix, over the same keys and values."""
+        part = copy.copy(self)
+        part.length = n_tokens
+        part._layers = [  # noqa: SLF001  (a copy of this object)
+            (k[:, :, :n_tokens], v[:, :, :n_tokens]) for k, v in self._layers
+        ]
+        return part
+
+
+class _Layers:
+    """The keys and values of each layer.
+
+    accelerate moves the tensors of lists and mappings that a module is given to the module's
+    device. It leaves other objects alone, so that a prefix is not copied in every forward pass.
+    """
+
+    def __init__(self, keys_and_values: list[tuple[Tensor, Tensor]]) -> None:
+        self.keys_and_values = keys_and_values
+
+
+def with_shared_prefix(attention: AttentionFunction) -> AttentionFunction:
     """Extend an attention function by a prefix that all rows share.
 
     Parameters
     ----------
-    plain : callable
-        The attention function to use where there is no prefix.
+    attention : callable
+        The attention function to use in forward passes without a prefix.
 
     Returns
     -------
@@ -45,17 +113,20 @@ def with_shared_prefix(plain: AttentionFunction) -> AttentionFunction:
         attention_mask: Tensor | None,
         **options: Any,
     ) -> tuple[Tensor, Tensor | None]:
-        prefix = options.pop(KEYS_AND_VALUES, None)
+        prefix: _Layers | None = options.pop(_KEYS_AND_VALUES, None)
         if prefix is None:
-            return plain(module, query, key, value, attention_mask, **options)
+            return attention(module, query, key, value, attention_mask, **options)
         scaling = options.get("scaling") or query.shape[-1] ** -0.5
-        own = prefix[module.layer_idx]
-        places = places_to_narrow() if module.layer_idx == len(prefix) - 1 else None
-        if places is None or len(places.rows) < len(query):  # a text has several rows
-            output = _attend(query, key, value, own, mask=attention_mask, scaling=scaling)
+        layers = prefix.keys_and_values
+        inputs = query, key, value, layers[module.layer_idx]
+        is_last = module.layer_idx == len(layers) - 1
+        positions = positions_for_last_layer() if is_last else None
+        # ``_attend_at`` pairs the queries of text i with the keys of row i. In a layout that gives
+        # a text several rows, all positions are computed.
+        if positions is None or len(positions.rows) < len(query):
+            output = _attend(*inputs, mask=attention_mask, scaling=scaling)
             return output.transpose(1, 2).contiguous(), None
-        output = _attend_at(places, query, key, value, own, mask=attention_mask, scaling=scaling)
-        return output, None
+        return _attend_at(positions, *inputs, mask=attention_mask, scaling=scaling), None
 
     return attend
 
@@ -70,8 +141,8 @@ def _attend(
     scaling: float,
 ) -> Tensor:
     """Attend to the prefix and to each row itself, and merge the two."""
-    far, far_normaliser = _attend_to_prefix(query, *prefix, scaling)
-    near, near_normaliser = attend_with_normaliser(
+    to_prefix, prefix_normaliser = _attend_to_prefix(query, *prefix, scaling)
+    to_row, row_normaliser = attend_with_normaliser(
         query,
         _repeat_heads(key, query.shape[1]),
         _repeat_heads(value, query.shape[1]),
@@ -79,12 +150,13 @@ def _attend(
         scaling,
         is_causal=mask is None,
     )
-    share = torch.sigmoid(far_normaliser - near_normaliser).unsqueeze(-1).to(near.dtype)
-    return torch.lerp(near, far, share)
+    # The prefix's share is e^l1 / (e^l1 + e^l2). As a sigmoid of l1 - l2 it cannot overflow.
+    share = torch.sigmoid(prefix_normaliser - row_normaliser).unsqueeze(-1).to(to_row.dtype)
+    return torch.lerp(to_row, to_prefix, share)
 
 
 def _attend_at(
-    places: Places,
+    positions: ReadPositions,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -93,25 +165,27 @@ def _attend_at(
     mask: Tensor | None,
     scaling: float,
 ) -> Tensor:
-    """Attend from some places only. Elsewhere the output is zero, and nobody reads it.
+    """Attend from some positions only. The output at the others is zero and is never read.
 
     Returns
     -------
     Tensor of shape (n_rows, length, n_heads, width)
         The outputs.
     """
-    at_places = places.rows.to(query.device), places.columns.to(query.device)
+    at = positions.rows.to(query.device), positions.columns.to(query.device)
     by_position = query.transpose(1, 2)
     if mask is None:
-        later = torch.arange(query.shape[2], device=query.device) > at_places[1].unsqueeze(-1)
-        own_mask = torch.zeros(later.shape, dtype=query.dtype, device=query.device)
-        own_mask = own_mask.masked_fill(later, torch.finfo(query.dtype).min)
+        # Kernels take the i-th query as the i-th position of its row. These queries are not, so
+        # the causal mask is written out.
+        is_later = torch.arange(query.shape[2], device=query.device) > at[1].unsqueeze(-1)
+        mask_at = torch.zeros(is_later.shape, dtype=query.dtype, device=query.device)
+        mask_at = mask_at.masked_fill(is_later, torch.finfo(query.dtype).min)
     else:
-        own_mask = mask.squeeze(1)[at_places]
-    queries = by_position[at_places].transpose(1, 2).contiguous()
-    found = _attend(queries, key, value, prefix, mask=own_mask.unsqueeze(1), scaling=scaling)
+        mask_at = mask.squeeze(1)[at]
+    queries = by_position[at].transpose(1, 2).contiguous()
+    found = _attend(queries, key, value, prefix, mask=mask_at.unsqueeze(1), scaling=scaling)
     output = query.new_zeros(by_position.shape)
-    return output.index_put(at_places, found.transpose(1, 2))
+    return output.index_put(at, found.transpose(1, 2))
 
 
 def _repeat_heads(heads: Tensor, n_heads: int) -> Tensor:
@@ -124,12 +198,13 @@ def _attend_to_prefix(
 ) -> tuple[Tensor, Tensor]:
     """Let all rows attend to the whole prefix as if they were one long row.
 
-    Query heads that share a key head are laid end to end as well, so that no key is repeated.
+    Query heads that share a key head are concatenated along that row too, so that no key is
+    repeated.
     """
     n_rows, n_heads, length, width = query.shape
     n_key_heads = keys.shape[1]
     folded = query.view(n_rows, n_key_heads, -1, length, width).permute(1, 2, 0, 3, 4)
-    shape = folded.shape[:-1]
+    shape = folded.shape[:-1]  # (n_key_heads, n_heads / n_key_heads, n_rows, length)
     output, normaliser = attend_with_normaliser(
         folded.reshape(1, n_key_heads, -1, width), keys, values, None, scaling, is_causal=False
     )
@@ -139,3 +214,62 @@ def _attend_to_prefix(
         output.reshape(n_rows, n_heads, length, -1),
         normaliser.reshape(n_rows, n_heads, length),
     )
+
+
+def attend_with_normaliser(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scaling: float,
+    *,
+    is_causal: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return attention and the logarithm of the sum by which its weights were divided.
+
+    Parameters
+    ----------
+    query : Tensor of shape (n_rows, n_heads, length, width)
+        The queries.
+    key, value : Tensor of shape (n_rows, n_heads, n_keys, width)
+        The keys and values, with as many heads as the queries.
+    mask : Tensor of shape (n_rows or 1, 1, length, n_keys) or None
+        Added to the scores.
+    scaling : float
+        The factor of the scores.
+    is_causal : bool
+        Whether later keys are hidden. It cannot be combined with a mask.
+
+    Returns
+    -------
+    output : Tensor of shape (n_rows, n_heads, length, width)
+        Weighted means of the values.
+    log_normaliser : Tensor of shape (n_rows, n_heads, length)
+        Log-sum-exp of the scores, in float32 or more.
+    """
+    if query.device.type != "cuda":
+        return _operator("_scaled_dot_product_flash_attention_for_cpu")(
+            query, key, value, 0.0, is_causal, attn_mask=mask, scale=scaling
+        )
+    if mask is None and query.dtype in {torch.bfloat16, torch.float16}:
+        flash = _operator("_scaled_dot_product_flash_attention")
+        output, log_normaliser, *_ = flash(query, key, value, 0.0, is_causal, scale=scaling)
+        return output, log_normaliser
+    efficient = _operator("_scaled_dot_product_efficient_attention")
+    bias = None if mask is None else _aligned(mask).expand(-1, query.shape[1], -1, -1)
+    output, log_normaliser, *_ = efficient(
+        query, key, value, bias, compute_log_sumexp=True, is_causal=is_causal, scale=scaling
+    )
+    # The kernel returns normalisers for a number of queries that it has rounded up.
+    return output, log_normaliser[..., : query.shape[2]]
+
+
+def _operator(name: str) -> Any:
+    return getattr(torch.ops.aten, name)
+
+
+def _aligned(mask: Tensor) -> Tensor:
+    """Store a mask so that each of its lines begins at an address from which the kernel reads."""
+    n_keys = mask.shape[-1]
+    n_spare = -n_keys % _ALIGNMENT
+    return pad(mask, (0, n_spare))[..., :n_keys] if n_spare else mask.contiguous()

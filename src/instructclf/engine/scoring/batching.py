@@ -1,7 +1,7 @@
-"""Lengths → batches: longest first, each within a budget of tokens, with as little padding as pays.
+"""Prompts → batches: what they cost in tokens, and how rows are grouped within a budget.
 
-Longest first, so that a batch holds texts of like length, running out of memory happens at once
-rather than after an hour, and progress only ever gets faster.
+Batches take the longest rows first. So a batch holds rows of similar length, memory that is too
+small is noticed at once rather than after an hour, and progress only gets faster.
 """
 
 from __future__ import annotations
@@ -13,35 +13,61 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instructclf.engine.scoring.budgets import TokenBudget, is_out_of_memory
+from instructclf.engine.tokens.encoding import EncodedPrompt
 
 _Result = TypeVar("_Result")
 
 _PRICE_OF_A_BATCH = 1 / 16
-"""Of the budget: what a batch more costs, so that padding is saved only where that pays."""
+"""The cost of one more batch, as a share of the budget. Less padding must save more than this."""
+
+
+def count_computed_tokens(
+    prompts: Sequence[EncodedPrompt], n_shared: int, *, repeats_text: bool
+) -> list[int]:
+    """Return how many tokens each prompt sends through the model.
+
+    Parameters
+    ----------
+    prompts : sequence of EncodedPrompt
+        The prompts.
+    n_shared : int
+        How many first tokens are computed once for all prompts.
+    repeats_text : bool
+        Whether the text goes through once for each path of the labels' trie, as in full prompts. If
+        not, the inner nodes of the trie follow one copy of it.
+
+    Returns
+    -------
+    list of int
+        One entry a prompt.
+    """
+    if repeats_text:
+        return [(prompt.n_tokens - n_shared) * len(prompt.trie.paths) for prompt in prompts]
+    return [prompt.n_tokens - n_shared + len(prompt.trie.tokens) - 1 for prompt in prompts]
 
 
 def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Group positions by length, longest first, into batches of at most ``budget`` padded tokens.
 
-    Among all ways to part the sorted rows it takes the one with the fewest padded tokens, a batch
-    counted as some tokens more.
+    Of all ways to split the sorted rows, this takes the cheapest one. The cost of a batch is its
+    number of padded tokens and a constant price.
 
     Parameters
     ----------
     lengths : sequence of int
         How many tokens each row takes.
     budget : int
-        The most tokens of a batch: its rows times its longest. A longer row is a batch of its own.
+        The most tokens of a batch: its number of rows times its longest row. A row that is longer
+        becomes a batch by itself.
 
     Yields
     ------
     list of int
         Positions into ``lengths``.
     """
-    order = _longest_first(lengths)
-    ends = _part(np.array([lengths[i] for i in order]), budget)
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     start = 0
-    for end in ends:
+    for end in _cheapest_ends(np.array([lengths[i] for i in order]), budget):
         yield order[start:end]
         start = end
 
@@ -49,17 +75,17 @@ def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
 def run_in_batches(
     lengths: Sequence[int], budget: TokenBudget, work: Callable[[list[int]], _Result]
 ) -> Iterator[tuple[list[int], _Result]]:
-    """Work through rows batch by batch. Where memory runs out, go on with batches half as large.
+    """Process rows batch by batch. If memory runs out, continue with batches half as large.
 
     Parameters
     ----------
     lengths : sequence of int
         How many tokens each row takes.
     budget : TokenBudget
-        The most tokens of a batch. It stays lowered for whoever uses it next.
+        The most tokens of a batch. Once lowered, it stays lowered for later calls.
     work : callable
-        What to do with the positions of a batch. It is called again for rows whose batch did not
-        fit; those that are done stay done.
+        Processes the rows at these positions. It is called again for the rows of a batch that did
+        not fit, but not for rows that are done.
 
     Yields
     ------
@@ -75,46 +101,43 @@ def run_in_batches(
     """
     waiting = list(range(len(lengths)))
     while waiting:
-        own = [lengths[i] for i in waiting]
+        waiting_lengths = [lengths[i] for i in waiting]
         done: set[int] = set()
-        for members in token_batches(own, budget.n_tokens):
+        for members in token_batches(waiting_lengths, budget.n_tokens):
             try:
                 result = work([waiting[member] for member in members])
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                budget.lower(len(members), own[members[0]], error)
+                budget.lower(len(members), waiting_lengths[members[0]], error)
                 break
             done.update(members)
             yield [waiting[member] for member in members], result
         waiting = [position for i, position in enumerate(waiting) if i not in done]
 
 
-def _longest_first(lengths: Sequence[int]) -> list[int]:
-    return sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+def _cheapest_ends(lengths: NDArray[np.int_], budget: int) -> list[int]:
+    """Return the ends of the cheapest batches of sorted rows, by dynamic programming.
 
-
-def _part(lengths: NDArray[np.int_], budget: int) -> list[int]:
-    """Return where batches of the sorted rows end, by dynamic programming over these places."""
+    ``costs[end]`` is the least cost of the rows before ``end``. The last batch of that solution
+    begins at ``starts[end]``.
+    """
     n_rows = len(lengths)
     price = budget * _PRICE_OF_A_BATCH
-    least = np.zeros(n_rows + 1)  # of the tokens up to each place
-    start_of_last = np.zeros(n_rows + 1, dtype=int)
-    first = 0
+    costs = np.zeros(n_rows + 1)
+    starts = np.zeros(n_rows + 1, dtype=int)
+    first = 0  # the first row at which a batch up to ``end`` may begin
     for end in range(1, n_rows + 1):
+        # A batch that is too large is too large with more rows as well: ``first`` only moves on.
         while first < end - 1 and (end - first) * lengths[first] > budget:
-            first += 1  # where a batch is too large, so is one that goes on from there
-        tokens = (end - np.arange(first, end)) * lengths[first:end]
-        totals = least[first:end] + tokens + price
+            first += 1
+        padded = (end - np.arange(first, end)) * lengths[first:end]
+        totals = costs[first:end] + padded + price
         best = int(totals.argmin())
-        least[end], start_of_last[end] = totals[best], first + best
-    return _walk_back(start_of_last)
-
-
-def _walk_back(start_of_last: NDArray[np.int_]) -> list[int]:
+        costs[end], starts[end] = totals[best], first + best
     ends: list[int] = []
-    end = len(start_of_last) - 1
+    end = n_rows
     while end > 0:
         ends.append(end)
-        end = int(start_of_last[end])
+        end = int(starts[end])
     return ends[::-1]

@@ -1,4 +1,4 @@
-"""How many tokens go through a model at once: what keeps the device busy, and fits its memory."""
+"""How many tokens go through a model at once: a busy device, within its free memory."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ _logger = logging.getLogger(__name__)
 
 _CPU_TOKENS = 512
 _CPU_TOKENS_HALF = 1024
-"""In half precision, which is as many bytes."""
+"""In half precision, in which they take as many bytes."""
 _ACCELERATOR_TOKENS = 16_384
 _FEWEST_TOKENS = 64
 _SHARE_OF_FREE_MEMORY = 0.5
-_WIDTHS_ALIVE = 12
-"""Activations of a layer alive at once, in widths of its hidden state: residual, normed input,
-queries, keys, values, attention output and their float32 copies."""
+_N_WIDTHS_ALIVE, _N_INNER_WIDTHS_ALIVE = 12, 3
+"""Activations that one layer needs at once, in widths of its hidden state and of its feed-forward
+part: residual, normed input, queries, keys, values, attention output and their float32 copies."""
+_N_WIDTHS_KEPT, _N_INNER_WIDTHS_KEPT = 16, 6
+"""Activations that one layer keeps for the backward pass, in the same units: inputs of norms,
+projections, updates, attention and activation functions."""
 
 
 class TokenBudget:
-    """The most tokens of a batch, lowered where memory runs out.
+    """The most tokens of a batch. It is lowered when memory runs out.
 
     Parameters
     ----------
     n_tokens : int
-        The most tokens to begin with, padding included.
+        The most tokens at first, padding included.
     """
 
     def __init__(self, n_tokens: int) -> None:
@@ -42,16 +45,16 @@ class TokenBudget:
         Parameters
         ----------
         n_rows : int
-            The rows of that batch.
+            The number of rows of that batch.
         length : int
-            The tokens of its longest row.
+            The number of tokens of its longest row.
         error : BaseException
-            What was raised.
+            The error that was raised.
 
         Raises
         ------
         ScoringError
-            If that batch was a single row, which cannot be parted.
+            If that batch was a single row, which cannot be split.
         """
         if n_rows == 1:
             msg = (
@@ -60,17 +63,17 @@ class TokenBudget:
             )
             raise ScoringError(msg) from error
         self.n_tokens = max(length, n_rows * length // 2)
-        _logger.warning("Memory ran out: going on with %d tokens a batch", self.n_tokens)
+        _logger.warning("Memory ran out: continuing with %d tokens a batch", self.n_tokens)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
 
 def make_budget(model: Any, max_batch_tokens: int | None) -> TokenBudget:
-    """Return the budget asked for, or the one that suits the model and the memory that is free.
+    """Return the requested budget, or one that suits the model and the free memory.
 
-    On a CPU more than a few hundred tokens only add padding, or twice as many in half precision,
-    whose matrix units take more to be busy; an accelerator needs thousands. Both take less where a
-    batch would not fit into half of the free memory.
+    A CPU is busy with a few hundred tokens, and more would only add padding. In half precision its
+    matrix units need twice as many. An accelerator needs thousands. On both, the budget is smaller
+    if a batch would not fit into half of the free memory.
 
     Parameters
     ----------
@@ -82,7 +85,7 @@ def make_budget(model: Any, max_batch_tokens: int | None) -> TokenBudget:
     Returns
     -------
     TokenBudget
-        A budget of its own.
+        A new budget.
     """
     if max_batch_tokens is not None:
         return TokenBudget(max_batch_tokens)
@@ -91,9 +94,44 @@ def make_budget(model: Any, max_batch_tokens: int | None) -> TokenBudget:
     most = _most_tokens(device, weight.dtype)
     free = free_memory(device)
     if free is not None:
-        fitting = int(free * _SHARE_OF_FREE_MEMORY / _bytes_per_token(model, weight.dtype))
-        most = min(most, max(fitting, _FEWEST_TOKENS))
+        hidden, config = weight.shape[-1], model.config.get_text_config()
+        n_numbers = _N_WIDTHS_ALIVE * hidden + _N_INNER_WIDTHS_ALIVE * inner_width(config, hidden)
+        n_bytes = n_numbers * max(weight.dtype.itemsize, 2)
+        most = min(most, max(int(free * _SHARE_OF_FREE_MEMORY / n_bytes), _FEWEST_TOKENS))
     return TokenBudget(most)
+
+
+def make_tuning_budget(
+    model: Any, max_batch_tokens: int | None, *, n_tuned_layers: int, keeps_activations: bool
+) -> TokenBudget:
+    """Return the budget of batches with a backward pass, for which layers keep their activations.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A causal language model.
+    max_batch_tokens : int or None
+        The budget, if the user has set one.
+    n_tuned_layers : int
+        How many layers keep their activations.
+    keeps_activations : bool
+        Whether they do. With gradient checkpointing, layers run again instead.
+
+    Returns
+    -------
+    TokenBudget
+        A new budget.
+    """
+    budget = make_budget(model, max_batch_tokens)
+    free = free_memory(model.device)
+    if max_batch_tokens is not None or free is None or not keeps_activations:
+        return budget
+    config = model.config.get_text_config()
+    hidden = config.hidden_size
+    n_numbers = _N_WIDTHS_KEPT * hidden + _N_INNER_WIDTHS_KEPT * inner_width(config, hidden)
+    n_bytes = max(n_tuned_layers, 1) * n_numbers * model.get_input_embeddings().weight.itemsize
+    fitting = int(free * _SHARE_OF_FREE_MEMORY / n_bytes)
+    return TokenBudget(max(1, min(budget.n_tokens, fitting)))
 
 
 def _most_tokens(device: torch.device, dtype: torch.dtype) -> int:
@@ -103,12 +141,12 @@ def _most_tokens(device: torch.device, dtype: torch.dtype) -> int:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Return how many bytes are free on a device, or ``None`` where nothing tells.
+    """Return how many bytes are free on a device, or ``None`` if that is unknown.
 
     Parameters
     ----------
     device : torch.device
-        The device. On CUDA, what torch holds in reserve counts as free.
+        The device. On CUDA, memory that torch has reserved but not used counts as free.
 
     Returns
     -------
@@ -124,45 +162,25 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that memory ran out, on whatever device.
+    """Say whether an error means that memory ran out, on any device.
 
     Parameters
     ----------
     error : BaseException
-        What was raised. On the CPU torch raises a plain ``RuntimeError``.
+        The error that was raised. On the CPU, torch raises a ``RuntimeError``.
 
     Returns
     -------
     bool
-        Whether less work at once may succeed.
+        Whether smaller batches may succeed.
     """
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(
-        said in str(error) for said in ("not enough memory", "out of memory", "can't allocate")
-    )
+    phrases = ("not enough memory", "out of memory", "can't allocate")
+    return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in phrases)
 
 
 def inner_width(config: Any, hidden: int) -> int:
-    """Return the width of a model's feed-forward layers, the widest of them.
-
-    Parameters
-    ----------
-    config : transformers.PretrainedConfig
-        The configuration of its text part.
-    hidden : int
-        The width of its hidden states, which tells it where the configuration does not.
-
-    Returns
-    -------
-    int
-        The width.
-    """
+    """Return the width of the widest feed-forward layer, guessed if the configuration lacks it."""
     inner = getattr(config, "intermediate_size", None) or 4 * hidden
-    return max(inner) if isinstance(inner, list) else inner  # one of each layer, in some families
-
-
-def _bytes_per_token(model: Any, dtype: torch.dtype) -> int:
-    config = model.config.get_text_config()
-    hidden = model.get_input_embeddings().weight.shape[-1]
-    return (_WIDTHS_ALIVE * hidden + 3 * inner_width(config, hidden)) * max(dtype.itemsize, 2)
+    return max(inner) if isinstance(inner, list) else inner  # a list has one entry for each layer

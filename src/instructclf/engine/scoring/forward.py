@@ -1,6 +1,6 @@
-"""Model inputs → label log-likelihoods of one batch: the one place where logits become numbers.
+"""Encoded prompts → label log-likelihoods of one batch, or the hidden states behind its logits.
 
-Or the states that logits come from, for whoever wants to read them in another way.
+This is the only module that turns logits into log-likelihoods.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from instructclf.engine.scoring.prefixes import Prefix
 from instructclf.engine.tokens.encoding import EncodedPrompt
 from instructclf.exceptions import ScoringError
 
-_NODES_AT_ONCE = 256
+_N_NODES_AT_ONCE = 256
+"""How many distributions are normalised at once."""
 
 
 def label_log_likelihoods(
@@ -39,12 +40,12 @@ def label_log_likelihoods(
     layout : callable
         ``tree_layout`` or ``row_layout``.
     prefix : Prefix or None, default=None
-        The keys and values of the tokens that all prompts begin with.
+        The first tokens of all prompts, already computed.
 
     Returns
     -------
     Tensor of shape (n_texts, n_labels)
-        The log-likelihood of each label, summed over its tokens in float64 where the device has it.
+        The log-likelihood of each label, summed over its tokens in float64 if the device has it.
     """
     logits, _ = _lay_out_and_run(model, batch, layout, prefix)
     return _sum_edges(logits, batch)
@@ -53,7 +54,7 @@ def label_log_likelihoods(
 def edge_log_likelihoods(
     model: Any, prompt: EncodedPrompt, layout: LayoutFunction, prefix: Prefix | None = None
 ) -> Tensor:
-    """Return the log-likelihood of each token of each label: the terms of the labels' sums.
+    """Return the log-likelihood of each token of each label, which the labels' scores sum up.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ def edge_log_likelihoods(
     layout : callable
         ``tree_layout`` or ``row_layout``.
     prefix : Prefix or None, default=None
-        The keys and values of the tokens that the prompt begins with.
+        The first tokens of the prompt, already computed.
 
     Returns
     -------
@@ -81,7 +82,7 @@ def last_states(
     layout: LayoutFunction,
     prefix: Prefix | None = None,
 ) -> Tensor:
-    """Return the last hidden state at the end of each prompt: what the output layer reads there.
+    """Return the last hidden state at the end of each prompt, which the output layer reads.
 
     Parameters
     ----------
@@ -92,7 +93,7 @@ def last_states(
     layout : callable
         ``tree_layout`` or ``row_layout``.
     prefix : Prefix or None, default=None
-        The keys and values of the tokens that all prompts begin with.
+        The first tokens of all prompts, already computed.
 
     Returns
     -------
@@ -102,7 +103,7 @@ def last_states(
     Raises
     ------
     ScoringError
-        If the model computes logits in another way than by its output layer.
+        If the model computes logits without calling its output layer.
     """
     _, states = _lay_out_and_run(model, batch, layout, prefix)
     if states is None:
@@ -111,25 +112,25 @@ def last_states(
             "states before it cannot be read. Use a classifier, which needs the logits alone."
         )
         raise ScoringError(msg)
-    return states[:, 0]  # of the trie's root
+    return states[:, 0]  # those of the trie's root
 
 
 def token_log_likelihoods(model: Any, ids: Sequence[int]) -> Tensor:
     """Return ``log p(token | tokens before it)`` from a forward pass over nothing but token ids.
 
-    It has logits at every position, so it is for short sequences.
+    It computes logits at every position, so sequences should be short.
 
     Parameters
     ----------
     model : torch.nn.Module
         A causal language model.
     ids : sequence of int
-        The tokens, two at least.
+        The tokens, at least two.
 
     Returns
     -------
     Tensor of shape (n_tokens - 1,)
-        One entry for each token but the first.
+        One entry for each token except the first.
     """
     device = input_device(model)
     tokens = torch.tensor([ids], device=device)
@@ -155,22 +156,24 @@ def _lay_out_and_run(
 
 
 def _run(model: Any, inputs: Layout, prefix: Prefix | None) -> tuple[Tensor, Tensor | None]:
-    """Return logits and states, computed where they are read."""
+    """Return logits and states, computed only at the positions that are read."""
     n_rows = inputs.input_ids.shape[0]
     options: dict[str, Any] = {"use_cache": False} if prefix is None else prefix.inputs(n_rows)
     if inputs.mask is not None:
         options["attention_mask"] = inputs.mask
     elif not options["use_cache"]:
-        # Some architectures count positions from the mask, and packed-sequence detection looks at
-        # position_ids alone where there is none.
+        # Some architectures count positions from the mask. Without a mask, transformers looks for
+        # packed sequences in position_ids.
         options["attention_mask"] = torch.ones_like(inputs.input_ids)
-    # Rows that begin at the beginning are left to the model: some count from another number than 0.
+    # Without prefix and mask, the model counts positions itself: some do not begin at 0.
     if (prefix is not None or inputs.mask is not None) and _accepts(model, "position_ids"):
         options["position_ids"] = inputs.position_ids
-    narrows = prefix is not None and prefix.narrows
-    with output_at(model, inputs.rows, inputs.columns, narrows=narrows) as places:
+    limits_last_layer = prefix is not None and prefix.limits_last_layer
+    with output_at(
+        model, inputs.rows, inputs.columns, limits_last_layer=limits_last_layer
+    ) as positions:
         logits = model(input_ids=inputs.input_ids, **options).logits
-    return logits, places.states
+    return logits, positions.states
 
 
 def _accepts(model: Any, name: str) -> bool:
@@ -181,7 +184,7 @@ def _accepts(model: Any, name: str) -> bool:
 def _sum_edges(logits: Tensor, batch: Sequence[EncodedPrompt]) -> Tensor:
     """Sum the log-probabilities along each label's path, of all texts at once."""
     log_probabilities, text, label = _read_edges(logits, batch)
-    # Apple's GPUs have no float64; elsewhere it keeps long labels from gathering rounding errors.
+    # float64 keeps the sums of long labels from collecting rounding errors. Apple's GPUs lack it.
     sum_dtype = torch.float32 if logits.device.type == "mps" else torch.float64
     n_labels = batch[0].trie.n_labels
     sums = log_probabilities.new_zeros(len(batch) * n_labels, dtype=sum_dtype)
@@ -203,7 +206,7 @@ def _read_edges(logits: Tensor, batch: Sequence[EncodedPrompt]) -> tuple[Tensor,
 
 def _log_normaliser(logits: Tensor) -> Tensor:
     """Return the log-sum-exp over the vocabulary, without a float32 copy of all logits at once."""
-    parts = logits.flatten(0, 1).split(_NODES_AT_ONCE)
+    parts = logits.flatten(0, 1).split(_N_NODES_AT_ONCE)
     return torch.cat([_wide(part).logsumexp(dim=-1) for part in parts]).view(logits.shape[:2])
 
 

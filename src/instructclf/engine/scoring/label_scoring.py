@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from instructclf.engine.running.progress import Progress
 from instructclf.engine.scoring.reading import PromptReader
 from instructclf.engine.tokens.encoding import EncodedPrompt
-from instructclf.engine.tokens.verbalizers import Verbalizer
 from instructclf.exceptions import ScoringError
 
 
 @dataclass(frozen=True, eq=False)
 class TokenScores:
-    """What the labels of one text are scored by, token by token.
+    """The log-likelihoods of the labels of one text, token by token.
 
     Parameters
     ----------
@@ -35,7 +34,7 @@ class TokenScores:
     n_shared: int
 
 
-class LabelScorer(PromptReader):
+class LocalLabelScorer(PromptReader):
     """Score the labels after the prompts of one fitted classifier.
 
     Parameters
@@ -45,20 +44,20 @@ class LabelScorer(PromptReader):
     encoder : PromptEncoder
         Turns texts into prompts.
     max_batch_tokens : int or None, default=None
-        How many tokens go through the model at once, padding included. ``None`` takes what suits
-        the device. It decides speed and memory, not scores.
+        How many tokens go through the model at once, padding included. ``None`` takes a number that
+        suits the device. This changes speed and memory, not scores.
     """
 
     def score(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
-        """Return ``log p(label | prompt)`` of each text and label: of any of its answers.
+        """Return ``log p(label | prompt)`` of each text and label, summed over the label's answers.
 
         Parameters
         ----------
         texts : sequence of str
-            The texts. Equal ones go through the model once, and of several processes that share
-            the work, through one of them.
+            The texts. Equal texts go through the model once. If several processes share the work,
+            each text goes through one of them.
         progress : Progress or None, default=None
-            Told about each text that is done.
+            The progress bar to advance.
 
         Returns
         -------
@@ -73,37 +72,38 @@ class LabelScorer(PromptReader):
         Warns
         -----
         TruncationWarning
-            If texts, or demonstrations that only one text has, had to be cut: how many, and which.
+            If texts, or demonstrations of a single text, had to be cut: how many, and which.
         """
-        answers = self._read(texts, len(self._verbalizer.answers), progress)
-        scores = self._verbalizer.sum_answers(answers)
+        verbalizer = self.encoder.verbalizer
+        answers = self._read(texts, len(verbalizer.answers), progress)
+        scores = verbalizer.sum_answers(answers)
         _check_finite(scores, texts)
         return scores
 
     def score_demonstrations(self) -> NDArray[np.float64]:
-        """Score each demonstration after a prompt that holds all the others.
+        """Score each demonstration after a prompt with all other demonstrations.
 
-        Others are those of another text: where rows repeat, the prompt would hold the answer.
+        Demonstrations of the same text are left out too: they would give the answer away.
 
         Returns
         -------
         ndarray of shape (n_demonstrations, n_labels)
             Log-likelihoods.
         """
-        prompt = self.encoder.prompt
+        prompt, verbalizer = self.encoder.prompt, self.encoder.verbalizer
         solved = prompt.demonstrations
-        scores = np.empty((len(solved), len(self._verbalizer.answers)), dtype=np.float64)
+        answers = np.empty((len(solved), len(verbalizer.answers)), dtype=np.float64)
         with self._turns, torch.inference_mode():
             for left_out, (text, _) in enumerate(solved):
                 others = prompt.with_demonstrations(
                     tuple(pair for pair in solved if pair[0] != text)
                 )
                 (encoded,) = self.encoder.encode_variants([others], [text])
-                scores[left_out] = self._shared.score_part(encoded)
-        return self._verbalizer.sum_answers(scores)
+                answers[left_out] = self._shared.score_after_part(encoded)
+        return verbalizer.sum_answers(answers)
 
     def score_tokens(self, text: str) -> TokenScores:
-        """Score each token of each label: what ``score`` sums.
+        """Score each token of each label. ``score`` returns the sums over them.
 
         Parameters
         ----------
@@ -117,13 +117,10 @@ class LabelScorer(PromptReader):
         """
         with self._turns, torch.inference_mode():
             (encoded,) = self.encoder.encode([text])
-            scorer = self._scorer_of([encoded])
-            values = scorer.score_edges(encoded)
-            return TokenScores(encoded, values, scorer.n_shared(encoded))
-
-    @property
-    def _verbalizer(self) -> Verbalizer:
-        return self.encoder.verbalizer
+            reader = self._reader_of([encoded])
+            values = reader.score_edges(encoded)
+            _, prefix = reader.prepare(encoded)
+            return TokenScores(encoded, values, 0 if prefix is None else prefix.length)
 
 
 def _check_finite(scores: NDArray[np.float64], texts: Sequence[str]) -> None:

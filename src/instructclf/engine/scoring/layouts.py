@@ -1,9 +1,9 @@
-"""Encoded prompts → model inputs, and where each trie node is to be read in the outputs.
+"""Encoded prompts → model inputs, and the position of each trie node in the outputs.
 
-Two layouts hold the same information. In ``tree_layout`` the inner trie nodes of a text follow its
-tokens as columns, and a mask lets each see the text and its own ancestors: one row a text. In
-``row_layout`` each path of inner nodes is a row after a copy of the text, with no mask at all,
-which every architecture understands. With labels of one token the two are the same.
+Two layouts hold the same information. In ``tree_layout`` each text is one row: the inner trie nodes
+follow its tokens as columns, and a mask lets each node see the text and its ancestors only. In
+``row_layout`` each path of inner nodes is a row of its own, after a copy of the text. It needs no
+mask, so every architecture understands it. With labels of one token the two layouts are equal.
 
 In both, rows are padded on the right, where causal attention never looks.
 """
@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from instructclf.engine.tokens.encoding import EncodedPrompt
+from instructclf.engine.tokens.encoding import EncodedPrompt, tokens_after
 from instructclf.engine.tokens.tries import LabelTrie
 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What goes through the model, and where to read it.
+    """The inputs of a model, and the positions at which its outputs are read.
 
     Parameters
     ----------
@@ -31,10 +31,11 @@ class Layout:
     position_ids : Tensor of shape (n_rows, length)
         Positions, counted from the beginning of the prefix.
     mask : Tensor of shape (n_rows, 1, length, n_masked + length) or None
-        What each column may see, added to attention scores. ``None`` for plain causal attention.
+        Added to attention scores: 0 for what a column sees, a very small number for what it does
+        not see. ``None`` for causal attention.
     rows, columns : Tensor of shape (n_texts, n_nodes)
-        Where the distribution after each trie node is found. Texts with fewer nodes repeat their
-        root. The rows of a text follow on each other.
+        The positions of the distributions after each trie node. A text with fewer nodes than others
+        repeats its root. The rows of a text follow each other.
     is_real : Tensor of shape (n_rows, length)
         True for tokens, false for padding.
     """
@@ -76,31 +77,33 @@ def row_layout(
     batch : sequence of EncodedPrompt
         Prompts, each longer than the prefix.
     n_prefix : int
-        How many first tokens have gone through the model already, and are left out.
+        How many first tokens have already gone through the model. They are left out.
     n_masked : int
         How many of these have columns in the mask.
     dtype : torch.dtype
         The model's data type.
     device : torch.device
-        Where the model is.
+        The model's device.
 
     Returns
     -------
     Layout
         The inputs.
     """
-    del n_masked, dtype  # there is no mask
-    sequences, places = [], []
-    for prompt in batch:
-        own = prompt.after(n_prefix)
-        nodes = {0: (len(sequences), len(own) - 1)}
+    del n_masked, dtype  # this layout has no mask
+    rows: list[list[int]] = []
+    positions = []
+    for prompt, ids in zip(batch, tokens_after(batch, n_prefix), strict=True):
+        # Nodes that several paths share appear in several rows. All copies see the same tokens, so
+        # it does not matter which of them is read.
+        position_of = {0: (len(rows), len(ids) - 1)}
         for path in prompt.trie.paths:
-            nodes |= {node: (len(sequences), len(own) + step) for step, node in enumerate(path)}
-            sequences.append([*own, *(prompt.trie.tokens[node] for node in path)])
-        places.append([nodes[node] for node in range(len(prompt.trie.tokens))])
-    input_ids = _pad(sequences)
+            position_of |= {node: (len(rows), len(ids) + step) for step, node in enumerate(path)}
+            rows.append([*ids, *(prompt.trie.tokens[node] for node in path)])
+        positions.append([position_of[node] for node in range(len(prompt.trie.tokens))])
+    input_ids = _pad(rows)
     position_ids = torch.arange(n_prefix, n_prefix + input_ids.shape[1]).expand_as(input_ids)
-    return _placed(input_ids, position_ids, None, places, _real(sequences)).to(device)
+    return _make_layout(input_ids, position_ids, None, positions, _is_real(rows)).to(device)
 
 
 def tree_layout(
@@ -111,20 +114,20 @@ def tree_layout(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Layout:
-    """Lay out the inner trie nodes of a text as columns after it, seen by their descendants only.
+    """Lay out the inner trie nodes of a text as columns after it, which only descendants see.
 
     Parameters
     ----------
     batch : sequence of EncodedPrompt
         Prompts, each longer than the prefix.
     n_prefix : int
-        How many first tokens have gone through the model already, and are left out.
+        How many first tokens have already gone through the model. They are left out.
     n_masked : int
         How many of these have columns in the mask.
     dtype : torch.dtype
         The model's data type.
     device : torch.device
-        Where the model is.
+        The model's device.
 
     Returns
     -------
@@ -133,39 +136,44 @@ def tree_layout(
     """
     if all(len(prompt.trie.tokens) == 1 for prompt in batch):
         return row_layout(batch, n_prefix=n_prefix, n_masked=n_masked, dtype=dtype, device=device)
-    own = [prompt.after(n_prefix) for prompt in batch]
-    texts = _pad(own)
-    nodes = _pad([list(prompt.trie.tokens[1:]) for prompt in batch])
-    n_text = texts.shape[1]
-    lengths = [len(ids) for ids in own]
-    positions = torch.arange(n_prefix, n_prefix + n_text).repeat(len(batch), 1)
+    # Columns: [0, n_text) hold the texts, padded on the right; the nodes of all texts begin at
+    # n_text. A node's position id continues its own text, however far away its column is.
+    tails = tokens_after(batch, n_prefix)
+    lengths = [len(ids) for ids in tails]
+    text_ids = _pad(tails)
+    node_ids = _pad([list(prompt.trie.tokens[1:]) for prompt in batch])
+    n_text = text_ids.shape[1]
+    text_positions = torch.arange(n_prefix, n_prefix + n_text).repeat(len(batch), 1)
     depths = _pad([list(prompt.trie.depths[1:]) for prompt in batch])
-    ends = torch.tensor(lengths).unsqueeze(1) + n_prefix - 1
-    places = [
+    last_positions = torch.tensor(lengths).unsqueeze(1) + n_prefix - 1
+    positions = [
         [(row, length - 1), *((row, n_text + i) for i in range(len(prompt.trie.tokens) - 1))]
         for row, (prompt, length) in enumerate(zip(batch, lengths, strict=True))
     ]
-    visible = _tree_visibility([prompt.trie for prompt in batch], lengths, n_text, nodes.shape[1])
-    seen = torch.ones(len(batch), visible.shape[1], n_masked, dtype=torch.bool)
-    mask = _additive(torch.cat([seen, visible], dim=2), dtype).unsqueeze(1)
-    return _placed(
-        torch.cat([texts, nodes], dim=1),
-        torch.cat([positions, ends + depths], dim=1),
+    visible = _visible_columns(
+        [prompt.trie for prompt in batch], lengths, n_text, node_ids.shape[1]
+    )
+    visible_prefix = torch.ones(len(batch), visible.shape[1], n_masked, dtype=torch.bool)
+    mask = _additive(torch.cat([visible_prefix, visible], dim=2), dtype).unsqueeze(1)
+    return _make_layout(
+        torch.cat([text_ids, node_ids], dim=1),
+        torch.cat([text_positions, last_positions + depths], dim=1),
         mask,
-        places,
-        torch.cat([_real(own), _real([prompt.trie.tokens[1:] for prompt in batch])], dim=1),
+        positions,
+        torch.cat([_is_real(tails), _is_real([prompt.trie.tokens[1:] for prompt in batch])], dim=1),
     ).to(device)
 
 
-def _tree_visibility(
+def _visible_columns(
     tries: Sequence[LabelTrie], lengths: Sequence[int], n_text: int, n_nodes: int
 ) -> Tensor:
-    """Return a boolean Tensor of shape (n_rows, length, length): who sees whom."""
+    """Return a boolean Tensor of shape (n_rows, length, length): the columns that each one sees."""
     length = n_text + n_nodes
     visible = torch.ones(length, length, dtype=torch.bool).tril().repeat(len(tries), 1, 1)
+    # A node sees neither the padding between its text and itself nor the nodes of other paths.
     visible[:, n_text:] = False
-    for row, (trie, n_own) in enumerate(zip(tries, lengths, strict=True)):
-        visible[row, n_text:, :n_own] = True
+    for row, (trie, n_tokens) in enumerate(zip(tries, lengths, strict=True)):
+        visible[row, n_text:, :n_tokens] = True
         ancestry = torch.from_numpy(trie.ancestry[1:, 1:])
         n_inner = ancestry.shape[0]
         visible[row, n_text : n_text + n_inner, n_text : n_text + n_inner] = ancestry
@@ -177,26 +185,27 @@ def _additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(visible.shape, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
 
 
-def _pad(sequences: Sequence[Sequence[int]]) -> Tensor:
+def _pad(rows: Sequence[Sequence[int]]) -> Tensor:
     """Return a Tensor of shape (n_rows, longest), short rows filled with zeros on the right."""
-    longest = max(map(len, sequences))
-    return torch.tensor([[*row, *[0] * (longest - len(row))] for row in sequences])
+    longest = max(map(len, rows))
+    return torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
 
 
-def _real(sequences: Sequence[Sequence[int]]) -> Tensor:
-    """Return a boolean Tensor of shape (n_rows, longest), true where a short row is not filled."""
-    lengths = torch.tensor([len(row) for row in sequences])
+def _is_real(rows: Sequence[Sequence[int]]) -> Tensor:
+    """Return a boolean Tensor of shape (n_rows, longest), false where ``_pad`` fills a row."""
+    lengths = torch.tensor([len(row) for row in rows])
     return torch.arange(int(lengths.max())) < lengths.unsqueeze(1)
 
 
-def _placed(
+def _make_layout(
     input_ids: Tensor,
     position_ids: Tensor,
     mask: Tensor | None,
-    places: Sequence[Sequence[tuple[int, int]]],
+    positions: Sequence[Sequence[tuple[int, int]]],
     is_real: Tensor,
 ) -> Layout:
-    most = max(map(len, places))
-    filled = torch.tensor([[*own, *[own[0]] * (most - len(own))] for own in places])
+    """Make a layout from the (row, column) of each text's nodes."""
+    most = max(map(len, positions))
+    filled = torch.tensor([[*nodes, *[nodes[0]] * (most - len(nodes))] for nodes in positions])
     rows, columns = filled.unbind(dim=2)
     return Layout(input_ids, position_ids, mask, rows, columns, is_real)

@@ -1,4 +1,4 @@
-"""Prefix tokens → keys and values, computed once and read by every row."""
+"""Prefix tokens → keys and values, computed once and used by every row."""
 
 from __future__ import annotations
 
@@ -9,39 +9,35 @@ from typing import Any, NoReturn, Protocol
 import torch
 from torch import Tensor
 
-from instructclf.engine.models.loading import install_attention
 from instructclf.engine.models.placement import input_device
-from instructclf.engine.scoring.attention import KEYS_AND_VALUES, with_shared_prefix
-from instructclf.engine.scoring.last_layer import narrow_feed_forward
 from instructclf.exceptions import ScoringError
 
-_ATTENTION = "instructclf"
 _CHUNK = 512
 """Tokens. A prefix goes in by chunks, so that its activations never outgrow those of a batch."""
 
 
 class Prefix(Protocol):
-    """Tokens that all prompts begin with, gone through the model once."""
+    """The first tokens of all prompts, after they have gone through the model once."""
 
     length: int
     is_in_mask: bool
     """Whether masks have columns for it."""
-    narrows: bool
-    """Whether the last layer may compute only what is read of rows that follow on it."""
+    limits_last_layer: bool
+    """Whether the last layer may compute only the positions that are read of rows after it."""
 
     def __init__(self, model: Any, ids: list[int]) -> None: ...
 
     def inputs(self, n_rows: int) -> dict[str, Any]:
-        """Return the keyword arguments of a forward pass that make the rows follow on it."""
+        """Return the keyword arguments of a forward pass that make its rows follow the prefix."""
         ...
 
     def first(self, n_tokens: int) -> Prefix | None:
-        """Return the first tokens of it as a prefix, or ``None`` if it cannot be parted."""
+        """Return its first tokens as a prefix, or ``None`` if it cannot be split."""
         ...
 
 
 class PrefixCache:
-    """The keys and values of a prefix, in the model's own cache. Rows append to copies of it.
+    """The keys and values of a prefix in the model's own cache. Rows append to copies of it.
 
     Parameters
     ----------
@@ -53,12 +49,12 @@ class PrefixCache:
     Raises
     ------
     ScoringError
-        If the model keeps something else than keys and values of past tokens, such as the state of
-        a recurrence, which rows cannot share.
+        If the model keeps anything else than keys and values of past tokens, such as the state of a
+        recurrence, which rows cannot share.
     """
 
     is_in_mask = True
-    narrows = False
+    limits_last_layer = False
 
     def __init__(self, model: Any, ids: list[int]) -> None:
         self.length = len(ids)
@@ -74,74 +70,20 @@ class PrefixCache:
     def inputs(self, n_rows: int) -> dict[str, Any]:
         """Return a cache of ``n_rows`` equal rows that a forward pass may append to.
 
-        The rows are views of the one prefix: appending makes new tensors and leaves it as it is.
+        The rows are views of the one prefix. Appending creates new tensors, so the prefix stays
+        unchanged.
         """
         rows = copy.copy(self._cache)
         rows.layers = [_repeat(layer, n_rows) for layer in self._cache.layers]
         return {"past_key_values": rows, "use_cache": True}
 
-    def first(self, n_tokens: int) -> None:  # noqa: ARG002  (each kind of layer keeps its own way)
-        """Return ``None``: what a cache holds besides keys and values is the model's own affair."""
+    def first(self, n_tokens: int) -> None:  # noqa: ARG002  (cannot be split after any number)
+        """Return ``None``: each kind of cache layer has its own way of dropping tokens."""
         return
 
     def keys_and_values(self) -> list[tuple[Tensor, Tensor]]:
         """Return each layer's keys and values, of shape (1, n_heads, length, width)."""
         return [(layer.keys, layer.values) for layer in self._cache.layers]
-
-
-class PrefixAttention:
-    """The keys and values of a prefix, read by all rows and copied for none.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        A view of a causal language model, whose attention function this extends.
-    ids : list of int
-        The prefix, at least one token.
-
-    Raises
-    ------
-    ScoringError
-        If the model's attention cannot be extended, or a layer keeps only a part of the prefix.
-    """
-
-    is_in_mask = False
-    narrows = True
-
-    def __init__(self, model: Any, ids: list[int]) -> None:
-        self.length = len(ids)
-        self._layers = PrefixCache(model, ids).keys_and_values()
-        if any(keys.shape[-2] != self.length for keys, _ in self._layers):
-            msg = "A layer keeps only the last tokens of a prefix, which rows cannot share as one."
-            raise ScoringError(msg)
-        install_attention(model, _ATTENTION, with_shared_prefix)
-        narrow_feed_forward(model)
-
-    def inputs(self, n_rows: int) -> dict[str, Any]:  # noqa: ARG002  (rows share it as it is)
-        """Return the prefix as the attention function takes it."""
-        return {KEYS_AND_VALUES: _Layers(self._layers), "use_cache": False}
-
-    def first(self, n_tokens: int) -> PrefixAttention:
-        """Return the first tokens of it as a prefix, over the same keys and values."""
-        part = copy.copy(self)
-        part.length = n_tokens
-        part._layers = [  # noqa: SLF001  (a copy of this very object)
-            (k[:, :, :n_tokens], v[:, :, :n_tokens]) for k, v in self._layers
-        ]
-        return part
-
-
-class _Layers:
-    """The keys and values of each layer. No list, which hooks would move from device to device."""
-
-    def __init__(self, layers: list[tuple[Tensor, Tensor]]) -> None:
-        self._layers = layers
-
-    def __getitem__(self, layer: int) -> tuple[Tensor, Tensor]:
-        return self._layers[layer]
-
-    def __len__(self) -> int:
-        return len(self._layers)
 
 
 def _repeat(layer: Any, n_rows: int) -> Any:
@@ -153,32 +95,32 @@ def _repeat(layer: Any, n_rows: int) -> Any:
 
 def _check_keys_and_values(model: Any, cache: Any) -> None:
     layers = getattr(cache, "layers", None)
-    if layers and _held_by(cache):  # beside its layers
+    if layers and _tensor_names(cache):  # tensors of the cache itself, in addition to its layers'
         _refuse(model, cache)
     for layer in layers or [cache]:
-        if _held_by(layer) != {"keys", "values"}:
+        if _tensor_names(layer) != {"keys", "values"}:
             _refuse(model, layer)
 
 
 def _refuse(model: Any, holder: Any) -> NoReturn:
     msg = (
         f"A prefix of {type(model).__name__} cannot be shared: {type(holder).__name__} holds other "
-        "than keys and values."
+        "tensors than keys and values."
     )
     raise ScoringError(msg)
 
 
-def _held_by(holder: Any) -> set[str]:
-    """Return the names of the tensors that a cache or a layer of it holds, alone or in lists."""
+def _tensor_names(holder: Any) -> set[str]:
+    """Return the names of a cache's or layer's attributes that are tensors or contain some."""
     attributes = vars(holder).items() if hasattr(holder, "__dict__") else ()
     return {
         name
         for name, value in attributes
-        if not name.startswith("_") and any(isinstance(own, torch.Tensor) for own in _flat(value))
+        if not name.startswith("_") and any(isinstance(item, Tensor) for item in _items(value))
     }
 
 
-def _flat(value: Any) -> Iterable[Any]:
+def _items(value: Any) -> Iterable[Any]:
     match value:
         case list() | tuple():
             return value

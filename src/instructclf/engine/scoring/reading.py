@@ -1,4 +1,8 @@
-"""Texts → what the model computes at the end of their prompts, for one fitted estimator."""
+"""Texts → what a model computes at the ends of their prompts, for one fitted estimator.
+
+``PromptReader`` encodes texts and groups prompts by their prefix. ``PrefixReader`` sends prompts
+with the same prefix through the model, each batch with the fastest strategy that is exact.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +18,122 @@ from torch import Tensor
 
 from instructclf.engine.models.devices import check_not_forked
 from instructclf.engine.models.placement import input_device, is_offloaded
-from instructclf.engine.running.locks import offloaded_weights
-from instructclf.engine.running.processes import current_processes
+from instructclf.engine.running.locks import ProcessLock, offloaded_weights
+from instructclf.engine.running.processes import Processes, current_processes
 from instructclf.engine.running.progress import Progress
-from instructclf.engine.scoring.budgets import make_budget
-from instructclf.engine.scoring.forward import label_log_likelihoods
-from instructclf.engine.scoring.prefix_scoring import PrefixScorer
+from instructclf.engine.scoring.batching import count_computed_tokens, run_in_batches
+from instructclf.engine.scoring.budgets import TokenBudget, make_budget
+from instructclf.engine.scoring.forward import edge_log_likelihoods, label_log_likelihoods
+from instructclf.engine.scoring.prefixes import Prefix
+from instructclf.engine.scoring.strategies import FULL_PROMPTS, Strategies, Strategy
 from instructclf.engine.tokens.encoding import EncodedPrompt, PromptEncoder
 from instructclf.engine.tokens.truncation import warn_of_cut_demonstrations, warn_of_cuts
 
-_LARGE_CHUNK = 2048
-"""Texts encoded at a time, so that memory does not grow with the number of texts."""
+_CHUNK = 2048
+"""How many texts are encoded at once, so that memory does not grow with the number of texts."""
 _N_CUTS = 2
-"""What is known of a text beside its values: whether it was cut, and whether its demonstrations."""
+"""Columns that say whether a text was cut, and whether its demonstrations were."""
+
+
+class PrefixReader:
+    """Read something at the ends of prompts that begin with the same tokens.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A view of the base model, with an adapter or without.
+    ids : sequence of int or None
+        The tokens that the prompts begin with, computed once. ``None`` sends full prompts through
+        the model.
+    budget : TokenBudget
+        How many tokens go through the model at once.
+    read : callable, default=label_log_likelihoods
+        What to read of a batch: a function with the parameters of the default.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        ids: Sequence[int] | None,
+        budget: TokenBudget,
+        read: Callable[..., Tensor] = label_log_likelihoods,
+    ) -> None:
+        self._model = model
+        self._ids = list(ids or ())
+        self._budget = budget
+        self._read_batch = read
+        self._strategies = Strategies(model, n_prefix=None if ids is None else len(ids))
+        self._prefixes: dict[type[Prefix], Prefix] = {}
+        self._preparing = ProcessLock()
+
+    def read(
+        self, encoded: Sequence[EncodedPrompt]
+    ) -> Iterable[tuple[list[int], NDArray[np.float64]]]:
+        """Yield positions and what is read of each, (n_positions, n_values), batch after batch."""
+        with self._preparing:  # the first thread tries strategies and computes the prefix for all
+            groups = [
+                (positions, strategy, self._prefix_of(strategy))
+                for (strategy, _), positions in self._strategies.group(encoded).items()
+            ]
+        for positions, strategy, prefix in groups:
+            yield from self._read_group(encoded, positions, strategy, prefix)
+
+    def score_edges(self, prompt: EncodedPrompt) -> NDArray[np.float64]:
+        """Return the log-likelihood of each edge of a prompt's trie, of shape (n_edges,)."""
+        strategy, prefix = self.prepare(prompt)
+        return _to_numpy(edge_log_likelihoods(self._model, prompt, strategy.layout, prefix))
+
+    def score_after_part(self, prompt: EncodedPrompt) -> NDArray[np.float64]:
+        """Return the scores of a prompt that begins with only a part of the prefix, (n_labels,)."""
+        strategy, prefix = self.prepare(prompt) if prompt.prefix else (FULL_PROMPTS, None)
+        part = None if prefix is None else prefix.first(len(prompt.prefix))
+        layout = FULL_PROMPTS.layout if part is None else strategy.layout
+        return _to_numpy(label_log_likelihoods(self._model, [prompt], layout, part))[0]
+
+    def prepare(self, prompt: EncodedPrompt) -> tuple[Strategy, Prefix | None]:
+        """Return the strategy for a prompt, and the prefix that it shares with others."""
+        with self._preparing:
+            strategy = self._strategies.choose(prompt)
+            return strategy, self._prefix_of(strategy)
+
+    def passes_limits(self, prompt: EncodedPrompt) -> bool:
+        """Say whether a prompt is so long that strategies must be tried with it again."""
+        return self._strategies.n_limits_passed(prompt) > 0
+
+    def _prefix_of(self, strategy: Strategy) -> Prefix | None:
+        """Return the prefix in the form that a strategy shares, computed when first used."""
+        kind = strategy.prefix
+        if kind is None:
+            return None
+        if kind not in self._prefixes:
+            self._prefixes[kind] = kind(self._model, self._ids)
+        return self._prefixes[kind]
+
+    def _read_group(
+        self,
+        encoded: Sequence[EncodedPrompt],
+        positions: list[int],
+        strategy: Strategy,
+        prefix: Prefix | None,
+    ) -> Iterable[tuple[list[int], NDArray[np.float64]]]:
+        """Yield positions and what is read of each, of prompts that may share a batch."""
+        prompts = [encoded[position] for position in positions]
+        lengths = count_computed_tokens(
+            prompts,
+            n_shared=0 if prefix is None else prefix.length,
+            repeats_text=strategy is FULL_PROMPTS,
+        )
+
+        def read(members: list[int]) -> NDArray[np.float64]:
+            batch = [prompts[member] for member in members]
+            return _to_numpy(self._read_batch(self._model, batch, strategy.layout, prefix))
+
+        for members, values in run_in_batches(lengths, self._budget, read):
+            yield [positions[member] for member in members], values
 
 
 class PromptReader:
-    """Base of what reads something at the end of each prompt, each prefix computed once.
+    """Base class that reads something at the end of each prompt and computes each prefix once.
 
     Parameters
     ----------
@@ -39,10 +142,10 @@ class PromptReader:
     encoder : PromptEncoder
         Turns texts into prompts.
     max_batch_tokens : int or None, default=None
-        How many tokens go through the model at once, padding included. ``None`` takes what suits
-        the device. It decides speed and memory, not what is read.
+        How many tokens go through the model at once, padding included. ``None`` takes a number that
+        suits the device. This changes speed and memory, not what is read.
     read : callable, default=label_log_likelihoods
-        What is read of a batch, with the parameters of that function.
+        What to read of a batch: a function with the parameters of the default.
     """
 
     def __init__(
@@ -70,25 +173,40 @@ class PromptReader:
         progress: Progress | None = None,
         dtype: DTypeLike = np.float64,
     ) -> NDArray[Any]:
-        """Return what is read of each text, of shape (n_texts, n_values). Equal ones are read once.
+        """Return what is read of each text, of shape (n_texts, n_values). Warn of cuts.
 
-        Of several processes that share the work, one reads it. Warns of what had to be cut.
+        Equal texts are read once, and if several processes share the work, by one of them.
         """
         check_not_forked(input_device(self.model))
         different = list(dict.fromkeys(texts))
         processes = current_processes()
-        processes.check_alike(different, "texts")
-        values = np.zeros((len(different), n_values), dtype=dtype)
-        cuts = np.zeros((len(different), _N_CUTS))
-        own = processes.own_rows
-        values[own], cuts[own] = self._read_different(different[own], n_values, dtype, progress)
-        values, cuts = processes.sum(values).astype(dtype, copy=False), processes.sum(cuts)
+        if processes.size == 1:
+            values, cuts = self._read_different(different, n_values, dtype, progress)
+        else:
+            values, cuts = self._read_share(processes, different, n_values, dtype, progress)
         row = {text: position for position, text in enumerate(different)}
         rows = [row[text] for text in texts]
-        was_cut, beside_cut = cuts[rows].T
-        warn_of_cuts(np.flatnonzero(was_cut).tolist(), self.encoder.max_length)
-        warn_of_cut_demonstrations(np.flatnonzero(beside_cut).tolist(), self.encoder.max_length)
+        if cuts.any():
+            was_cut, has_cut_demonstrations = (np.flatnonzero(c).tolist() for c in cuts[rows].T)
+            warn_of_cuts(was_cut, self.encoder.max_length)
+            warn_of_cut_demonstrations(has_cut_demonstrations, self.encoder.max_length)
         return values[rows]
+
+    def _read_share(
+        self,
+        processes: Processes,
+        texts: Sequence[str],
+        n_values: int,
+        dtype: DTypeLike,
+        progress: Progress | None,
+    ) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """Read this process's share of the texts, and return what all processes have read."""
+        processes.check_alike(texts, "texts")
+        values = np.zeros((len(texts), n_values), dtype=dtype)
+        cuts = np.zeros((len(texts), _N_CUTS))
+        rows = processes.own_rows
+        values[rows], cuts[rows] = self._read_different(texts[rows], n_values, dtype, progress)
+        return processes.sum(values).astype(dtype, copy=False), processes.sum(cuts)
 
     def _read_different(
         self, texts: Sequence[str], n_values: int, dtype: DTypeLike, progress: Progress | None
@@ -97,10 +215,10 @@ class PromptReader:
         values = np.empty((len(texts), n_values), dtype=dtype)
         cuts = np.empty((len(texts), _N_CUTS))
         with self._turns, torch.inference_mode():
-            for start in range(0, len(texts), _LARGE_CHUNK):
-                encoded = self._encode(texts[start : start + _LARGE_CHUNK])
+            for start in range(0, len(texts), _CHUNK):
+                encoded = self._encode(texts[start : start + _CHUNK])
                 cuts[start : start + len(encoded)] = [
-                    (own.was_cut, own.has_cut_demonstrations) for own in encoded
+                    (prompt.was_cut, prompt.has_cut_demonstrations) for prompt in encoded
                 ]
                 for positions, found in self._read_encoded(encoded):
                     values[start + np.array(positions)] = found
@@ -117,27 +235,34 @@ class PromptReader:
             sharing.setdefault(id(prompt.prefix), []).append(position)
         for positions in sharing.values():
             prompts = [encoded[position] for position in positions]
-            for members, values in self._scorer_of(prompts).score(prompts):
+            for members, values in self._reader_of(prompts).read(prompts):
                 yield [positions[member] for member in members], values
 
-    def _scorer_of(self, prompts: Sequence[EncodedPrompt]) -> PrefixScorer:
-        """Return what reads prompts that share their prefix, which not all texts need share."""
+    def _reader_of(self, prompts: Sequence[EncodedPrompt]) -> PrefixReader:
+        """Return the reader for prompts with the same prefix, which need not be that of others."""
         prefix, common = prompts[0].prefix, self.encoder.prefix_ids
         if prefix is common:
             return self._shared
         if len(prefix) <= len(common) or list(prefix[: len(common)]) != common:
-            # The odd prompt whose text changes the tokens before it goes through whole.
-            return self._plain
-        # Beyond a limit strategies are tried anew, which costs more than a few prompts save.
-        if any(self._shared.regime(prompt) for prompt in prompts):
+            # A rare text changes the tokens before it. Its prompt goes through the model whole.
+            return self._full
+        # These prompts share more than the common prefix, such as equal demonstrations. Beyond a
+        # length limit, a new reader would try strategies again, which costs more than a few prompts
+        # save.
+        if any(self._shared.passes_limits(prompt) for prompt in prompts):
             return self._shared
-        return PrefixScorer(self.model, prefix, self._budget, self._read_batch)
+        return PrefixReader(self.model, prefix, self._budget, self._read_batch)
 
     @cached_property
-    def _shared(self) -> PrefixScorer:
-        """What reads prompts after the tokens that the prompts of all texts begin with."""
-        return PrefixScorer(self.model, self.encoder.prefix_ids, self._budget, self._read_batch)
+    def _shared(self) -> PrefixReader:
+        """The reader of prompts that begin with the tokens that the prompts of all texts share."""
+        return PrefixReader(self.model, self.encoder.prefix_ids, self._budget, self._read_batch)
 
     @cached_property
-    def _plain(self) -> PrefixScorer:
-        return PrefixScorer(self.model, None, self._budget, self._read_batch)
+    def _full(self) -> PrefixReader:
+        """The reader of full prompts."""
+        return PrefixReader(self.model, None, self._budget, self._read_batch)
+
+
+def _to_numpy(values: Tensor) -> NDArray[np.float64]:
+    return values.cpu().double().numpy()

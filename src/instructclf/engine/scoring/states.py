@@ -1,4 +1,4 @@
-"""Texts → the last hidden state at the end of their prompts, where a label would be read."""
+"""Texts → the last hidden states at the ends of their prompts, from which labels are predicted."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from instructclf.engine.tokens.tries import LabelTrie
 from instructclf.exceptions import ScoringError
 
 NO_LABELS = ("",)
-"""The words to encode prompts with where no label is stated: an answer of no tokens at all."""
+"""The label words to encode prompts with if there are no labels: one answer without any token."""
 _N_PROBED = 16
-"""Tokens whose log-likelihoods tell whether a shortcut is exact, in place of labels."""
+"""How many tokens take the place of labels when strategies are compared."""
 
 
 class StateReader(PromptReader):
@@ -33,10 +33,10 @@ class StateReader(PromptReader):
     model : torch.nn.Module
         A view of the base model.
     encoder : PromptEncoder
-        Turns texts into prompts. Its labels decide where these end: before a label's first token.
+        Turns texts into prompts. They end before the first token of its labels.
     max_batch_tokens : int or None, default=None
-        How many tokens go through the model at once, padding included. ``None`` takes what suits
-        the device. It decides speed and memory, not what is read.
+        How many tokens go through the model at once, padding included. ``None`` takes a number that
+        suits the device. This changes speed and memory, not the states.
     """
 
     def __init__(
@@ -46,28 +46,28 @@ class StateReader(PromptReader):
 
     @property
     def n_channels(self) -> int:
-        """How many numbers a state has."""
+        """The number of channels of a state."""
         return self.model.get_output_embeddings().in_features
 
     def read(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[Any]:
-        """Return the last hidden state of each text, as the output layer reads it.
+        """Return the last hidden state of each text, which the output layer reads.
 
         Parameters
         ----------
         texts : sequence of str
-            The texts. Equal ones go through the model once.
+            The texts. Equal texts go through the model once.
         progress : Progress or None, default=None
-            Told about each text that is done.
+            The progress bar to advance.
 
         Returns
         -------
         ndarray of shape (n_texts, n_channels)
-            In float64 from a model in double precision, else in float32.
+            In float64 from a model in double precision, otherwise in float32.
 
         Raises
         ------
         ScoringError
-            If a number is not finite.
+            If a state is not finite.
 
         Warns
         -----
@@ -89,11 +89,14 @@ class StateReader(PromptReader):
         return states
 
     def _encode(self, texts: Sequence[str]) -> list[EncodedPrompt]:
-        return [replace(own, trie=self._end) for own in super()._encode(texts)]
+        return [replace(prompt, trie=self._probed) for prompt in super()._encode(texts)]
 
     @cached_property
-    def _end(self) -> LabelTrie:
-        """The end of a prompt, and tokens spread over the vocabulary for strategies to be tried."""
+    def _probed(self) -> LabelTrie:
+        """A root alone, at which the state is read.
+
+        Its labels are tokens spread over the vocabulary, for strategies to be compared by.
+        """
         n_tokens = self.model.get_output_embeddings().out_features
         probed = range(0, n_tokens, max(n_tokens // _N_PROBED, 1))
         edges = tuple((label, 0, token) for label, token in enumerate(probed))

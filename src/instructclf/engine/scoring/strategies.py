@@ -1,7 +1,7 @@
-"""Which shortcuts are exact for this model: found out by trying them, not from a list of names.
+"""Which shortcuts are exact for a model: found by trying them, not from a list of names.
 
-Some architectures swallow keyword arguments they do not know and return wrong scores without an
-error, so each shortcut is compared with plain full prompts before it is used.
+Some architectures accept keyword arguments that they do not know and return wrong scores without an
+error. Each shortcut is therefore compared with full prompts on the model itself before it is used.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ import torch
 
 from instructclf.engine.models.placement import input_device
 from instructclf.engine.models.quantization import compute_dtype
+from instructclf.engine.scoring.attention import PrefixAttention
 from instructclf.engine.scoring.budgets import is_out_of_memory
 from instructclf.engine.scoring.forward import label_log_likelihoods, token_log_likelihoods
 from instructclf.engine.scoring.layouts import LayoutFunction, row_layout, tree_layout
-from instructclf.engine.scoring.prefixes import Prefix, PrefixAttention, PrefixCache
+from instructclf.engine.scoring.prefixes import Prefix, PrefixCache
 from instructclf.engine.tokens.encoding import EncodedPrompt
 from instructclf.engine.tokens.tries import LabelTrie
 from instructclf.exceptions import ScoringError
 
 _logger = logging.getLogger(__name__)
 
-_N_PREFIX, _N_OWN = 20, 6
+_N_PREFIX, _N_TAIL = 20, 6
 """Tokens of a probe: enough to tell a wrong mask or position from a right one."""
 _LENGTH_LIMITS = (
     "sliding_window",
@@ -36,7 +37,7 @@ _LENGTH_LIMITS = (
     "attention_window_size",
     "window_size",
 )
-"""Configuration entries at which attention or positions change: shorter probes prove nothing."""
+"""Entries of configurations that name a length from which attention or positions are different."""
 _FAILURES = (
     ScoringError,
     TypeError,
@@ -46,7 +47,7 @@ _FAILURES = (
     IndexError,
     KeyError,
 )
-"""What a model that cannot take its inputs may raise."""
+"""Errors of a model that cannot take its inputs."""
 
 
 @dataclass(frozen=True)
@@ -58,57 +59,82 @@ class Strategy:
     layout : callable
         ``tree_layout`` or ``row_layout``.
     prefix : type or None
-        How the tokens that all prompts begin with are shared: ``PrefixAttention`` or
-        ``PrefixCache``. ``None`` sends them through with every row.
+        How rows share the tokens that all prompts begin with: ``PrefixAttention`` or
+        ``PrefixCache``. With ``None`` each row computes them again.
     """
 
     layout: LayoutFunction
     prefix: type[Prefix] | None
 
 
-PLAIN = Strategy(row_layout, prefix=None)
-"""Full prompts, plain causal attention: what every other strategy must equal."""
+FULL_PROMPTS = Strategy(row_layout, prefix=None)
+"""Full prompts with causal attention: the scores that every other strategy must equal."""
 
 
 _found: dict[tuple[Hashable, ...], Strategy] = {}
-"""Exact strategies below all limits, so that the next of many fits need not try again."""
+"""The exact strategies of architectures below all their limits. Later fits need not try again."""
 
 
 class Strategies:
-    """The fastest strategy that gives a model's plain scores, for prompts of each kind.
+    """The fastest exact strategy of a model, for prompts of each kind.
 
-    Some models treat long prompts in another way (a sliding window, other rotary angles). What is
-    exact below such a limit is tried again beyond it, on the first prompt that is so long.
+    Some models treat long prompts differently (a sliding window, other rotary angles). A strategy
+    that is exact below such a limit is tried again with the first prompt beyond it.
 
     Parameters
     ----------
     model : torch.nn.Module
         A causal language model.
-    n_prefix : int
-        How many first tokens all prompts share. 0 asks for strategies without a shared prefix.
+    n_prefix : int or None
+        How many first tokens all prompts share. 0 tries only strategies that share no prefix.
+        ``None`` tries no strategy and takes full prompts.
     prefixes : sequence of type, default=(PrefixAttention, PrefixCache)
-        The ways of sharing a prefix to try, the fastest first.
+        The ways of sharing a prefix to try, fastest first.
     """
 
     def __init__(
         self,
         model: Any,
         *,
-        n_prefix: int,
+        n_prefix: int | None,
         prefixes: Sequence[type[Prefix]] = (PrefixAttention, PrefixCache),
     ) -> None:
         self._model = model
-        self._n_prefix = n_prefix
+        self._takes_full_prompts = n_prefix is None
+        self._n_prefix = n_prefix or 0
         self._prefixes = prefixes if n_prefix else ()
         self._limits = sorted(set(_length_limits(model.config.get_text_config())))
         self._chosen: dict[tuple[int, bool], Strategy] = {}
 
-    def regime(self, prompt: EncodedPrompt) -> int:
-        """Return how many limits a prompt passes. Only prompts of one regime share a batch."""
+    def group(self, prompts: Sequence[EncodedPrompt]) -> dict[tuple[Strategy, int], list[int]]:
+        """Return the positions of prompts that may share a batch.
+
+        Parameters
+        ----------
+        prompts : sequence of EncodedPrompt
+            The prompts.
+
+        Returns
+        -------
+        dict of (Strategy, int) to list of int
+            The positions for each strategy and number of limits passed.
+        """
+        groups: dict[tuple[Strategy, int], list[int]] = {}
+        for position, prompt in enumerate(prompts):
+            key = self.choose(prompt), self.n_limits_passed(prompt)
+            groups.setdefault(key, []).append(position)
+        return groups
+
+    def n_limits_passed(self, prompt: EncodedPrompt) -> int:
+        """Return how many length limits of the model a prompt passes with its longest label.
+
+        Only prompts that pass equally many may share a batch: some models treat all rows of a batch
+        as they treat its longest one.
+        """
         return bisect_right(self._limits, prompt.n_tokens + max(prompt.trie.depths))
 
     def choose(self, prompt: EncodedPrompt) -> Strategy:
-        """Return the strategy for a prompt, trying what there is on the first of its kind.
+        """Return the strategy for a prompt. The first prompt of each kind is used to try them.
 
         Parameters
         ----------
@@ -118,75 +144,82 @@ class Strategies:
         Returns
         -------
         Strategy
-            ``PLAIN`` if nothing else is exact.
+            ``FULL_PROMPTS`` if no other strategy is exact.
 
         Raises
         ------
         ScoringError
-            If the model cannot be scored: what comes after a token changes its scores, as in a
-            model that is not causal, or it takes more than token ids.
+            If the model cannot be scored: the tokens after a token change its scores, as in a model
+            that is not causal, or the model needs other inputs than token ids.
         """
-        # Nodes in a single chain follow on the text as if they were a part of it.
-        kind = (self.regime(prompt), len(prompt.trie.paths) > 1)
+        if self._takes_full_prompts:
+            return FULL_PROMPTS
+        # A trie with a single path adds no branches: its nodes follow the text as more text would.
+        kind = (self.n_limits_passed(prompt), len(prompt.trie.paths) > 1)
         if kind not in self._chosen:
             self._chosen[kind] = self._find(prompt, *kind)
         return self._chosen[kind]
 
-    def _find(self, prompt: EncodedPrompt, regime: int, has_tree: bool) -> Strategy:  # noqa: FBT001
-        """Return what was found for another view of the same architecture, or try."""
-        key = (*_architecture(self._model), tuple(self._prefixes), has_tree)
-        # Beyond a limit it matters how long a prompt is. And what failed may have failed for other
-        # reasons, such as weights that are no numbers.
-        if regime or key not in _found:
+    def _find(self, prompt: EncodedPrompt, n_passed: int, has_branches: bool) -> Strategy:  # noqa: FBT001
+        """Return the strategy found for another view of the same architecture, or try them."""
+        key = (*_architecture(self._model), tuple(self._prefixes), has_branches)
+        # Beyond a limit the result depends on the prompt's length. A failure is not remembered
+        # either: it may have other reasons than the architecture, such as weights that are NaN.
+        if n_passed or key not in _found:
             with torch.inference_mode():
-                strategy = self._try(prompt, has_tree=has_tree)
-            if regime or strategy is PLAIN:
+                strategy = self._try(prompt, has_branches=has_branches)
+            if n_passed or strategy is FULL_PROMPTS:
                 return strategy
             _found[key] = strategy
         return _found[key]
 
-    def _try(self, prompt: EncodedPrompt, *, has_tree: bool) -> Strategy:
-        probes, n_shared = self._probes(prompt)
-        expected = _score_plainly(self._model, probes)
+    def _try(self, prompt: EncodedPrompt, *, has_branches: bool) -> Strategy:
+        probes, n_shared = self._make_probes(prompt)
+        expected = _score_full_prompts(self._model, probes)
         _check_causal(self._model, probes, expected)
-        for strategy in _candidates(self._prefixes, has_tree=has_tree):
+        for strategy in _candidates(self._prefixes, has_branches=has_branches):
             if _is_exact(self._model, strategy, probes, n_shared, expected):
                 return strategy
-        return PLAIN
+        return FULL_PROMPTS
 
-    def _probes(self, prompt: EncodedPrompt) -> tuple[list[EncodedPrompt], int]:
-        """Return two prompts of one regime and unlike length, and the length of their prefix.
+    def _make_probes(self, prompt: EncodedPrompt) -> tuple[list[EncodedPrompt], int]:
+        """Return two prompts of different lengths, and the length of the prefix that they share.
 
-        Below all limits a few tokens of the prompt will do. Beyond one it goes in whole.
+        Their lengths differ so that one is padded. Both pass as many limits as the given prompt.
         """
-        first, own = prompt.ids[: self._n_prefix], prompt.ids[self._n_prefix :]
-        regime = self.regime(prompt)
-        if regime == 0:
-            # A prompt may have fewer tokens of its own, or begin with a part of the prefix alone.
-            own = prompt.ids[1:][-_N_OWN:]
-            first = prompt.ids[: min(self._n_prefix, prompt.n_tokens - len(own))][:_N_PREFIX]
-            other = own[len(own) // 2 :] if len(own) > 1 else own * 2
+        ids = prompt.ids
+        n_passed = self.n_limits_passed(prompt)
+        if n_passed == 0:
+            # Below all limits, a few tokens are enough. The prompt may be shorter than the prefix:
+            # those without a demonstration begin with only a part of it.
+            tail = ids[1:][-_N_TAIL:]
+            shared = ids[: min(self._n_prefix, len(ids) - len(tail))][:_N_PREFIX]
+            other = tail[len(tail) // 2 :] if len(tail) > 1 else tail * 2
         else:
-            n_spare = prompt.n_tokens + max(prompt.trie.depths) - self._limits[regime - 1]
-            n_dropped = min(n_spare, len(own) // 2, _N_OWN)
-            other = own[n_dropped:] if n_dropped else [*own, *own[-_N_OWN:]]
-        return [EncodedPrompt([*first, *ids], prompt.trie) for ids in (own, other)], len(first)
+            # Beyond a limit, the whole prompt is needed. The other probe is shorter, but stays
+            # beyond the limit. If the prompt is exactly at the limit, the other one is longer.
+            shared, tail = ids[: self._n_prefix], ids[self._n_prefix :]
+            n_spare = len(ids) + max(prompt.trie.depths) - self._limits[n_passed - 1]
+            n_dropped = min(n_spare, len(tail) // 2, _N_TAIL)
+            other = tail[n_dropped:] if n_dropped else [*tail, *tail[-_N_TAIL:]]
+        probes = [EncodedPrompt([*shared, *rest], prompt.trie) for rest in (tail, other)]
+        return probes, len(shared)
 
 
 def _architecture(model: Any) -> tuple[Hashable, ...]:
-    """Return what decides which shortcuts are exact: all but the values of weights."""
+    """Return everything that decides which strategies are exact: all but the values of weights."""
     weight = model.get_input_embeddings().weight
     attention = getattr(model.config, "_attn_implementation", None)
-    modules = frozenset(map(type, model.modules()))  # an adapter may bring modules of its own
+    modules = frozenset(map(type, model.modules()))  # an adapter may add kinds of modules
     config = model.config.to_json_string()
     return type(model), modules, config, attention, weight.dtype, input_device(model).type
 
 
-def _score_plainly(model: Any, probes: Sequence[EncodedPrompt]) -> torch.Tensor:
-    """Score probes one by one in the plain way, of shape (n_probes, n_labels)."""
+def _score_full_prompts(model: Any, probes: Sequence[EncodedPrompt]) -> torch.Tensor:
+    """Score probes one by one as full prompts, of shape (n_probes, n_labels)."""
     try:
-        alone = [label_log_likelihoods(model, [own], PLAIN.layout) for own in probes]
-        _check_bare(model, EncodedPrompt(probes[0].ids[-_N_PREFIX:], probes[0].trie))
+        alone = [label_log_likelihoods(model, [probe], FULL_PROMPTS.layout) for probe in probes]
+        _check_token_ids_alone(model, EncodedPrompt(probes[0].ids[-_N_PREFIX:], probes[0].trie))
     except _FAILURES as error:
         if isinstance(error, ScoringError) or is_out_of_memory(error):
             raise
@@ -198,15 +231,15 @@ def _score_plainly(model: Any, probes: Sequence[EncodedPrompt]) -> torch.Tensor:
     return torch.cat(alone)
 
 
-def _check_bare(model: Any, probe: EncodedPrompt) -> None:
+def _check_token_ids_alone(model: Any, probe: EncodedPrompt) -> None:
     """Compare the score of the longest label with a forward pass over nothing but token ids."""
-    edges = [edge for edge in probe.trie.edges if edge[0] == _longest_label(probe.trie)]
-    tokens = [token for _, _, token in edges]
+    longest = _longest_label(probe.trie)
+    tokens = [token for label, _, token in probe.trie.edges if label == longest]
     bare = token_log_likelihoods(model, [*probe.ids, *tokens])[-len(tokens) :].sum().item()
-    plain = label_log_likelihoods(model, [probe], PLAIN.layout)[0, edges[0][0]].item()
-    if abs(plain - bare) > tolerance(compute_dtype(model)):
+    full = label_log_likelihoods(model, [probe], FULL_PROMPTS.layout)[0, longest].item()
+    if abs(full - bare) > tolerance(compute_dtype(model)):
         msg = (
-            f"Scores of {type(model).__name__} differ by {abs(plain - bare):.2g} from those of a "
+            f"Scores of {type(model).__name__} differ by {abs(full - bare):.2g} from those of a "
             "forward pass over the token ids alone, so it cannot be scored here. Use another model."
         )
         raise ScoringError(msg)
@@ -218,7 +251,8 @@ def _longest_label(trie: LabelTrie) -> int:
 
 
 def _check_causal(model: Any, probes: Sequence[EncodedPrompt], expected: torch.Tensor) -> None:
-    together = label_log_likelihoods(model, probes, PLAIN.layout)
+    """Score the probes in one batch, in which padding follows the shorter one."""
+    together = label_log_likelihoods(model, probes, FULL_PROMPTS.layout)
     difference = (together - expected).abs().max().item()
     if difference > tolerance(compute_dtype(model)):
         msg = (
@@ -229,11 +263,11 @@ def _check_causal(model: Any, probes: Sequence[EncodedPrompt], expected: torch.T
         raise ScoringError(msg)
 
 
-def _candidates(prefixes: Sequence[type[Prefix]], *, has_tree: bool) -> Iterator[Strategy]:
-    layouts: Sequence[LayoutFunction] = (tree_layout, row_layout) if has_tree else (row_layout,)
+def _candidates(prefixes: Sequence[type[Prefix]], *, has_branches: bool) -> Iterator[Strategy]:
+    layouts: Sequence[LayoutFunction] = (tree_layout, row_layout) if has_branches else (row_layout,)
     for prefix in prefixes:
         yield from (Strategy(layout, prefix) for layout in layouts)
-    if has_tree:
+    if has_branches:
         yield Strategy(tree_layout, prefix=None)
 
 
@@ -244,7 +278,7 @@ def _is_exact(
     n_shared: int,
     expected: torch.Tensor,
 ) -> bool:
-    """Try a strategy. An architecture that cannot take its inputs fails in any way it likes."""
+    """Try a strategy. A model that cannot take its inputs may raise anything."""
     try:
         ids = probes[0].ids[:n_shared]
         prefix = None if strategy.prefix is None else strategy.prefix(model, ids)
@@ -253,12 +287,12 @@ def _is_exact(
         _logger.debug("%s cannot be used here: %s", strategy, error)
         return False
     difference = (scores - expected).abs().max().item()
-    _logger.debug("%s differs from plain prompts by %.2g", strategy, difference)
+    _logger.debug("%s differs from full prompts by %.2g", strategy, difference)
     return difference <= tolerance(compute_dtype(model))
 
 
 def tolerance(dtype: torch.dtype) -> float:
-    """Return how far log-likelihoods may lie apart: rounding, and never a wrong mask."""
+    """Return how much equal log-likelihoods may differ: by rounding, but not by a wrong mask."""
     return 1e-3 if dtype in {torch.float32, torch.float64} else 0.3
 
 

@@ -15,11 +15,11 @@ _INSTRUCTION, _INPUT, _RESPONSE, _NEXT_INPUT = (
 def chat_template(tokenizer: Any) -> PromptTemplate:
     """Return the tokenizer's own chat template as a prompt template.
 
-    The instruction and the first input make up the user's first message, each solved example is a
-    message and its answer, and the prompt ends where the assistant begins to speak. There is no
-    message of the system, which some templates refuse. What a template adds by itself, such as the
-    date, is fixed from here on. White space around a text stays, also where a template would strip
-    it: a text is data.
+    The user's first message holds the instruction and the first input. Each solved example is a
+    message and its answer, and the prompt ends where the assistant begins to speak. The prompt has
+    no system message, because some templates refuse one. Everything that a template adds by itself,
+    such as the date, is fixed from here on. White space around a text is kept even where a template
+    would strip it: a text is data.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ def chat_template(tokenizer: Any) -> PromptTemplate:
     Raises
     ------
     InvalidTemplateError
-        If the tokenizer has no chat template, or one that does not keep messages as they are, or
-        that writes them in another way when there are fewer or more of them.
+        If the tokenizer has no chat template, or if its template changes messages, or writes them
+        differently depending on their number.
     """
     if not getattr(tokenizer, "chat_template", None):
         msg = (
@@ -62,26 +62,25 @@ def chat_template(tokenizer: Any) -> PromptTemplate:
         demonstration_cue=demonstration_cue,
         demonstration_separator=separator,
     )
-    for n_solved in (0, 2):
+    for n_solved in (0, 2):  # the template was made with one
         _check_same(tokenizer, template, n_solved)
     return template
 
 
 def _check_same(tokenizer: Any, template: PromptTemplate, n_solved: int) -> None:
-    """Raise unless the template of two turns is also that of fewer or more."""
+    """Raise unless the template renders what the tokenizer does, with so many solved examples."""
     solved = [(f"{_INPUT}-{i}", f"{_RESPONSE}-{i}") for i in range(n_solved)]
-    contents = [one for turn in solved for one in turn] + [_NEXT_INPUT]
+    contents = [content for example in solved for content in example] + [_NEXT_INPUT]
     contents[0] = f"{_INSTRUCTION}\n\n{contents[0]}"
     roles = ("user", "assistant")
-    messages = [{"role": roles[i % 2], "content": own} for i, own in enumerate(contents)]
+    messages = [{"role": roles[i % 2], "content": text} for i, text in enumerate(contents)]
     expected = _render(tokenizer, messages)
     found = template.render(_INSTRUCTION, _NEXT_INPUT, solved)
     if found != expected:
         msg = (
-            "The chat template of this tokenizer writes a conversation in another way by its "
-            f"number of turns, so it cannot be used with demonstrations. With {n_solved} of them "
-            f"it gave {expected!r}, where {found!r} was expected. Use template='alpaca', or a "
-            "PromptTemplate of your own."
+            "The chat template of this tokenizer depends on the number of turns, so it cannot be "
+            f"used with demonstrations. With {n_solved} of them it gave {expected!r}, but "
+            f"{found!r} was expected. Use template='alpaca' or your own PromptTemplate."
         )
         raise InvalidTemplateError(msg)
 
@@ -91,6 +90,6 @@ def _render(tokenizer: Any, messages: list[dict[str, str]]) -> str:
         return tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
         )
-    except Exception as error:  # a template is a program and fails in any way it likes
+    except Exception as error:  # a template is a program and may raise anything
         msg = f"The chat template of this tokenizer refuses a conversation: {error}"
         raise InvalidTemplateError(msg) from error

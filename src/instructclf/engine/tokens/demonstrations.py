@@ -1,4 +1,4 @@
-"""Demonstrations too long for the context → demonstrations that fit it."""
+"""Demonstrations that are too long for the context → demonstrations that fit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from instructclf.engine.tokens.encoding import LEAST_ROOM, PromptEncoder
+from instructclf.engine.tokens.encoding import MIN_TEXT_TOKENS, PromptEncoder
 from instructclf.engine.tokens.truncation import cut_to_fit, share_room
 from instructclf.engine.tokens.verbalizers import Verbalizer
 from instructclf.exceptions import PromptTooLongError, TruncationWarning, warn_caller
@@ -16,16 +16,16 @@ from instructclf.prompts import Prompt
 
 @dataclass(frozen=True)
 class FittedPrompt:
-    """A prompt whose demonstrations fit the context, and what was done to them.
+    """A prompt whose demonstrations fit the context, and how they were made to fit.
 
     Parameters
     ----------
     prompt : Prompt
         The prompt.
     limit : int or None, default=None
-        To how many tokens its long demonstrations were cut. ``None`` if none was.
+        The number of tokens to which long demonstrations were cut. ``None`` if none was cut.
     reserve : int, default=0
-        How many tokens were left for a text.
+        The number of tokens left for a text.
     """
 
     prompt: Prompt
@@ -36,7 +36,7 @@ class FittedPrompt:
 class DemonstrationFitter:
     """Cut demonstrations so that prompt and text fit the context together.
 
-    It remembers how long texts are, for prompts that take their demonstrations from the same rows.
+    It remembers the lengths of texts, because many prompts may use the same demonstrations.
 
     Parameters
     ----------
@@ -50,14 +50,14 @@ class DemonstrationFitter:
         self._encoder = encoder
 
     def fit(self, prompt: Prompt, texts: Sequence[str]) -> FittedPrompt:
-        """Cut demonstrations where they leave too little room for texts like those given.
+        """Cut demonstrations that leave too little room for texts of these lengths.
 
         Parameters
         ----------
         prompt : Prompt
-            A prompt with whole demonstrations.
+            The prompt with whole demonstrations.
         texts : sequence of str
-            Texts like those to come.
+            Texts of the lengths to expect.
 
         Returns
         -------
@@ -74,25 +74,25 @@ class DemonstrationFitter:
             return FittedPrompt(prompt)
         lengths = [self._count_tokens(text) for text, _ in prompt.demonstrations]
         reserve = min(max(map(self._count_tokens, texts), default=0), max_length // 4)
-        emptied = prompt.with_demonstrations(tuple(("", own) for _, own in prompt.demonstrations))
-        n_frame_tokens = self._count_frame(emptied)
+        emptied = tuple(("", answer) for _, answer in prompt.demonstrations)
+        n_frame_tokens = self._count_frame(prompt.with_demonstrations(emptied))
         room = max_length - self._encoder.n_label_tokens - n_frame_tokens - reserve
         limit = share_room(lengths, max(room, 0))
         if limit >= max(lengths):
             return FittedPrompt(prompt)
-        if limit < LEAST_ROOM:
+        if limit < MIN_TEXT_TOKENS:
             msg = (
-                f"{len(lengths)} demonstrations do not fit beside "
-                f"{_beside(reserve, max_length)}: each would be cut to {limit} tokens. Use fewer "
-                "shots, or a model with a longer context."
+                f"{len(lengths)} demonstrations do not fit together with "
+                f"{_remainder(reserve, max_length)}: each would be cut to {limit} tokens. Use "
+                "fewer shots, or a model with a longer context."
             )
             raise PromptTooLongError(msg)
         return FittedPrompt(self._cut(prompt, lengths, limit), limit, reserve)
 
     def _cut(self, prompt: Prompt, lengths: Sequence[int], limit: int) -> Prompt:
         demonstrations = tuple(
-            (cut_to_fit(text, limit, self._encoder.count_tokens), own)
-            for text, own in prompt.demonstrations
+            (cut_to_fit(text, limit, self._encoder.count_tokens), answer)
+            for text, answer in prompt.demonstrations
         )
         cut = tuple(i for i, length in enumerate(lengths) if length > limit)
         return replace(prompt, demonstrations=demonstrations, cut_demonstrations=cut)
@@ -108,8 +108,8 @@ def fit_demonstrations(
 ) -> Prompt:
     """Cut demonstrations so that prompt and texts fit the context together.
 
-    Room is left for a text as long as the longest one given, up to a quarter of the context. What
-    remains is shared: short demonstrations stay whole, and long ones are cut to one common length.
+    Room is left for a text as long as the longest one given, up to a quarter of the context. The
+    demonstrations share the rest: short ones stay whole, long ones are cut to one common length.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def fit_demonstrations(
     max_length : int or None
         How many tokens prompt and label may take together. ``None`` for no limit.
     texts : sequence of str
-        Texts like those to come.
+        Texts of the lengths to expect.
 
     Returns
     -------
@@ -153,21 +153,21 @@ def fit_demonstrations(
     if fitted.limit is not None:
         warn_caller(
             f"{len(fitted.prompt.cut_demonstrations)} of {len(prompt.demonstrations)} "
-            f"demonstrations were cut in their middle to {fitted.limit} tokens each, to fit beside "
-            f"{_beside(fitted.reserve, max_length)}.",
+            f"demonstrations were cut in their middle to {fitted.limit} tokens each, to leave room "
+            f"for {_remainder(fitted.reserve, max_length)}.",
             TruncationWarning,
         )
     return fitted.prompt
 
 
 def frame_with_demonstrations(prompt: Prompt, label_words: Sequence[str | Sequence[str]]) -> str:
-    """Return a prompt with demonstrations but without any text of a user.
+    """Return a prompt with two demonstrations but without any text of a user.
 
-    It has every special token that the template puts into prompts.
+    It contains every special token that the template puts into prompts.
     """
     answer = Verbalizer(label_words).preferred[0]
     return prompt.with_demonstrations((("", answer), ("", answer))).render("")
 
 
-def _beside(reserve: int, max_length: int | None) -> str:
+def _remainder(reserve: int, max_length: int | None) -> str:
     return f"a text of {reserve} tokens and a label within max_length={max_length}"

@@ -1,4 +1,8 @@
-"""Whole strings → token ids, the same for prompts alone and prompts with a label."""
+"""Strings → token ids, the same for prompts alone and for prompts with a label.
+
+``WholeStringTokeniser`` tokenises whole prompts. ``SuffixTokeniser`` returns the same tokens for
+prompts that begin alike, and tokenises their shared beginning only once.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +13,31 @@ from typing import Any
 from instructclf.engine.running.locks import tokenizer_state
 from instructclf.prompts.neutralising import SPACE, neutralise
 
+_N_CHARACTERS_BEFORE = 200
+"""How many characters before the text ``SuffixTokeniser`` begins."""
+_N_EQUAL_TOKENS = 8
+"""How many of the last anchor tokens must equal those of the whole prompt."""
 _N_CONTEXT = 8
-"""Tokens that are decoded along, so that the first in question is not the first of all."""
+"""How many tokens are decoded before the first requested one: some tokenizers drop the space of
+the first token that they decode."""
 _BREAKERS = (SPACE, "|", "_", ".")
 _NO_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
 
 class WholeStringTokeniser:
-    """Tokenise rendered prompts, special tokens included where they belong.
+    """Tokenise rendered prompts, including the special tokens that belong to them.
 
     The tokens that a tokenizer puts before a text (a beginning-of-sequence token) are put before
-    each prompt, unless the prompt has its own. What it puts after a text is left out: the model is
-    to go on from there.
+    each prompt, unless the prompt already begins with them. The tokens that it puts after a text
+    are left out, because the model has to continue the prompt.
 
     Parameters
     ----------
     tokenizer : object
         A transformers tokenizer.
     frame : str
-        The prompt without any text of a user. Only if it contains special tokens, as chat
-        templates do, are these read as such.
+        The prompt without any text of a user. Strings of special tokens are read as special tokens
+        only if this contains some, as chat templates do.
     """
 
     def __init__(self, tokenizer: Any, frame: str) -> None:
@@ -37,24 +46,24 @@ class WholeStringTokeniser:
             token in frame for token in _longest_first(_special_strings(tokenizer))
         )
         bos = tokenizer.bos_token
-        self._has_own_start = bool(bos) and frame.startswith(bos)
+        self._frame_has_start = bool(bos) and frame.startswith(bos)
 
     def __call__(self, strings: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each string."""
-        start = [] if self._has_own_start or not strings else self._start
+        start = [] if self._frame_has_start or not strings else self._start
         return [start + ids for ids in self.without_start(strings)]
 
     def without_start(self, strings: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of each string, with nothing put before it."""
+        """Return the token ids of each string, without the tokens put before a text."""
         return self._encode(list(strings), special_tokens=False) if strings else []
 
     @cached_property
     def _start(self) -> list[int]:
-        """What the tokenizer puts before a text."""
-        (plain,) = self._encode(["a"], special_tokens=False)
+        """The tokens that the tokenizer puts before a text."""
+        (bare,) = self._encode(["a"], special_tokens=False)
         (framed,) = self._encode(["a"], special_tokens=True)
-        for start in range(len(framed) - len(plain) + 1):
-            if framed[start : start + len(plain)] == plain:
+        for start in range(len(framed) - len(bare) + 1):
+            if framed[start : start + len(bare)] == bare:
                 return framed[:start]
         return []
 
@@ -70,11 +79,106 @@ class WholeStringTokeniser:
         return encoded["input_ids"]
 
 
+class SuffixTokeniser:
+    """Tokenise prompts that begin alike, without tokenising their shared beginning again.
+
+    Tokenizers may merge the last characters of the beginning with the first characters of a text,
+    so the text cannot be tokenised alone. It is tokenised together with the last characters of the
+    beginning. The tokens of these characters are the anchor. If the anchor comes out as it does in
+    whole prompts, so do the tokens after it. If it does not, the whole prompt is tokenised.
+
+    Parameters
+    ----------
+    tokenise : WholeStringTokeniser
+        Tokenises whole prompts.
+    beginning : str
+        The characters that all prompts begin with.
+    prefix : list of int
+        The tokens that all prompts begin with.
+    examples : dict of str to list of int
+        The endings of some prompts (everything after ``beginning``), each with the tokens of its
+        whole prompt. They show which tokens the anchor has.
+    """
+
+    def __init__(
+        self,
+        tokenise: WholeStringTokeniser,
+        beginning: str,
+        prefix: list[int],
+        examples: dict[str, list[int]],
+    ) -> None:
+        self._tokenise = tokenise
+        self._beginning = beginning
+        self._prefix = prefix
+        self._before = beginning[-_N_CHARACTERS_BEFORE:]
+        saves_work = len(self._before) < len(beginning)
+        self._anchor = self._find_anchor(examples) if saves_work else None
+
+    def __call__(self, endings: Sequence[str]) -> list[tuple[Sequence[int], list[int]]]:
+        """Return the tokens of each prompt, split after those that all prompts share.
+
+        Parameters
+        ----------
+        endings : sequence of str
+            The characters of each prompt after the shared beginning.
+
+        Returns
+        -------
+        list of (sequence of int, list of int)
+            The shared tokens, one object for all prompts, and the tokens after them. A prompt that
+            does not begin with the shared tokens has no token in the first part.
+        """
+        tails = self._tokenise_tails(endings)
+        unknown = [position for position, tail in enumerate(tails) if tail is None]
+        wholes: dict[int, list[int]] = {}
+        if unknown:
+            ids = self._tokenise([self._beginning + endings[position] for position in unknown])
+            wholes = dict(zip(unknown, ids, strict=True))
+        return [
+            self._split(wholes[position]) if tail is None else (self._prefix, tail)
+            for position, tail in enumerate(tails)
+        ]
+
+    def _tokenise_tails(self, endings: Sequence[str]) -> list[list[int] | None]:
+        """Return the tokens after the shared ones, ``None`` where the anchor is not found."""
+        anchor = self._anchor
+        if anchor is None:
+            return [None] * len(endings)
+        n_anchor = len(anchor)
+        return [
+            ids[n_anchor:] if len(ids) > n_anchor and ids[:n_anchor] == anchor else None
+            for ids in self._tokenise_from_anchor(endings)
+        ]
+
+    def _split(self, ids: list[int]) -> tuple[Sequence[int], list[int]]:
+        n_shared = len(self._prefix)
+        has_prefix = len(ids) > n_shared and ids[:n_shared] == self._prefix
+        return (self._prefix, ids[n_shared:]) if has_prefix else ((), ids)
+
+    def _find_anchor(self, examples: dict[str, list[int]]) -> list[int] | None:
+        """Return the tokens of the anchor, or ``None`` if the examples do not agree on them."""
+        anchors = []
+        for whole, ids in zip(
+            examples.values(), self._tokenise_from_anchor(list(examples)), strict=True
+        ):
+            tail = whole[len(self._prefix) :]
+            if ids[-len(tail) :] != tail:
+                return None
+            anchors.append(ids[: -len(tail)])
+        first = anchors[0]
+        if len(first) < _N_EQUAL_TOKENS or any(anchor != first for anchor in anchors):
+            return None
+        return first if first[-_N_EQUAL_TOKENS:] == self._prefix[-_N_EQUAL_TOKENS:] else None
+
+    def _tokenise_from_anchor(self, endings: Sequence[str]) -> list[list[int]]:
+        return self._tokenise.without_start([self._before + ending for ending in endings])
+
+
 def control_strings(tokenizer: Any) -> tuple[str, ...]:
     """Return every token of a tokenizer that no text may contain, as text.
 
-    These are its special tokens, and whatever else was added to the vocabulary in brackets, such as
-    ``<think>``: a tokenizer finds those in any text, however special tokens are treated.
+    These are its special tokens and the bracketed tokens that were added to its vocabulary, such as
+    ``<think>``: a tokenizer finds those in any text, even where it ignores special tokens.
 
     Parameters
     ----------
@@ -84,14 +188,14 @@ def control_strings(tokenizer: Any) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        The tokens, longest first, so that one inside another is found second.
+        The tokens, longest first, so that a token is found before those that it contains.
     """
     bracketed = {text for text in map(str, _added_tokens(tokenizer)) if _is_bracketed(text)}
     return _longest_first(bracketed | _special_strings(tokenizer))
 
 
 def find_breaker(tokenizer: Any, markers: Sequence[str]) -> str:
-    """Return what a tokenizer tells broken markers by: a space, unless it sees no white space.
+    """Return the string that breaks up markers: a space, unless the tokenizer drops white space.
 
     Parameters
     ----------
@@ -103,14 +207,14 @@ def find_breaker(tokenizer: Any, markers: Sequence[str]) -> str:
     Returns
     -------
     str
-        What to put between two characters to part them.
+        A string which, put between two characters of a marker, changes the tokens of all markers.
     """
     read = WholeStringTokeniser(tokenizer, frame="").without_start
-    in_one_line, in_two = read(["a b", "a\nb"])
-    for breaker in _BREAKERS[in_one_line == in_two :]:
+    in_one_line, in_two_lines = read(["a b", "a\nb"])
+    for breaker in _BREAKERS[in_one_line == in_two_lines :]:
         broken = [neutralise(marker, markers, breaker=breaker) for marker in markers]
-        pairs = zip(markers, broken, read(broken), read(list(markers)), strict=True)
-        if all(new != old for text, parted, new, old in pairs if parted != text):
+        changes = zip(markers, broken, read(list(markers)), read(broken), strict=True)
+        if all(before != after for marker, text, before, after in changes if text != marker):
             return breaker
     return SPACE
 
@@ -130,11 +234,12 @@ def _is_bracketed(text: str) -> bool:
 
 
 def _longest_first(strings: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted((own for own in strings if own.strip()), key=lambda t: (-len(t), t)))
+    stripped = (string for string in strings if string.strip())
+    return tuple(sorted(stripped, key=lambda string: (-len(string), string)))
 
 
 def token_pieces(tokenizer: Any, ids: Sequence[int], before: Sequence[int] = ()) -> list[str]:
-    """Return the characters that each token stands for, in its place.
+    """Return the characters that each token stands for at its position.
 
     Parameters
     ----------
@@ -143,21 +248,21 @@ def token_pieces(tokenizer: Any, ids: Sequence[int], before: Sequence[int] = ())
     ids : sequence of int
         The tokens.
     before : sequence of int, default=()
-        Tokens that come before them: some tokenizers leave out the space that a text begins with.
+        The tokens before them: some tokenizers leave out the space that a text begins with.
 
     Returns
     -------
     list of str
-        One entry a token. A token that is only a part of a character is given by the name that the
-        tokenizer has for it.
+        One entry a token. A token that is only a part of a character is given by its name in the
+        tokenizer's vocabulary.
     """
     context = list(before[-_N_CONTEXT:])
-    read = [_decode(tokenizer, [*context, *ids[:n]]) for n in range(len(ids) + 1)]
+    decoded = [_decode(tokenizer, [*context, *ids[:n]]) for n in range(len(ids) + 1)]
     pieces = []
-    for own, shorter, longer in zip(ids, read, read[1:], strict=False):
+    for token, shorter, longer in zip(ids, decoded, decoded[1:], strict=False):
         piece = longer[len(shorter) :]
         is_whole = longer.startswith(shorter) and piece and _NO_CHARACTER not in piece
-        pieces.append(piece if is_whole else str(tokenizer.convert_ids_to_tokens(int(own))))
+        pieces.append(piece if is_whole else str(tokenizer.convert_ids_to_tokens(int(token))))
     return pieces
 
 

@@ -1,4 +1,4 @@
-"""Label token sequences → trie: beginnings that labels share are scored once."""
+"""Token sequences of labels → a trie, in which beginnings that labels share are scored once."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from instructclf.exceptions import InvalidLabelsError, ScoringError
 
 @dataclass(frozen=True, eq=False)
 class LabelTrie:
-    """The labels' token sequences, as a tree whose root is the end of the prompt.
+    """The labels' token sequences as a tree whose root is the end of the prompt.
 
-    Only inner nodes exist: a label's last token is read off its parent's distribution and never
-    goes through the model, so labels of one token need no node but the root.
+    The tree has inner nodes only. The likelihood of a label's last token is read from the model's
+    output at the node before it, so that token never goes through the model and needs no node.
+    Labels of one token need no node except the root.
 
     Parameters
     ----------
     tokens : tuple of int
-        The token of each node. That of node 0, the root, means nothing.
+        The token of each node. Node 0, the root, has no token: its entry means nothing.
     parents : tuple of int
-        The parent of each node, always before it. The root is its own parent.
+        The parent of each node, which precedes it. The root is its own parent.
     edges : tuple of (int, int, int)
         ``(label, node, token)``: the log-likelihood of ``label`` includes that of ``token`` after
         ``node``.
@@ -39,7 +40,7 @@ class LabelTrie:
 
     @cached_property
     def depths(self) -> tuple[int, ...]:
-        """How many tokens after the prompt each node stands."""
+        """How many tokens come after the prompt up to each node, itself included."""
         depths = [0]
         for parent in self.parents[1:]:
             depths.append(depths[parent] + 1)
@@ -47,17 +48,17 @@ class LabelTrie:
 
     @cached_property
     def ancestry(self) -> NDArray[np.bool_]:
-        """Array of shape (n_nodes, n_nodes), true where the column is the row or above it."""
-        above = np.eye(len(self.tokens), dtype=np.bool_)
+        """Array of shape (n_nodes, n_nodes), true where the column is the row or its ancestor."""
+        ancestry = np.eye(len(self.tokens), dtype=np.bool_)
         for node, parent in enumerate(self.parents):
-            above[node] |= above[parent]
-        return above
+            ancestry[node] |= ancestry[parent]
+        return ancestry
 
     @cached_property
     def paths(self) -> tuple[tuple[int, ...], ...]:
-        """The nodes from below the root to each inner node that has no inner node below it."""
-        has_child = set(self.parents[1:])
-        ends = [node for node in range(len(self.tokens)) if node not in has_child] or [0]
+        """The nodes below the root on the way to each node without children."""
+        with_children = set(self.parents[1:])
+        ends = [node for node in range(len(self.tokens)) if node not in with_children] or [0]
         return tuple(self._path(end) for end in ends)
 
     def _path(self, node: int) -> tuple[int, ...]:
@@ -71,8 +72,8 @@ class LabelTrie:
 def build_trie(sequences: Sequence[Sequence[int]], end_token: int | None) -> LabelTrie:
     """Build the trie of the labels' token sequences.
 
-    A label that is the beginning of another one gets the end token, since without it the longer
-    one could never be the more likely of the two. No other label gets it.
+    A label that is the beginning of another label gets the end token. Without it, the longer label
+    could never be the more likely of the two. No other label gets the end token.
 
     Parameters
     ----------
@@ -91,58 +92,58 @@ def build_trie(sequences: Sequence[Sequence[int]], end_token: int | None) -> Lab
     InvalidLabelsError
         If two labels have the same tokens.
     ScoringError
-        If an end token is needed and there is none.
+        If an end token is needed and the tokenizer has none.
     """
     if len({tuple(sequence) for sequence in sequences}) < len(sequences):
         msg = "Two labels are the same to the tokenizer: give them different words in 'verbalizer'."
         raise InvalidLabelsError(msg)
-    return _grow([_ended(sequence, sequences, end_token) for sequence in sequences])
+    return _grow([_with_end(sequence, sequences, end_token) for sequence in sequences])
 
 
 def with_response_end(trie: LabelTrie, label: int, end_token: int) -> LabelTrie:
-    """Add one more sequence to a trie: the end token after a label, which tuning learns too.
+    """Add the end token after a label to a trie, as one more label. Tuning learns it too.
 
     Parameters
     ----------
     trie : LabelTrie
         The labels' trie.
     label : int
-        Whose end is added.
+        The label whose end is added.
     end_token : int
         The token that ends a response.
 
     Returns
     -------
     LabelTrie
-        A trie with one label more, the last one, whose only edge is the end token. It has none if
-        the label ends with that token already.
+        A trie with one label more, the last one, whose only edge is the end token. It has no edge
+        if the label already ends with that token.
     """
     *_, (_, node, token) = (edge for edge in trie.edges if edge[0] == label)
     end = trie.n_labels
     if token == end_token:
         return LabelTrie(trie.tokens, trie.parents, trie.edges, end + 1)
-    # A label without an end token is the beginning of no other, so its last token is no node yet.
+    # A label without an end token is not the beginning of another, so its last token has no node.
     leaf = len(trie.tokens)
     edges = (*trie.edges, (end, leaf, end_token))
     return LabelTrie((*trie.tokens, token), (*trie.parents, node), edges, end + 1)
 
 
 def label_path(trie: LabelTrie, label: int) -> LabelTrie:
-    """Return the trie of one label alone: the nodes on its path, and none of the others'.
+    """Return the trie of one label alone, which has only the nodes on its path.
 
     Parameters
     ----------
     trie : LabelTrie
         The labels' trie.
     label : int
-        The label, which becomes the only one.
+        The label to keep.
 
     Returns
     -------
     LabelTrie
         A chain of nodes.
     """
-    steps = [(node, token) for own, node, token in trie.edges if own == label]
+    steps = [(node, token) for edge_label, node, token in trie.edges if edge_label == label]
     return LabelTrie(
         tokens=tuple(trie.tokens[node] for node, _ in steps),
         parents=(0, *range(len(steps) - 1)),
@@ -151,22 +152,23 @@ def label_path(trie: LabelTrie, label: int) -> LabelTrie:
     )
 
 
-def _ended(
+def _with_end(
     sequence: Sequence[int], sequences: Sequence[Sequence[int]], end_token: int | None
 ) -> tuple[int, ...]:
-    own = tuple(sequence)
-    is_beginning = any(
-        len(other) > len(own) and tuple(other[: len(own)]) == own for other in sequences
+    """Return a label's tokens, with the end token if another label begins with them."""
+    label = tuple(sequence)
+    begins_another = any(
+        len(other) > len(label) and tuple(other[: len(label)]) == label for other in sequences
     )
-    if not is_beginning:
-        return own
+    if not begins_another:
+        return label
     if end_token is None:
         msg = (
             "One label is the beginning of another, and this tokenizer has no end token that tells "
             "them apart. Set tokenizer.eos_token, or change the words in 'verbalizer'."
         )
         raise ScoringError(msg)
-    return (*own, end_token)
+    return (*label, end_token)
 
 
 def _grow(sequences: Sequence[Sequence[int]]) -> LabelTrie:

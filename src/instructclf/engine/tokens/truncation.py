@@ -1,4 +1,7 @@
-"""Texts too long → texts cut in their middle. Never the instruction, the cue or a label."""
+"""Texts that are too long → texts cut in their middle.
+
+The instruction, the cue and the labels are never cut.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ def cut_middle(text: str, n_kept: int) -> str:
     text : str
         The text.
     n_kept : int
-        How many characters to keep, half of them at each end.
+        How many characters to keep: half of them from each end.
 
     Returns
     -------
@@ -39,12 +42,12 @@ def find_cut(cut: str) -> tuple[int, int]:
     Parameters
     ----------
     cut : str
-        What ``cut_middle`` or ``cut_to_fit`` returned for a longer text.
+        The result of ``cut_middle`` or ``cut_to_fit`` for a longer text.
 
     Returns
     -------
     start, end : int
-        Positions of characters, equal if nothing of the text was kept.
+        Positions of characters. They are equal if nothing of the text was kept.
     """
     n_kept = max(len(cut) - len(ELLIPSIS), 0)
     start = n_kept - n_kept // 2
@@ -52,7 +55,7 @@ def find_cut(cut: str) -> tuple[int, int]:
 
 
 def cut_to_fit(text: str, room: int, measure: Measure) -> str:
-    """Cut the middle of a text until it takes no more than the tokens there are for it.
+    """Cut the middle of a text until it takes no more tokens than it may.
 
     Parameters
     ----------
@@ -61,12 +64,12 @@ def cut_to_fit(text: str, room: int, measure: Measure) -> str:
     room : int
         How many tokens it may take, 0 or more.
     measure : callable
-        ``measure(text)`` counts the tokens of a text where it stands.
+        ``measure(text)`` counts the tokens of a text inside its prompt.
 
     Returns
     -------
     str
-        The text, cut where it had to be. Empty if not even a few characters fit.
+        The text, cut if necessary. It is empty if not even a few characters fit.
     """
     cut, n_kept, taken = text, len(text), measure(text)
     while taken > room and n_kept > 0:
@@ -77,19 +80,19 @@ def cut_to_fit(text: str, room: int, measure: Measure) -> str:
 
 
 def share_room(lengths: Sequence[int], room: int) -> int:
-    """Return the largest length to which all may be cut so that together they fit.
+    """Return the largest length to which texts may be cut so that together they fit.
 
     Parameters
     ----------
     lengths : sequence of int
         The length of each text, in tokens.
     room : int
-        How many tokens there are for all of them.
+        How many tokens all of them together may take.
 
     Returns
     -------
     int
-        The common limit: shorter texts stay whole, and longer ones share what those leave.
+        The common limit. Shorter texts stay whole, and longer ones share the remaining tokens.
     """
     left = room
     for n_left, length in zip(range(len(lengths), 0, -1), sorted(lengths), strict=True):
@@ -100,26 +103,26 @@ def share_room(lengths: Sequence[int], room: int) -> int:
 
 
 def warn_of_cuts(positions: Sequence[int], max_length: int | None) -> None:
-    """Say how many texts were cut, and which, in one warning."""
+    """Warn once of all texts that were cut: how many, and which."""
     if not positions:
         return
     warn_caller(
         f"{len(positions)} of the texts are longer than max_length={max_length} tokens allows and "
-        f"were cut in their middle (positions {_name(positions)}).",
+        f"were cut in their middle (positions {_list_first(positions)}).",
         TruncationWarning,
     )
 
 
 def warn_of_cut_demonstrations(positions: Sequence[int], max_length: int | None) -> None:
-    """Say how many texts stand after demonstrations that were cut, and which, in one warning."""
+    """Warn once of all texts whose demonstrations were cut: how many, and which."""
     if not positions:
         return
     warn_caller(
-        f"For {len(positions)} of the texts, demonstrations were cut in their middle to fit beside "
-        f"them within max_length={max_length} tokens (positions {_name(positions)}).",
+        f"For {len(positions)} of the texts, demonstrations were cut in their middle to leave room "
+        f"within max_length={max_length} tokens (positions {_list_first(positions)}).",
         TruncationWarning,
     )
 
 
-def _name(positions: Sequence[int]) -> str:
+def _list_first(positions: Sequence[int]) -> str:
     return ", ".join(map(str, positions[:5])) + (", ..." if len(positions) > 5 else "")

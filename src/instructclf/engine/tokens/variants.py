@@ -1,7 +1,7 @@
-"""Texts → token ids, each in a prompt with demonstrations of its own.
+"""Texts → token ids, each in a prompt with demonstrations chosen for that text.
 
-All these prompts begin with the same instruction, which they share as their prefix. Those with the
-same demonstrations share these too.
+All these prompts share the instruction as their prefix. Prompts with the same demonstrations share
+the demonstrations too.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class VariantEncoder(PromptEncoder):
     tokenizer : object
         A transformers tokenizer.
     prompt : Prompt
-        What all prompts have in common: the prompt without demonstrations.
+        The prompt without demonstrations.
     label_words : sequence of (str or sequence of str)
         The words the model answers with, one entry a class: one answer, or several.
     max_length : int or None
         How many tokens prompt and label may take together. ``None`` for no limit.
     demonstrations_for : callable
-        Takes a list of texts and returns the demonstrations of each. They are cut where they leave
-        too little room for a text as long as the longest of them.
+        Takes a list of texts and returns the demonstrations of each. They are cut if they leave too
+        little room for a text as long as the longest demonstration.
 
     Raises
     ------
@@ -59,7 +59,7 @@ class VariantEncoder(PromptEncoder):
         self._fitter = DemonstrationFitter(self)
 
     def encode(self, texts: Sequence[str]) -> list[EncodedPrompt]:
-        """Return the prompt of each text as token ids, cut to the room there is.
+        """Return the prompt of each text as token ids. Texts that are too long are cut.
 
         Parameters
         ----------
@@ -77,12 +77,15 @@ class VariantEncoder(PromptEncoder):
             If the demonstrations of a text would have to be cut to less than a few tokens.
         """
         prompts = self._prompts_for(texts)
-        wholes = self.encode_variants(prompts, texts)
-        encoded = [self._check_length(*own) for own in zip(prompts, texts, wholes, strict=True)]
-        for positions in _alike(prompts):
-            sharing = _share([encoded[position] for position in positions])
-            for position, own in zip(positions, sharing, strict=True):
-                encoded[position] = own
+        whole = self.encode_variants(prompts, texts)
+        encoded = [
+            self._cut_to_length(prompt, text, candidate)
+            for prompt, text, candidate in zip(prompts, texts, whole, strict=True)
+        ]
+        for positions in _with_equal_demonstrations(prompts):
+            sharing = _share_beginning([encoded[position] for position in positions])
+            for position, prompt in zip(positions, sharing, strict=True):
+                encoded[position] = prompt
         return encoded
 
     def prompt_for(self, text: str) -> Prompt:
@@ -90,46 +93,50 @@ class VariantEncoder(PromptEncoder):
         return self._prompts_for([text])[0]
 
     def shorten(self, text: str) -> str:
-        """Return a text as it stands in its prompt: cut in its middle if it is too long."""
+        """Return a text as it appears in its prompt: cut in its middle if it is too long."""
         return self._encoder_of(self.prompt_for(text)).shorten(text)
 
     def _prompts_for(self, texts: Sequence[str]) -> list[Prompt]:
         return [
-            self._fitter.fit(self.prompt.with_demonstrations(own), [text for text, _ in own]).prompt
-            for own in self._demonstrations_for(texts)
+            self._fitter.fit(
+                self.prompt.with_demonstrations(solved), [example for example, _ in solved]
+            ).prompt
+            for solved in self._demonstrations_for(texts)
         ]
 
     def _encoder_of(self, prompt: Prompt) -> PromptEncoder:
         return PromptEncoder(self._tokenizer, prompt, self.verbalizer.classes, self.max_length)
 
-    def _check_length(self, prompt: Prompt, text: str, encoded: EncodedPrompt) -> EncodedPrompt:
-        """Return the prompt with its text cut, if it is too long."""
+    def _cut_to_length(self, prompt: Prompt, text: str, encoded: EncodedPrompt) -> EncodedPrompt:
+        """Return an encoded prompt, encoded again with its text cut if it is too long."""
         was_cut = False
         if not self.surely_fits(encoded):
             shortened = self._encoder_of(prompt).shorten(text)
             was_cut = shortened != text
             if was_cut:
                 (encoded,) = self.encode_variants([prompt], [shortened])
-        if len(encoded.prefix) < len(self.prefix_ids):  # the odd text that changes what is before
-            encoded = replace(encoded, prefix=(), own=encoded.ids)
+        # A rare text changes the tokens before it, so that its prompt has only a part of the
+        # prefix. Prefixes are computed whole, so that prompt shares none.
+        if len(encoded.prefix) < len(self.prefix_ids):
+            encoded = replace(encoded, prefix=(), tail=encoded.ids)
         has_cut = bool(prompt.cut_demonstrations)
         return replace(encoded, was_cut=was_cut, has_cut_demonstrations=has_cut)
 
 
-def _alike(prompts: Sequence[Prompt]) -> list[list[int]]:
-    """Return the positions of prompts with the same demonstrations, where there are several."""
+def _with_equal_demonstrations(prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Return the positions of each group of several prompts with the same demonstrations."""
     groups: dict[Demonstrations, list[int]] = {}
     for position, prompt in enumerate(prompts):
         groups.setdefault(prompt.demonstrations, []).append(position)
     return [positions for positions in groups.values() if len(positions) > 1]
 
 
-def _share(encoded: Sequence[EncodedPrompt]) -> list[EncodedPrompt]:
+def _share_beginning(encoded: Sequence[EncodedPrompt]) -> list[EncodedPrompt]:
     """Let prompts share all the tokens that they begin with."""
     ids = [prompt.ids for prompt in encoded]
     n_shared = min(common_prefix_length(ids), min(map(len, ids)) - 1)
     prefix = ids[0][:n_shared]
     return [
-        replace(prompt, prefix=prefix, own=own[n_shared:])
-        for prompt, own in zip(encoded, ids, strict=True)
+        replace(prompt, prefix=prefix, tail=whole[n_shared:])
+        for prompt, whole in zip(encoded, ids, strict=True)
     ]

@@ -1,8 +1,8 @@
-"""Classes ↔ the words that stand for them: one for each class, or several.
+"""Classes ↔ the words that the model answers with for them: one answer or several a class.
 
-Source of the sum over words: Schick & Schütze, "It's Not Just Size That Matters" (NAACL 2021), who
-let several words stand for one class, and Holtzman et al., "Surface Form Competition" (EMNLP 2021),
-on why words of one meaning take probability from each other.
+Sources of the sum over answers: Schick & Schütze, "It's Not Just Size That Matters" (NAACL 2021),
+who let several words stand for one class, and Holtzman et al., "Surface Form Competition" (EMNLP
+2021), on why words of the same meaning take probability from each other.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class Verbalizer:
 
     @property
     def preferred(self) -> tuple[str, ...]:
-        """The answer of each class that prompts state and demonstrations give."""
+        """The answer of each class that the instruction names and demonstrations give."""
         return tuple(answers[0] for answers in self.classes)
 
     @cached_property
     def positions(self) -> tuple[tuple[int, ...], ...]:
-        """Where among `answers` each class's own are."""
+        """The positions in `answers` of each class's answers."""
         starts = np.cumsum([0, *map(len, self.classes)]).tolist()
         return tuple(
             tuple(range(start, start + len(answers)))

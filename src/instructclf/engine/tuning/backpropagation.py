@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from instructclf.engine.models.decoder_layers import checkpointing, named_decoder_layers
+from instructclf.engine.models.decoder_layers import gradient_checkpointing, named_decoder_layers
 from instructclf.engine.scoring.batching import token_batches
 from instructclf.engine.scoring.budgets import TokenBudget, free_memory, inner_width, make_budget
 from instructclf.engine.scoring.forward import label_log_likelihoods
@@ -116,7 +116,7 @@ class Backpropagation:
         with ExitStack() as stack:
             stack.enter_context(_keeping_attention(self._model))
             if self._settings.gradient_checkpointing:
-                stack.enter_context(checkpointing(self._model))
+                stack.enter_context(gradient_checkpointing(self._model))
             stack.callback(self._forget)
             for example in self._examples:  # trying them out must not draw what dropout will draw
                 self._strategies.choose(example.prompt)
@@ -211,8 +211,8 @@ class Backpropagation:
         groups: dict[tuple[Strategy, int], list[Example]] = {}
         for example in batch:
             strategy = self._strategies.choose(example.prompt)
-            regime = self._strategies.regime(example.prompt)
-            groups.setdefault((strategy, regime), []).append(example)
+            n_passed = self._strategies.n_limits_passed(example.prompt)
+            groups.setdefault((strategy, n_passed), []).append(example)
         for (strategy, _), group in groups.items():
             lengths = [self._n_own_tokens(example, strategy) for example in group]
             for members in token_batches(lengths, self._budget.n_tokens):

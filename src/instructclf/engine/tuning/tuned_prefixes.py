@@ -76,7 +76,7 @@ class DifferentiablePrefixAttention:
     """
 
     is_in_mask = False
-    narrows = False
+    limits_last_layer = False
 
     def __init__(self, model: Any, ids: list[int]) -> None:
         self.length = len(ids)

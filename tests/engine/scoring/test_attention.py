@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from instructclf.engine.scoring.kernels import attend_with_normaliser
+from instructclf.engine.scoring.attention import attend_with_normaliser
 
 SCALING = 0.3
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
