@@ -98,7 +98,7 @@ def test_wheels_with_a_page_of_dead_links_are_refused(check, tmp_path, page, mes
     ("missing", "extra", "message"),
     [
         ({"instructclf/py.typed"}, set(), r"some.whl lacks \['instructclf/py.typed'\]"),
-        (set(), {"tests/fixtures.py"}, r"belongs to nobody: \['tests/fixtures.py'\]"),
+        (set(), {"tests/fixtures.py"}, r"has unexpected files: \['tests/fixtures.py'\]"),
         (set(), set(), "some.whl has no licence"),
     ],
     ids=["without a file", "with a stranger", "without a licence"],

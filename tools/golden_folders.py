@@ -1,9 +1,9 @@
-"""Write classifiers as this version saves them, which every later version must be able to load.
+"""Save classifiers with this version, as folders that every later version must be able to load.
 
     python -m tools.golden_folders                # into tests/data/saved/schema-<n>
 
-Run it once for each schema, before a release, and never again for the same one: what is there is
-what people have on their disks.
+Run this once per schema, before a release, and never again for the same schema: the folders are
+like those that users have on their disks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from peft import IA3Config
 
-from instructclf import InstructionTunedClassifier, PromptClassifier
+from instructclf import InstructionTunedClassifier, LoRA, PromptClassifier, TrainingOptions
 from instructclf.classifiers.saving import SCHEMA
 from instructclf.sampling import KMeansSampler
 from tests.fixtures import LABELS, TEXTS, make_model, make_tokenizer
@@ -35,39 +35,38 @@ SMALL = {
 
 def make_classifiers() -> dict[str, Any]:
     """Return one unfitted classifier of each kind."""
+    prompting: dict[str, Any] = {"n_shots": 2, "random_state": 0}
     tuning: dict[str, Any] = {
         "n_shots": 4,
-        "lora_rank": 1,
+        "adapter": LoRA(rank=1),
         "learning_rate": 0.01,
         "max_epochs": 1,
         "random_state": 0,
     }
-    prompting: dict[str, Any] = {"n_shots": 2, "random_state": 0}
+    mean = TrainingOptions(seed_average="adapter")
     definitions = {"negative": "They do not like it: a | <b>.", "positive": "Élan 文 \u2028 yes."}
     answers = {"negative": ["bad", "awful"], "positive": ["good", "great film"]}
     return {
         "prompting": PromptClassifier(
             "base", label_definitions=definitions, verbalizer=answers, **prompting
         ),
-        "prompting-own-shots": PromptClassifier("base", sampler="knn", **prompting),
+        "prompting-shots-per-text": PromptClassifier("base", sampler="knn", **prompting),
         "prompting-seeds": PromptClassifier(
             "base", n_seeds=2, label_order="random", sampler=KMeansSampler(), **prompting
         ),
         "tuning": InstructionTunedClassifier("base", label_definitions=definitions, **tuning),
         "tuning-seeds": InstructionTunedClassifier("base", n_seeds=2, **tuning),
         "tuning-average": InstructionTunedClassifier(
-            "base", n_seeds=2, seed_average="adapter", **tuning
+            "base", n_seeds=2, training_options=mean, **tuning
         ),
-        "tuning-ia3": InstructionTunedClassifier(
-            "base", peft_config=IA3Config(), **{**tuning, "lora_rank": 16}
-        ),
+        "tuning-ia3": InstructionTunedClassifier("base", **{**tuning, "adapter": IA3Config()}),
     }
 
 
 def main() -> None:
-    """Fit and save one classifier of each kind, with what it predicts."""
+    """Fit and save one classifier of each kind, with its predictions."""
     FOLDER.mkdir(parents=True)
-    with contextlib.chdir(FOLDER):  # so that the folders hold no path of this machine
+    with contextlib.chdir(FOLDER):  # so that the folders contain no path of this machine
         make_model(**SMALL).save_pretrained("base")
         make_tokenizer().save_pretrained("base")
         expected = {}
@@ -79,5 +78,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("ignore")  # that one epoch of a random model learns nothing
+    warnings.simplefilter("ignore")  # one epoch of a random model learns nothing, and warns
     main()

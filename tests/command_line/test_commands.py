@@ -1,4 +1,4 @@
-"""Each command does what the functions do that it stands for."""
+"""Each command gives the same results as the Python functions that it calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from instructclf import InstructionTunedClassifier, PromptClassifier, load
 from instructclf.command_line import main
-from instructclf.command_line.fit import KINDS
+from instructclf.command_line.estimators import CLASSES
 from instructclf.command_line.parameters import read_parameters
 from instructclf.datasets.rows import ENDINGS, read_rows
 from instructclf.datasets.writing import write_file
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRu
 ROWS = [{"text": text, "label": label} for text, label in zip(TEXTS, LABELS, strict=True)]
 NEW = [{"id": 7, "text": "good, is it?"}, {"id": 8, "text": ""}]
 SHORT = ["--param", "n_shots=4", "--param", "random_state=0", "--no-progress"]
-QUICK = ["--param", "max_epochs=1", "--param", "lora_rank=2"]
+QUICK = ["--param", "max_epochs=1", "--param", "adapter__rank=2"]
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def saved(make_prompting, tmp_path):
 
 @pytest.fixture
 def standard_input(monkeypatch):
-    """Return what puts bytes into standard input."""
+    """Return a function that puts bytes into standard input."""
 
     def put(content):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
@@ -54,12 +54,12 @@ def standard_input(monkeypatch):
 # fit
 
 
-def test_fit_saves_what_the_class_would_have_fitted(train, model_folder, tmp_path, capsys):
+def test_fit_saves_the_same_classifier_as_python(train, model_folder, tmp_path, capsys):
     definitions = {"negative": "No = bad.", "positive": "Yes."}
     (tmp_path / "labels.json").write_text(json.dumps({"positive": "Yes."}))
-    words = ["--define", "negative=No = bad.", "--definitions", f"{tmp_path}/labels.json"]
-    words += ["--test", train, "--model", model_folder, *SHORT]
-    code = main(["fit", train, "--save", f"{tmp_path}/saved", *words])
+    arguments = ["--define", "negative=No = bad.", "--definitions", f"{tmp_path}/labels.json"]
+    arguments += ["--test", train, "--model", model_folder, *SHORT]
+    code = main(["fit", train, "--save", f"{tmp_path}/saved", *arguments])
     expected = PromptClassifier(
         model_folder, n_shots=4, random_state=0, label_definitions=definitions
     ).fit(TEXTS, LABELS)
@@ -77,30 +77,38 @@ def test_fit_saves_what_the_class_would_have_fitted(train, model_folder, tmp_pat
 
 def test_fit_tunes(train, model_folder, tmp_path, capfd):
     folder = tmp_path / "saved"
-    words = ["--approach", "tuning", "--progress", "--param", "n_seeds=2"]
-    code = main(["fit", train, "--save", str(folder), "--model", model_folder, *QUICK, *words])
+    arguments = ["--approach", "tuning", "--progress", "--param", "n_seeds=2"]
+    code = main(["fit", train, "--save", str(folder), "--model", model_folder, *QUICK, *arguments])
     loaded = load(folder)
     assert code == 0
     assert isinstance(loaded, InstructionTunedClassifier)
-    assert (loaded.max_epochs, loaded.lora_rank, loaded.n_seeds) == (1, 2, 2)
+    assert (loaded.max_epochs, loaded.adapter.rank, loaded.n_seeds) == (1, 2, 2)
     assert "it/s" in capfd.readouterr().err
-    assert [own.verbose for own in [loaded, *loaded.estimators_]] == [0, 0, 0]
+    assert [fitted.verbose for fitted in [loaded, *loaded.estimators_]] == [0, 0, 0]
 
 
 def test_fit_names_classes_by_number(model_folder, tmp_path):
     numbers = [{**row, "label": int(row["label"] == "positive")} for row in ROWS]
     write_file(tmp_path / "train.jsonl", numbers)
     folder = str(tmp_path / "saved")
-    words = ["--label-names", "negative, positive", "--model", model_folder, *SHORT]
-    assert main(["fit", str(tmp_path / "train.jsonl"), "--save", folder, *words]) == 0
+    arguments = ["--label-names", "negative, positive", "--model", model_folder, *SHORT]
+    assert main(["fit", str(tmp_path / "train.jsonl"), "--save", folder, *arguments]) == 0
     assert load(folder).classes_.tolist() == ["negative", "positive"]
 
 
 def test_fit_reads_standard_input_and_other_columns(model_folder, tmp_path, standard_input):
     lines = "".join(f"{row['label']},{row['text']}\n" for row in ROWS)
     standard_input(f"stars,review\n{lines}".encode())
-    words = ["--text-column", "review", "--label-column", "stars", "--model", model_folder, *SHORT]
-    assert main(["fit", "-", "--save", str(tmp_path / "saved"), *words]) == 0
+    arguments = [
+        "--text-column",
+        "review",
+        "--label-column",
+        "stars",
+        "--model",
+        model_folder,
+        *SHORT,
+    ]
+    assert main(["fit", "-", "--save", str(tmp_path / "saved"), *arguments]) == 0
     expected = PromptClassifier(model_folder, n_shots=4, random_state=0).fit(TEXTS, LABELS)
     assert load(tmp_path / "saved").prompt_ == expected.prompt_
 
@@ -132,7 +140,7 @@ def test_predict_adds_columns_to_a_file_of_any_format(ending, saved, tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
-def test_predict_streams(ending, saved, tmp_path, standard_input, capsysbinary):
+def test_predict_reads_and_writes_streams(ending, saved, tmp_path, standard_input, capsysbinary):
     write_file(tmp_path / f"new.{ending}", NEW)
     content = (tmp_path / f"new.{ending}").read_bytes()
     standard_input(content)
@@ -143,7 +151,7 @@ def test_predict_streams(ending, saved, tmp_path, standard_input, capsysbinary):
     assert {row["prediction"] for row in rows} <= {"negative", "positive"}
 
 
-def test_the_format_of_a_stream_is_that_of_the_file(saved, tmp_path, capsys):
+def test_a_stream_has_the_format_of_the_file(saved, tmp_path, capsys):
     write_file(tmp_path / "new.jsonl", NEW)
     assert main(["predict", saved, str(tmp_path / "new.jsonl"), "--no-progress"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -151,13 +159,13 @@ def test_the_format_of_a_stream_is_that_of_the_file(saved, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
-def test_predict_leaves_texts_open(ending, saved, tmp_path):
+def test_predict_abstains_below_the_label_mass(ending, saved, tmp_path):
     classifier, data, output = load(saved), tmp_path / "new.csv", tmp_path / f"out.{ending}"
     write_file(data, NEW)
     texts = [row["text"] for row in NEW]
     masses = classifier.label_mass(texts)
-    words = ["--output", str(output), "--min-label-mass", str(masses.max()), "--no-progress"]
-    assert main(["predict", saved, str(data), *words]) == 0
+    arguments = ["--output", str(output), "--min-label-mass", str(masses.max()), "--no-progress"]
+    assert main(["predict", saved, str(data), *arguments]) == 0
     rows = [row.values for row in read_rows(output)]
     expected = classifier.predict(texts, min_label_mass=masses.max())
     assert list(expected).count(None) == 1
@@ -165,35 +173,17 @@ def test_predict_leaves_texts_open(ending, saved, tmp_path):
     assert [float(row["label_mass"]) for row in rows] == masses.tolist()
 
 
-def test_predict_goes_on_where_it_was(saved, tmp_path, capsys):
-    write_file(tmp_path / "new.csv", NEW)
-    words = ["predict", saved, str(tmp_path / "new.csv"), "--no-progress"]
-    kept = [*words, "--chunks", str(tmp_path / "chunks"), "--chunk-size", "1"]
-    assert main(words) == 0
-    whole = list(csv.reader(io.StringIO(capsys.readouterr().out)))
-    assert main(kept) == 0
-    first = capsys.readouterr().out
-    chunks = sorted((tmp_path / "chunks").iterdir())
-    assert len(chunks) == 2
-    times = [path.stat().st_mtime_ns for path in chunks]
-    assert main([*kept, "--min-label-mass", "0"]) == 0  # likelihoods are kept as well
-    again = list(csv.reader(io.StringIO(capsys.readouterr().out)))
-    assert [path.stat().st_mtime_ns for path in chunks] == times
-    assert [row[:-1] for row in again] == list(csv.reader(io.StringIO(first)))
-    assert [row[:3] for row in again] == [row[:3] for row in whole]
-    assert again[0][-1] == "label_mass"
-
-
-def test_predict_shows_progress_where_it_is_asked_for(saved, tmp_path, capfd):
+def test_predict_shows_progress_on_request(saved, tmp_path, capfd):
     write_file(tmp_path / "new.csv", NEW)
     assert main(["predict", saved, str(tmp_path / "new.csv"), "--progress"]) == 0
     assert "Scoring" in capfd.readouterr().err
 
 
-def test_predict_takes_changes(saved, fresh_folder, tmp_path, capsys):
+def test_predict_replaces_saved_parameters(saved, fresh_folder, tmp_path, capsys):
     write_file(tmp_path / "new.csv", NEW)
-    words = ["--model", fresh_folder, "--param", "max_batch_tokens=64", "--no-progress"]
-    assert main(["predict", saved, str(tmp_path / "new.csv"), *words]) == 0
+    nested = ["--param", "model_options__max_batch_tokens=64"]
+    arguments = ["--model", fresh_folder, *nested, "--no-progress"]
+    assert main(["predict", saved, str(tmp_path / "new.csv"), *arguments]) == 0
     assert len(list(csv.DictReader(io.StringIO(capsys.readouterr().out)))) == 2
 
 
@@ -219,12 +209,12 @@ def test_prompt_reads_standard_input(saved, standard_input, capsys):
 
 def test_prompt_of_several_seeds_is_that_of_the_first(train, model_folder, tmp_path, capsys):
     folder = str(tmp_path / "saved")
-    words = ["--model", model_folder, "--param", "n_seeds=2", *SHORT]
-    assert main(["fit", train, "--save", folder, *words]) == 0
+    arguments = ["--model", model_folder, "--param", "n_seeds=2", *SHORT]
+    assert main(["fit", train, "--save", folder, *arguments]) == 0
     capsys.readouterr()
     assert main(["prompt", folder, "good", "--no-progress"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("The first of 2 seeds, each with a prompt of its own:\n\n")
+    assert out.startswith("The prompt of the first of 2 seeds:\n\n")
     assert out.endswith(f"{load(folder).estimators_[0].show_prompt('good')}\n")
 
 
@@ -232,9 +222,9 @@ def test_prompt_of_several_seeds_is_that_of_the_first(train, model_folder, tmp_p
 
 
 def test_compare_prints_the_table_and_writes_the_figures(train, model_folder, tmp_path, capsys):
-    words = ["--model", model_folder, "--shots", "4", "--seeds", "2", *QUICK, "--no-progress"]
+    arguments = ["--model", model_folder, "--shots", "4", "--seeds", "2", *QUICK, "--no-progress"]
     output = tmp_path / "figures.parquet"
-    code = main(["compare", train, train, *words, "--output", str(output)])
+    code = main(["compare", train, train, *arguments, "--output", str(output)])
     assert code == 0
     rows = pq.read_table(output).to_pylist()
     assert [row["approach"] for row in rows] == [
@@ -251,30 +241,41 @@ def test_compare_prints_the_table_and_writes_the_figures(train, model_folder, tm
     assert "16 test texts, 2 seeds" in table[-1]
 
 
-def test_compare_goes_on_where_it_was(train, tmp_path, capsys):
+def test_compare_skips_stored_runs(train, tmp_path, capsys):
     store = tmp_path / "store"
-    words = ["--approach", "svm", "--shots", "all", "--seeds", "1", "--store", str(store)]
-    assert main(["compare", train, train, *words]) == 0
+    arguments = ["--approach", "svm", "--shots", "all", "--seeds", "1", "--store", str(store)]
+    assert main(["compare", train, train, *arguments]) == 0
     first = capsys.readouterr().out
     (run,) = store.iterdir()
     content = json.loads(run.read_text())
     run.write_text(json.dumps({**content, "fit_seconds": 1234.0}))
-    assert main(["compare", train, train, *words]) == 0
+    assert main(["compare", train, train, *arguments]) == 0
     second = capsys.readouterr().out
     assert "all 16" in first
     assert "1,234" in second
     assert "1,234" not in first
 
 
-def test_compare_writes_figures_to_standard_output_and_nothing_else(train, capsys):
-    words = ["--approach", "svm", "--seeds", "1", "--shots", "4", "-o", "-", "--format", "jsonl"]
-    assert main(["compare", train, train, *words]) == 0
+def test_compare_writes_only_figures_to_standard_output(train, capsys):
+    arguments = [
+        "--approach",
+        "svm",
+        "--seeds",
+        "1",
+        "--shots",
+        "4",
+        "-o",
+        "-",
+        "--format",
+        "jsonl",
+    ]
+    assert main(["compare", train, train, *arguments]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line)["approach"] == "TF-IDF + LinearSVC"
-    assert json.loads(line)["log_loss"] is None  # what does not exist, and JSON has no NaN
+    assert json.loads(line)["log_loss"] is None  # NaN in Python, which JSON does not have
 
 
-# Typed by the estimators
+# Parameters
 
 
 @pytest.mark.parametrize(
@@ -283,23 +284,27 @@ def test_compare_writes_figures_to_standard_output_and_nothing_else(train, capsy
         ("prompting", "n_shots=8", 8),
         ("prompting", "n_shots=none", None),
         ("prompting", "calibration=None", None),
-        ("prompting", "calibration=batch", "batch"),
+        ("prompting", "calibration=auto", "auto"),
         ("prompting", "instruction=12", "12"),
         ("prompting", "instruction=a = b", "a = b"),
         ("prompting", 'verbalizer={"a": ["x", "y"]}', {"a": ["x", "y"]}),
-        ("prompting", "max_batch_tokens=auto", "auto"),
-        ("prompting", "max_batch_tokens=64", 64),
+        ("prompting", "model_options__dtype=bfloat16", "bfloat16"),
+        ("prompting", "model_options__max_batch_tokens=auto", "auto"),
+        ("prompting", "model_options__max_batch_tokens=64", 64),
+        ("tuning", "model_options__max_length=none", None),
         ("tuning", "learning_rate=1e-3", 1e-3),
-        ("tuning", "lora_dropout=.5", 0.5),
-        ("tuning", "gradient_checkpointing=true", True),
-        ("tuning", "warm_start=False", False),
-        ("tuning", 'target_modules=["q_proj"]', ["q_proj"]),
-        ("tuning", "target_modules=q_proj", "q_proj"),
+        ("tuning", "adapter__rank=8", 8),
+        ("tuning", "adapter__dropout=.5", 0.5),
+        ("tuning", 'adapter__target_modules=["q_proj"]', ["q_proj"]),
+        ("tuning", "adapter__target_modules=q_proj", "q_proj"),
+        ("tuning", "training_options__tol=0", 0),
+        ("tuning", "training_options__gradient_checkpointing=true", True),
+        ("tuning", "training_options__warm_start=False", False),
         ("tuning", 'class_weight={"a": 2}', {"a": 2}),
     ],
 )
-def test_values_have_the_types_that_the_parameters_take(kind, written, expected):
+def test_values_are_converted_to_the_types_of_the_parameters(kind, written, expected):
     name, _, text = written.partition("=")
-    value = read_parameters(KINDS[kind], [(name, text)])[name]
+    value = read_parameters(CLASSES[kind], [(name, text)])[name]
     assert value == expected
     assert type(value) is type(expected)

@@ -1,4 +1,4 @@
-"""What goes wrong ends in one line on standard error, and a number that scripts can read."""
+"""An error is one line on standard error, and an exit code for scripts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROWS = [{"text": text, "label": label} for text, label in zip(TEXTS, LABELS, str
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch):
     """Return a working directory with files of all kinds."""
     monkeypatch.chdir(tmp_path)
     write_file(tmp_path / "train.csv", ROWS)
@@ -59,7 +59,20 @@ ERRORS = {
     "taken": ("fit train.csv --save full", "error: 'full' holds something else: there is no 'cla"),
     "no parameter": (
         "fit train.csv --save x --param n_shot=3",
-        "PromptClassifier has no parameter 'n_shot'. Its parameters are verbalizer, instruction",
+        "PromptClassifier has no parameter 'n_shot'. Its parameters are verbalizer, instruction"
+        ".* model_options__dtype",
+    ),
+    "no nested parameter": (
+        "fit train.csv --save x --approach tuning --param adapter__rnk=3",
+        "InstructionTunedClassifier has no parameter 'adapter__rnk'. .* adapter__rank, ",
+    ),
+    "nested parameter of another classifier": (
+        "fit train.csv --save x --param adapter__rank=3",
+        "PromptClassifier has no parameter 'adapter__rank'",
+    ),
+    "wrong nested value": (
+        "fit train.csv --save x --approach tuning --param adapter__rank=0",
+        r"'rank' parameter of LoRA must be an int in .* Got 0 instead",
     ),
     "wrong value": (
         "fit train.csv --save x --param n_shots=-3",
@@ -70,12 +83,12 @@ ERRORS = {
         "'calibration' parameter of PromptClassifier must be .* Got 'magic' instead",
     ),
     "an object": (
-        "fit train.csv --save x --approach tuning --param peft_config=x",
-        "'peft_config' parameter of InstructionTunedClassifier takes an object, .* from Python",
+        "fit train.csv --save x --approach tuning --param adapter=x",
+        "'adapter' parameter of InstructionTunedClassifier takes an object. .* --param adapter__r",
     ),
-    "said otherwise": (
+    "another option": (
         "fit train.csv --save x --param model=x",
-        "The 'model' parameter is given by --model. Leave out --param model=….",
+        "The 'model' parameter is given by --model. Leave out --param model.",
     ),
     "no object": (
         "fit train.csv --save x --definitions list.json",
@@ -106,11 +119,11 @@ ERRORS = {
     ),
     "unknown output": ("predict full train.csv -o out.txt", "out.txt does not end in one of"),
     "twice standard input": ("compare - -", "TRAIN and TEST cannot both be standard input"),
-    "of nobody": (
-        "compare train.csv train.csv --approach svm --param lora_rank=2",
-        "None of the approaches svm has a parameter 'lora_rank'.",
+    "parameter of no approach": (
+        "compare train.csv train.csv --approach svm --param adapter__rank=2",
+        "None of the approaches svm has a parameter 'adapter__rank'.",
     ),
-    "shots otherwise": (
+    "option for shots": (
         "compare train.csv train.csv --approach prompting --param n_shots=2",
         "The 'n_shots' parameter is given by --shots.",
     ),
@@ -122,12 +135,12 @@ ERRORS = {
 }
 
 
-@pytest.mark.parametrize(("words", "said"), ERRORS.values(), ids=ERRORS)
-def test_errors_of_data_and_parameters_are_one_line_and_code_1(words, said, place, capsys):
-    assert main(words.split(" ")) == 1
+@pytest.mark.parametrize(("arguments", "message"), ERRORS.values(), ids=ERRORS)
+def test_errors_of_data_and_parameters_are_one_line_and_code_1(arguments, message, folder, capsys):
+    assert main(arguments.split(" ")) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert re.search(said, err), err
+    assert re.search(message, err), err
     assert err.startswith("instructclf: error: ")
     assert err.count("\n") == 1
     assert "Traceback" not in err
@@ -141,31 +154,31 @@ USAGE = {
     "no name": ("fit train.csv --save x --define =x", "expected NAME=VALUE, got '=x'"),
     "no number": ("compare a.csv b.csv --shots few", "expected a number or 'all', got 'few'"),
     "names": ("fit a.csv --save x --label-names a,,b", "expected different names .* got 'a,,b'"),
-    "no share": ("predict a b.csv --min-label-mass 2", "expected a number from 0 to 1, got '2'"),
+    "not a share": ("predict a b.csv --min-label-mass 2", "expected a number from 0 to 1, got '2'"),
     "format": ("predict a b.csv --format xml", "invalid choice: 'xml'"),
 }
 
 
-@pytest.mark.parametrize(("words", "said"), USAGE.values(), ids=USAGE)
-def test_wrong_words_are_code_2(words, said, capsys):
+@pytest.mark.parametrize(("arguments", "message"), USAGE.values(), ids=USAGE)
+def test_wrong_arguments_are_code_2(arguments, message, capsys):
     with pytest.raises(SystemExit) as ended:
-        main(words.split())
+        main(arguments.split())
     assert ended.value.code == 2
-    assert re.search(said, capsys.readouterr().err)
+    assert re.search(message, capsys.readouterr().err)
 
 
-def test_debug_shows_the_trace(place):
+def test_debug_shows_the_traceback(folder):
     with pytest.raises(DataFormatError, match=r"broken\.jsonl:2"):
         main(["fit", "broken.jsonl", "--save", "x", "--debug"])
 
 
-def test_a_fault_of_the_package_shows_its_trace(place, monkeypatch):
+def test_a_bug_of_the_package_shows_its_traceback(folder, monkeypatch):
     monkeypatch.delattr("instructclf.command_line.fit.read_labelled_source")
     with pytest.raises(NameError):
         main(["fit", "train.csv", "--save", "x"])
 
 
-def test_an_interrupt_is_code_130(place, monkeypatch, capsys):
+def test_an_interrupt_is_code_130(folder, monkeypatch, capsys):
     class Interrupted(io.BytesIO):
         def read1(self, *_):
             raise KeyboardInterrupt
@@ -175,39 +188,39 @@ def test_an_interrupt_is_code_130(place, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Interrupted()))
     assert main(["fit", "-", "--save", "x"]) == 130
     assert capsys.readouterr().err == "instructclf: interrupted\n"
-    assert not (place / "x").exists()
+    assert not (folder / "x").exists()
 
 
-def test_a_column_that_would_be_lost_is_an_error(place, model_folder, capsys):
+def test_a_column_that_would_be_overwritten_is_an_error(folder, model_folder, capsys):
     PromptClassifier(model_folder, n_shots=2).fit(TEXTS, LABELS).save("saved")
-    write_file(place / "new.csv", [{"text": "a", "prediction": "mine"}])
+    write_file(folder / "new.csv", [{"text": "a", "prediction": "mine"}])
     assert main(["predict", "saved", "new.csv", "--no-progress"]) == 1
-    match = r"error: new\.csv:2 has a column 'prediction', which would be lost: .* Rename it"
+    match = r"error: new\.csv:2 has a column 'prediction', which the result would overwrite. Rename"
     assert re.search(match, capsys.readouterr().err)
 
 
-def test_a_label_that_there_is_not_is_an_error(place, model_folder, capsys):
+def test_an_unknown_label_is_an_error(folder, model_folder, capsys):
     PromptClassifier(model_folder, n_shots=2).fit(TEXTS, LABELS).save("saved")
     assert main(["prompt", "saved", "a", "--label", "fine", "--no-progress"]) == 1
     assert "There is no label 'fine'. The classes are" in capsys.readouterr().err
 
 
-def test_warnings_are_one_line(place, model_folder, capsys):
-    words = ["--define", "neutral=So so.", "--define", "positive=Yes.", "--define", "negative=No."]
+def test_warnings_are_one_line(folder, model_folder, capsys):
+    define = ["--define", "neutral=So so.", "--define", "positive=Yes.", "--define", "negative=No."]
     fit = ["fit", "train.csv", "--save", "x", "--model", model_folder, "--param", "n_shots=4"]
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        assert main([*fit, *words, "--no-progress"]) == 0
+        assert main([*fit, *define, "--no-progress"]) == 0
     err = capsys.readouterr().err
     assert err.startswith("instructclf: warning: label_definitions names ['neutral'], of which y")
     assert err.count("\n") == 1
 
 
-def test_values_that_parquet_has_no_type_for_are_an_error(place):
+def test_values_without_a_parquet_type_are_an_error(folder):
     rows = [{"text": "a"}, {"text": {"b": 1}}]
     with pytest.raises(
         DataFormatError, match=r"out\.parquet cannot be written as parquet: .*jsonl"
     ):
-        write_file(place / "out.parquet", rows)
-    assert not list(place.glob("out*"))
+        write_file(folder / "out.parquet", rows)
+    assert not list(folder.glob("out*"))

@@ -1,4 +1,4 @@
-"""The page about the command line says what runs."""
+"""The commands on the page about the command line run."""
 
 from __future__ import annotations
 

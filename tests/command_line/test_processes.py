@@ -1,4 +1,4 @@
-"""The commands as a shell runs them."""
+"""The commands in a shell."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ ROWS = [{"text": text, "label": label} for text, label in zip(TEXTS, LABELS, str
 PROGRAM = [sys.executable, "-m", "instructclf"]
 
 
-def run(*words, standard_input=""):
-    """Return code, output and errors of a command in a process of its own."""
+def run(*arguments, standard_input=""):
+    """Run a command in another process, and return its exit code, output and errors."""
     ended = subprocess.run(
-        [*PROGRAM, *words],
+        [*PROGRAM, *arguments],
         input=standard_input,
         capture_output=True,
         text=True,
@@ -58,37 +58,37 @@ def test_fit_predict_prompt_and_compare_run_from_a_shell(model_folder, tmp_path)
     ]
 
 
-def test_a_reader_that_has_had_enough_is_no_error(tmp_path):
+def test_a_closed_pipe_is_not_an_error(tmp_path):
     write_file(tmp_path / "train.csv", ROWS)
-    words = ["compare", "train.csv", "train.csv", "--approach", "svm", "--seeds", "1"]
+    arguments = ["compare", "train.csv", "train.csv", "--approach", "svm", "--seeds", "1"]
     read, write = os.pipe()
     os.close(read)
     ended = subprocess.run(
-        [*PROGRAM, *words], stdout=write, stderr=subprocess.PIPE, check=False, cwd=tmp_path
+        [*PROGRAM, *arguments], stdout=write, stderr=subprocess.PIPE, check=False, cwd=tmp_path
     )
     os.close(write)
     assert (ended.returncode, ended.stderr) == (141, b"")
 
 
-def test_an_error_has_no_trace_in_a_shell_either():
+def test_an_error_shows_no_traceback_in_a_shell():
     code, out, err = run("fit", "none.csv", "--save", "x")
     assert (code, out) == (1, "")
     assert err == "instructclf: error: none.csv: No such file or directory.\n"
 
 
-def test_the_version_is_the_package_s():
+def test_the_version_is_that_of_the_package():
     assert run("--version")[:2] == (0, f"instructclf {instructclf.__version__}\n")
 
 
 @pytest.mark.parametrize("command", ["", "fit", "predict", "compare", "prompt"])
-def test_help_says_what_there_is(command, capsys):
+def test_help_shows_the_usage(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main([*command.split(), "--help"])
     assert ended.value.code == 0
     assert f"usage: instructclf {command}".strip() in capsys.readouterr().out
 
 
-def test_the_program_s_name_leads_to_main():
+def test_the_program_calls_main():
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
     module, _, name = project["scripts"]["instructclf"].partition(":")
     assert getattr(import_module(module), name) is main

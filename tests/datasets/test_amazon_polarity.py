@@ -27,7 +27,7 @@ def folder(tmp_path):
 
 
 class Columns(dict):
-    """What this package needs of a hub data set: columns, a length, a selection."""
+    """A minimal hub data set: columns, a length, a selection."""
 
     @property
     def column_names(self):
@@ -62,20 +62,20 @@ def test_some_rows_are_drawn_by_seed_and_keep_their_order(folder):
 
 
 @pytest.mark.parametrize("n_rows", [0, 21])
-def test_more_rows_than_there_are_is_refused(folder, n_rows):
-    message = f"n_rows={n_rows} is not between 1 and the 20 rows"
+def test_more_rows_than_exist_are_refused(folder, n_rows):
+    message = f"n_rows={n_rows} is not between 1 and 20, the number of"
     with pytest.raises(DataFormatError, match=message):
         load_amazon_polarity(folder, n_rows=n_rows)
 
 
-def test_folder_without_the_split_says_what_is_in_it(folder):
-    message = r"has no file test\{\.jsonl,.*\}\. In it: train\.jsonl, validation\.csv\."
+def test_folder_without_the_split_is_an_error_that_lists_its_files(folder):
+    message = r"has no file test\{\.jsonl,.*\}\. It has: train\.jsonl, validation\.csv\."
     with pytest.raises(DataFormatError, match=message):
         load_amazon_polarity(folder, "test")
 
 
-def test_empty_folder_says_so(tmp_path):
-    with pytest.raises(DataFormatError, match="In it: no files"):
+def test_empty_folder_is_an_error(tmp_path):
+    with pytest.raises(DataFormatError, match="It has: no files"):
         load_amazon_polarity(tmp_path)
 
 
@@ -86,14 +86,14 @@ def test_unknown_split_is_refused(folder):
 
 
 def test_source_that_is_neither_folder_nor_hub_is_refused():
-    message = "'amazon_polarty' is neither a folder nor 'amazon_polarity', the hub's data set"
+    message = "'amazon_polarty' is neither a folder nor 'amazon_polarity', the name on the hub"
     with pytest.raises(DataFormatError, match=message):
         load_amazon_polarity("amazon_polarty")
 
 
 @pytest.mark.parametrize("name", ["amazon_polarity", "fancyzhx/amazon_polarity"])
-def test_hub_without_datasets_says_what_to_install(monkeypatch, tmp_path, name):
-    monkeypatch.chdir(tmp_path)  # where no folder has the hub's name
+def test_hub_without_datasets_is_an_error_with_the_install_command(monkeypatch, tmp_path, name):
+    monkeypatch.chdir(tmp_path)  # without a folder of that name
     monkeypatch.setitem(sys.modules, "datasets", None)
     message = r'from the hub needs datasets\. Install it with pip install "instructclf\[data\]"'
     with pytest.raises(MissingExtraError, match=message):
@@ -131,27 +131,27 @@ def stored_by_datasets(tmp_path, monkeypatch):
     return str(folder)
 
 
-def test_datasets_gives_what_is_expected_of_it(stored_by_datasets):
+def test_a_split_loaded_by_datasets_is_read(stored_by_datasets):
     expected = LabelledTexts(["A: x", "y", "C: z"], ["positive", "negative", "positive"])
     assert _from_hub(_open_hub_split(stored_by_datasets, "train"), None, 0) == expected
     assert len(_from_hub(_open_hub_split(stored_by_datasets, "train"), 2, 0)) == 2
 
 
-def test_split_that_the_hub_does_not_have_is_refused(stored_by_datasets):
-    message = "Split 'validation' of .* cannot be had: Unknown split"
+def test_split_missing_on_the_hub_is_refused(stored_by_datasets):
+    message = "Split 'validation' of .* cannot be loaded: Unknown split"
     with pytest.raises(DataFormatError, match=message):
         _open_hub_split(stored_by_datasets, "validation")
 
 
-def test_hub_without_network_says_to_give_a_folder(tmp_path, monkeypatch):
+def test_hub_without_network_is_an_error_that_suggests_a_folder(tmp_path, monkeypatch):
     pytest.importorskip("datasets")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
-    with pytest.raises(OSError, match="Without a network, give a folder with files of the splits"):
+    with pytest.raises(OSError, match="Without a network, give a folder with one file per split"):
         load_amazon_polarity()
 
 
-@pytest.mark.skipif(not Path(SHARED).is_dir(), reason="the real files are not here")
+@pytest.mark.skipif(not Path(SHARED).is_dir(), reason="the real files are missing")
 def test_real_files_have_the_sizes_of_the_reference_experiment():
     for split, n_rows in {"train": 32_000, "validation": 100, "test": 4_000}.items():
         read = load_amazon_polarity(SHARED, split)

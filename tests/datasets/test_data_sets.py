@@ -1,4 +1,4 @@
-"""Data sets of ``datasets`` go in with the names of their classes, and predictions come out."""
+"""Data sets of ``datasets`` are read with their class names, and take predictions as columns."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ EXPECTED = LabelledTexts(TEXTS, LABELS)
 
 @pytest.fixture
 def data_set():
-    """Return the rows as the hub has them: labels are numbers, and the features name them."""
+    """Return the rows as the hub stores them: labels are numbers, named in the features."""
     return datasets.Dataset.from_dict({"text": TEXTS, "label": NUMBERS}, features=FEATURES)
 
 
-# What is read
+# Reading
 
 
-def test_numbers_of_classes_are_read_as_their_names(data_set):
+def test_class_numbers_are_read_as_class_names(data_set):
     assert read_labelled(data_set) == EXPECTED
 
 
-def test_a_format_of_the_data_set_changes_nothing(data_set):
+def test_the_format_of_the_data_set_does_not_matter(data_set):
     assert read_labelled(data_set.with_format("numpy")) == EXPECTED
 
 
@@ -42,26 +42,26 @@ def test_columns_may_have_other_names(data_set):
     assert read_labelled(renamed, text_column="review", label_column="verdict") == EXPECTED
 
 
-def test_a_parquet_file_of_datasets_knows_the_names_too(data_set, tmp_path):
+def test_a_parquet_file_of_datasets_has_the_class_names_too(data_set, tmp_path):
     data_set.to_parquet(tmp_path / "rows.parquet")
     assert read_labelled(tmp_path / "rows.parquet") == EXPECTED
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv"])
-def test_names_can_be_given_for_files_that_do_not_know_them(data_set, ending, tmp_path):
+def test_class_names_can_be_given_for_files_without_them(data_set, ending, tmp_path):
     path = tmp_path / f"rows.{ending}"
     data_set.to_json(path) if ending == "jsonl" else data_set.to_csv(path)
     assert read_labelled(path).labels == [str(number) for number in NUMBERS]
     assert read_labelled(path, label_names=NAMES) == EXPECTED
 
 
-def test_labels_without_names_are_read_as_they_are(data_set):
+def test_labels_without_names_are_read_unchanged(data_set):
     unnamed = data_set.cast_column("label", datasets.Value("int64"))
     assert read_labelled(unnamed).labels == [str(number) for number in NUMBERS]
     assert read_labelled(unnamed, label_names=NAMES) == EXPECTED
 
 
-def test_a_row_without_a_label_is_found(data_set):
+def test_a_row_without_a_label_is_an_error_with_its_number(data_set):
     rows = {"text": TEXTS, "label": [*NUMBERS[:-1], -1]}
     unlabelled = datasets.Dataset.from_dict(rows, features=FEATURES)
     with pytest.raises(DataFormatError, match="The data set, row 16: 'label' is empty, expected a"):
@@ -69,14 +69,16 @@ def test_a_row_without_a_label_is_found(data_set):
 
 
 @pytest.mark.parametrize("label", [2, "2", "neutral", 0.5])
-def test_a_number_without_a_name_is_found(label):
+def test_a_number_without_a_name_is_an_error_with_its_row(label):
     rows = datasets.Dataset.from_dict({"text": ["a"], "label": [label]})
-    match = rf"row 1: 'label' is {label!r}, which is neither one of the 2 names .* nor the number"
+    match = (
+        rf"row 1: 'label' is {label!r}, which is neither one of the 2 class names .* nor the number"
+    )
     with pytest.raises(DataFormatError, match=match):
         read_labelled(rows, label_names=NAMES)
 
 
-def test_a_missing_column_is_named_with_those_there_are(data_set):
+def test_a_missing_column_is_an_error_that_lists_the_columns(data_set):
     match = "row 1 has no column 'review'. The columns are 'text', 'label'. Name .* text_column=…"
     with pytest.raises(DataFormatError, match=match):
         read_labelled(data_set, text_column="review")
@@ -98,7 +100,7 @@ def test_a_streamed_data_set_is_refused_with_the_remedy(data_set):
 
 
 @pytest.mark.parametrize("source", [3, None, [("a", "b")]])
-def test_what_is_no_data_set_is_refused(source):
+def test_other_objects_are_refused(source):
     with pytest.raises(DataFormatError, match="read from a file or from a datasets.Dataset. Got"):
         read_labelled(source)
 
@@ -108,10 +110,10 @@ def test_a_data_set_without_rows_is_refused(data_set):
         read_labelled(data_set.select([]))
 
 
-# What classifiers take
+# Input of classifiers
 
 
-def test_classifiers_take_columns(data_set, make_classifier):
+def test_classifiers_accept_columns(data_set, make_classifier):
     named = make_classifier().fit(TEXTS, LABELS)
     fitted = make_classifier(verbalizer=dict(enumerate(NAMES))).fit(
         data_set["text"], data_set["label"]
@@ -122,7 +124,7 @@ def test_classifiers_take_columns(data_set, make_classifier):
     )
 
 
-def test_a_whole_data_set_is_no_column_of_texts(data_set, make_prompting):
+def test_classifiers_refuse_a_whole_data_set(data_set, make_prompting):
     streamed = data_set.to_iterable_dataset()
     for whole in (data_set, streamed):
         match = rf"Got a {type(whole).__name__} with 2 columns: select one of \['text', 'label'\]"
@@ -132,7 +134,7 @@ def test_a_whole_data_set_is_no_column_of_texts(data_set, make_prompting):
         make_prompting().fit(streamed["text"], LABELS)
 
 
-# What comes out
+# Output of classifiers
 
 
 def test_predictions_become_columns(data_set, make_classifier, tmp_path):

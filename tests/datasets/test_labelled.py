@@ -81,43 +81,43 @@ def test_length_is_the_number_of_texts():
     assert len(EXPECTED) == 2
 
 
-def test_unknown_ending_names_the_known_ones(tmp_path):
+def test_unknown_ending_is_an_error_that_lists_the_known_ones(tmp_path):
     message = r"rows\.txt does not end in one of \.jsonl, .*\.parquet\. Convert or rename"
     with pytest.raises(DataFormatError, match=message):
         read_labelled(tmp_path / "rows.txt")
 
 
-def test_file_that_is_not_there_is_named(tmp_path):
+def test_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"rows\.jsonl"):
         read_labelled(tmp_path / "rows.jsonl")
 
 
-def test_columns_that_no_comma_parts_are_guessed_at(tmp_path):
+def test_columns_without_commas_between_them_are_suspected(tmp_path):
     (tmp_path / "rows.csv").write_text("text;label\na;x\n")
-    with pytest.raises(DataFormatError, match="Something else than commas seems to part"):
+    with pytest.raises(DataFormatError, match="The columns do not seem to be separated by commas"):
         read_labelled(tmp_path / "rows.csv")
 
 
 @pytest.mark.parametrize("missing", ["text", "label"])
-def test_missing_column_is_named_with_those_there_are(tmp_path, missing):
+def test_missing_column_is_an_error_that_lists_the_columns(tmp_path, missing):
     row = {"title": "t", "text": "a", "label": "x"}
     del row[missing]
-    there = ", ".join(repr(name) for name in row)
+    columns = ", ".join(repr(name) for name in row)
     path = write_jsonl(tmp_path / "rows.jsonl", [row])
     message = (
-        rf"rows\.jsonl:1 has no column '{missing}'\. The columns are {there}\. Name the right one "
-        rf"with {missing}_column=…\."
+        rf"rows\.jsonl:1 has no column '{missing}'\. The columns are {columns}\. Name the right "
+        rf"one with {missing}_column=…\."
     )
     with pytest.raises(DataFormatError, match=message):
         read_labelled(path)
 
 
-def test_row_without_any_column_has_none(tmp_path):
+def test_row_without_any_column_is_an_error(tmp_path):
     with pytest.raises(DataFormatError, match="The columns are none"):
         read_labelled(write_jsonl(tmp_path / "rows.jsonl", [{}]))
 
 
-def test_broken_json_is_found_by_file_and_line(tmp_path):
+def test_broken_json_is_an_error_with_file_and_line(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "a", "label": "x"}\n\n{"text": "b", label: "x"}\n')
     message = r"rows\.jsonl:3 is not valid JSON: Expecting property name .* at column 15\."
@@ -125,7 +125,7 @@ def test_broken_json_is_found_by_file_and_line(tmp_path):
         read_labelled(path)
 
 
-def test_json_line_that_is_no_object_is_refused(tmp_path):
+def test_json_line_that_is_not_an_object_is_refused(tmp_path):
     path = write_jsonl(tmp_path / "rows.jsonl", [["a", "x"]])
     with pytest.raises(DataFormatError, match=r"rows\.jsonl:1 is a JSON list, expected an object"):
         read_labelled(path)
@@ -134,13 +134,13 @@ def test_json_line_that_is_no_object_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("value", "described"), [(3.5, "3.5, a float"), (None, "empty"), (["a"], r"\['a'\], a list")]
 )
-def test_text_that_is_no_string_is_found_by_line(tmp_path, value, described):
+def test_text_that_is_not_a_string_is_an_error_with_its_line(tmp_path, value, described):
     path = write_jsonl(tmp_path / "rows.jsonl", [*ROWS, {"text": value, "label": "x"}])
     with pytest.raises(DataFormatError, match=f"jsonl:3: 'text' is {described}, expected a str"):
         read_labelled(path)
 
 
-def test_text_that_is_no_string_is_found_by_row_in_parquet(tmp_path):
+def test_text_that_is_not_a_string_is_an_error_with_its_row_in_parquet(tmp_path):
     columns = {"text": ["a", None], "label": ["x", "y"]}
     path = write_parquet(tmp_path / "rows.parquet", columns)
     message = r"rows\.parquet, row 2: 'text' is empty, expected a str"
@@ -170,20 +170,20 @@ def test_file_without_rows_is_refused(tmp_path, name, content):
 
 
 @pytest.mark.parametrize(("row", "n_cells"), [("a,b,x", 3), ("a", 1)])
-def test_csv_row_with_another_number_of_cells_is_refused(tmp_path, row, n_cells):
+def test_csv_row_with_a_wrong_number_of_cells_is_refused(tmp_path, row, n_cells):
     path = write(tmp_path / "rows.csv", f"text,label\nfine,x\n{row}\n")
-    message = rf"rows\.csv:3 has {n_cells} cells and the header has 2\. Put a cell with a comma"
+    message = rf"rows\.csv:3 has {n_cells} cells and the header has 2\. Put double quotes"
     with pytest.raises(DataFormatError, match=message):
         read_labelled(path)
 
 
-def test_csv_with_two_columns_of_one_name_is_refused(tmp_path):
+def test_csv_with_two_columns_of_the_same_name_is_refused(tmp_path):
     path = write(tmp_path / "rows.csv", "text,id,label,id\nGood.,1,positive,2\n")
     with pytest.raises(DataFormatError, match="several columns named 'id'. Rename all but one"):
         read_labelled(path)
 
 
-def test_csv_with_an_open_quote_is_refused(tmp_path):
+def test_csv_with_an_unclosed_quote_is_refused(tmp_path):
     path = write(tmp_path / "rows.csv", 'text,label\n"fine,x\n')
     with pytest.raises(DataFormatError, match=r"rows\.csv:1 is not valid CSV: unexpected end"):
         read_labelled(path)
@@ -208,7 +208,7 @@ def test_damaged_gzip_is_refused(tmp_path, name, damage):
         read_labelled(path)
 
 
-def test_parquet_that_is_none_is_refused(tmp_path):
+def test_file_that_is_not_parquet_is_refused(tmp_path):
     pytest.importorskip("pyarrow")
     path = tmp_path / "rows.parquet"
     path.write_text("text,label\n")
@@ -216,7 +216,7 @@ def test_parquet_that_is_none_is_refused(tmp_path):
         read_labelled(path)
 
 
-def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
+def test_parquet_without_pyarrow_is_an_error_with_the_install_command(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     message = r'Reading .*parquet needs pyarrow\. Install it with pip install "instructclf\[data\]"'
     (tmp_path / "rows.parquet").touch()

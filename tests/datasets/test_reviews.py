@@ -15,7 +15,7 @@ def test_both_splits_together_are_all_reviews():
     assert {*train.texts, *test.texts} == set(everything.texts)
 
 
-def test_no_review_is_there_twice():
+def test_no_review_occurs_twice():
     normalised = [" ".join(re.findall(r"\w+", t.lower())) for t in load_reviews("all").texts]
     assert len(set(normalised)) == len(normalised)
 

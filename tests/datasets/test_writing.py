@@ -1,4 +1,4 @@
-"""What is written is read back as it was."""
+"""Written rows are read back unchanged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from instructclf.datasets.rows import read_rows
 from instructclf.datasets.writing import write_file
 
-CELLS = ["plain", "", 'with "quotes"', "a, b", "two\nlines", "two\r\nlines", "old\rlines", " x "]
+CELLS = ["word", "", 'with "quotes"', "a, b", "two\nlines", "two\r\nlines", "old\rlines", " x "]
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "rows.csv.gz", "rows.jsonl"])
@@ -18,7 +18,7 @@ def test_any_cell_is_read_back(cell, name, tmp_path):
     assert [row.values for row in read_rows(tmp_path / name)] == rows
 
 
-def test_half_of_a_character_in_json_lines_is_read_back(tmp_path):
+def test_a_lone_surrogate_in_json_lines_is_read_back(tmp_path):
     rows = [{"text": "größer", "note": "cut \ud83d"}, {"text": "größer", "note": "whole"}]
     write_file(tmp_path / "rows.jsonl", rows)
     assert [row.values for row in read_rows(tmp_path / "rows.jsonl")] == rows

@@ -1,15 +1,14 @@
-"""Examples → pages: run each script and write what it says, prints and draws as Markdown.
+"""Examples → pages: run each script, and write its text, output and figures as Markdown.
 
     python tools/gallery/build.py                  # all of examples/ → docs/examples/
     python tools/gallery/build.py quick_start      # one of them
     python tools/gallery/build.py --small          # run all on few rows, write nothing
-    python tools/gallery/build.py --check          # is every page that of its script?
+    python tools/gallery/build.py --check          # is every page up to date?
 
-Examples are scripts in the percent format of jupytext, or programs, such as ``sentiment.py``, whose
-page is what its docstring says, what it prints without arguments, and its code. Each runs in a
-process of its own, so that it works by itself. A page ends with a digest of what it was made from:
-the script, the data files that the script names, and the bundled model.
-``--check`` compares these digests, and runs nothing.
+Examples are scripts in the percent format of jupytext, or programs such as ``sentiment.py``, whose
+page has its docstring, its output without arguments, and its code. Each runs in a separate process,
+so that none depends on another. A page ends with a digest of its sources: the script, the data
+files that it names, and the bundled model. ``--check`` compares these digests, and runs nothing.
 """
 
 from __future__ import annotations
@@ -34,18 +33,18 @@ EXAMPLES = ROOT / "examples"
 PAGES = ROOT / "docs" / "examples"
 WEIGHTS = ROOT / "src" / "instructclf" / "bundled" / "model" / "model.safetensors"
 SMALL = "EXAMPLES_SMALL"
-"""The environment variable at which an example takes a few rows only."""
+"""The environment variable that limits an example to a few rows."""
 SMALL_ARGUMENTS = ("--shots", "4", "--seeds", "1", "--test-size", "40")
-"""The same for a program."""
+"""The arguments that limit a program in the same way."""
 
 
 def main() -> None:
-    """Run the examples, or compare their pages with them."""
+    """Run the examples, or check their pages."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", help="examples, without .py; otherwise all")
-    parser.add_argument("--small", action="store_true", help="few rows, and no pages")
+    parser.add_argument("names", nargs="*", help="examples, without .py (default: all)")
+    parser.add_argument("--small", action="store_true", help="run on few rows, write no pages")
     parser.add_argument("--check", action="store_true", help="compare digests; run nothing")
     arguments = parser.parse_args()
     if arguments.check:
@@ -54,7 +53,7 @@ def main() -> None:
         os.environ[SMALL] = "1"
     os.environ["MPLBACKEND"] = "Agg"
     scripts = [EXAMPLES / f"{name}.py" for name in arguments.names] or list_scripts(EXAMPLES)
-    # A fresh interpreter for each, as a reader has it.
+    # Each runs in a fresh interpreter, as it does for a reader.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
         for script in scripts:
@@ -80,7 +79,7 @@ def make_page(script: Path, weights: Path) -> tuple[str, list[bytes]]:
 
 
 def run_program(script: Path, source: str) -> tuple[list[str], list[bytes]]:
-    """Run a program as it is, and return what it says of itself, what it prints, and its code."""
+    """Run a program, and return the parts of its page: docstring, output and code."""
     sys.argv = [str(script), *(SMALL_ARGUMENTS if os.environ.get(SMALL) else ())]
     title, _, story = (ast.get_docstring(ast.parse(source)) or script.stem).partition("\n")
     printed = run_cell(source, script, {"__name__": "__main__", "__file__": str(script)})
@@ -89,7 +88,7 @@ def run_program(script: Path, source: str) -> tuple[list[str], list[bytes]]:
 
 
 def run_cells(script: Path, source: str) -> tuple[list[str], list[bytes]]:
-    """Run a script cell by cell, and return the parts of its page and its pictures."""
+    """Run a script cell by cell, and return the parts of its page, and its pictures."""
     sys.argv = [str(script)]
     namespace: dict[str, Any] = {"__name__": "__main__", "__file__": str(script)}
     parts: list[str] = []
@@ -108,13 +107,13 @@ def run_cells(script: Path, source: str) -> tuple[list[str], list[bytes]]:
 
 
 def run_cell(code: str, script: Path, namespace: dict[str, Any]) -> str:
-    """Run code and return what it printed."""
-    above = script.read_text(encoding="utf-8").partition(code)[0].count("\n")
-    placed = "\n" * above + code  # so that a traceback shows the right lines
+    """Run code, and return its output."""
+    n_lines_above = script.read_text(encoding="utf-8").partition(code)[0].count("\n")
+    padded = "\n" * n_lines_above + code  # so that a traceback shows the right lines
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):
-            exec(compile(placed, str(script), "exec"), namespace)
+            exec(compile(padded, str(script), "exec"), namespace)
     except BaseException as error:
         error.add_note(f"in the cell of {script.name} that begins with: {code.splitlines()[0]}")
         raise
@@ -122,14 +121,14 @@ def run_cell(code: str, script: Path, namespace: dict[str, Any]) -> str:
 
 
 def fence(content: str, language: str) -> str:
-    """Return a block of code or of output; nothing if it is empty."""
+    """Return a block of code or output, or an empty string if it is empty."""
     content = content.strip("\n")
     ticks = "`" * 4 if "```" in content else "`" * 3
     return f"{ticks}{language}\n{content}\n{ticks}" if content.strip() else ""
 
 
 def draw_figures() -> list[tuple[str, bytes]]:
-    """Return what every open figure shows, in words and as PNG, and close them."""
+    """Return the title and PNG of every open figure, and close all."""
     if "matplotlib.pyplot" not in sys.modules:
         return []
     plt = sys.modules["matplotlib.pyplot"]
@@ -145,12 +144,12 @@ def draw_figures() -> list[tuple[str, bytes]]:
 
 
 def picture_name(script: Path, number: int) -> str:
-    """Return the name of a script's first, second, … picture."""
+    """Return the file name of a script's picture."""
     return f"{script.stem}-{number}.png"
 
 
 def write_page(pages: Path, script: Path, page: str, pictures: list[bytes]) -> None:
-    """Write a page and its pictures, and remove older pictures of it."""
+    """Write a page and its pictures, and remove its old pictures."""
     folder = pages / "pictures"
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob(f"{script.stem}-[0-9].png"):
@@ -161,17 +160,17 @@ def write_page(pages: Path, script: Path, page: str, pictures: list[bytes]) -> N
 
 
 def digest_line(script: Path, weights: Path) -> str:
-    """Return the last line of a page, which says what it was made from."""
+    """Return the last line of a page, the digest of its sources."""
     source = script.read_text(encoding="utf-8")
-    others = (file for file in sorted(script.parent.iterdir()) if file.is_file())
+    files = (file for file in sorted(script.parent.iterdir()) if file.is_file())
     digest = hashlib.sha256(source.encode())
-    for file in (*(file for file in others if file.name in source), weights):
+    for file in (*(file for file in files if file.name in source), weights):
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     return f"<!-- made by tools/gallery/build.py from {digest.hexdigest()} -->"
 
 
 def find_stale(examples: Path, pages: Path, weights: Path) -> list[str]:
-    """Return a sentence for each page that is missing, older than its script, or without one."""
+    """Return a sentence for each page that is missing, out of date, or without a script."""
     scripts = {script.stem: script for script in list_scripts(examples)}
     written = {page.stem: page for page in pages.glob("*.md") if page.name != "index.md"}
     stale = [f"docs/examples/{name}.md has no script." for name in sorted({*written} - {*scripts})]

@@ -1,10 +1,10 @@
-"""Pages → their code, run: whoever follows a page to the letter gets no error.
+"""Run the code on pages, so that readers who copy it get no error.
 
-    python tools/gallery/pages.py                          # the pages below
+    python tools/gallery/pages.py                          # all pages listed below
     python tools/gallery/pages.py docs/how-to/abstain.md   # some of them
 
-The Python blocks of a page are one program, run in an empty folder. A block that cannot run here
-stands below a comment that says why: ``<!-- not run: takes a GPU -->``.
+The Python blocks of a page are one program, run in an empty folder. Above a block that cannot run
+here, a comment gives the reason: ``<!-- not run: takes a GPU -->``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BLOCK = re.compile(
 
 
 def main() -> None:
-    """Run the pages that are named, or all."""
+    """Run the pages on the command line, or all."""
     pages = [Path(name).resolve() for name in sys.argv[1:]] or PAGES
     for page in pages:
         start = time.monotonic()
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def run_page(page: Path) -> int:
-    """Run the blocks of a page in an empty folder, and return how many there were."""
+    """Run the blocks of a page in an empty folder, and return their number."""
     program = read_program(page.read_text(encoding="utf-8"))
     namespace = {"__name__": "__main__"}
     printed = io.StringIO()
@@ -60,7 +60,7 @@ def run_page(page: Path) -> int:
 
 
 def read_program(text: str) -> list[tuple[int, str]]:
-    """Return the blocks that are to be run, each with the number of lines above it."""
+    """Return the blocks to run, each with the number of lines above it."""
     return [
         (text[: match.start("code")].count("\n"), match["code"])
         for match in BLOCK.finditer(text)

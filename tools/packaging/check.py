@@ -1,10 +1,10 @@
-"""Packages → what is in them, and that the wheel works away from the checkout.
+"""Check the contents of packages, and that the wheel works outside the repository.
 
     python -m build --outdir FOLDER
     python tools/packaging/check.py FOLDER           # contents, then the smoke test
-    python tools/packaging/check.py --installed      # the smoke test on what is installed
+    python tools/packaging/check.py --installed      # the smoke test on the installed package
 
-The smoke test unpacks the wheel into an empty folder and uses the dependencies that are installed.
+The smoke test unpacks the wheel into an empty folder and uses the installed dependencies.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ print("fitted, predicted, tuned, saved and loaded with", instructclf.__file__)
 
 
 def main() -> None:
-    """Check the packages in a folder, or what is installed."""
+    """Check the packages in a folder, or the installed package."""
     if sys.argv[1:] == ["--installed"]:
         run_smoke_test(os.environ | {"PYTHONSAFEPATH": "1"}, within="site-packages")
         return
@@ -72,24 +72,24 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(folder)
-        # Before the checkout, which may be installed in this environment.
+        # PYTHONPATH precedes the repository, which may be installed in this environment.
         run_smoke_test(os.environ | {"PYTHONPATH": folder}, within=folder)
 
 
 def check_wheel(wheel: Path) -> None:
-    """Check that a wheel holds what it must, and nothing else."""
+    """Check that a wheel has the files that it needs, and no others."""
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
         page = archive.read(metadata).decode("utf-8").partition("\n\n")[2]
     if not page.startswith("# instructclf"):
-        sys.exit(f"{wheel.name} has no README for the page of an index.")
+        sys.exit(f"{wheel.name} has no README for the package index.")
     if broken := re.findall(r"\]\((?!https:)[^)]*\)", page):
         sys.exit(f"{wheel.name} links to files that an index does not have: {broken}")
     require(wheel, names, IN_THE_WHEEL)
     strange = [name for name in names if not name.startswith(("instructclf/", "instructclf-"))]
     if strange:
-        sys.exit(f"{wheel.name} holds what belongs to nobody: {strange}")
+        sys.exit(f"{wheel.name} has unexpected files: {strange}")
     if not any(name.endswith("licenses/LICENSE") for name in names):
         sys.exit(f"{wheel.name} has no licence.")
     if wheel.stat().st_size > LARGEST_WHEEL:
@@ -97,14 +97,14 @@ def check_wheel(wheel: Path) -> None:
 
 
 def check_sdist(sdist: Path) -> None:
-    """Check that a source archive holds what it must."""
+    """Check that a source archive has the files that it needs."""
     with tarfile.open(sdist) as archive:
         names = [name.partition("/")[2] for name in archive.getnames()]
     require(sdist, names, IN_THE_SDIST)
 
 
 def require(package: Path, names: list[str], expected: tuple[str, ...]) -> None:
-    """Stop if a package lacks one of these files."""
+    """Exit with an error if a package lacks one of these files."""
     missing = sorted({*expected} - {*names})
     if missing:
         sys.exit(f"{package.name} lacks {missing}.")
@@ -112,9 +112,9 @@ def require(package: Path, names: list[str], expected: tuple[str, ...]) -> None:
 
 
 def run_smoke_test(environment: dict[str, str], *, within: str) -> None:
-    """Use the package that lies within this folder, from an empty one."""
+    """Use the package in this folder from an empty working directory."""
     with tempfile.TemporaryDirectory() as elsewhere:
-        # One epoch learns nothing, and tuning says so.
+        # One epoch learns nothing, and tuning warns about it.
         command = [sys.executable, "-W", "ignore::UserWarning", "-c", SMOKE_TEST, within]
         subprocess.run(command, cwd=elsewhere, env=environment, check=True)
 

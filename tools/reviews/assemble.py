@@ -1,10 +1,10 @@
-"""Written reviews → the review set that ships: check, number, split, sort.
+"""Written reviews → the bundled review set: check, identify, split, sort.
 
     python tools/reviews/assemble.py PART.jsonl ... --output src/instructclf/datasets/reviews.jsonl
 
-Each input row has ``product``, ``label`` and ``text``. An identifier depends on the text alone and
-the split only on the rows of the same product and label, so that changing a few reviews leaves the
-others where they are.
+Each input row has ``product``, ``label`` and ``text``. An identifier depends only on the text, and
+the split only on the rows of the same product and label, so changing a few reviews does not move
+the others.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ MIN_WORDS_SHARED = 4
 
 
 def main() -> None:
-    """Assemble the parts named on the command line."""
+    """Assemble the parts on the command line."""
     parser = argparse.ArgumentParser(description="Assemble the review set from its parts.")
     parser.add_argument("parts", nargs="+", type=Path, help="files of reviews, JSON lines")
     parser.add_argument("--output", type=Path, required=True, help="the file to write")
-    parser.add_argument("--seed", type=int, default=0, help="decides the split")
+    parser.add_argument("--seed", type=int, default=0, help="controls the split")
     parser.add_argument(
         "--decisions", type=Path, help="rows of id and label (or 'drop') after the second reading"
     )
@@ -58,7 +58,7 @@ def write(path: Path, rows: list[dict[str, str]]) -> None:
 
 
 def identify(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Give each review an identifier made from its text, and sort by it."""
+    """Give each review an identifier computed from its text, and sort by it."""
     reviews = [{**row, "text": row["text"].strip()} for row in rows]
     for review in reviews:
         review["id"] = f"review-{_digest(_normalise(review['text']))[:8]}"
@@ -66,17 +66,17 @@ def identify(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def decide(reviews: list[dict[str, str]], path: Path | None) -> list[dict[str, str]]:
-    """Change the labels, and drop the reviews, that the second reading decided on."""
+    """Change labels and drop reviews as decided after the second reading."""
     decisions = {row["id"]: row["label"] for row in read([path])} if path else {}
     unknown = decisions.keys() - {review["id"] for review in reviews}
     if unknown:
-        sys.exit(f"Decisions on reviews that are not there: {', '.join(sorted(unknown))}.")
+        sys.exit(f"Decisions on unknown reviews: {', '.join(sorted(unknown))}.")
     decided = [{**row, "label": decisions.get(row["id"], row["label"])} for row in reviews]
     return [review for review in decided if review["label"] != "drop"]
 
 
 def find_problems(reviews: list[dict[str, str]]) -> list[str]:
-    """Name unknown labels, equal reviews, and sentences that two reviews share."""
+    """Describe unknown labels, equal reviews, and sentences that two reviews share."""
     problems = [
         f"{review['id']}: label {review['label']!r} is not one of {LABELS}."
         for review in reviews
@@ -98,7 +98,7 @@ def find_problems(reviews: list[dict[str, str]]) -> list[str]:
 
 
 def split(reviews: list[dict[str, str]], seed: int) -> None:
-    """Send every second review of each product and label to training, in a seeded order."""
+    """Assign every second review of each product and label to training, in a seeded order."""
     cells: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
     for review in reviews:
         cells[review["product"], review["label"]].append(review)

@@ -3,9 +3,9 @@
     python tools/reviews/second_reading.py hide PART.jsonl ... --output blind.jsonl
     python tools/reviews/second_reading.py compare PART.jsonl ... --readings readings.jsonl
 
-``hide`` writes id and text in shuffled order. The reader answers with rows of id and label, one of
-positive, negative or unclear. ``compare`` counts and shows where the two labels differ; what was
-decided there goes to ``assemble.py --decisions``.
+``hide`` writes id and text in shuffled order. The reader answers with rows of id and label:
+positive, negative or unclear. ``compare`` counts and shows the reviews whose labels differ; the
+decisions about them go to ``assemble.py --decisions``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="+", type=Path, help="files of reviews, JSON lines")
     parser.add_argument("--output", type=Path, default=Path("blind.jsonl"), help="for hide")
     parser.add_argument("--readings", nargs="+", type=Path, help="for compare: rows of id, label")
-    parser.add_argument("--seed", type=int, default=0, help="decides the order")
+    parser.add_argument("--seed", type=int, default=0, help="controls the order")
     arguments = parser.parse_args()
     reviews = identify(read(arguments.parts))
     if arguments.command == "hide":
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def compare(reviews: list[dict[str, str]], readings: list[dict[str, str]]) -> None:
-    """Print how often the labels agree, and each review where they do not."""
+    """Print how often the labels agree, and each review whose labels differ."""
     read_as = {row["id"]: row["label"] for row in readings}
     both = [review for review in reviews if review["id"] in read_as]
     differing = [review for review in both if review["label"] != read_as[review["id"]]]

@@ -13,12 +13,12 @@ def model_path() -> Path:
     Returns
     -------
     pathlib.Path
-        A folder that ``transformers`` loads: weights, configuration and tokenizer.
+        A folder with weights, configuration and tokenizer, in the format of ``transformers``.
 
     Raises
     ------
     FileNotFoundError
-        If the weights are not there.
+        If the weights are missing.
 
     Examples
     --------
@@ -28,8 +28,8 @@ def model_path() -> Path:
     weights = _FOLDER / "model.safetensors"
     if not weights.is_file():
         msg = (
-            f"The bundled model's weights are missing: there is no {weights}. Reinstall the "
-            "package, or pass the path of another model."
+            f"The weights of the bundled model, {weights}, are missing. Reinstall the package, or "
+            "pass the path of another model."
         )
         raise FileNotFoundError(msg)
     return _FOLDER

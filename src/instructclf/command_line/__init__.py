@@ -1,6 +1,6 @@
-"""Words on a command line → files: thin over the public functions.
+"""Command-line arguments → files: a thin layer over the public functions.
 
-Reading the words imports nothing heavy; each command's module is imported when it runs.
+Parsing imports nothing heavy; the module of a command is imported when the command runs.
 """
 
 from instructclf.command_line.program import main

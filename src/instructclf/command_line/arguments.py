@@ -1,4 +1,4 @@
-"""Words of a command line → options. Only their form is checked here."""
+"""Command-line arguments → options. Only their form is checked here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def make_parser() -> argparse.ArgumentParser:
     Returns
     -------
     argparse.ArgumentParser
-        Its options have the name of a module of this room as ``command``.
+        Parsed options have the name of the command's module as ``command``.
     """
     parser = argparse.ArgumentParser(
         PROGRAM, description="Local language models as text classifiers."
@@ -43,10 +43,10 @@ def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--approach",
         choices=[name for name in APPROACHES if name != "svm"],
         default="prompting",
-        help="show rows solved in the prompt, or tune an adapter on them (default: %(default)s)",
+        help="show solved rows in the prompt, or tune an adapter on them (default: %(default)s)",
     )
     parser.add_argument(
-        "--test", metavar="FILE", help="labelled rows to measure the accuracy on, for the card"
+        "--test", metavar="FILE", help="labelled rows for the accuracy in the model card"
     )
     _add_model(parser)
     _add_columns(parser, labels=True)
@@ -55,29 +55,19 @@ def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _add_command(
-        commands, "predict", "Add a column of predictions, and one of probabilities a label."
+        commands, "predict", "Add a column of predictions, and the probabilities of each label."
     )
     _add_classifier(parser)
     parser.add_argument("data", metavar="DATA", help=f"rows with texts: {_FILE}")
     parser.add_argument(
-        "--output", "-o", metavar="FILE", default="-", help="where to (default: standard output)"
+        "--output", "-o", metavar="FILE", default="-", help="(default: standard output)"
     )
     parser.add_argument(
         "--min-label-mass",
         type=_share,
         metavar="SHARE",
-        help="predict nothing where all labels together are less likely than this, from 0 to 1, "
-        "and add a column that says how likely they are",
-    )
-    parser.add_argument(
-        "--chunks", metavar="FOLDER", help="keep each scored chunk here, and go on where it was"
-    )
-    parser.add_argument(
-        "--chunk-size",
-        type=int,
-        default=4096,
-        metavar="N",
-        help="how many texts make a chunk (default: %(default)s)",
+        help="predict nothing if the likelihood of all labels together is below this, from 0 to 1, "
+        "and add a column with that likelihood",
     )
     _add_columns(parser, labels=False)
     _add_format(parser)
@@ -93,36 +83,36 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--approach",
         choices=APPROACHES,
         action="append",
-        help="one to compare; say it again for another (default: all three)",
+        help="an approach to compare; repeat for more (default: all three)",
     )
     parser.add_argument(
         "--shots",
         type=_count_or_all,
         default=16,
         metavar="N",
-        help="how many rows each learns from, or 'all' (default: %(default)s)",
+        help="the number of rows to learn from, or 'all' (default: %(default)s)",
     )
     parser.add_argument(
         "--seeds",
         type=int,
         default=5,
         metavar="N",
-        help="how often they are drawn anew (default: %(default)s)",
+        help="the number of draws of these rows (default: %(default)s)",
     )
     parser.add_argument(
         "--scoring",
         choices=("accuracy", "balanced_accuracy"),
         default="accuracy",
-        help="whether texts count alike or labels do (default: %(default)s)",
+        help="whether texts or labels have equal weight (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="where all seeds come from (default: %(default)s)"
+        "--seed", type=int, default=0, help="generates all seeds (default: %(default)s)"
     )
     parser.add_argument(
-        "--store", metavar="FOLDER", help="keep each finished run here, and go on where it was"
+        "--store", metavar="FOLDER", help="store finished runs here, and skip those stored before"
     )
     parser.add_argument(
-        "--output", "-o", metavar="FILE", help="write the figures, unrounded, into a file too"
+        "--output", "-o", metavar="FILE", help="also write the unrounded figures to a file"
     )
     _add_model(parser)
     _add_columns(parser, labels=True)
@@ -131,7 +121,7 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _add_prompt(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _add_command(
-        commands, "prompt", "Show what the model reads for a text, and how many tokens that is."
+        commands, "prompt", "Show the prompt of a text, and its number of tokens."
     )
     _add_classifier(parser)
     parser.add_argument("text", metavar="TEXT", help="the text, or - for standard input")
@@ -153,18 +143,16 @@ def _add_command(
         default=[],
         metavar="NAME=VALUE",
         dest="parameters",
-        help="a parameter of the classifier, such as n_shots=8 or device=cpu; say it again for "
-        "another",
+        help="a parameter of the classifier, such as n_shots=8, adapter__rank=8 or "
+        "model_options__device=cpu; repeat for more",
     )
     parser.add_argument(
         "--progress",
         action=argparse.BooleanOptionalAction,
         default=sys.stderr.isatty(),
-        help="show a progress bar (default: where standard error is a terminal)",
+        help="show a progress bar (default: if standard error is a terminal)",
     )
-    parser.add_argument(
-        "--debug", action="store_true", help="show where in the source an error happened"
-    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
@@ -172,11 +160,11 @@ def _add_classifier(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "classifier",
         metavar="CLASSIFIER",
-        help="a folder that fit saved, or the id of one on the hub",
+        help="a folder saved by fit, or the id of a classifier on the hub",
     )
     parser.add_argument("--revision", help="the branch, tag or commit on the hub")
     parser.add_argument(
-        "--model", help="where the base model is now, if not where it was when it was saved"
+        "--model", help="the base model, if it has moved since the classifier was saved"
     )
 
 
@@ -192,10 +180,10 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="LABEL=SENTENCE",
-        help="what a label means; say it again for each",
+        help="the definition of a label; repeat for more",
     )
     parser.add_argument(
-        "--definitions", metavar="FILE", help="a JSON file of labels and what they mean"
+        "--definitions", metavar="FILE", help="a JSON file of labels and their definitions"
     )
 
 
@@ -212,7 +200,7 @@ def _add_columns(parser: argparse.ArgumentParser, *, labels: bool) -> None:
         "--label-names",
         type=_names,
         metavar="NAME,NAME,…",
-        help="the names of classes, where the column holds their numbers, from 0",
+        help="class names, if the column holds class numbers from 0",
     )
 
 
@@ -220,40 +208,40 @@ def _add_format(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         choices=FORMATS,
-        help="the format of - (default: that of the other file, or csv)",
+        help="the format of standard input and output (default: that of the other file, or csv)",
     )
 
 
-def _assignment(word: str) -> tuple[str, str]:
-    name, sign, value = word.partition("=")
+def _assignment(argument: str) -> tuple[str, str]:
+    name, sign, value = argument.partition("=")
     if not sign or not name:
-        msg = f"expected NAME=VALUE, got {word!r}"
+        msg = f"expected NAME=VALUE, got {argument!r}"
         raise argparse.ArgumentTypeError(msg)
     return name, value
 
 
-def _names(word: str) -> list[str]:
-    names = [name.strip() for name in word.split(",")]
+def _names(argument: str) -> list[str]:
+    names = [name.strip() for name in argument.split(",")]
     if not all(names) or len(set(names)) < len(names):
-        msg = f"expected different names with commas between them, got {word!r}"
+        msg = f"expected different names separated by commas, got {argument!r}"
         raise argparse.ArgumentTypeError(msg)
     return names
 
 
-def _count_or_all(word: str) -> int | None:
+def _count_or_all(argument: str) -> int | None:
     try:
-        return None if word == "all" else int(word)
+        return None if argument == "all" else int(argument)
     except ValueError:
-        msg = f"expected a number or 'all', got {word!r}"
+        msg = f"expected a number or 'all', got {argument!r}"
         raise argparse.ArgumentTypeError(msg) from None
 
 
-def _share(word: str) -> float:
+def _share(argument: str) -> float:
     try:
-        share = float(word)
+        share = float(argument)
     except ValueError:
         share = -1.0
     if not 0 <= share <= 1:
-        msg = f"expected a number from 0 to 1, got {word!r}"
+        msg = f"expected a number from 0 to 1, got {argument!r}"
         raise argparse.ArgumentTypeError(msg)
     return share

@@ -1,4 +1,4 @@
-"""``compare``: labelled rows → a table of approaches that learned from the same few of them."""
+"""``compare``: labelled rows → a table of approaches that learned from the same few rows."""
 
 from __future__ import annotations
 
@@ -11,22 +11,20 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 from sklearn.utils._param_validation import InvalidParameterError
 
-from instructclf import InstructionTunedClassifier, PromptClassifier
 from instructclf.command_line.arguments import APPROACHES
+from instructclf.command_line.estimators import CLASSES, make_classifier
 from instructclf.command_line.files import (
     STREAM,
     check_target,
-    read_definitions,
     read_labelled_source,
     write_target,
 )
-from instructclf.command_line.parameters import SAID_OTHERWISE, has_parameter, read_parameters
+from instructclf.command_line.parameters import OTHER_OPTIONS, has_parameter
 from instructclf.evaluation import compare
 from instructclf.exceptions import DataFormatError
 
 _NAMES = {"svm": "TF-IDF + LinearSVC", "prompting": "prompting", "tuning": "instruction tuning"}
-_KINDS = {"prompting": PromptClassifier, "tuning": InstructionTunedClassifier}
-_OPTIONS = {**SAID_OTHERWISE, "n_shots": "--shots", "random_state": "--seed"}
+_OTHER_OPTIONS = {**OTHER_OPTIONS, "n_shots": "--shots", "random_state": "--seed"}
 
 
 def run(options: argparse.Namespace) -> None:
@@ -35,7 +33,7 @@ def run(options: argparse.Namespace) -> None:
     Parameters
     ----------
     options : argparse.Namespace
-        What the command line says.
+        The options of the command.
     """
     if options.output is not None:
         check_target(options.output)
@@ -43,8 +41,8 @@ def run(options: argparse.Namespace) -> None:
         msg = "TRAIN and TEST cannot both be standard input. Put one of them into a file."
         raise DataFormatError(msg)
     names = list(dict.fromkeys(options.approach or APPROACHES))
-    _check_somebody_takes(options.parameters, names)
-    approaches = {_NAMES[name]: _make(name, options) for name in names}
+    _check_parameters(options.parameters, names)
+    approaches = {_NAMES[name]: _make_approach(name, options) for name in names}
     train = read_labelled_source(options.train, options, options.test)
     test = read_labelled_source(options.test, options, options.train)
     report = compare(
@@ -66,27 +64,21 @@ def run(options: argparse.Namespace) -> None:
         print(report)
 
 
-def _make(name: str, options: argparse.Namespace) -> Any:
+def _make_approach(name: str, options: argparse.Namespace) -> Any:
     """Return an approach, with those of the parameters that it has."""
     if name == "svm":
         return make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LinearSVC())
-    kind = _KINDS[name]
-    own = [
+    assignments = [
         (parameter, value)
         for parameter, value in options.parameters
-        if has_parameter(kind, parameter)
+        if has_parameter(CLASSES[name], parameter)
     ]
-    return kind(
-        options.model,
-        label_definitions=read_definitions(options.definitions, options.define),
-        n_shots=options.shots,
-        **read_parameters(kind, own, _OPTIONS),
-    )
+    return make_classifier(name, options, assignments, _OTHER_OPTIONS, n_shots=options.shots)
 
 
-def _check_somebody_takes(parameters: list[tuple[str, str]], names: Sequence[str]) -> None:
-    """Raise if a parameter is one of no approach."""
+def _check_parameters(parameters: list[tuple[str, str]], names: Sequence[str]) -> None:
+    """Raise if no approach has a parameter."""
     for parameter, _ in parameters:
-        if not any(has_parameter(_KINDS[name], parameter) for name in names if name in _KINDS):
+        if not any(has_parameter(CLASSES[name], parameter) for name in names if name in CLASSES):
             msg = f"None of the approaches {', '.join(names)} has a parameter {parameter!r}."
             raise InvalidParameterError(msg)

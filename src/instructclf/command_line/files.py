@@ -1,4 +1,4 @@
-"""Files and standard streams → rows, and back: what all commands read and write alike."""
+"""Files and standard streams → rows, and back, for all commands."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ STREAM = "-"
 _INPUT, _OUTPUT = "<standard input>", "<standard output>"
 
 
-def read_source(place: str, ending: str) -> list[Row]:
-    """Return the rows of a file, or of standard input.
+def read_source(path: str, ending: str) -> list[Row]:
+    """Return the rows of a file or of standard input.
 
     Parameters
     ----------
-    place : str
+    path : str
         A file, or ``-``.
     ending : str
         The format of standard input.
@@ -33,31 +33,31 @@ def read_source(place: str, ending: str) -> list[Row]:
     list of Row
         The rows.
     """
-    if place == STREAM:
+    if path == STREAM:
         return list(read_stream(_INPUT, ending, sys.stdin.buffer))
-    return list(read_rows(Path(place)))
+    return list(read_rows(Path(path)))
 
 
-def read_labelled_source(place: str, options: argparse.Namespace, other: str) -> LabelledTexts:
-    """Return the texts and labels of a file, or of standard input.
+def read_labelled_source(path: str, options: argparse.Namespace, other: str) -> LabelledTexts:
+    """Return the texts and labels of a file or of standard input.
 
     Parameters
     ----------
-    place : str
+    path : str
         A file, or ``-``.
     options : argparse.Namespace
         The names of the columns and of the classes.
     other : str
-        Another file, in whose format standard input is, unless something else is said.
+        Another file, which decides the format of standard input unless ``--format`` does.
 
     Returns
     -------
     LabelledTexts
-        Texts and labels.
+        The texts and their labels.
     """
-    rows = read_source(place, stream_ending(options.format, other))
+    rows = read_source(path, stream_ending(options.format, other))
     return take_labelled(
-        _INPUT if place == STREAM else place,
+        _INPUT if path == STREAM else path,
         rows,
         options.text_column,
         options.label_column,
@@ -66,44 +66,44 @@ def read_labelled_source(place: str, options: argparse.Namespace, other: str) ->
     )
 
 
-def write_target(place: str, ending: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows into a file, or to standard output.
+def write_target(path: str, ending: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows to a file or to standard output.
 
     Parameters
     ----------
-    place : str
+    path : str
         A file, or ``-``.
     ending : str
         The format of standard output.
     rows : sequence of mapping
         Values by column.
     """
-    if place == STREAM:
+    if path == STREAM:
         write_stream(_OUTPUT, ending, sys.stdout.buffer, rows)
     else:
-        write_file(Path(place), rows)
+        write_file(Path(path), rows)
 
 
-def check_target(place: str) -> None:
-    """Raise before anything is computed if it could not be written there."""
-    if place == STREAM:
+def check_target(path: str) -> None:
+    """Raise, before anything is computed, if the file cannot be written."""
+    if path == STREAM:
         return
-    find_ending(Path(place))
-    folder = Path(place).parent
+    find_ending(Path(path))
+    folder = Path(path).parent
     if not folder.is_dir():
-        msg = f"There is no folder {str(folder)!r} to write {Path(place).name} in. Make it first."
+        msg = f"There is no folder {str(folder)!r} to write {Path(path).name} in. Make it first."
         raise DataFormatError(msg)
 
 
 def stream_ending(name: str | None, *others: str) -> str:
-    """Return the ending of the format of a standard stream.
+    """Return the ending that stands for the format of a standard stream.
 
     Parameters
     ----------
     name : str or None
-        The format that was asked for.
+        The format given by ``--format``.
     *others : str
-        Files and ``-``. Unless a format was asked for, the first file's counts.
+        Files and ``-``. If no format is given, the first file decides, else it is csv.
 
     Returns
     -------
@@ -112,14 +112,14 @@ def stream_ending(name: str | None, *others: str) -> str:
     """
     if name is not None:
         return f".{name}"
-    files = [Path(place) for place in others if place != STREAM]
+    files = [Path(path) for path in others if path != STREAM]
     return find_ending(files[0]) if files else ".csv"
 
 
 def read_definitions(
     path: str | None, assignments: Sequence[tuple[str, str]]
 ) -> dict[str, str] | None:
-    """Return what labels mean, of a JSON file and of the command line.
+    """Return the definitions of labels from a JSON file and from the command line.
 
     Parameters
     ----------
@@ -131,12 +131,12 @@ def read_definitions(
     Returns
     -------
     dict of str to str or None
-        The sentences by label. ``None`` if nothing is defined.
+        The sentences by label, or ``None`` without any.
 
     Raises
     ------
     DataFormatError
-        If the file holds something else, or a label is defined twice.
+        If the file does not hold such an object, or a label is defined twice.
     """
     definitions = {} if path is None else _read_object(Path(path))
     for label, sentence in assignments:

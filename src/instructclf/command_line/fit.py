@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-from instructclf import InstructionTunedClassifier, PromptClassifier
 from instructclf.classifiers.saving import FILE
-from instructclf.command_line.files import STREAM, read_definitions, read_labelled_source
-from instructclf.command_line.parameters import read_parameters
+from instructclf.command_line.estimators import make_classifier
+from instructclf.command_line.files import STREAM, read_labelled_source
 from instructclf.exceptions import DataFormatError
 from instructclf.storage import check_place
-
-KINDS = {"prompting": PromptClassifier, "tuning": InstructionTunedClassifier}
 
 
 def run(options: argparse.Namespace) -> None:
@@ -22,15 +18,11 @@ def run(options: argparse.Namespace) -> None:
     Parameters
     ----------
     options : argparse.Namespace
-        What the command line says.
+        The options of the command.
     """
-    check_place(Path(options.save), FILE)  # before the time is spent
-    kind = KINDS[options.approach]
-    classifier = kind(
-        options.model,
-        label_definitions=read_definitions(options.definitions, options.define),
-        verbose=int(options.progress),
-        **read_parameters(kind, options.parameters),
+    check_place(Path(options.save), FILE)  # before spending time on the fit
+    classifier = make_classifier(
+        options.approach, options, options.parameters, verbose=int(options.progress)
     )
     if options.train == options.test == STREAM:
         msg = "TRAIN and --test cannot both be standard input. Put one of them into a file."
@@ -39,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
     test = options.test and read_labelled_source(options.test, options, options.train)
     classifier.fit(train.texts, train.labels)
     scores = {"accuracy": classifier.score(test.texts, test.labels)} if test else {}
-    _silence(classifier)
+    classifier.set_params(verbose=0)  # progress bars are up to the user who loads it
     classifier.save(options.save, scores=scores)
     labels = ", ".join(classifier.classes_.tolist())
     print(
@@ -48,9 +40,3 @@ def run(options: argparse.Namespace) -> None:
     )
     for name, score in scores.items():
         print(f"{name} on the {len(test)} rows of {options.test}: {score:.4f}")
-
-
-def _silence(classifier: Any) -> None:
-    """Let whoever loads it decide on bars anew."""
-    for own in [classifier, *getattr(classifier, "estimators_", [])]:
-        own.set_params(verbose=0)

@@ -1,4 +1,4 @@
-"""NAME=VALUE → parameters of an estimator, in the types that the estimator itself admits."""
+"""NAME=VALUE → parameters of an estimator, converted to the types that it accepts."""
 
 from __future__ import annotations
 
@@ -13,28 +13,38 @@ from sklearn.utils._param_validation import (
     validate_parameter_constraints,
 )
 
+from instructclf import LoRA, ModelOptions, TrainingOptions
+
+_NESTED: Mapping[str, Any] = {
+    "model_options": ModelOptions,
+    "adapter": LoRA,
+    "training_options": TrainingOptions,
+}
+"""Parameters that hold parameters of their own, such as ``adapter__rank``."""
 _WORDS = {"none": None, "null": None, "true": True, "false": False}
-SAID_OTHERWISE = {
+OTHER_OPTIONS = {
     "model": "--model",
     "label_definitions": "--define or --definitions",
     "verbose": "--progress or --no-progress",
 }
-"""Parameters that have options of their own."""
+"""Parameters with an option of their own."""
 
 
 def read_parameters(
-    kind: type, assignments: Sequence[tuple[str, str]], options: Mapping[str, str] = SAID_OTHERWISE
+    kind: type,
+    assignments: Sequence[tuple[str, str]],
+    other_options: Mapping[str, str] = OTHER_OPTIONS,
 ) -> dict[str, Any]:
-    """Return what was written on the command line as values of an estimator's parameters.
+    """Convert assignments of the command line to values of an estimator's parameters.
 
     Parameters
     ----------
     kind : type
         The estimator's class.
     assignments : sequence of (str, str)
-        Names and what was written for them. The last of one name counts.
-    options : mapping of str to str, default=SAID_OTHERWISE
-        Parameters that are given by other options, and these.
+        Names, nested ones too, and values as written. The last value of a name counts.
+    other_options : mapping of str to str, default=OTHER_OPTIONS
+        Parameters with an option of their own, and that option.
 
     Returns
     -------
@@ -44,53 +54,63 @@ def read_parameters(
     Raises
     ------
     InvalidParameterError
-        If there is no such parameter, it has an option of its own, or the value is outside of its
-        domain.
+        If there is no such parameter, it has an option of its own, it takes an object, or the value
+        is outside its domain.
     """
-    return {name: _read_parameter(kind, name, text, options) for name, text in assignments}
+    return {name: _read_parameter(kind, name, text, other_options) for name, text in assignments}
 
 
 def has_parameter(kind: type, name: str) -> bool:
-    """Say whether an estimator has a parameter of this name."""
-    return name in _constraints(kind)
+    """Return whether an estimator has a parameter of this name, which may be nested."""
+    return name in [*signature(kind).parameters, *_nested_names(kind)]
 
 
-def _read_parameter(kind: type, name: str, text: str, options: Mapping[str, str]) -> Any:
-    constraints = _constraints(kind).get(name)
-    if constraints is None:
-        known = ", ".join(one for one in signature(kind).parameters if one not in options)
+def _nested_names(kind: type) -> list[str]:
+    held = {name: _NESTED[name] for name in signature(kind).parameters if name in _NESTED}
+    return [f"{name}__{nested}" for name in held for nested in signature(held[name]).parameters]
+
+
+def _read_parameter(kind: Any, name: str, text: str, other_options: Mapping[str, str]) -> Any:
+    if not has_parameter(kind, name):
+        names = [*signature(kind).parameters, *_nested_names(kind)]
+        known = ", ".join(one for one in names if one not in other_options and one not in _NESTED)
         msg = f"{kind.__name__} has no parameter {name!r}. Its parameters are {known}."
         raise InvalidParameterError(msg)
-    if name in options:
-        msg = f"The {name!r} parameter is given by {options[name]}. Leave out --param {name}=…."
+    if name in other_options:
+        msg = f"The {name!r} parameter is given by {other_options[name]}. Leave out --param {name}."
         raise InvalidParameterError(msg)
-    if constraints == "no_validation":
+    if name in _NESTED:
+        nested = next(one for one in _nested_names(kind) if one.startswith(name))
         msg = (
-            f"The {name!r} parameter of {kind.__name__} takes an object, which a command line "
-            "cannot give. Use it from Python."
+            f"The {name!r} parameter of {kind.__name__} takes an object. Set the object's "
+            f"parameters, such as --param {nested}=…, or use Python."
         )
         raise InvalidParameterError(msg)
-    candidates = list(_read_in_any_way(text))
+    prefix, _, nested = name.rpartition("__")
+    owner = _NESTED[prefix] if prefix else kind
+    return _convert(owner, nested, text)
+
+
+def _convert(owner: Any, name: str, text: str) -> Any:
+    """Return the first interpretation of a text that the parameter accepts."""
+    constraints = owner._parameter_constraints[name]
+    candidates = list(_interpret(text))
     checks = [make_constraint(constraint) for constraint in constraints]
     for value in candidates:
         if any(check.is_satisfied_by(value) for check in checks):
             return value
-    # None fits. The first is the most specific, and the estimator's own sentence refuses it.
+    # The first candidate is the most specific one. This raises scikit-learn's error about it.
     validate_parameter_constraints(
-        {name: constraints}, {name: candidates[0]}, caller_name=kind.__name__
+        {name: constraints}, {name: candidates[0]}, caller_name=owner.__name__
     )
     return candidates[0]
 
 
-def _constraints(kind: Any) -> Mapping[str, Any]:
-    return kind._parameter_constraints
-
-
-def _read_in_any_way(text: str) -> Iterator[Any]:
-    """Yield what a text can mean, the most specific first: a word of Python, JSON, or itself."""
+def _interpret(text: str) -> Iterator[Any]:
+    """Yield the values that a text can mean, the most specific first, the text itself last."""
     if text.lower() in _WORDS:
         yield _WORDS[text.lower()]
-    for read in (json.loads, float):  # JSON has no .5
+    for read in (json.loads, float):  # JSON does not accept .5
         try:
             yield read(text)
         except ValueError:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from instructclf.classifiers.chunks import score_in_chunks
-from instructclf.classifiers.predicting import choose_labels, mass_of
+from instructclf.classifiers.label_scores import choose_labels, mass_of
+from instructclf.command_line.estimators import load_classifier
 from instructclf.command_line.files import check_target, read_source, stream_ending, write_target
-from instructclf.command_line.loading import load_named
 from instructclf.datasets.labelled import take_text
 from instructclf.datasets.rows import Row
 from instructclf.exceptions import DataFormatError
-
-_PREDICTION, _PROBABILITY, _MASS = "prediction", "probability_{}", "label_mass"
 
 
 def run(options: argparse.Namespace) -> None:
@@ -25,7 +22,7 @@ def run(options: argparse.Namespace) -> None:
     Parameters
     ----------
     options : argparse.Namespace
-        What the command line says.
+        The options of the command.
     """
     check_target(options.output)
     rows = read_source(options.data, stream_ending(options.format, options.data, options.output))
@@ -33,41 +30,35 @@ def run(options: argparse.Namespace) -> None:
         msg = f"{options.data} has no rows. Expected the column {options.text_column!r}."
         raise DataFormatError(msg)
     texts = [take_text(row, options.text_column, option="--text-column …") for row in rows]
-    classifier = load_named(options)
-    columns = [_PREDICTION, *(_PROBABILITY.format(label) for label in classifier.classes_.tolist())]
+    classifier = load_classifier(options)
+    names = ["prediction", *(f"probability_{label}" for label in classifier.classes_.tolist())]
     if options.min_label_mass is not None:
-        columns.append(_MASS)
-    _check_free(rows, columns)
-    found = _predict(classifier, texts, options)
+        names.append("label_mass")
+    _check_no_overwriting(rows, names)
+    columns = dict(zip(names, _predict(classifier, texts, options.min_label_mass), strict=True))
     predicted = [
-        {**row.values, **dict(zip(columns, own, strict=True))}
-        for row, own in zip(rows, found, strict=True)
+        {**row.values, **{name: column[i] for name, column in columns.items()}}
+        for i, row in enumerate(rows)
     ]
     ending = stream_ending(options.format, options.output, options.data)
     write_target(options.output, ending, predicted)
 
 
-def _predict(
-    classifier: Any, texts: list[str], options: argparse.Namespace
-) -> Iterator[tuple[Any, ...]]:
-    """Return what stands in the new columns of each row: in one pass, whatever is asked for."""
-    if options.chunks is None:
-        scores = classifier._score(texts)  # noqa: SLF001
-    else:
-        scores = score_in_chunks(classifier, texts, options.chunks, chunk_size=options.chunk_size)
-    labels = choose_labels(classifier.classes_, scores, options.min_label_mass).tolist()
-    probabilities = np.exp(scores.log_probabilities).T.tolist()
-    masses = [] if options.min_label_mass is None else [mass_of(scores.log_likelihood).tolist()]
-    return zip(labels, *probabilities, *masses, strict=True)
+def _predict(classifier: Any, texts: list[str], min_label_mass: float | None) -> list[list[Any]]:
+    """Return the new columns, all from one pass over the texts."""
+    scores = classifier.label_scores(texts)
+    labels = choose_labels(classifier.classes_, scores, min_label_mass).tolist()
+    masses = [] if min_label_mass is None else [mass_of(scores.log_likelihood).tolist()]
+    return [labels, *np.exp(scores.log_probabilities).T.tolist(), *masses]
 
 
-def _check_free(rows: Sequence[Row], columns: Sequence[Any]) -> None:
-    """Raise if a column of the data would be lost."""
+def _check_no_overwriting(rows: Sequence[Row], names: Sequence[str]) -> None:
+    """Raise if the data has a column of the same name as a new one."""
     for row in rows:
-        for column in columns:
-            if column in row.values:
+        for name in names:
+            if name in row.values:
                 msg = (
-                    f"{row.place} has a column {column!r}, which would be lost: that is where the "
-                    "result goes. Rename it or leave it out."
+                    f"{row.location} has a column {name!r}, which the result would overwrite. "
+                    "Rename or remove it."
                 )
                 raise DataFormatError(msg)

@@ -1,4 +1,4 @@
-"""Command line → exit code: 0 done, 1 an error of the user's, 2 wrong words, 130 interrupted."""
+"""Arguments → exit code: 0 success, 1 a user's error, 2 wrong arguments, 130 interrupted."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from instructclf.command_line.arguments import PROGRAM, make_parser
 from instructclf.exceptions import InstructClfError, InstructClfWarning
 
 _FAILED, _INTERRUPTED, _PIPE_CLOSED = 1, 130, 141
-"""As a shell counts: 128 and the number of the signal."""
-_ERRORS_OF_USERS = (InstructClfError, OSError, ValueError)
-"""Of data, files and parameters. Any other is a fault of this package, and its trace is needed."""
+"""Exit codes. As in shells, a signal gives 128 plus its number."""
+_USER_ERRORS = (InstructClfError, OSError, ValueError)
+"""Errors of data, files and parameters. Any other is a bug of this package and shows its trace."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str or None, default=None
-        The words after the program's name. ``None`` takes those of this process.
+        The arguments after the program's name. ``None`` takes those of this process.
 
     Returns
     -------
@@ -34,25 +34,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = make_parser().parse_args(arguments)
     try:
-        with _plain_warnings():
+        with _short_warnings():
             import_module(f"instructclf.command_line.{options.command}").run(options)
             sys.stdout.flush()
     except KeyboardInterrupt:
-        _say("interrupted")
+        _print_error("interrupted")
         return _INTERRUPTED
-    except BrokenPipeError:  # whoever read the output has had enough, as `head` does
+    except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _PIPE_CLOSED
-    except _ERRORS_OF_USERS as error:
+    except _USER_ERRORS as error:
         if options.debug:
             raise
-        _say(f"error: {_describe(error)}")
+        _print_error(f"error: {_describe(error)}")
         return _FAILED
     return 0
 
 
 def _describe(error: Exception) -> str:
-    """Return what an error says, in one line."""
+    """Return the message of an error in one line."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         message = f"{os.fsdecode(error.filename)}: {error.strerror}."
     else:
@@ -60,21 +60,21 @@ def _describe(error: Exception) -> str:
     return " ".join(" ".join([message, *getattr(error, "__notes__", [])]).split())
 
 
-def _say(message: str) -> None:
+def _print_error(message: str) -> None:
     print(f"{PROGRAM}: {message}", file=sys.stderr)
 
 
 @contextmanager
-def _plain_warnings() -> Iterator[None]:
-    """Show this package's own warnings in one line, without a place in its source."""
+def _short_warnings() -> Iterator[None]:
+    """Show the warnings of this package in one line, without source location."""
     with warnings.catch_warnings():
         show = warnings.showwarning
 
-        def show_plainly(message: Any, category: type[Warning], *place: Any) -> None:
+        def show_in_one_line(message: Any, category: type[Warning], *location: Any) -> None:
             if issubclass(category, InstructClfWarning):
-                _say(f"warning: {message}")
+                _print_error(f"warning: {message}")
             else:
-                show(message, category, *place)
+                show(message, category, *location)
 
-        warnings.showwarning = show_plainly
+        warnings.showwarning = show_in_one_line
         yield

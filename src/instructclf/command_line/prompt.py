@@ -1,4 +1,4 @@
-"""``prompt``: a text and a saved classifier → what the model reads, in named parts."""
+"""``prompt``: a text and a saved classifier → the prompt that the model reads, in named parts."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import argparse
 import sys
 from typing import Any
 
+from instructclf.command_line.estimators import load_classifier
 from instructclf.command_line.files import STREAM
-from instructclf.command_line.loading import load_named
 
 
 def run(options: argparse.Namespace) -> None:
@@ -16,12 +16,12 @@ def run(options: argparse.Namespace) -> None:
     Parameters
     ----------
     options : argparse.Namespace
-        What the command line says.
+        The options of the command.
     """
     text = sys.stdin.read() if options.text == STREAM else options.text
-    classifier = load_named(options)
-    if classifier._averages_predictions:  # noqa: SLF001  (a seed is a classifier by itself)
-        print(f"The first of {classifier.n_seeds} seeds, each with a prompt of its own:\n")
+    classifier = load_classifier(options)
+    if not hasattr(classifier, "prompt_"):  # several seeds, each with another prompt
+        print(f"The prompt of the first of {classifier.n_seeds} seeds:\n")
         classifier = classifier.estimators_[0]
     print(classifier.show_prompt(text, _find_label(classifier, options.label)))
     if options.tokens:
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
         print(classifier.show_tokens(text))
 
 
-def _find_label(classifier: Any, word: str | None) -> Any:
-    """Return the label that a word on the command line means, which may be a number."""
-    known = {str(label): label for label in classifier.classes_.tolist()}
-    return known.get(word, word) if word is not None else None
+def _find_label(classifier: Any, text: str | None) -> Any:
+    """Return the label that a text on the command line means, which may be a number."""
+    labels = {str(label): label for label in classifier.classes_.tolist()}
+    return labels.get(text, text) if text is not None else None

@@ -1,4 +1,4 @@
-"""Files → texts and labels: readers for real data, and the small review set that ships."""
+"""Files → texts and labels: readers for real data, and the bundled reviews."""
 
 from instructclf.datasets.amazon_polarity import load_amazon_polarity
 from instructclf.datasets.labelled import LabelledTexts, read_labelled

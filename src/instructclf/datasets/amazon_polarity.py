@@ -1,7 +1,7 @@
 """Amazon Polarity → texts and labels: from a folder of split files, or from the hub.
 
-Zhang, Zhao and LeCun, "Character-level Convolutional Networks for Text Classification" (2015): a
-review with one or two stars is negative, with four or five positive; three stars are left out.
+Zhang, Zhao and LeCun, "Character-level Convolutional Networks for Text Classification" (2015):
+reviews with one or two stars are negative, with four or five positive; three stars are left out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ HUB_NAMES = {
     "amazon_polarity": "fancyzhx/amazon_polarity",
     "fancyzhx/amazon_polarity": "fancyzhx/amazon_polarity",
 }
-"""Names that stand for the hub's data set, and its full name there."""
+"""Accepted names of the hub's data set, with its full name there."""
 
 SPLITS = ("train", "validation", "test")
 _HUB_LABELS = ("negative", "positive")
@@ -40,29 +40,30 @@ def load_amazon_polarity(
     Parameters
     ----------
     source : str or path-like, default="amazon_polarity"
-        A folder with one file a split, such as ``train.jsonl.gz`` and ``test.jsonl.gz``, with the
+        A folder with one file per split, such as ``train.jsonl.gz`` and ``test.jsonl.gz``, with the
         columns ``text`` and ``label``; or ``"amazon_polarity"``, the data set on the hub, which
-        needs the ``data`` extra and a network or its cache. A folder of that name comes first.
+        needs the ``data`` extra and a network or a cached copy. A folder with that name takes
+        precedence.
     split : {"train", "validation", "test"}, default="train"
-        Which rows. The hub has no ``"validation"``.
+        The split to load. The hub has no ``"validation"``.
     n_rows : int or None, default=None
-        How many rows, drawn at random and kept in their order. ``None`` takes all: 3,600,000 in
+        How many rows to draw at random; they keep their order. ``None`` takes all: 3,600,000 in
         the hub's ``"train"`` and 400,000 in its ``"test"``.
     random_state : int, default=0
-        Decides which rows are drawn.
+        Controls which rows are drawn.
 
     Returns
     -------
     LabelledTexts
-        The reviews, each beginning with its title, and their labels.
+        The reviews, each with its title in front, and their labels.
 
     Raises
     ------
     DataFormatError
-        If the source is neither a folder nor the hub's name, the split is unknown or not there,
-        or there are fewer rows than ``n_rows``.
+        If the source is neither a folder nor the name on the hub, the split does not exist, or
+        there are fewer rows than ``n_rows``.
     MissingExtraError
-        If the hub is to be read and ``datasets`` is not installed.
+        If the source is on the hub and ``datasets`` is not installed.
     """
     if split not in SPLITS:
         known = ", ".join(repr(name) for name in SPLITS)
@@ -75,37 +76,37 @@ def load_amazon_polarity(
             [rows.texts[i] for i in chosen.tolist()], [rows.labels[i] for i in chosen.tolist()]
         )
     if str(source) not in HUB_NAMES:
-        msg = f"{str(source)!r} is neither a folder nor {min(HUB_NAMES)!r}, the hub's data set."
+        msg = f"{str(source)!r} is neither a folder nor {min(HUB_NAMES)!r}, the name on the hub."
         raise DataFormatError(msg)
     return _from_hub(_open_hub_split(HUB_NAMES[str(source)], split), n_rows, random_state)
 
 
 def _find_split(folder: Path, split: str) -> Path:
-    """Return the file of a split, whichever ending it has."""
+    """Return the file of a split, with any of the known endings."""
     for ending in ENDINGS:
         path = folder / f"{split}{ending}"
         if path.is_file():
             return path
-    there = ", ".join(sorted(path.name for path in folder.iterdir())) or "no files"
-    msg = f"{folder} has no file {split}{{{','.join(ENDINGS)}}}. In it: {there}."
+    names = ", ".join(sorted(path.name for path in folder.iterdir())) or "no files"
+    msg = f"{folder} has no file {split}{{{','.join(ENDINGS)}}}. It has: {names}."
     raise DataFormatError(msg)
 
 
 def _open_hub_split(name: str, split: str) -> Any:
-    """Return a split of the data set as ``datasets`` gives it; the name may be a folder."""
+    """Load a split with ``datasets``; the name may also be a folder."""
     datasets = import_data_extra("datasets", needed_for=f"Reading {name} from the hub")
     try:
         return datasets.load_dataset(name, split=split)
     except ValueError as error:
-        msg = f"Split {split!r} of {name} cannot be had: {error}"
+        msg = f"Split {split!r} of {name} cannot be loaded: {error}"
         raise DataFormatError(msg) from error
     except OSError as error:
-        error.add_note("Without a network, give a folder with files of the splits.")
+        error.add_note("Without a network, give a folder with one file per split.")
         raise
 
 
 def _from_hub(rows: Any, n_rows: int | None, random_state: int) -> LabelledTexts:
-    """Join title and content and name the labels, as far as possible without copying all rows."""
+    """Join title and content and name the labels, copying no more rows than necessary."""
     missing = {"title", "content", "label"}.difference(rows.column_names)
     if missing:
         msg = f"The data set has no column {min(missing)!r}. The columns are {rows.column_names}."
@@ -121,12 +122,12 @@ def _join(titles: Iterable[str], contents: Iterable[str]) -> list[str]:
     return [f"{title}: {content}" if title else content for title, content in pairs]
 
 
-def _draw(n_there: int, n_rows: int | None, random_state: int) -> np.ndarray:
-    """Return sorted indices of the rows to take."""
+def _draw(n_available: int, n_rows: int | None, random_state: int) -> np.ndarray:
+    """Return the sorted indices of the rows to take."""
     if n_rows is None:
-        return np.arange(n_there)
-    if not 1 <= n_rows <= n_there:
-        msg = f"n_rows={n_rows} is not between 1 and the {n_there} rows there are."
+        return np.arange(n_available)
+    if not 1 <= n_rows <= n_available:
+        msg = f"n_rows={n_rows} is not between 1 and {n_available}, the number of rows."
         raise DataFormatError(msg)
     rng = np.random.default_rng(random_state)
-    return np.sort(rng.choice(n_there, size=n_rows, replace=False))
+    return np.sort(rng.choice(n_available, size=n_rows, replace=False))

@@ -1,7 +1,7 @@
-"""Numbers of classes → their names, where a data set of the Hugging Face hub knows them.
+"""Class numbers → class names, for data sets of the Hugging Face hub.
 
-``datasets`` stores a ``ClassLabel`` as an integer, ``-1`` for a row without a label, and its names
-beside the rows: in the features of a ``Dataset``, and in the metadata of a parquet file.
+``datasets`` stores a ``ClassLabel`` as an integer, with ``-1`` for a row without a label. The names
+are in the features of a ``Dataset``, and in the metadata of a parquet file.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 from instructclf.exceptions import DataFormatError
 
 ClassNames = Mapping[str, Sequence[str]]
-"""The names of classes, by column."""
+"""Class names by column."""
 _METADATA = b"huggingface"
 _NO_LABEL = -1
 
 
 def find_class_names(metadata: Mapping[bytes, bytes] | None) -> ClassNames:
-    """Return the names of classes that ``datasets`` has written into a file's metadata.
+    """Return the class names that ``datasets`` stored in the metadata of a file.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def find_class_names(metadata: Mapping[bytes, bytes] | None) -> ClassNames:
     Returns
     -------
     mapping of str to sequence of str
-        The names by column. Empty where nothing is said about any.
+        The names by column, empty if the metadata has none.
     """
     try:
         features = json.loads((metadata or {})[_METADATA])["info"]["features"]
@@ -38,17 +38,17 @@ def find_class_names(metadata: Mapping[bytes, bytes] | None) -> ClassNames:
             for column, feature in features.items()
             if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
         }
-    except (KeyError, TypeError, ValueError, AttributeError):  # somebody else's metadata
+    except (KeyError, TypeError, ValueError, AttributeError):  # metadata in another format
         return {}
 
 
-def name_classes(place: str, values: dict[str, Any], names: ClassNames) -> dict[str, Any]:
-    """Return the values of a row with names in place of numbers.
+def name_classes(location: str, values: dict[str, Any], names: ClassNames) -> dict[str, Any]:
+    """Replace the class numbers of a row by names.
 
     Parameters
     ----------
-    place : str
-        Where the row stands.
+    location : str
+        The location of the row, for errors.
     values : dict
         The values by column.
     names : mapping of str to sequence of str
@@ -57,7 +57,7 @@ def name_classes(place: str, values: dict[str, Any], names: ClassNames) -> dict[
     Returns
     -------
     dict
-        The values, ``None`` for a row without a label.
+        The values, with ``None`` for a missing label.
 
     Raises
     ------
@@ -65,36 +65,36 @@ def name_classes(place: str, values: dict[str, Any], names: ClassNames) -> dict[
         If a number has no name.
     """
     named = {
-        column: name_class(place, column, values[column], own)
-        for column, own in names.items()
+        column: name_class(location, column, values[column], column_names)
+        for column, column_names in names.items()
         if column in values
     }
     return {**values, **named}
 
 
-def name_class(place: str, column: str, value: Any, names: Sequence[str]) -> Any:
-    """Return the name of one class.
+def name_class(location: str, column: str, value: Any, names: Sequence[str]) -> Any:
+    """Return the name of a class.
 
     Parameters
     ----------
-    place : str
-        Where its row stands.
+    location : str
+        The location of its row, for errors.
     column : str
-        Its column.
+        Its column, for errors.
     value : object
-        Its number, also as text. Other text is a name already.
+        Its number, as int or str, or its name.
     names : sequence of str
-        The names, in the order of the numbers.
+        All names, in the order of the numbers.
 
     Returns
     -------
     object
-        The name, or ``None`` for a row without a label.
+        The name, or ``None`` for a missing label.
 
     Raises
     ------
     DataFormatError
-        If a number has no name, or something else is no name.
+        If the value is neither the number nor the name of a class.
     """
     if value is None or value in (_NO_LABEL, str(_NO_LABEL)):
         return None
@@ -104,7 +104,7 @@ def name_class(place: str, column: str, value: Any, names: Sequence[str]) -> Any
     if is_number and 0 <= int(value) < len(names):
         return names[int(value)]
     msg = (
-        f"{place}: {column!r} is {value!r}, which is neither one of the {len(names)} names of "
-        f"classes, {list(names)!r}, nor the number of one."
+        f"{location}: {column!r} is {value!r}, which is neither one of the {len(names)} class "
+        f"names {list(names)!r} nor the number of one."
     )
     raise DataFormatError(msg)

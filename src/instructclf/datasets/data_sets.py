@@ -1,6 +1,6 @@
-"""A data set of ``datasets`` → rows, with the names of classes in place of their numbers.
+"""A data set of ``datasets`` → rows, with class names in place of numbers.
 
-A data set is known by what it can do, so that ``datasets`` is imported by whoever made it only.
+A data set is recognised by its methods, so this module need not import ``datasets``.
 """
 
 from __future__ import annotations
@@ -21,35 +21,34 @@ def read_data_set(source: Any, columns: Sequence[str]) -> Iterator[Row]:
     source : datasets.Dataset
         One split of a data set.
     columns : sequence of str
-        The columns to read. Where one is missing all are read, so that it can be said which there
-        are.
+        The columns to read. If one is missing, all are read, so that the error can list them.
 
     Yields
     ------
     Row
-        Place and values of each row.
+        The location and the values of each row.
 
     Raises
     ------
     DataFormatError
-        If this is no data set, has several splits, or is streamed.
+        If this is not a data set, has several splits, or is streamed.
     """
     _check_one_split(source)
     wanted = [name for name in dict.fromkeys(columns) if name in source.column_names]
-    is_whole = len(wanted) == len(set(columns))
-    rows = source.select_columns(wanted) if is_whole else source
+    is_complete = len(wanted) == len(set(columns))
+    rows = source.select_columns(wanted) if is_complete else source
     names = {
         column: feature.names
         for column, feature in rows.features.items()
         if hasattr(feature, "names")
     }
     for number, values in enumerate(rows.with_format(None), start=1):
-        place = f"The data set, row {number}"
-        yield Row(place, name_classes(place, values, names))
+        location = f"The data set, row {number}"
+        yield Row(location, name_classes(location, values, names))
 
 
 def _check_one_split(source: Any) -> None:
-    if isinstance(source, dict) and all(hasattr(one, "features") for one in source.values()):
+    if isinstance(source, dict) and all(hasattr(split, "features") for split in source.values()):
         msg = (
             f"This is a {type(source).__name__} of several splits. Choose one of them: "
             f"{', '.join(repr(name) for name in source)}."
@@ -63,8 +62,8 @@ def _check_one_split(source: Any) -> None:
         raise DataFormatError(msg)
     if not hasattr(source, "__len__"):
         msg = (
-            f"This data set is streamed (a {type(source).__name__}), so it has no end that is "
-            "known, and a classifier takes rows that are there. Take some of them: "
+            f"This data set is streamed (a {type(source).__name__}), so its length is unknown, but "
+            "a classifier needs all rows at once. Take some of them: "
             "datasets.Dataset.from_list(list(data_set.take(1000)), features=data_set.features)."
         )
         raise DataFormatError(msg)

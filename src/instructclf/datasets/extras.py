@@ -1,4 +1,4 @@
-"""Optional packages → modules: imported when they are needed, or an error that says the remedy."""
+"""Optional packages → modules, or an error that says how to install them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from instructclf.exceptions import MissingExtraError
 
 
 def import_data_extra(module: str, *, needed_for: str) -> Any:
-    """Import a module that the ``data`` extra brings.
+    """Import a module of the ``data`` extra.
 
     Parameters
     ----------
     module : str
         The module's full name.
     needed_for : str
-        What it is needed for, as the beginning of a sentence.
+        The purpose, which starts the error message.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Rows → texts and labels: a file or data set with a column of texts and a column of labels."""
+"""Rows → texts and labels: a file or data set with a text column and a label column."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from instructclf.exceptions import DataFormatError
 
 @dataclass(frozen=True)
 class LabelledTexts:
-    """Texts and the label of each.
+    """Texts and their labels.
 
     Parameters
     ----------
@@ -46,18 +46,18 @@ def read_labelled(
     Parameters
     ----------
     source : str, path-like or datasets.Dataset
-        A file that ends in ``.jsonl``, ``.jsonl.gz``, ``.csv``, ``.csv.gz`` or ``.parquet``, in
-        UTF-8. A csv file starts with a line of column names; parquet needs the ``data`` extra.
-        Or a data set, one split of it.
+        A file in UTF-8 that ends in ``.jsonl``, ``.jsonl.gz``, ``.csv``, ``.csv.gz`` or
+        ``.parquet``, or one split of a data set. A csv file starts with a line of column names;
+        parquet needs the ``data`` extra.
     text_column : str, default="text"
         The column of texts. Other columns are ignored.
     label_column : str, default="label"
-        The column of labels, strings or integers. They come back as strings. Where a data set, or
-        a parquet file that ``datasets`` wrote, says that they are numbers of classes
-        (``ClassLabel``), the names of the classes come back.
+        The column of labels, strings or integers, returned as strings. If a data set, or a parquet
+        file that ``datasets`` wrote, declares class numbers (``ClassLabel``), the class names are
+        returned.
     label_names : sequence of str or None, default=None
-        The names of classes whose numbers, from 0, stand in the column, for files that do not know
-        them. ``None`` takes labels as they are.
+        The class names, in the order of the numbers from 0 in the column, for files that do not
+        have them. ``None`` returns the labels unchanged.
 
     Returns
     -------
@@ -68,10 +68,10 @@ def read_labelled(
     ------
     DataFormatError
         If the ending is unknown, there are no rows, a column is missing, a row cannot be read or
-        has no text or no label, a label has no name among ``label_names``, or the data set is
+        has no text or no label, ``label_names`` has no name for a label, or the data set is
         streamed or has several splits. The message says where.
     MissingExtraError
-        If a parquet file is to be read and pyarrow is not installed.
+        If the file is parquet and pyarrow is not installed.
 
     Examples
     --------
@@ -98,25 +98,25 @@ def take_labelled(
     *,
     options: tuple[str, str] = ("text_column=…", "label_column=…"),
 ) -> LabelledTexts:
-    """Take texts and labels out of rows.
+    """Take the texts and labels from rows.
 
     Parameters
     ----------
     name : str
-        What to call the rows where there are none.
+        A name for the source, used in errors.
     rows : iterable of Row
         The rows.
     text_column, label_column : str
         The columns.
     label_names : sequence of str or None, default=None
-        The names of classes whose numbers stand in the column of labels.
+        The class names, if the label column holds numbers.
     options : tuple of (str, str), default=("text_column=…", "label_column=…")
-        How the user says which columns they are.
+        The options by which the user names the columns, for errors.
 
     Returns
     -------
     LabelledTexts
-        Texts and labels.
+        The texts and their labels.
 
     Raises
     ------
@@ -135,10 +135,10 @@ def take_labelled(
 
 
 def take_text(row: Row, column: str, *, option: str | None = None) -> str:
-    """Return the string in this column, or say what stands there instead."""
+    """Return the string in this column, or raise."""
     value = _take(row, column, option)
     if not isinstance(value, str):
-        msg = f"{row.place}: {column!r} is {_describe(value)}, expected a str."
+        msg = f"{row.location}: {column!r} is {_describe(value)}, expected a str."
         raise DataFormatError(msg)
     return value
 
@@ -146,20 +146,22 @@ def take_text(row: Row, column: str, *, option: str | None = None) -> str:
 def _take_label(row: Row, column: str, names: Sequence[str] | None, option: str) -> str:
     value = _take(row, column, option)
     if names is not None and value != "":
-        value = name_class(row.place, column, value, names)
+        value = name_class(row.location, column, value, names)
     if not isinstance(value, str | int) or value == "":
-        msg = f"{row.place}: {column!r} is {_describe(value)}, expected a label, a str or an int."
+        msg = (
+            f"{row.location}: {column!r} is {_describe(value)}, expected a label, a str or an int."
+        )
         raise DataFormatError(msg)
     return str(value)
 
 
 def _take(row: Row, column: str, option: str | None) -> Any:
     if column not in row.values:
-        there = ", ".join(repr(name) for name in row.values)
+        names = ", ".join(repr(name) for name in row.values)
         remedy = f" Name the right one with {option}." if option else ""
-        if len(row.values) == 1 and any(mark in there for mark in (";", "\\t", "|")):
-            remedy += " Something else than commas seems to part the columns."
-        msg = f"{row.place} has no column {column!r}. The columns are {there or 'none'}.{remedy}"
+        if len(row.values) == 1 and any(mark in names for mark in (";", "\\t", "|")):
+            remedy += " The columns do not seem to be separated by commas."
+        msg = f"{row.location} has no column {column!r}. The columns are {names or 'none'}.{remedy}"
         raise DataFormatError(msg)
     return row.values[column]
 

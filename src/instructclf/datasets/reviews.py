@@ -1,6 +1,6 @@
-"""The review set that ships → texts, labels and product kinds.
+"""The bundled reviews → texts, labels and kinds of product.
 
-The reviews were written for this project, not by customers; ``docs/reviews.md`` says how.
+The reviews were written for this project, not by customers; ``docs/reviews.md`` describes how.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ class Reviews(LabelledTexts):
     labels : list of str
         ``"negative"`` or ``"positive"`` for each.
     products : list of str
-        The kind of product that each is about.
+        The kind of product of each review.
     """
 
     products: list[str]
 
 
 def load_reviews(split: str = "train") -> Reviews:
-    """Load the product reviews that ship with this package.
+    """Load the product reviews that come with this package.
 
-    They were written for this project, not by customers, to have something real enough to try a
-    classifier on without a download: short and long, with negation, mixed feelings and irony.
+    They were written for this project, not by customers, to try a classifier on realistic texts
+    without a download: short and long, with negation, mixed feelings and irony.
 
     Parameters
     ----------
     split : {"train", "test", "all"}, default="train"
-        Which half, or both. Both have the same mix of products and labels.
+        One half or both. Both halves have the same mix of products and labels.
 
     Returns
     -------
     Reviews
-        The reviews, their labels (``"negative"``, ``"positive"``) and product kinds.
+        The reviews, their labels (``"negative"``, ``"positive"``) and kinds of product.
 
     Raises
     ------

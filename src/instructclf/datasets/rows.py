@@ -1,6 +1,6 @@
-"""File or stream → rows: jsonl, csv and parquet, one mapping of column to value each.
+"""File or stream of jsonl, csv or parquet → rows, each a mapping of columns to values.
 
-Every row carries the place it came from, so that whatever is wrong with it can be found.
+Every row carries its location, so that errors can name it.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from instructclf.datasets.extras import import_data_extra
 from instructclf.exceptions import DataFormatError
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet")
-"""The file name endings that can be read."""
+"""The supported endings of file names."""
 _LONGEST_CELL = 2**31 - 1
-"""Characters. The csv module takes 131,072 unless told, and a text may be a book."""
+"""Characters. The default of the csv module is 131,072, but a text may be a book."""
 
 
 class Row(NamedTuple):
-    """One row of a file and where it stands there."""
+    """One row and its location in the file."""
 
-    place: str
+    location: str
     values: dict[str, Any]
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """Yield the rows of a file, in their order.
+    """Yield the rows of a file in order.
 
     Parameters
     ----------
@@ -44,14 +44,14 @@ def read_rows(path: Path) -> Iterator[Row]:
     Yields
     ------
     Row
-        Place and values of each row.
+        The location and the values of each row.
 
     Raises
     ------
     DataFormatError
-        If the ending is unknown or the content is not what the ending says.
+        If the ending is unknown, or the content does not match it.
     MissingExtraError
-        If a parquet file is to be read and pyarrow is not installed.
+        If the file is parquet and pyarrow is not installed.
     """
     ending = find_ending(path)
     with path.open("rb") as stream:
@@ -59,7 +59,7 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 def find_ending(path: Path) -> str:
-    """Return which of the ``ENDINGS`` a file has.
+    """Return the ending of a file name, one of the ``ENDINGS``.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def find_ending(path: Path) -> str:
     Raises
     ------
     DataFormatError
-        If it has none of them.
+        If the name has none of them.
     """
     for ending in ENDINGS:
         if path.name.lower().endswith(ending):
@@ -89,23 +89,23 @@ def read_stream(name: str, ending: str, stream: BinaryIO) -> Iterator[Row]:
     Parameters
     ----------
     name : str
-        What to call it where something is wrong with it.
+        A name for the stream, used in errors.
     ending : str
-        One of the ``ENDINGS``: what a file with this content would end in.
+        One of the ``ENDINGS``, which says the format.
     stream : binary file object
         The content.
 
     Yields
     ------
     Row
-        Place and values of each row.
+        The location and the values of each row.
 
     Raises
     ------
     DataFormatError
-        If the content is not what the ending says.
+        If the content does not match the ending.
     MissingExtraError
-        If parquet is to be read and pyarrow is not installed.
+        If the format is parquet and pyarrow is not installed.
     """
     if ending == ".parquet":
         yield from _read_parquet(name, stream)
@@ -123,8 +123,8 @@ def _read_text(
 ) -> Iterator[Row]:
     """Yield the rows of a text file, compressed or not."""
     content = gzip.GzipFile(fileobj=stream) if is_compressed else stream
-    # newline="" leaves line ends inside quoted cells alone; utf-8-sig drops the mark that
-    # spreadsheets put first.
+    # newline="" keeps line ends inside quoted cells; utf-8-sig drops the byte order mark of
+    # spreadsheets.
     lines = io.TextIOWrapper(content, encoding="utf-8-sig", newline="")
     try:
         yield from parse(name, lines)
@@ -135,23 +135,23 @@ def _read_text(
         msg = f"{name} is not a complete gzip file: {error}. Write or copy it again."
         raise DataFormatError(msg) from error
     finally:
-        lines.detach()  # whoever opened the stream closes it
+        lines.detach()  # the caller closes the stream
 
 
 def _parse_jsonl(name: str, lines: TextIO) -> Iterator[Row]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        place = f"{name}:{number}"
+        location = f"{name}:{number}"
         try:
             values = json.loads(line)
         except json.JSONDecodeError as error:
-            msg = f"{place} is not valid JSON: {error.msg} at column {error.colno}."
+            msg = f"{location} is not valid JSON: {error.msg} at column {error.colno}."
             raise DataFormatError(msg) from error
         if not isinstance(values, dict):
-            msg = f"{place} is a JSON {type(values).__name__}, expected an object with columns."
+            msg = f"{location} is a JSON {type(values).__name__}, expected an object with columns."
             raise DataFormatError(msg)
-        yield Row(place, values)
+        yield Row(location, values)
 
 
 def _parse_csv(name: str, lines: TextIO) -> Iterator[Row]:
@@ -160,23 +160,23 @@ def _parse_csv(name: str, lines: TextIO) -> Iterator[Row]:
     try:
         _check_header(name, reader.fieldnames or ())
         for values in reader:
-            place = f"{name}:{reader.line_num}"
-            _check_cells(place, values)
-            yield Row(place, values)
+            location = f"{name}:{reader.line_num}"
+            _check_cells(location, values)
+            yield Row(location, values)
     except csv.Error as error:
         msg = f"{name}:{reader.line_num} is not valid CSV: {error}."
         raise DataFormatError(msg) from error
 
 
 def _check_header(name: str, columns: Sequence[str]) -> None:
-    """Raise if two columns have one name: the first would be lost."""
+    """Raise if two columns have the same name, since only the last would be read."""
     repeated = [column for column, count in Counter(columns).items() if count > 1]
     if repeated:
         msg = f"{name} has several columns named {repeated[0]!r}. Rename all but one of them."
         raise DataFormatError(msg)
 
 
-def _check_cells(place: str, values: dict[Any, Any]) -> None:
+def _check_cells(location: str, values: dict[Any, Any]) -> None:
     """Raise if the row has more or fewer cells than the header."""
     n_columns = sum(column is not None for column in values)
     if None in values:
@@ -185,8 +185,8 @@ def _check_cells(place: str, values: dict[Any, Any]) -> None:
         n_cells = sum(value is not None for value in values.values())
     if n_cells != n_columns:
         msg = (
-            f"{place} has {n_cells} cells and the header has {n_columns}. Put a cell with a comma "
-            'in it between double quotes ("…").'
+            f"{location} has {n_cells} cells and the header has {n_columns}. Put double quotes "
+            '("…") around a cell that contains a comma.'
         )
         raise DataFormatError(msg)
 
@@ -196,11 +196,11 @@ def _read_parquet(name: str, stream: BinaryIO) -> Iterator[Row]:
     file = stream if stream.seekable() else io.BytesIO(stream.read())
     try:
         table = parquet.ParquetFile(file)
-    except ValueError as error:  # pyarrow's own errors of content derive from it
+    except ValueError as error:  # pyarrow's errors about the content are ValueErrors
         msg = f"{name} is not a parquet file: {error}"
         raise DataFormatError(msg) from error
     names = find_class_names(table.schema_arrow.metadata)
     rows = itertools.chain.from_iterable(batch.to_pylist() for batch in table.iter_batches())
     for number, values in enumerate(rows, start=1):
-        place = f"{name}, row {number}"
-        yield Row(place, name_classes(place, values, names))
+        location = f"{name}, row {number}"
+        yield Row(location, name_classes(location, values, names))

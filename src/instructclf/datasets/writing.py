@@ -1,4 +1,4 @@
-"""Rows → file or stream: jsonl, csv and parquet, whatever the readers read."""
+"""Rows → file or stream of jsonl, csv or parquet, as the readers read them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from instructclf.datasets.rows import find_ending
 from instructclf.exceptions import DataFormatError
 
 _QUOTED_ENDS = "\r\n"
-"""Python quotes a cell that has a character of this in it, and no other end of a line."""
+"""The csv module quotes only cells that contain a character of its line terminator."""
 
 
 def write_file(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows into a file, in the format that its ending says.
+    """Write rows to a file in the format of its ending.
 
-    It is written beside its place and then renamed, so that a file that is there is whole.
+    The rows go to a temporary file, which is then renamed, so that the file is always complete.
 
     Parameters
     ----------
     path : Path
-        The file. One that is there is replaced.
+        The file. An existing file is replaced.
     rows : sequence of mapping
         Values by column.
 
@@ -36,31 +36,31 @@ def write_file(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     DataFormatError
         If the ending is unknown, or parquet has no type for the values of a column.
     MissingExtraError
-        If parquet is to be written and pyarrow is not installed.
+        If the format is parquet and pyarrow is not installed.
     """
     ending = find_ending(path)
-    beside = path.with_name(f"{path.name}.part")
+    temporary = path.with_name(f"{path.name}.part")
     try:
-        with beside.open("wb") as stream:
+        with temporary.open("wb") as stream:
             write_stream(str(path), ending, stream, rows)
-        beside.replace(path)
+        temporary.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_stream(
     name: str, ending: str, stream: BinaryIO, rows: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Write rows into an open stream, such as standard output.
+    """Write rows to an open stream, such as standard output.
 
     Parameters
     ----------
     name : str
-        What to call it where something is wrong.
+        A name for the stream, used in errors.
     ending : str
-        What a file with this content would end in.
+        The ending of a file in this format.
     stream : binary file object
-        Where to.
+        The stream.
     rows : sequence of mapping
         Values by column.
 
@@ -69,7 +69,7 @@ def write_stream(
     DataFormatError
         If parquet has no type for the values of a column.
     MissingExtraError
-        If parquet is to be written and pyarrow is not installed.
+        If the format is parquet and pyarrow is not installed.
     """
     columns = list(dict.fromkeys(column for row in rows for column in row))
     if ending == ".parquet":
@@ -93,7 +93,7 @@ def _encode(ending: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any
 
 
 def _as_json(values: dict[str, Any]) -> str:
-    """Return an object in plain letters, or in escapes where it has halves of characters."""
+    """Return a JSON object, with escapes only if it contains lone surrogates."""
     line = json.dumps(values, ensure_ascii=False, default=str)
     try:
         line.encode()
@@ -103,14 +103,14 @@ def _as_json(values: dict[str, Any]) -> str:
 
 
 def _as_csv(columns: Sequence[str], values: Mapping[str, Any]) -> str:
-    """Return a row without its end. Ends of lines of all systems within cells are quoted."""
+    """Return a row without line end; cells with line ends of any system are quoted."""
     line = io.StringIO(newline="")
     csv.DictWriter(line, columns, lineterminator=_QUOTED_ENDS).writerow(values)
     return line.getvalue().removesuffix(_QUOTED_ENDS)
 
 
 def _without_nan(value: Any) -> Any:
-    """Return ``None`` for what JSON has no number for."""
+    """Replace floats that JSON cannot represent by ``None``."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -121,7 +121,7 @@ def _write_parquet(
     pyarrow = import_data_extra("pyarrow", needed_for=f"Writing {name}")
     try:
         table = pyarrow.table({column: [row.get(column) for row in rows] for column in columns})
-    except (ValueError, TypeError) as error:  # pyarrow's own errors of content derive from these
+    except (ValueError, TypeError) as error:  # pyarrow's errors about the content are one of these
         msg = f"{name} cannot be written as parquet: {error} Write jsonl instead."
         raise DataFormatError(msg) from error
     parquet.write_table(table, stream)

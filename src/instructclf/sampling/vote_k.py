@@ -25,7 +25,7 @@ class VoteKSampler(RepresentativeSampler):
     """Choose the rows with the most votes from their neighbours, equally many of every label.
 
     Every row votes for the ``n_neighbors`` most similar rows of its label. The next shot is the row
-    with the most votes. A vote counts ``discount ** -m`` if the voter already voted for m shots, and
+    with the most votes. A vote counts ``discount ** -m`` if the voter voted for m shots before, and
     nothing if the voter is a shot. This is the graph stage of vote-k, which its authors call fast
     vote-k. Their second stage asks the model for its confidence; see `UncertaintySampler`.
 

@@ -1,0 +1,72 @@
+"""Options → classifiers: new ones to fit, and saved ones to predict with."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from instructclf import InstructionTunedClassifier, PromptClassifier, load
+from instructclf.command_line.files import read_definitions
+from instructclf.command_line.parameters import OTHER_OPTIONS, read_parameters
+
+CLASSES: Mapping[str, type] = {
+    "prompting": PromptClassifier,
+    "tuning": InstructionTunedClassifier,
+}
+"""The classifier of each approach."""
+
+
+def make_classifier(
+    approach: str,
+    options: argparse.Namespace,
+    assignments: Sequence[tuple[str, str]],
+    other_options: Mapping[str, str] = OTHER_OPTIONS,
+    **parameters: Any,
+) -> Any:
+    """Return an unfitted classifier.
+
+    Parameters
+    ----------
+    approach : str
+        A key of ``CLASSES``.
+    options : argparse.Namespace
+        The options of the command: the model and the definitions of labels.
+    assignments : sequence of (str, str)
+        Names and values of ``--param``.
+    other_options : mapping of str to str, default=OTHER_OPTIONS
+        Parameters with an option of their own.
+    **parameters : object
+        More parameters of the classifier.
+
+    Returns
+    -------
+    estimator
+        The classifier.
+    """
+    kind = CLASSES[approach]
+    definitions = read_definitions(options.definitions, options.define)
+    classifier = kind(options.model, label_definitions=definitions, **parameters)
+    return classifier.set_params(**read_parameters(kind, assignments, other_options))
+
+
+def load_classifier(options: argparse.Namespace) -> Any:
+    """Load the saved classifier that the command line names.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        The options of the command.
+
+    Returns
+    -------
+    estimator
+        The fitted classifier.
+    """
+    # The class is unknown until the classifier is loaded; the tuned one has the parameters of both.
+    changes = read_parameters(InstructionTunedClassifier, options.parameters)
+    if options.model is not None:
+        changes["model"] = options.model
+    return load(
+        options.classifier, revision=options.revision, verbose=int(options.progress), **changes
+    )
