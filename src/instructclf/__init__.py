@@ -9,23 +9,27 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from instructclf.classifiers import (
         InstructionTunedClassifier,
+        LoRA,
+        ModelOptions,
         PromptClassifier,
         PromptFeatures,
+        TrainingOptions,
         clear_models,
         load,
-        predict_in_chunks,
     )
     from instructclf.prompts import PromptTemplate
 
 __all__ = [
     "InstructionTunedClassifier",
+    "LoRA",
+    "ModelOptions",
     "PromptClassifier",
     "PromptFeatures",
     "PromptTemplate",
+    "TrainingOptions",
     "__version__",
     "clear_models",
     "load",
-    "predict_in_chunks",
 ]
 
 __version__ = "0.1.0"
@@ -33,11 +37,13 @@ __version__ = "0.1.0"
 _ROOMS = {
     "InstructionTunedClassifier": "instructclf.classifiers",
     "PromptClassifier": "instructclf.classifiers",
+    "LoRA": "instructclf.classifiers",
+    "ModelOptions": "instructclf.classifiers",
     "PromptFeatures": "instructclf.classifiers",
+    "TrainingOptions": "instructclf.classifiers",
     "PromptTemplate": "instructclf.prompts",
     "clear_models": "instructclf.classifiers",
     "load": "instructclf.classifiers",
-    "predict_in_chunks": "instructclf.classifiers",
 }
 
 

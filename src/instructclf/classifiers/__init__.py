@@ -1,17 +1,23 @@
-"""The estimators: a local language model as a scikit-learn text classifier, or for one."""
+"""The estimators: thin scikit-learn shells over one fitted value, a `Labeller`.
 
-from instructclf.classifiers.chunks import predict_in_chunks
+``fitting`` builds a labeller from checked rows, ``labellers`` holds it, ``label_scores`` reads its
+scores. ``saving`` writes and reads it, ``showing`` draws it.
+"""
+
 from instructclf.classifiers.features import PromptFeatures
 from instructclf.classifiers.instruction_tuning import InstructionTunedClassifier
-from instructclf.classifiers.loading import load
+from instructclf.classifiers.options import LoRA, ModelOptions, TrainingOptions
 from instructclf.classifiers.prompting import PromptClassifier
+from instructclf.classifiers.saving.reading import load
 from instructclf.classifiers.sharing import clear_models
 
 __all__ = [
     "InstructionTunedClassifier",
+    "LoRA",
+    "ModelOptions",
     "PromptClassifier",
     "PromptFeatures",
+    "TrainingOptions",
     "clear_models",
     "load",
-    "predict_in_chunks",
 ]

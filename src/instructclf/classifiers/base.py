@@ -1,288 +1,355 @@
-"""What the two estimators share: the scaffold of ``fit``, and the scores of labels.
+"""The shell around a labeller: what both classifiers share of scikit-learn's interface.
 
-A subclass supplies one thing, ``_make_scorer``, which turns the fitted prompt into something that
-scores labels. Everything public is derived from the matrix of label log-likelihoods.
+``fit`` builds a labeller, and every other method reads it. A subclass decides what to learn from
+the shots, in ``_learn``.
 """
 
 from __future__ import annotations
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Sequence
-from numbers import Integral, Real
+from collections.abc import Mapping
+from numbers import Real
+from os import PathLike
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.base import ClassifierMixin
+from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 
-from instructclf.classifiers.calibrating import ScoreCalibration
-from instructclf.classifiers.calibration import no_calibration
-from instructclf.classifiers.keeping import ClassifierKeeping
-from instructclf.classifiers.labels import (
-    check_enough_classes,
-    check_label_words,
-    defined_classes,
-    find_classes,
-    warn_of_numbers,
-)
+from instructclf.classifiers.fitting import Learned, Rows, fit_ensemble, fit_labeller, read_rows
+from instructclf.classifiers.label_scores import LabelScores, choose_labels, mass_of
+from instructclf.classifiers.labellers import Labeller, LabellerEnsemble, make_members
+from instructclf.classifiers.labels import words_of
 from instructclf.classifiers.observing import observed
-from instructclf.classifiers.predicting import LabelPredictor
-from instructclf.classifiers.seeding import LabelScores, SeedAveraging, average_scores
-from instructclf.classifiers.sharing import MODEL_CONSTRAINTS, SharedModelEstimator
-from instructclf.classifiers.showing.card import CardShowing
-from instructclf.classifiers.showing.methods import PromptShowing
-from instructclf.classifiers.weights import rows_that_count
-from instructclf.classifiers.writing import find_template, resolve_max_length, write_prompt
-from instructclf.engine.models.loading import BaseModel
-from instructclf.engine.models.views import shared_view
-from instructclf.engine.running.processes import current_processes, sharing_work
-from instructclf.engine.running.progress import Progress
-from instructclf.engine.scoring.label_scoring import LabelScorer
-from instructclf.engine.tokens.demonstrations import fit_demonstrations
-from instructclf.engine.tokens.encoding import PromptEncoder
-from instructclf.exceptions import InvalidLabelsError, InvalidShotsError
-from instructclf.inputs.labels import check_same_length
+from instructclf.classifiers.parameters import CLASSIFIER_CONSTRAINTS
+from instructclf.classifiers.questions import find_template
+from instructclf.classifiers.saving.publishing import push_classifier
+from instructclf.classifiers.saving.writing import save_classifier
+from instructclf.classifiers.sharing import SharedModelEstimator
+from instructclf.classifiers.showing.prompt import ShownPrompt, look_at_prompt
+from instructclf.classifiers.showing.tokens import ShownTokens, look_at_tokens
+from instructclf.engine.interfaces import LabelScorer, LanguageModel, Question
+from instructclf.engine.running.processes import is_first_process, sharing_work
 from instructclf.inputs.texts import check_texts
-from instructclf.prompts import Prompt, PromptTemplate
-from instructclf.sampling import PerInputSampler, ShotSampler, get_sampler, select_shots
+from instructclf.prompts import PromptTemplate
 
 
-class PromptedClassifier(
-    LabelPredictor,
-    SeedAveraging,
-    ScoreCalibration,
-    CardShowing,
-    ClassifierKeeping,
-    SharedModelEstimator,
-    PromptShowing,
-    metaclass=ABCMeta,
-):
-    """Base of classifiers that score label words after a prompt.
+class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMeta):
+    """Base of classifiers that score label words after a prompt."""
 
-    It is responsible for
+    _FITTED = "labeller_"
+    _parameter_constraints: ClassVar[dict[str, Any]] = CLASSIFIER_CONSTRAINTS
 
-    - the steps of ``fit``, in their order: checking what comes in, choosing shots, writing the
-      prompt, and what a subclass and its other bases do then;
-    - scoring labels, ``_score``, from which its base derives every prediction.
-    """
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **MODEL_CONSTRAINTS,
-        "label_definitions": [dict, None],
-        "verbalizer": [dict, None],
-        "instruction": [str, None],
-        "template": [str, PromptTemplate],
-        "n_shots": [Interval(Integral, 0, None, closed="left"), None],
-        "sampler": [str, ShotSampler],
-        "label_order": [StrOptions({"sorted", "random"})],
-        "n_seeds": [Interval(Integral, 1, None, closed="left")],
-        "calibration": [StrOptions({"auto", "contextual", "domain", "batch"}), None],
-        "max_length": [Interval(Integral, 1, None, closed="left"), None],
-        "distributed": [StrOptions({"auto"}), None],
-        "random_state": ["random_state"],
-        "verbose": ["verbose", Interval(Real, 0, None, closed="left")],
-    }
-
-    label_definitions: dict[Any, str] | None
-    verbalizer: dict[Any, str | list[str]] | None
-    instruction: str | None
-    template: str | PromptTemplate
-    n_shots: int | None
-    sampler: str | ShotSampler
-    label_order: str
     n_seeds: int
-    calibration: str | None
-    max_length: int | None
-    distributed: str | None
-    random_state: int | np.random.RandomState | None
+    template: str | PromptTemplate
     verbose: int | bool
+    labeller_: Labeller | LabellerEnsemble
 
-    _LEARNED_LAST = ("calibration_", "estimators_")
+    # What a fit has learned. Unfitted, these raise AttributeError, as scikit-learn expects.
+    classes_ = property(lambda self: self.labeller_.classes)
+    label_words_ = property(lambda self: self.labeller_.label_words)
+    shots_ = property(lambda self: self.labeller_.shots)
+    prompt_ = property(lambda self: self.labeller_.prompt)
+    max_length_ = property(lambda self: self.labeller_.max_length)
+    calibration_ = property(lambda self: self.labeller_.calibration)
+    estimators_ = property(make_members)
 
     # What a subclass decides
 
     @abstractmethod
-    def _fit_scorer(
-        self,
-        base: BaseModel,
-        shots: list[str],
-        codes: NDArray[np.intp],
-        rng: np.random.RandomState,
-        weights: NDArray[np.float64] | None,
-    ) -> LabelScorer:
-        """Learn from the shots what this estimator learns, and return what scores with it."""
+    def _learn(
+        self, model: LanguageModel, question: Question, shots: Rows, rng: np.random.RandomState
+    ) -> Learned:
+        """Learn from the shots, and return what scores with that."""
 
     @abstractmethod
-    def _rebuild_scorer(self, base: BaseModel) -> LabelScorer:
-        """Return what scores, from fitted attributes alone."""
-
-    def _check_per_input(self, sampler: PerInputSampler) -> None:
-        """Raise unless this estimator can use a sampler that chooses for each text."""
-        msg = (
-            f"{type(sampler).__name__} chooses other shots for each text, and "
-            f"{type(self).__name__} learns from the same shots for all. Use another sampler, such "
-            "as 'facility_location' or 'kmeans', or PromptClassifier."
-        )
-        raise InvalidShotsError(msg)
-
-    # fit
+    def _check_draws(self) -> None:
+        """Raise if shots cannot be drawn as the parameters ask, or several seeds would be alike."""
 
     @observed
     def _fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Fit, together with the other processes of the job where there are any."""
+        """Fit, together with the other processes of the job if there are any."""
         self._validate_params()
-        self._unfit()
-        with sharing_work(self.distributed):
-            return self._fit_steps(X, y, sample_weight)
-
-    def _fit_steps(self, X: Any, y: Any, sample_weight: Any) -> Self:
-        """Take the steps that both estimators take."""
-        if self.n_seeds > 1:
-            return self._fit_members(X, y, sample_weight)
-        template = find_template(self.template)
-        sampler = get_sampler(self.sampler)
-        if self.n_shots and isinstance(sampler, PerInputSampler):
-            self._check_per_input(sampler)
-        texts, codes = self._check_rows(X, y)
-        rows, weights = rows_that_count(sample_weight, texts, codes, self.classes_)
-        texts, codes = [texts[i] for i in rows], codes[rows]
-        self.label_words_ = check_label_words(self.classes_, self.verbalizer)
-        if not (self.verbalizer or self.label_definitions or self.instruction):
-            warn_of_numbers(self.classes_)
-        rng = self._random_generator()
-        base = self._get_base()
-        self.max_length_ = resolve_max_length(base, self.max_length)
-        self.prompt_ = self._write_prompt(base, template, rng)
-        chosen = self._choose_shots(texts, codes, sampler, rng)
-        self.shots_ = rows[chosen]
-        shots = [texts[i] for i in chosen]
-        weights = None if weights is None else weights[chosen]
-        self._scorer = self._fit_scorer(base, shots, codes[chosen], rng, weights)
-        self.calibration_ = self._calibrate(texts, codes, chosen, rng)
+        # After a fit that fails, the old labeller only serves to continue from.
+        self._previous = vars(self).pop("labeller_", None) or vars(self).get("_previous")
+        with sharing_work(self._find_options("model_options").distributed):
+            self.labeller_ = self._make_labeller(X, y, sample_weight)
+        del self._previous
         return self
 
-    def _check_rows(self, X: Any, y: Any) -> tuple[list[str], NDArray[np.intp]]:
-        """Check labels before texts, as scikit-learn does, and set the classes."""
-        if X is None and y is None and self.n_shots == 0 and self.label_definitions:
-            self.classes_ = defined_classes(self.label_definitions)
-            check_enough_classes(self.classes_)
-            return [], np.empty(0, dtype=np.intp)
-        if y is None and self.n_shots == 0:
-            msg = (
-                "This estimator requires y to be passed, but the target y is None. Without shots, "
-                "labels can also come from label_definitions, a sentence for each label: set it "
-                "and leave out both X and y."
-            )
-            raise InvalidLabelsError(msg)
-        self.classes_, codes = find_classes(y, self.label_definitions)
-        texts = check_texts(X)
-        check_same_length(texts, codes)
-        current_processes().check_alike([texts, codes.tolist()], "rows")
-        return texts, codes
+    def _make_labeller(self, X: Any, y: Any, sample_weight: Any) -> Labeller | LabellerEnsemble:
+        find_template(self.template)  # a wrong name is an error before a model is loaded
+        self._check_draws()
+        rows = read_rows(self, X, y, sample_weight)
+        model = self.open_model()
+        if self.n_seeds == 1:
+            return fit_labeller(self, rows, model, self._learn)
+        return self._average(fit_ensemble(self, rows, model, self._learn), rows, model)
 
-    def _choose_shots(
+    def _average(
         self,
-        texts: list[str],
-        codes: NDArray[np.intp],
-        sampler: ShotSampler,
-        rng: np.random.RandomState,
-    ) -> NDArray[np.intp]:
-        if self.n_shots is None:
-            return np.arange(len(texts), dtype=np.intp)
-        if self.n_shots == 0:
-            return np.empty(0, dtype=np.intp)
-        seed = int(rng.randint(np.iinfo(np.int32).max))
-        return select_shots(
-            sampler,
-            texts,
-            codes,
-            self.n_shots,
-            random_state=seed,
-            predict_proba=self._zero_shot_probabilities(),
-        )
+        ensemble: LabellerEnsemble,
+        rows: Rows,  # noqa: ARG002  (for a subclass)
+        model: LanguageModel,  # noqa: ARG002
+    ) -> LabellerEnsemble:
+        """Average adapters of several seeds, if that is asked for."""
+        return ensemble
 
-    def _zero_shot_probabilities(self) -> Callable[[list[str]], NDArray[np.float64]]:
-        """Return what says how probable the labels are before there are shots."""
-        base = self._base
-        scorer: LabelScorer | None = None
+    # Predicting
 
-        def predict_proba(texts: list[str]) -> NDArray[np.float64]:
-            nonlocal scorer
-            if scorer is None:
-                scorer = self._make_scorer(base, shared_view(base.model))
-            scores = scorer.score(texts)
-            return np.exp(no_calibration(len(self.classes_)).log_probabilities(scores))
+    def label_scores(self, X: Any) -> LabelScores:
+        """Return the scores of all labels before and after calibration, from one pass.
 
-        return predict_proba
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,)
+            The texts.
 
-    def _write_prompt(
-        self, base: BaseModel, template: PromptTemplate | None, rng: np.random.RandomState
-    ) -> Prompt:
-        labels = self.classes_.tolist()
-        defined = self.label_definitions
-        n_labels = len(labels)
-        return write_prompt(
-            base,
-            template,
-            task=self.instruction,
-            label_words=self.label_words_,
-            definitions=None if defined is None else [defined[label] for label in labels],
-            order=rng.permutation(n_labels).tolist()
-            if self.label_order == "random"
-            else range(n_labels),
-        )
-
-    def _add_demonstrations(
-        self, base: BaseModel, shots: Sequence[str], codes: NDArray[np.intp]
-    ) -> None:
-        """Put solved examples into the prompt, cut where the context is too short for them."""
-        self.prompt_ = fit_demonstrations(
-            base.tokenizer,
-            self.prompt_.with_demonstrations(self._solve(shots, codes)),
-            self.label_words_,
-            max_length=self.max_length_,
-            texts=shots,
-        )
-
-    def _solve(self, texts: Sequence[str], codes: NDArray[np.intp]) -> tuple[tuple[str, str], ...]:
-        """Return rows as solved examples, pairs of a text and its label words."""
-        return tuple(zip(texts, (self.label_words_[code][0] for code in codes), strict=True))
-
-    def _make_scorer(self, base: BaseModel, model: Any) -> LabelScorer:
-        """Return what scores labels after the fitted prompt, with this view of the base model."""
-        return LabelScorer(
-            model,
-            self._make_encoder(base),
-            max_batch_tokens=self._token_budget(),
-        )
-
-    def _make_encoder(self, base: BaseModel) -> PromptEncoder:
-        return PromptEncoder(base.tokenizer, self.prompt_, self.label_words_, self.max_length_)
-
-    def _stated_labels(self) -> list[Any] | None:
-        if self.__sklearn_is_fitted__():
-            return self.classes_.tolist()
-        defined = self.label_definitions
-        return None if defined is None else defined_classes(defined).tolist()
-
-    # Scoring labels
-
-    def _get_scorer(self) -> LabelScorer:
-        """Return the scorer of ``fit``, or build it again after unpickling."""
-        self._check_one_prompt()
-        if getattr(self, "_scorer", None) is None:
-            self._scorer = self._rebuild_scorer(self._get_base())
-        return self._scorer
-
-    def _score(self, X: Any) -> LabelScores:
+        Returns
+        -------
+        LabelScores
+            ``log_likelihood`` and ``log_probabilities``, both of shape (n_texts, n_classes).
+        """
         check_is_fitted(self)
-        with sharing_work(self.distributed) as processes:
-            if self._averages_predictions:
-                members = self.estimators_
-                return average_scores([member._score(X) for member in members])  # noqa: SLF001
-            texts = check_texts(X)
-            n_own = len([*dict.fromkeys(texts)][processes.own_rows])
-            with Progress("Scoring", n_own, verbose=self.verbose) as progress:
-                scores = self._get_scorer().score(texts, progress)
-            return LabelScores(scores, self.calibration_.log_probabilities(scores))
+        with sharing_work(self._find_options("model_options").distributed):
+            return self.labeller_.score(check_texts(X), self._fitted_model, verbose=self.verbose)
+
+    def label_log_likelihood(self, X: Any) -> NDArray[np.float64]:
+        """Return how likely the model is to answer with each label's words, before calibration.
+
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,)
+            The texts.
+
+        Returns
+        -------
+        ndarray of shape (n_texts, n_classes)
+            ``log p(label words | prompt)``, columns in the order of ``classes_``: the sum over a
+            label's tokens of the log-softmax over the whole vocabulary. Likelihoods of several
+            answers to one label are added up; those of several seeds are averaged.
+        """
+        return self.label_scores(X).log_likelihood
+
+    def label_mass(self, X: Any) -> NDArray[np.float64]:
+        """Return how likely the model is to answer with any label's words at all.
+
+        With a small mass the model would rather say something else, and ``predict_proba`` compares
+        labels that are all unlikely. It does not say how sure the model is of one label.
+
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,)
+            The texts.
+
+        Returns
+        -------
+        ndarray of shape (n_texts,)
+            The sum of ``exp(label_log_likelihood(X))`` over labels, from 0 to 1.
+        """
+        return mass_of(self.label_log_likelihood(X))
+
+    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the logarithm of each label's probability.
+
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,)
+            The texts.
+
+        Returns
+        -------
+        ndarray of shape (n_texts, n_classes)
+            Log-probabilities, columns in the order of ``classes_``.
+        """
+        return self.label_scores(X).log_probabilities
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the probability of each label.
+
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,)
+            The texts.
+
+        Returns
+        -------
+        ndarray of shape (n_texts, n_classes)
+            Probabilities, columns in the order of ``classes_``. Rows sum to 1.
+        """
+        return np.exp(self.predict_log_proba(X))
+
+    def predict(self, X: Any, *, min_label_mass: float | None = None) -> NDArray[Any]:
+        """Return the most probable label of each text.
+
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,)
+            The texts.
+        min_label_mass : float or None, default=None
+            Abstain where ``label_mass(X)`` is less than this, from 0 to 1. ``None`` never abstains.
+
+        Returns
+        -------
+        ndarray of shape (n_texts,)
+            Labels, as they are in ``classes_``. With ``min_label_mass``, of dtype object and
+            ``None`` where the classifier abstains: scikit-learn's metrics refuse ``None``, and
+            ``pandas.isna`` finds it.
+        """
+        validate_parameter_constraints(
+            {"min_label_mass": [Interval(Real, 0, 1, closed="both"), None]},
+            {"min_label_mass": min_label_mass},
+            caller_name=f"{type(self).__name__}.predict",
+        )
+        scores = self.label_scores(X)  # which checks that there are classes
+        return choose_labels(self.classes_, scores, min_label_mass)
+
+    # Showing
+
+    def get_prompt(self, text: str, label: Any = None) -> str:
+        """Return what the model reads for a text.
+
+        Parameters
+        ----------
+        text : str
+            The text.
+        label : label or None, default=None
+            With a label, the prompt ends with that label's words, which is what is scored.
+
+        Returns
+        -------
+        str
+            The prompt, with the text cut if the context is too short for it.
+            If several seeds make several prompts, ask one of ``estimators_``.
+        """
+        scorer, checked, words = self._ask(text, label)
+        filled = scorer.fill_prompt(checked)
+        return filled.prompt.render(filled.text, words)
+
+    def show_prompt(self, text: str, label: Any = None) -> ShownPrompt:
+        """Show the prompt of a text as the model reads it, with every part named.
+
+        Parameters
+        ----------
+        text : str
+            The text.
+        label : label or None, default=None
+            With a label, the prompt ends with that label's words, which is what is scored.
+
+        Returns
+        -------
+        ShownPrompt
+            A notebook shows it in colour; ``print`` writes it line by line.
+        """
+        scorer, checked, words = self._ask(text, label)
+        return look_at_prompt(scorer.fill_prompt(checked), checked, words, self.max_length_)
+
+    def show_tokens(self, text: str) -> ShownTokens:
+        """Show the tokens that are scored for each label after the prompt of a text.
+
+        Parameters
+        ----------
+        text : str
+            The text.
+
+        Returns
+        -------
+        ShownTokens
+            A table with the id, the characters and the log-probability of each token of each
+            answer. Their sum is the answer's log-likelihood. ``print`` writes it as text.
+        """
+        scorer, checked, _ = self._ask(text)
+        labels = zip(self.classes_.tolist(), self.label_words_, strict=True)
+        answers = [(label, answer) for label, answers in labels for answer in answers]
+        return look_at_tokens(scorer.read_tokens(checked), answers)
+
+    def _ask(self, text: str, label: Any = None) -> tuple[LabelScorer, str, str]:
+        """Return what scores the one question, the checked text, and the label's words."""
+        check_is_fitted(self)
+        (checked,) = check_texts([text])
+        words = "" if label is None else words_of(label, self.classes_, self.label_words_)
+        return self.labeller_.scorer(self._fitted_model), checked, words
+
+    # Saving
+
+    def save(
+        self, folder: str | PathLike[str], *, scores: Mapping[str, float] | None = None
+    ) -> None:
+        """Write the fitted classifier into a folder, which `instructclf.load` reads.
+
+        The folder holds JSON and safetensors only, so loading it runs no code; the solved examples
+        of a prompt, which are rows of the training data, as text; a model card; and a tuned
+        classifier's adapter as PEFT stores adapters. The base model is not copied: its name is
+        stored, with checksums. A crash leaves the old folder or the new one whole. Of several
+        processes that share the work only the first writes.
+
+        Parameters
+        ----------
+        folder : str or path
+            Where to. A classifier saved there before is replaced; anything else is an error.
+        scores : mapping of str to float, default=None
+            Figures for the card, such as ``{"accuracy": 0.91}``.
+
+        Raises
+        ------
+        SavedClassifierError
+            If a parameter cannot be written as text, such as a pair of objects as ``model`` or a
+            ``RandomState``, or the folder holds something else.
+        """
+        if self._find_options("model_options").distributed is None or is_first_process():
+            save_classifier(self, self._fitted_model, folder, scores)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        base_model: str | None = None,
+        scores: Mapping[str, float] | None = None,
+        private: bool | None = None,
+        revision: str | None = None,
+        commit_message: str | None = None,
+    ) -> str:
+        """Write what `save` writes into a repository on the Hugging Face hub.
+
+        ``instructclf.load(repo_id)`` reads it. The access token is that of ``hf auth login`` or
+        ``HF_TOKEN``. Of several processes that share the work all call this, and the first pushes.
+
+        Parameters
+        ----------
+        repo_id : str
+            Owner and name, such as ``"me/reviews"``. The repository is made if there is none; a
+            classifier that was pushed there before is replaced, anything else is an error.
+        base_model : str or None, default=None
+            The hub id of the base model, if ``model`` is a folder that nobody else has.
+        scores : mapping of str to float, default=None
+            Figures for the card, such as ``{"accuracy": 0.91}``.
+        private : bool or None, default=None
+            Whether a new repository is private. ``None`` takes the owner's default.
+        revision : str or None, default=None
+            The branch, which is made if there is none. ``None`` for the main branch.
+        commit_message : str or None, default=None
+            ``None`` names the classifier's class.
+
+        Returns
+        -------
+        str
+            The address of the commit.
+
+        Raises
+        ------
+        SavedClassifierError
+            If ``model`` is a local folder and ``base_model`` is not given, the repository holds
+            something else, the hub refuses or cannot be reached, or the classifier cannot be saved.
+        """
+        return push_classifier(
+            self,
+            self._fitted_model,
+            repo_id,
+            base_model=base_model,
+            scores=scores,
+            private=private,
+            revision=revision,
+            commit_message=commit_message or f"Add {type(self).__name__}",
+        )

@@ -88,6 +88,41 @@ def defined_classes(label_definitions: Mapping[Any, str]) -> NDArray[Any]:
         raise InvalidLabelsError(msg) from None
 
 
+def find_stated_labels(
+    labels: Sequence[Any] | None, label_definitions: Mapping[Any, str] | None
+) -> NDArray[Any]:
+    """Return the labels that a prompt states without having seen rows, sorted; possibly none.
+
+    Parameters
+    ----------
+    labels : sequence or None
+        The labels, if they are named.
+    label_definitions : mapping or None
+        What each label means.
+
+    Returns
+    -------
+    ndarray of shape (n_labels,)
+        The labels.
+
+    Raises
+    ------
+    InvalidLabelsError
+        If both name different labels.
+    """
+    if labels is None:
+        return np.empty(0, str) if label_definitions is None else defined_classes(label_definitions)
+    found = np.unique(np.asarray(labels))
+    defined = found if label_definitions is None else defined_classes(label_definitions)
+    if found.tolist() != defined.tolist():
+        msg = (
+            f"labels={list(labels)!r} and label_definitions, which has "
+            f"{list(label_definitions or ())!r}, must name the same labels. Leave out 'labels'."
+        )
+        raise InvalidLabelsError(msg)
+    return found
+
+
 def check_enough_classes(classes: NDArray[Any]) -> None:
     """Raise unless there are two classes or more."""
     if len(classes) < 2:
@@ -167,6 +202,35 @@ def warn_of_numbers(classes: NDArray[Any]) -> None:
         "cross_val_predict of probabilities number labels, in sorted order.",
         NumberedLabelsWarning,
     )
+
+
+def words_of(label: Any, classes: NDArray[Any], label_words: Sequence[Sequence[str]]) -> str:
+    """Return the preferred words of a label.
+
+    Parameters
+    ----------
+    label : label
+        One of the classes.
+    classes : ndarray of shape (n_classes,)
+        The labels.
+    label_words : sequence of sequence of str
+        The answers of each label.
+
+    Returns
+    -------
+    str
+        The words.
+
+    Raises
+    ------
+    InvalidLabelsError
+        If there is no such label.
+    """
+    for known, answers in zip(classes.tolist(), label_words, strict=True):
+        if known == label:
+            return answers[0]
+    msg = f"There is no label {label!r}. The classes are {classes.tolist()!r}."
+    raise InvalidLabelsError(msg)
 
 
 def _is_number(word: str) -> bool:

@@ -1,4 +1,4 @@
-"""A fit → what callbacks of scikit-learn are told about it, where scikit-learn has any (1.9)."""
+"""A fit → what scikit-learn's callbacks are told about it. Callbacks exist since 1.9."""
 
 from __future__ import annotations
 
@@ -8,20 +8,16 @@ from typing import Any
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks  # pyright: ignore[reportAssignmentType]
-except ImportError:  # before 1.9: there is no set_callbacks, and nobody to tell
+except ImportError:  # before 1.9
 
     class CallbackSupportMixin:
-        """Stands where scikit-learn has no callbacks."""
+        """A base without methods, for a scikit-learn without callbacks."""
 
     with_callbacks = None
 
 
-class ObservedFit(CallbackSupportMixin):
-    """Base of estimators whose ``fit`` callbacks can follow: progress bars, also in searches."""
-
-
 def observed(fit: Callable[..., Any]) -> Callable[..., Any]:
-    """Let callbacks know when a fit begins and ends. It is one task to them.
+    """Tell callbacks when a fit begins and ends. They see it as one task.
 
     Parameters
     ----------
@@ -31,7 +27,7 @@ def observed(fit: Callable[..., Any]) -> Callable[..., Any]:
     Returns
     -------
     callable
-        The same method, observed; or the very same, where scikit-learn has no callbacks.
+        The method, which tells callbacks about itself; or the method as it was, without callbacks.
     """
     if with_callbacks is None:
         return fit
@@ -56,7 +52,7 @@ def observed(fit: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _learned(estimator: Any) -> dict[str, Any]:
-    """Return all that ``fit`` has set, which is all there is beside parameters."""
+    """Return the attributes that ``fit`` has set: everything but parameters and callbacks."""
     parameters = estimator.get_params(deep=False)
     return {
         name: value

@@ -1,79 +1,123 @@
-"""An estimator that shares a model: cloned without copying it, pickled without its weights."""
+"""Estimators that share a model: cloned without copying it, pickled without its weights."""
 
 from __future__ import annotations
 
 import pickle
-from numbers import Integral
 from os import PathLike
 from typing import Any, ClassVar, Self
 
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import Interval, StrOptions
 
-from instructclf.classifiers.observing import ObservedFit
-from instructclf.engine.models.loading import BaseModel, DeviceMap
-from instructclf.engine.models.registry import clear_base_models, get_base_model
-
-MODEL_CONSTRAINTS: dict[str, list[Any]] = {
-    "model": [str, PathLike, tuple],
-    "max_batch_tokens": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"}), None],
-    "device": [str, None],
-    "dtype": [str, None],
-    "quantization": [StrOptions({"4bit"}), None],
-    "device_map": [StrOptions({"auto"}), dict, None],
-}
-"""What the parameters that say where a model comes from and how it runs may be."""
+from instructclf.classifiers.observing import CallbackSupportMixin
+from instructclf.classifiers.options import ModelOptions, given_or_default
+from instructclf.classifiers.showing.card import add_card, visible_attributes
+from instructclf.engine.interfaces import LanguageModel
+from instructclf.engine.local_models import open_language_model
+from instructclf.engine.models.registry import clear_base_models
 
 
-class SharedModelEstimator(ObservedFit, BaseEstimator):
-    """Base of estimators over texts that hold a base model's name, or share the model itself."""
+class SharedModelEstimator(CallbackSupportMixin, BaseEstimator):
+    """Base of estimators over texts that hold a language model's name, or share the model itself.
 
-    model: str | PathLike[str] | tuple[Any, Any]
-    max_batch_tokens: int | str | None
-    device: str | None
-    dtype: str | None
-    quantization: str | None
-    device_map: DeviceMap
+    A subclass names in ``_FITTED`` the attribute that ``fit`` sets last, and in ``_OPTIONS`` the
+    parameters that hold options, for which ``None`` stands for the defaults.
+    """
 
-    def _get_base(self) -> BaseModel:
-        """Return the base model, and hold it, so that the registry finds it while this lives."""
-        self._base = get_base_model(
+    _FITTED: ClassVar[str]
+    _OPTIONS: ClassVar[dict[str, type[BaseEstimator]]] = {"model_options": ModelOptions}
+    _LIVE = ("_model", "_reader")
+    """Attributes that read the model's weights, found again after unpickling."""
+    model: str | PathLike[str] | tuple[Any, Any] | LanguageModel
+    model_options: ModelOptions | None
+
+    def open_model(self) -> LanguageModel:
+        """Open the language model, loading it unless another estimator has done so.
+
+        ``fit`` does this by itself. A service may call it at its start, after loading a classifier.
+
+        Returns
+        -------
+        LanguageModel
+            The model, which this estimator holds from now on.
+
+        Raises
+        ------
+        ModelLoadingError
+            If the model cannot be loaded.
+        """
+        options = self._find_options("model_options")
+        budget = options.max_batch_tokens
+        self._model = open_language_model(
             self.model,
-            device=self.device,
-            dtype=self.dtype,
-            quantization=self.quantization,
-            device_map=self.device_map,
+            device=options.device,
+            dtype=options.dtype,
+            quantization=options.quantization,
+            device_map=options.device_map,
+            max_batch_tokens=None if budget == "auto" else int(budget),
         )
-        return self._base
+        return self._model
 
-    def _get_fitted_base(self) -> BaseModel:
-        """Return the base model that ``fit`` used, whatever is at its place meanwhile."""
-        own = vars(self).get("_base")
-        return self._get_base() if own is None else own
+    def _fitted_model(self) -> LanguageModel:
+        """Return the model that ``fit`` used, even if its name stands for another one now."""
+        opened = vars(self).get("_model")
+        return self.open_model() if opened is None else opened
 
-    def _token_budget(self) -> int | None:
-        budget = self.max_batch_tokens
-        return int(budget) if isinstance(budget, Integral) else None
+    # Parameters
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string = True
-        tags.input_tags.one_d_array = True
-        tags.input_tags.two_d_array = False
-        return tags
+    def _find_options(self, name: str) -> Any:
+        return given_or_default(getattr(self, name), self._OPTIONS[name])
 
-    _OF_THE_MODEL = ("_base", "_reader", "_scorer")
-    """Attributes that read the model's weights, found again where they are needed."""
-    _LEARNED_LAST: ClassVar[tuple[str, ...]]
-    """Attributes of which one is there if this is fitted."""
+    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: FBT001, FBT002  (scikit-learn's)
+        """Return the parameters, including those of options that are left at ``None``.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to return nested parameters too, such as ``model_options__dtype``.
+
+        Returns
+        -------
+        dict
+            Values by name.
+        """
+        params = super().get_params(deep)
+        for name in self._OPTIONS if deep else ():
+            if params[name] is None:
+                defaults = self._OPTIONS[name]().get_params()
+                params |= {f"{name}__{own_name}": value for own_name, value in defaults.items()}
+        return params
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, nested ones too: ``set_params(model_options__dtype="bfloat16")``.
+
+        Parameters
+        ----------
+        **params : object
+            Values by name.
+
+        Returns
+        -------
+        estimator
+            This estimator.
+        """
+        for name, kind in self._OPTIONS.items():
+            is_nested = any(given.startswith(f"{name}__") for given in params)
+            if is_nested and params.get(name, getattr(self, name)) is None:
+                setattr(self, name, kind())
+                params.pop(name, None)
+        return super().set_params(**params)
+
+    def _validate_params(self) -> None:
+        super()._validate_params()
+        for name in self._OPTIONS:
+            options = getattr(self, name)
+            if isinstance(options, BaseEstimator):
+                options._validate_params()  # noqa: SLF001  (scikit-learn's, for estimators)
+
+    # Fitted state
 
     def __sklearn_is_fitted__(self) -> bool:
-        return any(hasattr(self, name) for name in self._LEARNED_LAST)
-
-    def _unfit(self) -> None:
-        """Count as unfitted from here on, so that a fit that fails leaves no mixture of two."""
-        for name in (*self._LEARNED_LAST, *self._OF_THE_MODEL):
-            vars(self).pop(name, None)
+        return self._FITTED in vars(self)
 
     def __sklearn_clone__(self) -> Self:
         # scikit-learn copies parameters deeply, and a model given as an object must stay shared.
@@ -91,14 +135,40 @@ class SharedModelEstimator(ObservedFit, BaseEstimator):
             )
             raise pickle.PicklingError(msg)
         state: Any = super().__getstate__()
-        return {name: value for name, value in state.items() if name not in self._OF_THE_MODEL}
+        return {name: value for name, value in state.items() if name not in self._LIVE}
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        return tags
+
+    # In a notebook
+
+    def _html_repr(self) -> str:
+        return add_card(self)
+
+    def _repr_html_inner(self) -> str:
+        return self._html_repr()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if "text/html" in bundle:  # before scikit-learn 1.7 this is the diagram alone
+            bundle["text/html"] = self._html_repr()
+        return bundle
+
+    def _get_fitted_attr_html(self, doc_link: str = "") -> Any:
+        above: Any = super()
+        return visible_attributes(self, above._get_fitted_attr_html(doc_link))  # noqa: SLF001
 
 
 def clear_models() -> None:
-    """Forget the base models that this process keeps loaded for classifiers to come.
+    """Forget the language models that this process keeps loaded for future estimators.
 
-    Two are kept at most, those used last. The memory of a model is free once no fitted classifier
-    holds it either. A classifier goes on working; what is needed again is loaded again.
+    At most two are kept, the most recently used. The memory of a model is free once no fitted
+    estimator holds it either. Fitted estimators keep working; a model that is needed again is
+    loaded again.
 
     Examples
     --------

@@ -8,38 +8,40 @@ from dataclasses import dataclass
 from instructclf.classifiers.showing.characters import LINE_BREAK, without_controls
 from instructclf.classifiers.showing.prompt_html import write_prompt
 from instructclf.classifiers.showing.stretches import Stretch, find_stretches
-from instructclf.engine.tokens.encoding import PromptEncoder
+from instructclf.engine.interfaces import FilledPrompt
 from instructclf.engine.tokens.truncation import find_cut
 
 _GUTTER = " │ "
 
 
-def look_at_prompt(encoder: PromptEncoder, text: str, words: str) -> ShownPrompt:
+def look_at_prompt(
+    filled: FilledPrompt, text: str, words: str, max_length: int | None
+) -> ShownPrompt:
     """Return the prompt of a text, to be shown.
 
     Parameters
     ----------
-    encoder : PromptEncoder
-        The encoder of a fitted classifier.
+    filled : FilledPrompt
+        The prompt as the model reads it.
     text : str
-        The text.
+        The text before it was cut.
     words : str
         What the model answers, or nothing.
+    max_length : int or None
+        The most tokens of a prompt with its label.
 
     Returns
     -------
     ShownPrompt
         The prompt.
     """
-    shortened = encoder.shorten(text)
-    was_cut = shortened != text
-    stretches = find_stretches(encoder.prompt_for(text), shortened, words, was_cut=was_cut)
-    (encoded,) = encoder.encode([text])
-    most = "" if encoder.max_length is None else f" of at most {encoder.max_length}"
-    notes = [f"{encoded.n_tokens} tokens{most}, the label aside."]
+    was_cut = filled.text != text
+    stretches = find_stretches(filled.prompt, filled.text, words, was_cut=was_cut)
+    most = "" if max_length is None else f" of at most {max_length}"
+    notes = [f"{filled.n_tokens} tokens{most}, the label aside."]
     if was_cut:
-        start, end = find_cut(shortened)
-        n_left_out = len(text) - len(shortened) + end - start
+        start, end = find_cut(filled.text)
+        n_left_out = len(text) - len(filled.text) + end - start
         notes.append(
             f"The text was too long: {n_left_out} of its {len(text)} characters were left out."
         )

@@ -9,69 +9,47 @@ from typing import Any
 
 from instructclf.classifiers.showing.characters import with_glyphs
 from instructclf.classifiers.showing.tokens_html import write_tokens
-from instructclf.engine.scoring.label_scoring import LabelScorer
-from instructclf.engine.tokens.tokenising import token_pieces
+from instructclf.engine.interfaces import ScoredToken, ScoredTokens
 
 HEADER = ("label", "token", "id", "log p", "p", "remark")
-_N_LAST = 6
-"""Tokens of the prompt that are shown, its last."""
 _SMALL = 1e-3
 """Probabilities less than this are written with an exponent."""
 _N_NAMED = 3
 """Labels that a token is shared with are named up to this number."""
 
 
-def look_at_tokens(
-    scorer: LabelScorer, tokenizer: Any, labels: Sequence[tuple[Any, str]], text: str
-) -> ShownTokens:
+def look_at_tokens(scored: ScoredTokens, answers: Sequence[tuple[Any, str]]) -> ShownTokens:
     """Return the tokens that are scored after the prompt of a text, to be shown.
 
     Parameters
     ----------
-    scorer : LabelScorer
-        The scorer of a fitted classifier.
-    tokenizer : object
-        A transformers tokenizer.
-    labels : sequence of (label, str)
-        The labels and their answers, in the order of the scores.
-    text : str
-        The text.
+    scored : ScoredTokens
+        The tokens of each answer.
+    answers : sequence of (label, str)
+        The labels and their answers, in the same order.
 
     Returns
     -------
     ShownTokens
         The tokens.
     """
-    scores = scorer.score_tokens(text)
-    ids = scores.prompt.ids
-    edges = list(zip(scores.prompt.trie.edges, scores.log_likelihoods.tolist(), strict=True))
-    using: dict[tuple[int, int], list[Any]] = {}
-    for (label, *edge), _ in edges:
-        using.setdefault((edge[0], edge[1]), []).append(labels[label][0])
-
-    def show_label(code: int) -> ShownLabel:
-        name, words = labels[code]
-        own = [((node, token), value) for (label, node, token), value in edges if label == code]
-        pieces = token_pieces(tokenizer, [token for (_, token), _ in own], ids)
-        tokens = (
-            ShownToken(
-                edge[1],
-                piece,
-                value,
-                is_end=edge[1] == scorer.encoder.end_token,
-                shared_with=tuple(other for other in using[edge] if other != name),
-            )
-            for (edge, value), piece in zip(own, pieces, strict=True)
-        )
-        return ShownLabel(name, words, tuple(tokens))
-
+    labels = [label for label, _ in answers]
     return ShownTokens(
-        labels=tuple(map(show_label, range(len(labels)))),
-        n_prompt_tokens=len(ids),
-        n_shared_tokens=scores.n_shared,
-        prompt_end=tuple(token_pieces(tokenizer, ids[-_N_LAST:], ids[:-_N_LAST])),
-        was_cut=scores.prompt.was_cut,
+        labels=tuple(
+            ShownLabel(label, words, tuple(_show_token(token, label, labels) for token in tokens))
+            for (label, words), tokens in zip(answers, scored.answers, strict=True)
+        ),
+        n_prompt_tokens=scored.n_prompt_tokens,
+        n_shared_tokens=scored.n_shared_tokens,
+        prompt_end=scored.prompt_end,
+        was_cut=scored.was_cut,
     )
+
+
+def _show_token(token: ScoredToken, label: Any, labels: Sequence[Any]) -> ShownToken:
+    # Answers of one label share tokens too, which says nothing about other labels.
+    sharers = tuple(labels[answer] for answer in token.sharers if labels[answer] != label)
+    return ShownToken(token.id, token.piece, token.log_likelihood, token.is_end, sharers)
 
 
 @dataclass(frozen=True)

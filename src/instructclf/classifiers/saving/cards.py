@@ -15,7 +15,7 @@ _TITLE = "A text classifier made with instructclf"
 def write_card(
     classifier: Any,
     model_name: str,
-    place: str,
+    source: str,
     versions: Mapping[str, str],
     scores: Mapping[str, float],
 ) -> str:
@@ -27,7 +27,7 @@ def write_card(
         A fitted classifier of this package.
     model_name : str
         What its base model is called.
-    place : str
+    source : str
         What it is loaded from.
     versions : mapping of str to str
         Versions by package.
@@ -42,7 +42,7 @@ def write_card(
     parts = [
         _metadata(classifier, model_name),
         f"# {_TITLE}\n",
-        _use(classifier, model_name, place),
+        _use(classifier, model_name, source),
         "## Labels\n\n" + _labels(classifier),
         "## How it was made\n\n" + _parameters(classifier),
         "## Scores\n\n" + _scores(scores),
@@ -67,11 +67,11 @@ def _metadata(classifier: Any, model_name: str) -> str:
     return "\n".join([*lines, "---", ""])
 
 
-def _use(classifier: Any, model_name: str, place: str) -> str:
+def _use(classifier: Any, model_name: str, source: str) -> str:
     return (
         f"`{type(classifier).__name__}` on the base model `{model_name}`.\n\n"
         "```python\nimport instructclf\n\n"
-        f'classifier = instructclf.load("{place}")\nclassifier.predict(["a text"])\n```\n'
+        f'classifier = instructclf.load("{source}")\nclassifier.predict(["a text"])\n```\n'
     )
 
 

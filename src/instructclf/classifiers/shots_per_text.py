@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
+from instructclf.engine.interfaces import Demonstrations
 from instructclf.sampling import PerInputSampler
 
 
 @dataclass(frozen=True, eq=False)
-class OwnShots:
+class ShotsPerText:
     """Which labelled rows stand solved in the prompt of each text.
+
+    Called with texts, it returns the demonstrations of each.
 
     Parameters
     ----------
     sampler : PerInputSampler
-        What chooses. It is cloned, and the clone is fitted on the rows.
+        Chooses the rows. It is cloned, and the clone is fitted.
     solved : tuple of (str, str)
         All rows, pairs of a text and its label words.
     codes : ndarray of shape (n_rows,)
@@ -29,7 +32,7 @@ class OwnShots:
     n_shots : int
         How many rows each text gets.
     seed : int
-        Decides what is left to chance.
+        Decides what the sampler leaves to chance.
     """
 
     sampler: PerInputSampler
@@ -60,10 +63,14 @@ class OwnShots:
         """
         return self._fitted.select_for(texts, self.n_shots, leave_out=leave_out)
 
-    def demonstrations(
-        self, texts: Sequence[str], *, leave_out: bool = False
-    ) -> list[tuple[tuple[str, str], ...]]:
+    def __call__(self, texts: Sequence[str], *, leave_out: bool = False) -> list[Demonstrations]:
         """Return the rows for each text as solved examples, in the order of its prompt."""
         return [
-            tuple(self.solved[row] for row in own) for own in self.rows(texts, leave_out=leave_out)
+            tuple(self.solved[row] for row in rows)
+            for rows in self.rows(texts, leave_out=leave_out)
         ]
+
+    @property
+    def left_out(self) -> partial[list[Demonstrations]]:
+        """The same choice, as if a row with the text that is asked for had not been given."""
+        return partial(self, leave_out=True)

@@ -1,4 +1,4 @@
-"""Parameters and fitted attributes ↔ plain values that JSON holds exactly.
+"""Parameters and fitted values ↔ numbers, texts, lists and dicts, which JSON holds exactly.
 
 Reading builds nothing but what is listed here, so that a file can never run code.
 """
@@ -14,22 +14,23 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from instructclf import sampling
-from instructclf.classifiers.calibration import BatchCalibration, Calibration
+from instructclf.calibration import Calibration, LabelledRowsCalibrator
+from instructclf.classifiers.options import LoRA, ModelOptions, TrainingOptions
 from instructclf.exceptions import SavedClassifierError
 from instructclf.prompts import Prompt, PromptTemplate
 
-_RECORDS: dict[str, type] = {
-    kind.__name__: kind for kind in (BatchCalibration, Calibration, Prompt, PromptTemplate)
-}
-_SAMPLERS: dict[str, type] = {
-    name: getattr(sampling, name) for name in sampling.__all__ if name.endswith("Sampler")
+_RECORDS: dict[str, type] = {kind.__name__: kind for kind in (Calibration, Prompt, PromptTemplate)}
+_SAMPLERS = [getattr(sampling, name) for name in sampling.__all__ if name.endswith("Sampler")]
+_ESTIMATORS: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (*_SAMPLERS, LabelledRowsCalibrator, ModelOptions, TrainingOptions, LoRA)
 }
 _NUMBERS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _ARRAYS = "biufU"
 """Kinds of arrays: booleans, integers, floats and text."""
 
 
-def to_plain(value: Any, name: str) -> Any:
+def to_json(value: Any, name: str) -> Any:
     """Return a value as numbers, texts, lists and dicts.
 
     Parameters
@@ -42,7 +43,7 @@ def to_plain(value: Any, name: str) -> Any:
     Returns
     -------
     object
-        What `from_plain` makes an equal value of.
+        What `from_json` makes an equal value of.
 
     Raises
     ------
@@ -56,32 +57,32 @@ def to_plain(value: Any, name: str) -> Any:
     if isinstance(value, PathLike):
         return fspath(value)
     if isinstance(value, list | tuple | dict | np.ndarray | np.generic):
-        return _container_to_plain(value, name)
-    return _object_to_plain(value, name)
+        return _container_to_json(value, name)
+    return _object_to_json(value, name)
 
 
-def _container_to_plain(value: Any, name: str) -> Any:
+def _container_to_json(value: Any, name: str) -> Any:
     if isinstance(value, list):
-        return [to_plain(item, name) for item in value]
+        return [to_json(item, name) for item in value]
     if isinstance(value, tuple):
-        return {"tuple": [to_plain(item, name) for item in value]}
+        return {"tuple": [to_json(item, name) for item in value]}
     if isinstance(value, dict):
-        return {"dict": [[to_plain(k, name), to_plain(v, name)] for k, v in value.items()]}
+        return {"dict": [[to_json(k, name), to_json(v, name)] for k, v in value.items()]}
     array = np.asarray(value)
     if array.dtype.kind not in _ARRAYS:
-        return _object_to_plain(value, name)
-    items = [to_plain(item, name) for item in array.ravel().tolist()]
+        return _object_to_json(value, name)
+    items = [to_json(item, name) for item in array.ravel().tolist()]
     return {"array": items, "dtype": array.dtype.str, "shape": list(array.shape)}
 
 
-def _object_to_plain(value: Any, name: str) -> Any:
+def _object_to_json(value: Any, name: str) -> Any:
     kind = type(value)
     if _RECORDS.get(kind.__name__) is kind:
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return {"record": kind.__name__, "fields": to_plain(fields, name)}
-    if _SAMPLERS.get(kind.__name__) is kind:
+        return {"record": kind.__name__, "fields": to_json(fields, name)}
+    if _ESTIMATORS.get(kind.__name__) is kind:
         parameters = value.get_params(deep=False)
-        return {"sampler": kind.__name__, "parameters": to_plain(parameters, name)}
+        return {"estimator": kind.__name__, "parameters": to_json(parameters, name)}
     remedy = "Give an int." if isinstance(value, np.random.RandomState) else _remedy(value)
     msg = f"{name}={value!r} cannot be saved as text: it is a {kind.__name__}. {remedy}"
     raise SavedClassifierError(msg)
@@ -89,12 +90,12 @@ def _object_to_plain(value: Any, name: str) -> Any:
 
 def _remedy(value: Any) -> str:
     if isinstance(value, BaseEstimator):
-        return "Only samplers of instructclf.sampling with plain parameters can be."
+        return "Only estimators of this package, with parameters that are numbers or texts, can be."
     return "Give a name, a number, or one of this package's own objects."
 
 
-def from_plain(plain: Any) -> Any:
-    """Return the value that `to_plain` was given.
+def from_json(plain: Any) -> Any:
+    """Return the value that `to_json` was given.
 
     Parameters
     ----------
@@ -109,27 +110,27 @@ def from_plain(plain: Any) -> Any:
     Raises
     ------
     SavedClassifierError
-        If this is nothing that `to_plain` writes.
+        If this is nothing that `to_json` writes.
     """
     if isinstance(plain, list):
-        return [from_plain(item) for item in plain]
+        return [from_json(item) for item in plain]
     return _from_tagged(plain) if isinstance(plain, dict) else plain
 
 
 def _from_tagged(plain: dict[str, Any]) -> Any:
     match plain:
         case {"tuple": list(items)}:
-            value = tuple(from_plain(items))
+            value = tuple(from_json(items))
         case {"dict": list(pairs)}:
-            value = {from_plain(key): from_plain(item) for key, item in pairs}
+            value = {from_json(key): from_json(item) for key, item in pairs}
         case {"number": str(number)} if number in _NUMBERS:
             value = _NUMBERS[number]
         case {"array": list(items), "dtype": str(dtype), "shape": list(shape)}:
-            value = _read_array(from_plain(items), dtype, shape)
+            value = _read_array(from_json(items), dtype, shape)
         case {"record": str(name), "fields": fields} if name in _RECORDS:
-            value = _RECORDS[name](**from_plain(fields))
-        case {"sampler": str(name), "parameters": parameters} if name in _SAMPLERS:
-            value = _SAMPLERS[name](**from_plain(parameters))
+            value = _RECORDS[name](**from_json(fields))
+        case {"estimator": str(name), "parameters": parameters} if name in _ESTIMATORS:
+            value = _ESTIMATORS[name](**from_json(parameters))
         case _:
             msg = (
                 f"The saved classifier holds {str(plain)[:80]!r}, which this version cannot read. "

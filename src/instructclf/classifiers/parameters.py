@@ -1,0 +1,121 @@
+"""Constructor parameters that several estimators share: their constraints and their docs."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from os import PathLike
+from textwrap import dedent, indent
+from typing import Any, TypeVar
+
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+
+from instructclf.classifiers.options import ModelOptions
+from instructclf.prompts import PromptTemplate
+from instructclf.sampling import ShotSampler
+
+_Estimator = TypeVar("_Estimator", bound=type)
+
+MODEL_CONSTRAINTS: dict[str, Any] = {
+    "model": [str, PathLike, tuple, HasMethods(["label_scorer"])],
+    "model_options": [ModelOptions, None],
+    "verbose": ["verbose", Interval(Real, 0, None, closed="left")],
+}
+PROMPT_CONSTRAINTS: dict[str, Any] = {
+    **MODEL_CONSTRAINTS,
+    "label_definitions": [dict, None],
+    "verbalizer": [dict, None],
+    "instruction": [str, None],
+    "template": [str, PromptTemplate],
+}
+CLASSIFIER_CONSTRAINTS: dict[str, Any] = {
+    **PROMPT_CONSTRAINTS,
+    "n_shots": [Interval(Integral, 0, None, closed="left"), None],
+    "sampler": [str, ShotSampler],
+    "label_order": [StrOptions({"sorted", "random"})],
+    "n_seeds": [Interval(Integral, 1, None, closed="left")],
+    "calibration": [StrOptions({"auto"}), HasMethods(["calibrate"]), None],
+    "random_state": ["random_state"],
+}
+
+_PARAMETERS = """
+    model : str, path, tuple of (model, tokenizer) or LanguageModel, default="bundled"
+        ``"bundled"`` for the small model that ships, a folder, or a hub id; also those of an
+        adapter of PEFT, or of a GGUF file. ``"owner/name@revision"`` pins a branch, tag or commit
+        of a hub id. A model is loaded once per process, however many estimators use it. A pair of
+        transformers objects is used as it is, on its device, and shared by clones; such an
+        estimator cannot be pickled.
+    label_definitions : dict or None, default=None
+        What each label means, ``{label: one sentence}``. The prompt states it. If given, its keys
+        are the classes, so a label that is missing from a fold is still known.
+    verbalizer : dict or None, default=None
+        The words that the model answers with, ``{label: words}``. ``None`` takes ``str(label)``.
+        A list of words gives one label several answers: their likelihoods add up, and the prompt
+        states the first.
+    instruction : str or None, default=None
+        The task in your words. The labels to choose from are stated after it in any case. ``None``
+        asks to classify the input.
+    template : str or PromptTemplate, default="alpaca"
+        The text around instruction, demonstrations and input: ``"alpaca"``, ``"alpaca_legacy"``,
+        ``"alpaca_short"``, ``"chat"`` for the tokenizer's chat template, or a template object.
+    sampler : str or object with a select method, default="balanced"
+        How the shots are chosen among the rows: ``"balanced"``, ``"random"``, ``"kmeans"``,
+        ``"facility_location"``, ``"vote_k"``, ``"uncertainty"``, or one of `instructclf.sampling`.
+        ``"knn"`` chooses the most similar rows for each text, which only `PromptClassifier` can
+        use.
+    label_order : {"sorted", "random"}, default="sorted"
+        In which order the instruction states the labels: as in ``classes_``, or drawn from
+        ``random_state``, so that several seeds average over orders.
+    model_options : ModelOptions or None, default=None
+        How the model is loaded and run: precision, device, quantization, context and batches.
+        ``None`` takes all defaults. Nested names reach it, such as ``model_options__dtype``.
+    verbose : int or bool, default=0
+        Whether to show a progress bar on standard error.
+
+    classes_ : ndarray of shape (n_classes,)
+        The labels, sorted.
+    label_words_ : tuple of tuple of str
+        The answers that stand for each label, in the order of ``classes_``, the one that the prompt
+        states first.
+    prompt_ : Prompt
+        Template, instruction and demonstrations.
+    max_length_ : int or None
+        The most tokens of a prompt with its label.
+    calibration_ : Calibration
+        What turns log-likelihoods into probabilities: its ``bias`` and ``temperature``.
+    labeller_ : Labeller or LabellerEnsemble
+        All that was learned, as one frozen value. The other attributes read it.
+"""
+
+
+def _split_entries(text: str) -> dict[str, str]:
+    """Return the entry of each name."""
+    entries: dict[str, str] = {}
+    name = ""
+    for line in dedent(text).strip().splitlines():
+        if line and not line.startswith(" "):
+            name = line.split(" : ")[0]
+        entries[name] = f"{entries[name]}\n{line}" if name in entries else line
+    return {name: entry.strip() for name, entry in entries.items()}
+
+
+_ENTRIES = _split_entries(_PARAMETERS)
+
+
+def documented(estimator: _Estimator) -> _Estimator:
+    """Fill in the shared parts of a class's docstring: lines that say ``{name}`` and nothing else.
+
+    Parameters
+    ----------
+    estimator : type
+        A class whose docstring has such lines.
+
+    Returns
+    -------
+    type
+        The same class.
+    """
+    doc = estimator.__doc__ or ""
+    for name, entry in _ENTRIES.items():
+        doc = doc.replace(f"    {{{name}}}\n", f"{indent(entry, '    ')}\n")
+    estimator.__doc__ = doc
+    return estimator

@@ -1,0 +1,188 @@
+"""Label words, a template and a language model → the question, without demonstrations yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from instructclf.engine.interfaces import LanguageModel, Question
+from instructclf.exceptions import InvalidLabelsError, InvalidTemplateError, PromptTooLongError
+from instructclf.inputs.texts import check_encodable
+from instructclf.prompts import (
+    CHAT,
+    Prompt,
+    PromptTemplate,
+    define_labels,
+    get_template,
+    write_instruction,
+)
+from instructclf.prompts.instructions import DEFAULT_TASK
+from instructclf.prompts.neutralising import find_joined
+
+
+def find_template(template: str | PromptTemplate) -> PromptTemplate | None:
+    """Return the template of this name, or ``None`` for the model's chat template.
+
+    Parameters
+    ----------
+    template : str or PromptTemplate
+        A name or a template.
+
+    Returns
+    -------
+    PromptTemplate or None
+        The template. A chat template is known only once the model is open.
+
+    Raises
+    ------
+    InvalidTemplateError
+        If there is no such template.
+    """
+    return None if template == CHAT else get_template(template)
+
+
+def write_question(
+    model: LanguageModel,
+    template: PromptTemplate | None,
+    *,
+    task: str | None,
+    labels: Sequence[Any],
+    label_words: tuple[tuple[str, ...], ...],
+    definitions: Mapping[Any, str] | None,
+    max_length: int | None,
+    order: Sequence[int] | None = None,
+) -> Question:
+    """Write the question, without demonstrations.
+
+    Parameters
+    ----------
+    model : LanguageModel
+        The model that will read it.
+    template : PromptTemplate or None
+        The text around instruction and input. ``None`` takes the model's chat template.
+    task : str or None
+        The task in the user's words. ``None`` asks to classify the input.
+    labels : sequence
+        The labels.
+    label_words : tuple of tuple of str
+        The answers of each label, the one that is stated first. Empty states no labels.
+    definitions : mapping or None
+        What each label means.
+    max_length : int or None
+        The most tokens of a prompt. ``None`` takes the model's context.
+    order : sequence of int or None, default=None
+        In which order the labels are stated. ``None`` states them as they come.
+
+    Returns
+    -------
+    Question
+        The question.
+
+    Raises
+    ------
+    InvalidTextsError
+        If a part of the prompt has a lone surrogate.
+    InvalidLabelsError
+        If words could be read as a marker of the template or a special token.
+    InvalidTemplateError
+        If the model should bring a template and has none, or if a text could complete a special
+        token that the template begins.
+    PromptTooLongError
+        If ``max_length`` is more than the model was made for.
+    """
+    defined = None if definitions is None else [definitions[label] for label in labels]
+    _check_encodable(task, label_words, defined)
+    stated = range(len(label_words)) if order is None else order
+    frame = model.chat_template() if template is None else template
+    draft = draft_prompt(
+        frame,
+        task=task,
+        label_words=[label_words[i] for i in stated],
+        definitions=None if defined is None else [defined[i] for i in stated],
+    )
+    prompt = model.protect(draft)
+    _check_borders(frame, prompt.control_strings)
+    _check_answers(prompt, label_words)
+    return Question(prompt, label_words, _resolve_max_length(model, max_length))
+
+
+def draft_prompt(
+    template: PromptTemplate,
+    *,
+    task: str | None,
+    label_words: Sequence[Sequence[str]],
+    definitions: Sequence[str] | None,
+) -> Prompt:
+    """Write a prompt that no language model has seen.
+
+    Parameters
+    ----------
+    template : PromptTemplate
+        The text around instruction and input.
+    task : str or None
+        The task in the user's words. ``None`` asks to classify the input.
+    label_words : sequence of sequence of str
+        The answers of each label, the one that is stated first. Empty states no labels.
+    definitions : sequence of str or None
+        What each label means.
+
+    Returns
+    -------
+    Prompt
+        The prompt, which does not know special tokens yet.
+    """
+    words = [answers[0] for answers in label_words]
+    return Prompt(
+        template,
+        write_instruction(task, words, definitions) if words else task or DEFAULT_TASK,
+        definitions=define_labels(words, definitions) if definitions else "",
+    )
+
+
+def _check_encodable(
+    task: str | None, label_words: Sequence[Sequence[str]], definitions: Sequence[str] | None
+) -> None:
+    """Raise if half of a character stands in what a user wrote."""
+    check_encodable("The instruction", task or "")
+    for answers in label_words:
+        for answer in answers:
+            check_encodable(f"The label words {answer!r}", answer)
+    for definition in definitions or ():
+        check_encodable(f"The definition {definition!r}", definition)
+
+
+def _check_borders(template: PromptTemplate, control_strings: Sequence[str]) -> None:
+    """Raise if a text could form a special token together with the template next to it."""
+    for field, before, after in template.borders:
+        control = find_joined(before, after, control_strings)
+        if control is not None:
+            msg = (
+                f"The template has {before[-10:]!r} before and {after[:10]!r} after {field}, of "
+                f"which a text could make {control!r}, a special token of the model. Put spaces or "
+                "line breaks in between."
+            )
+            raise InvalidTemplateError(msg)
+
+
+def _check_answers(prompt: Prompt, label_words: Sequence[Sequence[str]]) -> None:
+    """Raise if an answer would change in the prompt, as text that looks like a marker does."""
+    for answer in (answer for answers in label_words for answer in answers):
+        if prompt.as_data(answer) != answer:
+            msg = (
+                f"The label words {answer!r} contain a marker of the template or a special "
+                "token of the model. Give other words in 'verbalizer'."
+            )
+            raise InvalidLabelsError(msg)
+
+
+def _resolve_max_length(model: LanguageModel, max_length: int | None) -> int | None:
+    context = model.context_length
+    if max_length is None:
+        return context
+    if context is not None and max_length > context:
+        msg = (
+            f"max_length={max_length} is more than the {context} tokens that the model "
+            f"{model.name!r} was made for. Set max_length to {context} or less, or to None."
+        )
+        raise PromptTooLongError(msg)
+    return max_length

@@ -1,0 +1,239 @@
+"""Fitted classifier → a folder of JSON and safetensors, or one model for plain transformers.
+
+A folder holds ``classifier.json``, ``README.md``, and for a tuned classifier its adapter as PEFT
+stores adapters. The base model is not copied: its name is stored, with a fingerprint.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
+
+import instructclf
+from instructclf.classifiers.labellers import Labeller, LabellerEnsemble, OpenModel
+from instructclf.classifiers.options import LoRA, describe_adapter, given_or_default
+from instructclf.classifiers.saving.cards import write_card
+from instructclf.classifiers.saving.json_values import to_json
+from instructclf.engine.interfaces import LanguageModel
+from instructclf.engine.tuning.adapters import LoraSettings
+from instructclf.exceptions import SavedClassifierError
+from instructclf.storage import check_files, find_checksums, replacing_folder
+
+FILE = "classifier.json"
+CARD = "README.md"
+PROMPT = "prompt.json"
+FORMAT = "instructclf classifier"
+SCHEMA = 2
+IN_ADAPTER = {"file": "adapter_config.json"}
+"""A configuration of PEFT, which PEFT stores with the adapter and reads again."""
+_PACKAGES = ("torch", "transformers", "peft", "scikit-learn", "numpy", "safetensors")
+
+
+def save_classifier(
+    classifier: Any,
+    open_model: OpenModel,
+    folder: str | PathLike[str],
+    scores: Mapping[str, float] | None = None,
+    *,
+    model_name: str | None = None,
+    source: str = "this folder",
+) -> None:
+    """Write a fitted classifier into a folder, in one step.
+
+    Parameters
+    ----------
+    classifier : estimator
+        A fitted classifier of this package.
+    open_model : callable
+        Returns its language model.
+    folder : str or path
+        Where to. A classifier saved there before is replaced.
+    scores : mapping of str to float, default=None
+        Figures for its card, such as ``{"accuracy": 0.91}``.
+    model_name : str or None, default=None
+        The name of the base model for others. ``None`` for its local name.
+    source : str, default="this folder"
+        What to load it from, as its card says.
+
+    Raises
+    ------
+    NotFittedError
+        If it is not fitted.
+    SavedClassifierError
+        If a parameter cannot be written as text, or the folder holds something else.
+    """
+    check_is_fitted(classifier)
+    _check_named(classifier)
+    _check_adapter_parameter(classifier)
+    model = open_model()
+    record = {
+        "format": FORMAT,
+        "schema": SCHEMA,
+        "versions": find_versions(),
+        "base": model.fingerprint(),
+        "class": type(classifier).__name__,
+        "parameters": _describe_parameters(classifier, model_name),
+        "fitted": _describe_fitted(classifier.labeller_),
+    }
+    model_name = model_name or str(classifier.model)
+    with replacing_folder(Path(folder), FILE) as fresh:
+        _write_adapters(classifier.labeller_, model, fresh, model_name)
+        record["files"] = find_checksums(fresh)  # without the card, which may be edited
+        card = write_card(classifier, model_name, source, record["versions"], scores or {})
+        (fresh / CARD).write_text(card, encoding="utf-8")
+        (fresh / FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        _check_written(fresh, record)
+
+
+def export_classifier(classifier: Any, model: LanguageModel, folder: str | PathLike[str]) -> None:
+    """Write a model that answers as a classifier does, for plain transformers.
+
+    Parameters
+    ----------
+    classifier : estimator
+        A fitted classifier with one adapter.
+    model : LanguageModel
+        Its language model.
+    folder : str or path
+        Where to.
+
+    Raises
+    ------
+    SavedClassifierError
+        If the folder holds something else.
+    """
+    labeller = classifier.labeller_
+    with replacing_folder(Path(folder), PROMPT) as fresh:
+        model.export(labeller.adapter, fresh)
+        record = {
+            "before": labeller.prompt.beginning,
+            "after": labeller.prompt.ending(""),
+            "labels": labeller.classes.tolist(),
+            "answers": [list(answers) for answers in labeller.label_words],
+            "calibration": to_json(labeller.calibration, "calibration_"),
+            "versions": find_versions(),
+        }
+        (fresh / PROMPT).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def find_versions() -> dict[str, str]:
+    """Return the versions that a folder is written with, by package."""
+    versions = {name: version(name) for name in _PACKAGES}
+    return {"instructclf": instructclf.__version__, "python": platform.python_version(), **versions}
+
+
+# Description
+
+
+def _describe_parameters(classifier: Any, model_name: str | None) -> dict[str, Any]:
+    parameters = classifier.get_params(deep=False)
+    if model_name is not None:
+        parameters["model"] = model_name
+    if parameters.get("training_options") is not None:
+        # Checkpoints are in a folder of this machine, and change no prediction.
+        options = clone(parameters["training_options"]).set_params(checkpoint_dir=None)
+        parameters["training_options"] = options
+    return {
+        name: IN_ADAPTER if _is_peft_config(name, value) else to_json(value, name)
+        for name, value in parameters.items()
+    }
+
+
+def _is_peft_config(name: str, value: Any) -> bool:
+    return name == "adapter" and value is not None and not isinstance(value, LoRA)
+
+
+def _describe_fitted(labeller: Labeller | LabellerEnsemble) -> dict[str, Any]:
+    if isinstance(labeller, LabellerEnsemble):
+        return {
+            "members": [_describe_fitted(member) for member in labeller.members],
+            "seeds": list(labeller.seeds),
+            "average": None if labeller.average is None else _describe_fitted(labeller.average),
+        }
+    per_text, training = labeller.shots_per_text, labeller.training
+    values = {
+        "classes": labeller.classes,
+        "prompt": labeller.prompt,
+        "label_words": labeller.label_words,
+        "max_length": labeller.max_length,
+        "calibration": labeller.calibration,
+        "shots": labeller.shots,
+        "shots_per_text": None
+        if per_text is None
+        else (per_text.sampler, per_text.solved, per_text.codes, per_text.n_shots, per_text.seed),
+        "training": None if training is None else asdict(training),
+    }
+    return {
+        **{name: to_json(value, name) for name, value in values.items()},
+        "adapter": _describe_adapter(labeller.adapter),
+    }
+
+
+def _describe_adapter(adapter: Any) -> Any:
+    if adapter is None:
+        return None
+    if isinstance(adapter.settings, LoraSettings):
+        return to_json(asdict(adapter.settings), "adapter")
+    return IN_ADAPTER
+
+
+def _write_adapters(
+    labeller: Labeller | LabellerEnsemble, model: LanguageModel, folder: Path, model_name: str
+) -> None:
+    """Write the adapter of a labeller, those of members into folders of their own."""
+    if isinstance(labeller, Labeller):
+        if labeller.adapter is not None:
+            folder.mkdir(exist_ok=True)
+            model.write_adapter(labeller.adapter, folder, model_name)
+        return
+    for number, member in enumerate(labeller.members):
+        _write_adapters(member, model, folder / f"seed-{number}", model_name)
+    if labeller.average is not None:
+        _write_adapters(labeller.average, model, folder, model_name)
+
+
+# Checks
+
+
+def _check_named(classifier: Any) -> None:
+    """Raise if nobody could find the base model again."""
+    if isinstance(classifier.model, tuple):
+        msg = (
+            "A classifier whose 'model' is a pair of objects cannot be saved: its base model has "
+            "no name to find it by. Save the model and its tokenizer to a folder with "
+            "save_pretrained, and give that folder as 'model'."
+        )
+        raise SavedClassifierError(msg)
+
+
+def _check_adapter_parameter(classifier: Any) -> None:
+    """Raise if the parameters now describe another adapter: a reader would believe them."""
+    labeller = classifier.labeller_
+    first = labeller.members[0] if isinstance(labeller, LabellerEnsemble) else labeller
+    if first.adapter is None:
+        return
+    fitted = first.adapter.settings
+    described = describe_adapter(given_or_default(classifier.adapter, LoRA))
+    if fitted != described:
+        msg = (
+            "Parameters have been set since this was fitted that describe another adapter, "
+            f"{described}. The fitted one is {fitted}. Set them back, or fit again, then save."
+        )
+        raise SavedClassifierError(msg)
+
+
+def _check_written(folder: Path, record: Mapping[str, Any]) -> None:
+    """Read back what was written, before it replaces anything."""
+    if json.loads((folder / FILE).read_text(encoding="utf-8")) != json.loads(json.dumps(record)):
+        msg = f"{folder / FILE} does not read back as it was written. The disk may be full."
+        raise SavedClassifierError(msg)
+    check_files(folder, record["files"])
