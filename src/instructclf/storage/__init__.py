@@ -3,6 +3,7 @@
 from instructclf.storage.checksums import check_files, find_checksums
 from instructclf.storage.folders import check_place, find_folder, replacing_folder
 from instructclf.storage.hub import fetch_file, fetch_folder, is_repo_id, push_folder
+from instructclf.storage.identity import fingerprint
 from instructclf.storage.records import read_record, replacing_file, write_record
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "fetch_folder",
     "find_checksums",
     "find_folder",
+    "fingerprint",
     "is_repo_id",
     "push_folder",
     "read_record",
