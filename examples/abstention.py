@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Calibration and abstention
 #
-# A classifier that says 0.9 should be right nine times in ten. And where it is not sure enough, or
-# the text is none that it was asked about, it may be better to say nothing.
+# A classifier that says 0.9 should be right nine times in ten. If it is not sure enough, or if no
+# label fits the text, it may be better to give no answer.
 
 # %%
 import numpy as np
@@ -24,9 +24,9 @@ if os.environ.get("EXAMPLES_SMALL"):
 # %% [markdown]
 # ## What calibration does
 #
-# A prompt favours some label by itself: because its word is frequent, or because it came last.
-# With `calibration="auto"`, the default, `fit` measures this on labelled rows that are not in the
-# prompt, and takes it off.
+# A prompt favours some labels by itself: because their words are frequent, or because they came
+# last. With `calibration="auto"`, the default, `fit` measures this bias on labelled rows that are
+# not in the prompt, and subtracts it.
 
 # %%
 from sklearn.metrics import log_loss
@@ -52,7 +52,7 @@ print(classifier.calibration_)
 # %% [markdown]
 # ## Are the probabilities right?
 #
-# A dot on the diagonal says: among the texts with this confidence, so many were answered rightly.
+# A dot on the diagonal means that the confidence of these texts equals the share of right answers.
 
 # %%
 from matplotlib import pyplot as plt
@@ -65,11 +65,10 @@ for ax, (calibration, found) in zip(axes, probabilities.items(), strict=True):
     ax.set_title(f"calibration={calibration!r}", loc="right")
 
 # %% [markdown]
-# ## Saying nothing where it is unsure
+# ## No answer if the classifier is unsure
 #
-# The most probable label's probability is how sure the classifier is. Answer only above a limit,
-# and fewer texts get an answer. Whether more of these answers are right depends on the model: look
-# at it before you rely on it.
+# The largest probability says how sure the classifier is. With a limit on it, fewer texts get an
+# answer. Whether more of these answers are right depends on the model: check before you rely on it.
 
 # %%
 confidence = probabilities["auto"].max(axis=1)
@@ -81,15 +80,15 @@ for limit in (0.5, 0.55, 0.6, 0.7):
     print(f"{limit:14}   {answered.mean():14.2f}   {share:>14}")
 
 # %% [markdown]
-# ## Saying nothing where no label fits
+# ## No answer if no label fits
 #
-# `label_mass` is how likely the model is to answer with any label at all. Where it is small, the
-# model would rather say something else: the prompt or the words of the labels do not suit it.
-# `predict` then returns `None` in place of a label.
+# `label_mass` is how likely the model is to answer with any label at all. A small mass means that
+# the model would rather say something else, because the prompt or the words of the labels do not
+# suit it. `predict` then returns `None` in place of a label.
 
 # %%
 odd = PromptClassifier(verbalizer={"negative": "thumbs down", "positive": "thumbs up"}, n_shots=0)
-for name, asked in {"labels in plain words": classifier, "odd words, no shots": odd}.items():
+for name, asked in {"ordinary words": classifier, "odd words, no shots": odd}.items():
     if asked is odd:
         odd.fit(texts, labels)
     mass = asked.label_mass(test_texts[:20])
@@ -99,5 +98,5 @@ for name, asked in {"labels in plain words": classifier, "odd words, no shots": 
     )
 
 # %% [markdown]
-# It is no test of whether a text is on the topic. [The scoring
-# page](../scoring.md#label-mass-and-abstention) says what it is worth.
+# The mass does not tell whether a text is on the topic. See [the scoring
+# page](../scoring.md#label-mass-and-abstention).

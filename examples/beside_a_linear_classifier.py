@@ -1,8 +1,8 @@
 # %% [markdown]
-# # Beside LinearSVC in a pipeline
+# # Next to LinearSVC in a pipeline
 #
-# Both classifiers are scikit-learn classifiers. They stand wherever `LinearSVC` stands: as the
-# last step of a pipeline, in a grid of alternatives, or in a vote with it.
+# Both classifiers are scikit-learn classifiers. Use them like `LinearSVC`: as the last step of a
+# pipeline, in a grid of alternatives, or in a vote with it.
 
 # %%
 from instructclf.datasets import load_reviews
@@ -21,7 +21,7 @@ if os.environ.get("EXAMPLES_SMALL"):
 # %% [markdown]
 # ## As a step
 #
-# A step that cleans texts goes before either of them. `LinearSVC` needs a vectorizer in between; a
+# A step that cleans texts goes before either of them. `LinearSVC` also needs a vectorizer; a
 # language model reads texts as they are.
 
 # %%
@@ -53,7 +53,7 @@ for name, classifier in {"TF-IDF + LinearSVC": words, "prompting": prompting}.it
     print(f"{name:20}{classifier.score(test_texts, test_labels):.3f}")
 
 # %% [markdown]
-# The linear classifier has learned from all rows here, the prompt shows sixteen of them.
+# The linear classifier has learned from all rows; the prompt shows sixteen of them.
 #
 # ## In a vote
 #

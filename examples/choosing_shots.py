@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Choosing shots
 #
-# Which labelled texts stand in the prompt matters, and so does how many. A sampler decides which;
-# a learning curve shows what more of them would bring.
+# Accuracy depends on which labelled texts are in the prompt, and on how many. A sampler chooses
+# them; a learning curve shows the effect of more.
 
 # %%
 from instructclf.datasets import load_reviews
@@ -21,8 +21,8 @@ if os.environ.get("EXAMPLES_SMALL"):
 # %% [markdown]
 # ## Which ones?
 #
-# `balanced` draws at random, as many of each label. `kmeans` and `facility_location` take texts
-# that stand for many others. What a sampler has chosen can be looked at without a model:
+# `balanced` draws at random, equally many of each label. `kmeans` and `facility_location` choose
+# texts that represent many others. You can look at the choice of a sampler without a model:
 
 # %%
 import numpy as np
@@ -34,7 +34,7 @@ for row in rows:
     print(f"{labels[row]:9}{texts[row][:80]}…")
 
 # %% [markdown]
-# `knn` takes other shots for each text, those most similar to it, the nearest last:
+# `knn` takes different shots for each text, those most similar to it, the nearest last:
 
 # %%
 from instructclf.sampling import KNNSampler
@@ -47,8 +47,8 @@ for row in nearest.select_for([asked], 4)[0]:
 # %% [markdown]
 # ## A comparison
 #
-# The classifiers choose for themselves here, among all rows, so `n_shots` is a parameter of theirs
-# and not of `compare`.
+# Here the classifiers choose the shots among all rows, so `n_shots` is their parameter and not that
+# of `compare`.
 
 # %%
 from instructclf import PromptClassifier
@@ -74,9 +74,9 @@ from instructclf.evaluation import SeedScoresDisplay
 SeedScoresDisplay.from_report(report)
 
 # %% [markdown]
-# Read the intervals before the means: where they overlap, `compare` has not found a winner, and
-# the default will do. `knn` can be compared in the same way. It takes longer, since the shots of
-# each text go through the model anew.
+# Read the intervals before the means: if they overlap, `compare` has not found a winner, and the
+# default is fine. `knn` can be compared in the same way. It takes longer, since the shots of each
+# text go through the model again.
 #
 # ## How many?
 
@@ -98,13 +98,11 @@ curves = {
 LearningCurveDisplay.from_curves(curves)
 
 # %% [markdown]
-# The rows for more shots begin with those for fewer, so a step of a curve is due to the rows
-# added.
+# The rows for more shots begin with those for fewer, so a step of a curve is due to the added rows.
 #
 # ## Shots of your own choice
 #
-# Rows chosen by hand are the rows that `fit` is given, with `n_shots=None`, which takes all of
-# them:
+# To choose rows by hand, give `fit` only these rows, with `n_shots=None`, which takes all of them:
 
 # %%
 by_hand = np.r_[rows[:2], 0, 1]

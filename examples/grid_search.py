@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Grid search
 #
-# Every constructor parameter can be searched: the number of shots, the template, the words of the
-# instruction, the sampler. The language model is loaded once for all candidates and folds.
+# Every parameter can be searched: the number of shots, the template, the words of the instruction,
+# the sampler. The language model is loaded once for all candidates and folds.
 
 # %%
 from instructclf.datasets import load_reviews
@@ -51,8 +51,7 @@ search.fit(texts, labels)
 # ## What came out
 #
 # `cv_results_` has a row for each candidate. The spread between folds is often as large as the
-# differences between candidates: then the search has found nothing, and the plainest candidate
-# will do.
+# differences between candidates: then the search has found nothing, so take the simplest candidate.
 
 # %%
 results = search.cv_results_
@@ -70,8 +69,8 @@ for i in results["rank_test_accuracy"].argsort():
 # %% [markdown]
 # ## The best, on other reviews
 #
-# The best of several is best by luck too, so its score above is too good. Reviews that took no
-# part in the search say what to expect.
+# The best of several candidates is partly lucky, so its score above is too good. Reviews that took
+# no part in the search give an honest score.
 
 # %%
 score = search.score(test_texts, test_labels)
@@ -80,8 +79,9 @@ print(f"in the search {search.best_score_:.3f}, on {len(test_texts)} other revie
 # %% [markdown]
 # ## Samplers, and parameters of samplers
 #
-# An object is a value like any other, and `sampler__` reaches its parameters. A list of grids
-# keeps apart what does not go together.
+# An object is a value like any other, and nested names reach its parameters: `sampler__n_clusters`
+# here, `model_options__dtype` or `adapter__rank` in the same way. A list of grids separates
+# parameters that do not go together.
 
 # %%
 from instructclf.sampling import KMeansSampler

@@ -2,10 +2,10 @@
 # # A model from the hub, on a GPU
 #
 # `model` takes the name of any decoder-only model on the Hugging Face hub. A model with billions
-# of parameters wants a GPU, and gives better answers than the small one that ships.
+# of parameters needs a GPU, and gives better answers than the small bundled one.
 #
-# This script asks whether there is a GPU, and takes the bundled model on the CPU if there is none.
-# The page shows what it printed where it was made.
+# This script checks for a GPU, and uses the bundled model on the CPU if it finds none. The page
+# shows the output of the machine on which it was made.
 
 # %%
 import torch
@@ -20,13 +20,14 @@ else:
 # %% [markdown]
 # ## What else changes
 #
-# Nothing has to. A GPU is used where there is one, and weights are loaded in bfloat16 there. Three
-# parameters are worth knowing:
+# Nothing has to. A GPU is used if torch sees one, with weights in bfloat16. One parameter and two
+# options of `ModelOptions` are worth knowing:
 #
 # - `template="chat"` asks in the roles of a conversation, which models that were tuned on
 #   conversations expect.
-# - `quantization="4bit"` fits a model into a quarter of the memory.
-# - `max_batch_tokens` is found from the free memory. Set it where other programs share the GPU.
+# - `ModelOptions(quantization="4bit")` fits a model into a quarter of the memory.
+# - `ModelOptions(max_batch_tokens=…)` limits the size of a batch, which otherwise depends on the
+#   free memory. Set it if other programs share the GPU.
 
 # %%
 from instructclf import PromptClassifier
@@ -65,8 +66,8 @@ print(f"accuracy {accuracy:.3f} on {len(texts)} reviews, {len(texts) / seconds:.
 # %% [markdown]
 # ## Does it understand the question?
 #
-# The likelihood that the model answers with any of the labels says whether it has understood what
-# is asked. It should be near one.
+# The likelihood that the model answers with any of the labels shows whether it has understood the
+# question. It should be near one.
 
 # %%
 print(classifier.label_mass(test.texts[:5]).round(3))

@@ -2,8 +2,8 @@
 # # Many labels, and what they mean
 #
 # Customers write to their bank, and each message goes to one of eight teams. The names of the
-# labels say little: is a card that "does not work" lost, declined or not yet there? A sentence for
-# each label tells the model.
+# labels say little: is a card that "does not work" lost, declined or still in the post? A sentence
+# for each label tells the model.
 #
 # The 96 messages were written for this example.
 
@@ -32,8 +32,8 @@ if os.environ.get("EXAMPLES_SMALL"):
 # %% [markdown]
 # ## One sentence for each label
 #
-# Write what you would tell a new colleague, most of all where two labels are close to each other.
-# The sentences become part of the instruction, and their keys are the classes.
+# Write what you would tell a new colleague, above all if two labels are close to each other. The
+# sentences become part of the instruction, and their keys are the classes.
 
 # %%
 definitions = {
@@ -54,9 +54,9 @@ names = {label: label.replace("_", " ") for label in definitions}
 #
 # ## With and without
 #
-# Five approaches learn from the same 64 messages. Zero shots: the model is told what the labels
-# mean, and sees no solved message. Tuning takes all rows, at ten times the default learning rate:
-# the model that ships is small and begins at a guess, so it has far to go in few steps.
+# Five approaches learn from the same 64 messages. With zero shots the model is told what the labels
+# mean, and sees no solved message. Tuning uses all rows, at ten times the default learning rate: the
+# bundled model knows nothing about these labels, so it has much to learn in few steps.
 
 # %%
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -84,10 +84,10 @@ report = compare(
 print(report)
 
 # %% [markdown]
-# Believe the table and no one's expectations: for so many labels the model that ships is small,
-# and words may do better. Intervals over 32 messages are wide.
+# The bundled model is small for so many labels, and TF-IDF may do better. Intervals over 32 messages
+# are wide.
 #
-# ## Which labels are taken for which?
+# ## Which labels are confused?
 #
 # The confusion matrix shows which definitions to write better.
 

@@ -7,8 +7,8 @@
 # %% [markdown]
 # ## Texts and labels
 #
-# A list of texts and a list of labels are all that is needed. These are reviews; yours come from a
-# list, an array, a data frame's column, or `read_labelled("my_texts.csv")`.
+# You need a list of texts and a list of labels. These are reviews; yours may be in a list, an array,
+# a column of a data frame, or a file, `read_labelled("my_texts.csv")`.
 
 # %%
 from instructclf.datasets import load_reviews
@@ -43,8 +43,8 @@ print(classifier.classes_, len(classifier.shots_))
 # %% [markdown]
 # ## Predict
 #
-# Both answers come from the likelihood of each label after the prompt. No text is generated, so an
-# answer is always one of your labels, and each label has a probability.
+# Predictions come from the likelihood of each label after the prompt. The model generates no text,
+# so an answer is always one of your labels, and each label has a probability.
 
 # %%
 new = ["A waste of money.", "Easy to use, and my kids love it.", "It came in a box."]
@@ -56,8 +56,8 @@ for text, label, probabilities in zip(
 # %% [markdown]
 # ## How good is it?
 #
-# On reviews that it has not seen, and beside a linear classifier on words that learned from the
-# same sixteen. Many of these reviews are ironic, which makes them hard for both.
+# The score is on reviews that it has not seen, compared with a linear classifier on words that
+# learned from the same sixteen. Many of these reviews are ironic, which makes them hard for both.
 
 # %%
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -75,8 +75,8 @@ print(f"TF-IDF + LinearSVC  {words.score(texts, labels):.3f}")
 #
 # ## Look at what the model reads
 #
-# `show_prompt` names each part of the prompt; in a notebook the parts are coloured. Here it is
-# without the solved reviews:
+# `show_prompt` names each part of the prompt; in a notebook the parts are coloured. This is the
+# prompt without solved reviews:
 
 # %%
 zero_shot = PromptClassifier(label_definitions=definitions, n_shots=0).fit()

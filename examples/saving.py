@@ -27,7 +27,7 @@ classifier.fit(train.texts, train.labels)
 # %% [markdown]
 # ## Save
 #
-# Scores that are handed over stand in the model card, which others will read first.
+# The model card shows the scores that you pass. Others will read it first.
 
 # %%
 folder = Path(tempfile.mkdtemp()) / "reviews"
@@ -58,8 +58,8 @@ print("\n".join((folder / "README.md").read_text().splitlines()[:24]))
 # ## For others who do not have this package
 #
 # The folder is also a PEFT adapter. `export` writes the base model with the adapter added to its
-# weights, which transformers loads by itself, and what stands before and after a text in
-# `prompt.json`.
+# weights, which transformers loads by itself, and `prompt.json`, which has the parts of the prompt
+# before and after a text.
 
 # %%
 from transformers import AutoModelForCausalLM

@@ -2,13 +2,13 @@
 # # Scaling out
 #
 # The same classifier in two processes that share its work, on the workers of Dask, and on those of
-# Ray. Everything runs on this machine, without a GPU, on a few rows: what changes on a large one is
-# the number of processes and the rows. The page on scaling says when to use which.
+# Ray. Everything runs on one machine, without a GPU, on a few rows. On a large machine only the
+# number of processes and rows changes. [Scaling](../scaling.md) says when to use which.
 #
 #     python examples/scaling_out.py
 #
-# Dask and Ray come with `pip install -c constraints.txt -e ".[scale]"`; without them their parts
-# are left out.
+# Install Dask and Ray with `pip install -c constraints.txt -e ".[scale]"`; without them the script
+# skips their parts.
 
 # %%
 import os
@@ -31,9 +31,9 @@ TEXTS, LABELS, NEW = TRAIN.texts[:32], TRAIN.labels[:32], TEST.texts[:32]
 # %% [markdown]
 # ## Two processes, one classifier
 #
-# A script is written as for one process. A launcher starts it several times, `fit` shares out each
-# batch and `predict` its texts, and all processes return the same. `--multi_gpu` is what makes
-# accelerate start several processes; where there is no GPU they work on the CPU.
+# Write the script as for one process. A launcher starts it several times, `fit` divides each batch
+# and `predict` its texts among the processes, and all processes return the same. With `--multi_gpu`
+# accelerate starts several processes; without a GPU they work on the CPU.
 
 # %%
 SCRIPT = """
@@ -68,14 +68,14 @@ def share_one_classifier() -> None:
     with tempfile.TemporaryDirectory() as folder:
         launch(SCRIPT, str(Path(folder) / "reviews"))
         classifier = instructclf.load(Path(folder) / "reviews")
-        print("loaded by a process alone:", classifier.predict(NEW[:2]).tolist())
+        print("loaded by a single process:", classifier.predict(NEW[:2]).tolist())
 
 
 # %% [markdown]
 # ## A grid search and a collection of texts on Dask
 #
-# joblib hands the fits to the workers. A fitted classifier is sent without its base model, which
-# each worker finds by its name.
+# joblib passes the fits to the workers. A fitted classifier is sent without its base model, which
+# each worker finds by name.
 
 
 # %%
@@ -92,7 +92,9 @@ def use_dask() -> None:
         print("dask: accuracy of each candidate", search.cv_results_["mean_test_score"])
         texts = dask.bag.from_sequence(NEW, npartitions=2)
         shipped = dask.delayed(search.best_estimator_)
-        labels = texts.map_partitions(lambda part, own: own.predict(list(part)).tolist(), shipped)
+        labels = texts.map_partitions(
+            lambda part, fitted: fitted.predict(list(part)).tolist(), shipped
+        )
         print("dask: labels", labels.compute()[:4])
 
 
@@ -115,7 +117,7 @@ def use_ray() -> None:
 
 
 # %% [markdown]
-# Workers of Dask import this file again, so what starts them stands under the usual guard.
+# Workers of Dask import this file again, so the code that starts them is under the usual guard.
 
 # %%
 if __name__ == "__main__":

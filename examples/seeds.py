@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Seeds and cross-validation
 #
-# Eight labelled texts are few, and another eight give another score. So a score of a few-shot
-# classifier is the score of several draws, with an interval that says how much it may move.
+# Eight labelled texts are few, and another eight give another score. So measure a few-shot
+# classifier with several draws, and report an interval.
 
 # %%
 from instructclf.datasets import load_reviews
@@ -22,8 +22,8 @@ if os.environ.get("EXAMPLES_SMALL"):
 # ## The same rows for everyone
 #
 # `compare` draws shots once for each seed and gives the same ones to all approaches. So a
-# difference is not one of luck in the draw. `n_shots=None` makes the classifier use all the rows
-# that it is given.
+# difference does not come from a lucky draw. `n_shots=None` makes the classifier use all rows of
+# the draw.
 
 # %%
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -66,9 +66,9 @@ print(report.differences("words")["prompting"])
 # %% [markdown]
 # ## Averaging inside the classifier
 #
-# With `n_seeds` a classifier draws several prompts itself and averages what they say. It depends
-# less on the draw, and predicting takes as many times as long. The score of such an average can be
-# read off the runs above, where each seed drew one prompt:
+# With `n_seeds` a classifier draws several prompts itself and averages their predictions. It
+# depends less on the draw, and predicting takes `n_seeds` times as long. The runs above, with one
+# prompt per seed, also give the score of such an average:
 
 # %%
 scores = report.scores["prompting"]
@@ -83,7 +83,7 @@ print(averaged.predict(["A waste of money."]))
 # ## Without a test set
 #
 # `cross_validate_seeds` trains on a few rows of all folds but one and tests on that one, with
-# several seeds. Its interval allows for what the folds have in common.
+# several seeds. Its interval allows for the rows that the folds share.
 
 # %%
 from instructclf.evaluation import cross_validate_seeds
