@@ -90,5 +90,5 @@ def test_every_changed_byte_is_found(path):
 
 def test_another_safetensors_file_is_named(path):
     save_file(load_file(path), path)
-    with pytest.raises(CheckpointError, match="checksum differs, so it is corrupt or another's"):
+    with pytest.raises(CheckpointError, match="checksum differs, so it is corrupt or from"):
         read_record(path, REMEDY)

@@ -9,18 +9,12 @@ from instructclf.classifiers.saving import FILE
 from instructclf.command_line.estimators import make_classifier
 from instructclf.command_line.files import STREAM, read_labelled_source
 from instructclf.exceptions import DataFormatError
-from instructclf.storage import check_place
+from instructclf.storage import check_replaceable
 
 
 def run(options: argparse.Namespace) -> None:
-    """Fit a classifier and save it.
-
-    Parameters
-    ----------
-    options : argparse.Namespace
-        The options of the command.
-    """
-    check_place(Path(options.save), FILE)  # before spending time on the fit
+    """Fit a classifier and save it."""
+    check_replaceable(Path(options.save), FILE)  # before spending time on the fit
     classifier = make_classifier(
         options.approach, options, options.parameters, verbose=int(options.progress)
     )

@@ -1,14 +1,15 @@
-"""Files and folders, old or new and never a mixture; on disk or on the hub."""
+"""Files and folders on disk and on the hub, replaced as a whole, and fingerprints of values."""
 
 from instructclf.storage.checksums import check_files, find_checksums
-from instructclf.storage.folders import check_place, find_folder, replacing_folder
+from instructclf.storage.files import replacing_file
+from instructclf.storage.folders import check_replaceable, find_folder, replacing_folder
 from instructclf.storage.hub import fetch_file, fetch_folder, is_repo_id, push_folder
 from instructclf.storage.identity import fingerprint
-from instructclf.storage.records import read_record, replacing_file, write_record
+from instructclf.storage.records import read_record, write_record
 
 __all__ = [
     "check_files",
-    "check_place",
+    "check_replaceable",
     "fetch_file",
     "fetch_folder",
     "find_checksums",

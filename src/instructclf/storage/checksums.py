@@ -1,4 +1,4 @@
-"""Files → checksums, so that what was damaged or swapped is known by name."""
+"""Files → checksums, so that an error can name a damaged or exchanged file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def find_checksums(folder: Path) -> dict[str, str]:
 
 
 def check_files(folder: Path, expected: Mapping[str, str]) -> None:
-    """Raise unless files are there and have the checksums that they were saved with.
+    """Raise an error unless all files exist and have the checksums they were saved with.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def check_files(folder: Path, expected: Mapping[str, str]) -> None:
         if _checksum(path) != checksum:
             msg = (
                 f"{path} is not the file that was saved: its checksum differs, so it is truncated, "
-                "corrupt or another's. Save the classifier again, or copy all files."
+                "corrupt or from another save. Save the classifier again, or copy all files."
             )
             raise SavedClassifierError(msg)
 

@@ -1,7 +1,6 @@
 """Folder ↔ repository on the Hugging Face hub. The only module that imports huggingface_hub.
 
-Tokens of access are none of this package's business: the library takes them from the environment or
-from a login, and nothing here sees one.
+The library takes access tokens from the environment or from a login; nothing here sees one.
 """
 
 from __future__ import annotations
@@ -16,43 +15,19 @@ from instructclf.exceptions import SavedClassifierError
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _ENDINGS = (".json", ".safetensors")
-"""Of what is fetched: nothing that can be run."""
+"""The endings of fetched files, none of which can be run."""
 _DATA = tuple(f"*{ending}" for ending in _ENDINGS)
-_OF_THE_HUB = {".gitattributes", "README.md"}
+_INITIAL_FILES = {".gitattributes", "README.md"}
 """Files that a repository may have before anything is pushed."""
 
 
 def is_repo_id(name: str) -> bool:
-    """Say whether a name can be that of a repository, an owner and a name with a slash between.
-
-    Parameters
-    ----------
-    name : str
-        A name, which may be that of a folder as well.
-
-    Returns
-    -------
-    bool
-        Whether it can be.
-    """
+    """Say whether a name has the form of a repository: an owner, a slash and a name."""
     return _REPO_ID.fullmatch(name) is not None
 
 
 def fetch_file(repo_id: str, name: str) -> Path | None:
-    """Return a file of a repository, fetched once, or ``None`` where it cannot be had.
-
-    Parameters
-    ----------
-    repo_id : str
-        Owner and name.
-    name : str
-        The file.
-
-    Returns
-    -------
-    pathlib.Path or None
-        The file in the cache.
-    """
+    """Return the cached file of a repository, or ``None`` if it cannot be fetched."""
     from huggingface_hub import hf_hub_download
 
     try:
@@ -76,17 +51,17 @@ def fetch_folder(
     revision : str or None, default=None
         Branch, tag or commit. ``None`` for the main branch.
     files : sequence of str
-        Patterns of the files to fetch. All of JSON and safetensors, unless fewer are enough.
+        Patterns of the files to fetch. The default is all JSON and safetensors files.
 
     Returns
     -------
     pathlib.Path
-        The folder, in the cache that all tools of the hub share.
+        The folder, in the cache that all tools for the hub share.
 
     Raises
     ------
     SavedClassifierError
-        If it cannot be fetched, or does not have the file.
+        If the repository cannot be fetched, or does not have the file.
     """
     from huggingface_hub import snapshot_download
 
@@ -97,8 +72,8 @@ def fetch_folder(
         folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(files)))
     if not (folder / marker).is_file():
         msg = (
-            f"The repository {repo_id!r} holds no saved classifier: it has no {marker}. Give one "
-            "that push_to_hub has written."
+            f"The repository {repo_id!r} holds no saved classifier: it has no {marker}. Give a "
+            "repository that push_to_hub has written."
         )
         raise SavedClassifierError(msg)
     return folder
@@ -113,7 +88,7 @@ def push_folder(
     revision: str | None,
     commit_message: str,
 ) -> str:
-    """Write a folder into a repository, which is made if there is none.
+    """Write a folder into a repository, which is created if it does not exist.
 
     Parameters
     ----------
@@ -122,13 +97,13 @@ def push_folder(
     repo_id : str
         Owner and name.
     marker : str
-        A file that shows that the contents of a repository may be replaced.
+        The name of a file. Only repositories that hold it, and empty ones, are replaced.
     private : bool or None
-        Whether a repository that is made is private. ``None`` takes the owner's default.
+        Whether a created repository is private. ``None`` takes the owner's default.
     revision : str or None
-        The branch, which is made if there is none. ``None`` for the main branch.
+        The branch, which is created if it does not exist. ``None`` for the main branch.
     commit_message : str
-        What to say about it.
+        The message of the commit.
 
     Returns
     -------
@@ -143,20 +118,20 @@ def push_folder(
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     api = HfApi()
-    own = {
+    files = {
         path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()
     }
     with _explaining(f"The classifier could not be pushed to {repo_id!r}"):
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         if revision is not None:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
-        there = set(api.list_repo_files(repo_id, revision=revision))
-        _check_free(repo_id, there, marker)
-        stale = {name for name in there - own.keys() if name.endswith(_ENDINGS)}
+        existing = set(api.list_repo_files(repo_id, revision=revision))
+        _check_replaceable(repo_id, existing, marker)
+        stale = {name for name in existing - files.keys() if name.endswith(_ENDINGS)}
         commit = api.create_commit(  # one commit: nobody sees half of it
             repo_id,
             [
-                *(CommitOperationAdd(name, path) for name, path in sorted(own.items())),
+                *(CommitOperationAdd(name, path) for name, path in sorted(files.items())),
                 *(CommitOperationDelete(name) for name in sorted(stale)),
             ],
             commit_message=commit_message,
@@ -165,13 +140,13 @@ def push_folder(
     return str(commit.commit_url)
 
 
-def _check_free(repo_id: str, files: set[str], marker: str) -> None:
-    """Raise if something that this package has not written would be lost."""
-    others = sorted(files - _OF_THE_HUB)
+def _check_replaceable(repo_id: str, files: set[str], marker: str) -> None:
+    """Raise an error if a push would replace a repository with other contents."""
+    others = sorted(files - _INITIAL_FILES)
     if others and marker not in files:
         msg = (
             f"The repository {repo_id!r} holds something else, such as {others[0]!r}: there is no "
-            f"{marker!r} in it. It is left as it is. Give another name."
+            f"{marker!r} in it. It is not changed. Give another name."
         )
         raise SavedClassifierError(msg)
 
@@ -181,7 +156,7 @@ def _explaining(what: str) -> Iterator[None]:
     """Turn the errors of the hub's client into one sentence and a remedy."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    # What the client's own errors derive from: connections that fail raise it as it is.
+    # The base class of the client's errors. Failed connections raise it directly.
     http_error: Any = next(one for one in HfHubHTTPError.__mro__ if one.__name__ == "HTTPError")
     try:
         yield
@@ -190,7 +165,7 @@ def _explaining(what: str) -> Iterator[None]:
     except (OSError, ValueError, http_error) as error:
         said = " ".join(str(error).split())
         msg = (
-            f"{what}: {said} Check the name and the connection; for what is yours or private, log "
-            "in with `hf auth login` or set HF_TOKEN."
+            f"{what}: {said} Check the name and the connection. To write, or to read a private "
+            "repository, log in with `hf auth login` or set HF_TOKEN."
         )
         raise SavedClassifierError(msg) from error

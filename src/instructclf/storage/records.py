@@ -1,15 +1,14 @@
-"""Arrays and a description ↔ one file, which is whole or not there, and known when it is damaged.
+"""Arrays and a description ↔ one file, which is replaced as a whole and checked when it is read.
 
-One file, so that whoever reads while another process replaces it gets the old or the new one. It is
-safetensors: numbers and text, nothing that could run.
+A process that reads while another one writes gets the old or the new file. The format is
+safetensors: numbers and text, no code.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,36 +18,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from instructclf.exceptions import CheckpointError
-from instructclf.storage.places import make_place_beside, remove_abandoned, sync
+from instructclf.storage.files import replacing_file
 
 _DESCRIPTION = "description"
 _CHECKSUM = "sha256"
-
-
-@contextmanager
-def replacing_file(path: Path) -> Iterator[Path]:
-    """Give a path to write a file to, which then takes the place of another in one step.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file to write. Its parents are made.
-
-    Yields
-    ------
-    pathlib.Path
-        Where to write meanwhile. Where an exception leaves the block, it is removed again.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove_abandoned(path)
-    fresh = make_place_beside(path)
-    try:
-        yield fresh
-        sync(fresh)
-        fresh.replace(path)
-        sync(path.parent)
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def write_record(
@@ -59,9 +32,9 @@ def write_record(
     Parameters
     ----------
     path : pathlib.Path
-        The file. One that is there is replaced.
+        The file. An existing one is replaced.
     description : mapping
-        What JSON can hold.
+        JSON-serialisable values.
     arrays : mapping of str to ndarray
         The arrays.
     """
@@ -72,14 +45,14 @@ def write_record(
 
 
 def read_record(path: Path, remedy: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Read what `write_record` wrote.
+    """Read a file that `write_record` wrote.
 
     Parameters
     ----------
     path : pathlib.Path
         The file.
     remedy : str
-        What to do where it is damaged.
+        What to do if it is damaged, for the error message.
 
     Returns
     -------
@@ -91,20 +64,23 @@ def read_record(path: Path, remedy: str) -> tuple[dict[str, Any], dict[str, NDAr
     Raises
     ------
     CheckpointError
-        If the file is truncated, corrupt or not of this package.
+        If the file is truncated, corrupt or from another program.
     """
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        msg = f"{path} cannot be read, so it is truncated, corrupt or another's: {error}. {remedy}"
+        msg = (
+            f"{path} cannot be read: it is truncated, corrupt or from another program. {remedy} "
+            f"The error was: {error}"
+        )
         raise CheckpointError(msg) from error
     text = metadata.get(_DESCRIPTION, "")
     if metadata.get(_CHECKSUM) != _checksum(text, arrays):
         msg = (
             f"{path} is not the file that was written: its checksum differs, so it is corrupt or "
-            f"another's. {remedy}"
+            f"from another program. {remedy}"
         )
         raise CheckpointError(msg)
     return json.loads(text), arrays
