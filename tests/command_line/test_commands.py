@@ -13,8 +13,6 @@ import pytest
 
 from instructclf import InstructionTunedClassifier, PromptClassifier, load
 from instructclf.command_line import main
-from instructclf.command_line.estimators import CLASSES
-from instructclf.command_line.parameters import read_parameters
 from instructclf.datasets.rows import ENDINGS, read_rows
 from instructclf.datasets.writing import write_file
 from tests.fixtures import LABELS, TEXTS
@@ -273,38 +271,3 @@ def test_compare_writes_only_figures_to_standard_output(train, capsys):
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line)["approach"] == "TF-IDF + LinearSVC"
     assert json.loads(line)["log_loss"] is None  # NaN in Python, which JSON does not have
-
-
-# Parameters
-
-
-@pytest.mark.parametrize(
-    ("kind", "written", "expected"),
-    [
-        ("prompting", "n_shots=8", 8),
-        ("prompting", "n_shots=none", None),
-        ("prompting", "calibration=None", None),
-        ("prompting", "calibration=auto", "auto"),
-        ("prompting", "instruction=12", "12"),
-        ("prompting", "instruction=a = b", "a = b"),
-        ("prompting", 'verbalizer={"a": ["x", "y"]}', {"a": ["x", "y"]}),
-        ("prompting", "model_options__dtype=bfloat16", "bfloat16"),
-        ("prompting", "model_options__max_batch_tokens=auto", "auto"),
-        ("prompting", "model_options__max_batch_tokens=64", 64),
-        ("tuning", "model_options__max_length=none", None),
-        ("tuning", "learning_rate=1e-3", 1e-3),
-        ("tuning", "adapter__rank=8", 8),
-        ("tuning", "adapter__dropout=.5", 0.5),
-        ("tuning", 'adapter__target_modules=["q_proj"]', ["q_proj"]),
-        ("tuning", "adapter__target_modules=q_proj", "q_proj"),
-        ("tuning", "training_options__tol=0", 0),
-        ("tuning", "training_options__gradient_checkpointing=true", True),
-        ("tuning", "training_options__warm_start=False", False),
-        ("tuning", 'class_weight={"a": 2}', {"a": 2}),
-    ],
-)
-def test_values_are_converted_to_the_types_of_the_parameters(kind, written, expected):
-    name, _, text = written.partition("=")
-    value = read_parameters(CLASSES[kind], [(name, text)])[name]
-    assert value == expected
-    assert type(value) is type(expected)

@@ -28,13 +28,7 @@ _OTHER_OPTIONS = {**OTHER_OPTIONS, "n_shots": "--shots", "random_state": "--seed
 
 
 def run(options: argparse.Namespace) -> None:
-    """Compare approaches, and print the table.
-
-    Parameters
-    ----------
-    options : argparse.Namespace
-        The options of the command.
-    """
+    """Compare approaches, and print the table."""
     if options.output is not None:
         check_target(options.output)
     if options.train == options.test == STREAM:

@@ -35,7 +35,7 @@ def make_classifier(
     assignments : sequence of (str, str)
         Names and values of ``--param``.
     other_options : mapping of str to str, default=OTHER_OPTIONS
-        Parameters with an option of their own.
+        Parameters with an option of their own, and that option.
     **parameters : object
         More parameters of the classifier.
 
@@ -51,18 +51,7 @@ def make_classifier(
 
 
 def load_classifier(options: argparse.Namespace) -> Any:
-    """Load the saved classifier that the command line names.
-
-    Parameters
-    ----------
-    options : argparse.Namespace
-        The options of the command.
-
-    Returns
-    -------
-    estimator
-        The fitted classifier.
-    """
+    """Load the saved classifier that the options of a command name."""
     # The class is unknown until the classifier is loaded; the tuned one has the parameters of both.
     changes = read_parameters(InstructionTunedClassifier, options.parameters)
     if options.model is not None:

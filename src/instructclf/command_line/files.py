@@ -19,20 +19,7 @@ _INPUT, _OUTPUT = "<standard input>", "<standard output>"
 
 
 def read_source(path: str, ending: str) -> list[Row]:
-    """Return the rows of a file or of standard input.
-
-    Parameters
-    ----------
-    path : str
-        A file, or ``-``.
-    ending : str
-        The format of standard input.
-
-    Returns
-    -------
-    list of Row
-        The rows.
-    """
+    """Return the rows of a file or, for ``-``, of standard input with the format of an ending."""
     if path == STREAM:
         return list(read_stream(_INPUT, ending, sys.stdin.buffer))
     return list(read_rows(Path(path)))
@@ -67,17 +54,7 @@ def read_labelled_source(path: str, options: argparse.Namespace, other: str) -> 
 
 
 def write_target(path: str, ending: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows to a file or to standard output.
-
-    Parameters
-    ----------
-    path : str
-        A file, or ``-``.
-    ending : str
-        The format of standard output.
-    rows : sequence of mapping
-        Values by column.
-    """
+    """Write rows to a file or, for ``-``, to standard output with the format of an ending."""
     if path == STREAM:
         write_stream(_OUTPUT, ending, sys.stdout.buffer, rows)
     else:

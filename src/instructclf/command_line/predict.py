@@ -17,13 +17,7 @@ from instructclf.exceptions import DataFormatError
 
 
 def run(options: argparse.Namespace) -> None:
-    """Predict the label of each row.
-
-    Parameters
-    ----------
-    options : argparse.Namespace
-        The options of the command.
-    """
+    """Predict the label of each row."""
     check_target(options.output)
     rows = read_source(options.data, stream_ending(options.format, options.data, options.output))
     if not rows:

@@ -11,13 +11,7 @@ from instructclf.command_line.files import STREAM
 
 
 def run(options: argparse.Namespace) -> None:
-    """Show the prompt of a text.
-
-    Parameters
-    ----------
-    options : argparse.Namespace
-        The options of the command.
-    """
+    """Show the prompt of a text."""
     text = sys.stdin.read() if options.text == STREAM else options.text
     classifier = load_classifier(options)
     if not hasattr(classifier, "prompt_"):  # several seeds, each with another prompt

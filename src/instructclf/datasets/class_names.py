@@ -43,27 +43,7 @@ def find_class_names(metadata: Mapping[bytes, bytes] | None) -> ClassNames:
 
 
 def name_classes(location: str, values: dict[str, Any], names: ClassNames) -> dict[str, Any]:
-    """Replace the class numbers of a row by names.
-
-    Parameters
-    ----------
-    location : str
-        The location of the row, for errors.
-    values : dict
-        The values by column.
-    names : mapping of str to sequence of str
-        The names by column.
-
-    Returns
-    -------
-    dict
-        The values, with ``None`` for a missing label.
-
-    Raises
-    ------
-    DataFormatError
-        If a number has no name.
-    """
+    """Replace the class numbers of a row at a location by names, column by column."""
     named = {
         column: name_class(location, column, values[column], column_names)
         for column, column_names in names.items()

@@ -84,7 +84,7 @@ def find_ending(path: Path) -> str:
 
 
 def read_stream(name: str, ending: str, stream: BinaryIO) -> Iterator[Row]:
-    """Yield the rows of an open stream, such as standard input.
+    """Yield the rows of an open stream, such as standard input, as `read_rows` does.
 
     Parameters
     ----------
@@ -94,18 +94,6 @@ def read_stream(name: str, ending: str, stream: BinaryIO) -> Iterator[Row]:
         One of the ``ENDINGS``, which says the format.
     stream : binary file object
         The content.
-
-    Yields
-    ------
-    Row
-        The location and the values of each row.
-
-    Raises
-    ------
-    DataFormatError
-        If the content does not match the ending.
-    MissingExtraError
-        If the format is parquet and pyarrow is not installed.
     """
     if ending == ".parquet":
         yield from _read_parquet(name, stream)

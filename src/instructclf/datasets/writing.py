@@ -51,7 +51,7 @@ def write_file(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def write_stream(
     name: str, ending: str, stream: BinaryIO, rows: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Write rows to an open stream, such as standard output.
+    """Write rows to an open stream, such as standard output, as `write_file` does.
 
     Parameters
     ----------
@@ -63,13 +63,6 @@ def write_stream(
         The stream.
     rows : sequence of mapping
         Values by column.
-
-    Raises
-    ------
-    DataFormatError
-        If parquet has no type for the values of a column.
-    MissingExtraError
-        If the format is parquet and pyarrow is not installed.
     """
     columns = list(dict.fromkeys(column for row in rows for column in row))
     if ending == ".parquet":

@@ -10,12 +10,12 @@ import re
 from functools import lru_cache
 from importlib import import_module
 from os import PathLike, fspath
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
-from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.base import clone
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.utils import check_array
 from sklearn.utils.extmath import randomized_svd
@@ -90,7 +90,7 @@ def _resolve(embedder: Any) -> Any:
         analyzer: Any = _words  # scikit-learn's signature says str
         return TfidfVectorizer(analyzer=analyzer, sublinear_tf=True)
     if isinstance(embedder, str | PathLike):
-        return SentenceEncoder(fspath(embedder))
+        return _SentenceEncoder(fspath(embedder))
     return clone(embedder)
 
 
@@ -99,26 +99,17 @@ def _words(text: str) -> list[str]:
     return _WORD.findall(text.lower()) or [""]
 
 
-class SentenceEncoder(TransformerMixin, BaseEstimator):
-    """A model of the sentence-transformers package as a transformer.
-
-    Parameters
-    ----------
-    name : str
-        A hub id or a folder.
-    """
+class _SentenceEncoder:
+    """A model of the sentence-transformers package, by hub id or folder."""
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self._name = name
 
-    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002  (scikit-learn's signature)
-        """Return this encoder, which learns nothing."""
-        return self
+    def transform(self, texts: list[str]) -> NDArray[np.float64]:
+        encoder = _load_encoder(self._name)
+        return np.asarray(encoder.encode(texts, show_progress_bar=False), dtype=np.float64)
 
-    def transform(self, X: list[str]) -> NDArray[np.float64]:
-        """Return an embedding of each text, of shape (n_texts, n_columns)."""
-        encoder = _load_encoder(self.name)
-        return np.asarray(encoder.encode(list(X), show_progress_bar=False), dtype=np.float64)
+    fit_transform = transform  # it learns nothing
 
 
 @lru_cache(maxsize=1)  # the folds of a search use one encoder
