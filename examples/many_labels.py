@@ -55,8 +55,8 @@ names = {label: label.replace("_", " ") for label in definitions}
 # ## With and without
 #
 # Five approaches learn from the same 64 messages. With zero shots the model is told what the labels
-# mean, and sees no solved message. Tuning uses all rows, at ten times the default learning rate: the
-# bundled model knows nothing about these labels, so it has much to learn in few steps.
+# mean, and sees no solved message. Tuning uses all rows, at ten times the default learning rate:
+# the bundled model knows nothing about these labels, so it has much to learn in few steps.
 
 # %%
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -84,8 +84,8 @@ report = compare(
 print(report)
 
 # %% [markdown]
-# The bundled model is small for so many labels, and TF-IDF may do better. Intervals over 32 messages
-# are wide.
+# The bundled model is small for so many labels, and TF-IDF may do better. Intervals over 32
+# messages are wide.
 #
 # ## Which labels are confused?
 #

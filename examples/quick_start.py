@@ -7,8 +7,8 @@
 # %% [markdown]
 # ## Texts and labels
 #
-# You need a list of texts and a list of labels. These are reviews; yours may be in a list, an array,
-# a column of a data frame, or a file, `read_labelled("my_texts.csv")`.
+# You need a list of texts and a list of labels. These are reviews; yours may be in a list, an
+# array, a column of a data frame, or a file, `read_labelled("my_texts.csv")`.
 
 # %%
 from instructclf.datasets import load_reviews
