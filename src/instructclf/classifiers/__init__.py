@@ -6,9 +6,9 @@ scores. ``saving`` writes and reads it, ``showing`` draws it.
 
 from instructclf.classifiers.features import PromptFeatures
 from instructclf.classifiers.instruction_tuning import InstructionTunedClassifier
+from instructclf.classifiers.loading import load
 from instructclf.classifiers.options import LoRA, ModelOptions, TrainingOptions
 from instructclf.classifiers.prompting import PromptClassifier
-from instructclf.classifiers.saving.reading import load
 from instructclf.classifiers.sharing import clear_models
 
 __all__ = [

@@ -22,12 +22,11 @@ from instructclf.classifiers.fitting import Learned, Rows, fit_ensemble, fit_lab
 from instructclf.classifiers.label_scores import LabelScores, choose_labels, mass_of
 from instructclf.classifiers.labellers import Labeller, LabellerEnsemble, make_members
 from instructclf.classifiers.labels import words_of
-from instructclf.classifiers.observing import observed
 from instructclf.classifiers.parameters import CLASSIFIER_CONSTRAINTS
 from instructclf.classifiers.questions import find_template
 from instructclf.classifiers.saving.publishing import push_classifier
 from instructclf.classifiers.saving.writing import save_classifier
-from instructclf.classifiers.sharing import SharedModelEstimator
+from instructclf.classifiers.sharing import SharedModelEstimator, observed
 from instructclf.classifiers.showing.prompt import ShownPrompt, look_at_prompt
 from instructclf.classifiers.showing.tokens import ShownTokens, look_at_tokens
 from instructclf.engine.interfaces import LabelScorer, LanguageModel, Question

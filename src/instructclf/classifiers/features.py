@@ -11,11 +11,10 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from instructclf.classifiers.labels import check_label_words, find_stated_labels
-from instructclf.classifiers.observing import observed
 from instructclf.classifiers.options import ModelOptions
 from instructclf.classifiers.parameters import PROMPT_CONSTRAINTS, documented
 from instructclf.classifiers.questions import find_template, write_question
-from instructclf.classifiers.sharing import SharedModelEstimator
+from instructclf.classifiers.sharing import SharedModelEstimator, observed
 from instructclf.classifiers.showing.prompt import ShownPrompt, look_at_prompt
 from instructclf.engine.interfaces import LanguageModel, Question, StateReader
 from instructclf.engine.running.progress import Progress

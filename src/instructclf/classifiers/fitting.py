@@ -262,10 +262,10 @@ def _choose_shots(
 
 
 def solve(
-    texts: Sequence[str], codes: NDArray[np.intp], label_words: Sequence[Sequence[str]]
+    texts: Sequence[str], codes: NDArray[np.intp], label_words: Sequence[tuple[str, ...]]
 ) -> tuple[tuple[str, str], ...]:
     """Return rows as solved examples, pairs of a text and its label words."""
-    return tuple(zip(texts, (label_words[code][0] for code in codes), strict=True))
+    return tuple((text, label_words[code][0]) for text, code in zip(texts, codes, strict=True))
 
 
 @dataclass(frozen=True, eq=False)

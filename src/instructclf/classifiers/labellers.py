@@ -242,7 +242,8 @@ def make_members(classifier: Any) -> list[Any]:
         raise AttributeError(msg)  # noqa: TRY004  (so that hasattr says no)
     members = []
     for labeller, seed in zip(ensemble.members, ensemble.seeds, strict=True):
-        member: Any = clone(classifier).set_params(n_seeds=1, random_state=seed)
+        member: Any = clone(classifier)
+        member.set_params(n_seeds=1, random_state=seed)
         vars(member).pop("_skl_callbacks", None)  # they follow the fit of all members, as one
         vars(member).update({name: vars(classifier).get(name) for name in ("_model",)})
         member.labeller_ = labeller

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
+from functools import wraps
 from os import PathLike
 from typing import Any, ClassVar, Self
 
 from sklearn.base import BaseEstimator
 
-from instructclf.classifiers.observing import CallbackSupportMixin
 from instructclf.classifiers.options import ModelOptions, given_or_default
 from instructclf.classifiers.showing.card import add_card, visible_attributes
 from instructclf.engine.interfaces import LanguageModel
 from instructclf.engine.local_models import open_language_model
 from instructclf.engine.models.registry import clear_base_models
+
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks  # pyright: ignore[reportAssignmentType]
+except ImportError:  # before 1.9
+
+    class CallbackSupportMixin:
+        """A base without methods, for a scikit-learn without callbacks."""
+
+    with_callbacks = None
 
 
 class SharedModelEstimator(CallbackSupportMixin, BaseEstimator):
@@ -176,3 +186,51 @@ def clear_models() -> None:
     >>> instructclf.clear_models()
     """
     clear_base_models()
+
+
+# Callbacks of scikit-learn
+
+
+def observed(fit: Callable[..., Any]) -> Callable[..., Any]:
+    """Tell callbacks when a fit begins and ends. They see it as one task.
+
+    Parameters
+    ----------
+    fit : callable
+        A method that takes ``X`` and ``y`` first and leaves its estimator fitted.
+
+    Returns
+    -------
+    callable
+        The method, which tells callbacks about itself; or the method as it was, without callbacks.
+    """
+    if with_callbacks is None:
+        return fit
+
+    @wraps(fit)
+    def run(estimator: Any, X: Any = None, y: Any = None, *others: Any, **named: Any) -> Any:
+        context = estimator._init_callback_context()  # noqa: SLF001  (documented for estimators)
+        context.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
+        fitted = fit(estimator, X, y, *others, **named)
+        context.call_on_fit_task_end(
+            estimator=estimator,
+            X=X,
+            y=y,
+            # A pair of objects as model is never copied, and this would copy it.
+            reconstruction_attributes=None
+            if isinstance(estimator.model, tuple)
+            else lambda: _learned(estimator),
+        )
+        return fitted
+
+    return with_callbacks(run)
+
+
+def _learned(estimator: Any) -> dict[str, Any]:
+    """Return the attributes that ``fit`` has set: everything but parameters and callbacks."""
+    parameters = estimator.get_params(deep=False)
+    return {
+        name: value
+        for name, value in vars(estimator).items()
+        if name not in parameters and not name.startswith(("_skl", "_callback", "_parent_callback"))
+    }

@@ -137,7 +137,10 @@ class LabelScorer(Protocol):
 class StateReader(Protocol):
     """Reads the last hidden state at the end of each prompt."""
 
-    n_channels: int
+    @property
+    def n_channels(self) -> int:
+        """How many numbers a state has."""
+        ...
 
     def read(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[Any]:
         """Return the states, of shape (n_texts, n_channels)."""
@@ -181,13 +184,19 @@ class Tuned(NamedTuple):
 class LanguageModel(Protocol):
     """A language model as classifiers see it.
 
-    A ``context_length`` of ``None`` means that nothing limits prompts. `tune` is asked for by
-    `InstructionTunedClassifier` alone; the last three are asked for when a classifier is saved,
-    loaded or exported.
+    `tune` is asked for by `InstructionTunedClassifier` alone; the last three are asked for when a
+    classifier is saved, loaded or exported.
     """
 
-    name: str
-    context_length: int | None
+    @property
+    def name(self) -> str:
+        """Where the model came from."""
+        ...
+
+    @property
+    def context_length(self) -> int | None:
+        """The most tokens of a prompt. ``None`` where nothing limits it."""
+        ...
 
     def chat_template(self) -> PromptTemplate:
         """Return the model's chat template."""
@@ -209,8 +218,19 @@ class LanguageModel(Protocol):
         """Return what reads hidden states at the end of prompts."""
         ...
 
-    def tune(self, question: Question, rows: LabelledTexts, **settings: Any) -> Tuned:
-        """Train an adapter on rows."""
+    def tune(
+        self,
+        question: Question,
+        rows: LabelledTexts,
+        *,
+        adapter: Any,
+        training: Any,
+        seeds: tuple[int, int],
+        start: Any = None,
+        checkpoints: Path | None = None,
+        verbose: int | bool = 0,
+    ) -> Tuned:
+        """Train an adapter on rows, as `instructclf.engine.local_models.LocalModel.tune` says."""
         ...
 
     def fingerprint(self) -> dict[str, Any]:

@@ -140,8 +140,8 @@ def _describe_parameters(classifier: Any, model_name: str | None) -> dict[str, A
         parameters["model"] = model_name
     if parameters.get("training_options") is not None:
         # Checkpoints are in a folder of this machine, and change no prediction.
-        options = clone(parameters["training_options"]).set_params(checkpoint_dir=None)
-        parameters["training_options"] = options
+        options: Any = clone(parameters["training_options"])
+        parameters["training_options"] = options.set_params(checkpoint_dir=None)
     return {
         name: IN_ADAPTER if _is_peft_config(name, value) else to_json(value, name)
         for name, value in parameters.items()
@@ -218,15 +218,16 @@ def _check_named(classifier: Any) -> None:
 def _check_adapter_parameter(classifier: Any) -> None:
     """Raise if the parameters now describe another adapter: a reader would believe them."""
     labeller = classifier.labeller_
-    first = labeller.members[0] if isinstance(labeller, LabellerEnsemble) else labeller
-    if first.adapter is None:
+    members = labeller.members if isinstance(labeller, LabellerEnsemble) else (labeller,)
+    if members[0].adapter is None:
         return
-    fitted = first.adapter.settings
-    described = describe_adapter(given_or_default(classifier.adapter, LoRA))
+    fitted = members[0].adapter.settings, len(members)
+    described = describe_adapter(given_or_default(classifier.adapter, LoRA)), classifier.n_seeds
     if fitted != described:
         msg = (
             "Parameters have been set since this was fitted that describe another adapter, "
-            f"{described}. The fitted one is {fitted}. Set them back, or fit again, then save."
+            f"{described[0]} with n_seeds={described[1]}. The fitted one is {fitted[0]} with "
+            f"n_seeds={fitted[1]}. Set them back, or fit again, then save."
         )
         raise SavedClassifierError(msg)
 
