@@ -54,7 +54,7 @@ ERRORS = {
     ),
     "no name": (
         "fit train.csv --save x --label-names bad,good",
-        "train.csv:2: 'label' is 'positive', which is neither one of the 2 names",
+        "train.csv:2: 'label' is 'positive', which is neither one of the 2 class names",
     ),
     "taken": ("fit train.csv --save full", "error: 'full' holds something else: there is no 'cla"),
     "no parameter": (
@@ -105,7 +105,7 @@ ERRORS = {
     "on the hub": (
         "predict some/where train.csv",
         "There is no folder 'some/where' here, and the repository of this name could not be "
-        "fetched from the hub: .* Check the name and the connection; .*HF_TOKEN",
+        "fetched from the hub: .* Check the name and the connection.*HF_TOKEN",
     ),
     "no branch of a folder": (
         "predict full train.csv --revision main",

@@ -50,7 +50,7 @@ def test_probabilities_go_only_to_samplers_that_need_them():
     assert sorted(asked) == sorted(texts * 2)
 
 
-@pytest.mark.parametrize("sampler", [BalancedSampler(), FirstRows()], ids=["ours", "foreign"])
+@pytest.mark.parametrize("sampler", [BalancedSampler(), FirstRows()], ids=["ours", "another class"])
 def test_an_object_with_select_is_returned_unchanged(sampler):
     assert get_sampler(sampler) is sampler
     assert isinstance(sampler, ShotSampler)

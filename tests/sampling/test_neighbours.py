@@ -152,9 +152,9 @@ def test_a_text_with_two_labels_is_left_out_of_both():
 
 def test_shots_are_fewer_only_if_leaving_out_leaves_too_few_rows():
     sampler = make(texts=TEXTS[:4], labels=[0, 1, 0, 1])
-    own, foreign = sampler.select_for([TEXTS[0], "5 x"], 4, leave_out=True)
-    assert set(own) == {1, 2, 3}
-    assert set(foreign) == {0, 1, 2, 3}
+    of_a_row, of_a_new_text = sampler.select_for([TEXTS[0], "5 x"], 4, leave_out=True)
+    assert set(of_a_row) == {1, 2, 3}
+    assert set(of_a_new_text) == {0, 1, 2, 3}
 
 
 def test_all_rows_of_a_rare_label_are_used():
@@ -176,8 +176,7 @@ def test_no_texts_have_no_shots():
 def test_a_pickled_copy_chooses_the_same():
     sampler = KNNSampler().fit(TEXTS, LABELS, random_state=0)
     copy = pickle.loads(pickle.dumps(sampler))
-    for own, other in zip(sampler.select_for(QUERIES, 7), copy.select_for(QUERIES, 7), strict=True):
-        np.testing.assert_array_equal(own, other)
+    np.testing.assert_array_equal(sampler.select_for(QUERIES, 7), copy.select_for(QUERIES, 7))
 
 
 def test_select_takes_the_rows_closest_to_the_mean_of_their_label():

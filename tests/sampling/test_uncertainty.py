@@ -19,8 +19,8 @@ def uncertain_about(topic, n_classes=2):
     """Return a predict_proba that is uncertain about one topic only."""
 
     def predict_proba(texts):
-        sure, unsure = np.eye(n_classes)[0], np.full(n_classes, 1 / n_classes)
-        return np.array([unsure if topic in text else sure for text in texts])
+        certain, uncertain = np.eye(n_classes)[0], np.full(n_classes, 1 / n_classes)
+        return np.array([uncertain if topic in text else certain for text in texts])
 
     return predict_proba
 

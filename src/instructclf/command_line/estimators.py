@@ -35,7 +35,7 @@ def make_classifier(
     assignments : sequence of (str, str)
         Names and values of ``--param``.
     other_options : mapping of str to str, default=OTHER_OPTIONS
-        Parameters with an option of their own, and that option.
+        Parameters with a dedicated option, and that option.
     **parameters : object
         More parameters of the classifier.
 

@@ -20,14 +20,14 @@ _NESTED: Mapping[str, Any] = {
     "adapter": LoRA,
     "training_options": TrainingOptions,
 }
-"""Parameters that hold parameters of their own, such as ``adapter__rank``."""
+"""Parameters with nested parameters, such as ``adapter__rank``."""
 _WORDS = {"none": None, "null": None, "true": True, "false": False}
 OTHER_OPTIONS = {
     "model": "--model",
     "label_definitions": "--define or --definitions",
     "verbose": "--progress or --no-progress",
 }
-"""Parameters with an option of their own."""
+"""Parameters with a dedicated option."""
 
 
 def read_parameters(
@@ -44,7 +44,7 @@ def read_parameters(
     assignments : sequence of (str, str)
         Names, nested ones too, and values as written. The last value of a name counts.
     other_options : mapping of str to str, default=OTHER_OPTIONS
-        Parameters with an option of their own, and that option.
+        Parameters with a dedicated option, and that option.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def read_parameters(
     Raises
     ------
     InvalidParameterError
-        If there is no such parameter, it has an option of its own, it takes an object, or the value
+        If there is no such parameter, it has a dedicated option, it takes an object, or the value
         is outside its domain.
     """
     return {name: _read_parameter(kind, name, text, other_options) for name, text in assignments}

@@ -206,7 +206,7 @@ def _nearest_first(
 def _rounds(
     nearest: list[list[_Row]], labels: NDArray[np.intp], n_shots: int
 ) -> Iterator[list[_Row]]:
-    """Yield the nearest row of every label, then the second nearest, until there are enough."""
+    """Yield the nearest row of every label, then the second nearest, up to ``n_shots`` rows."""
     n_taken = 0
     for position in range(max(map(len, nearest))):
         one = [nearest[label][position] for label in labels if position < len(nearest[label])]

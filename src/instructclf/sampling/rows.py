@@ -81,7 +81,7 @@ def check_n_shots(n_shots: int, n_labels: int, n_rows: int, *, remedy: str = "")
 def take_in_rounds(
     queues: Sequence[Iterable[Any]], sizes: Sequence[int], n_shots: int, rng: np.random.RandomState
 ) -> NDArray[np.intp]:
-    """Take one row of every label per round, the labels in random order, until there are enough.
+    """Take one row of every label per round, with labels in random order, up to ``n_shots``.
 
     A queue yields all ``sizes[i]`` rows of label ``i``, the best first. No more rows are read than
     needed, because computing an order can be expensive.
