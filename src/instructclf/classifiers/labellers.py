@@ -93,7 +93,7 @@ class Labeller:
         LabelScores
             The scores.
         """
-        n_texts = len([*dict.fromkeys(texts)][current_processes().own_rows])
+        n_texts = len([*dict.fromkeys(texts)][current_processes().local_rows])
         with Progress("Scoring", n_texts, verbose=verbose) as progress:
             scores = self.scorer(open_model).score(texts, progress)
         return LabelScores(scores, self.calibration.log_probabilities(scores))

@@ -1,4 +1,5 @@
-"""What surrounds a computation: the processes that share it, its progress bar, and locks.
+"""The circumstances of a computation: its processes, its progress bar, and locks.
 
-Nothing here knows what is computed. ``processes`` imports torch, ``locks`` imports nothing.
+Nothing here knows what is computed. ``processes`` imports torch, ``locks`` only the standard
+library.
 """

@@ -1,7 +1,7 @@
-"""Locks around what a process has only once, open again in a forked child.
+"""Locks around state that exists once per process. A forked child finds them open.
 
 torch, transformers, PEFT and tokenizers keep some of their state once per process: the random
-generators, the default data type, the functions that initialise weights (exchanged while a model is
+generators, the default data type, the functions that initialise weights (replaced while a model is
 loaded), how a tokenizer reads special tokens. Threads that change it take turns.
 """
 
@@ -46,11 +46,10 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
     os.register_at_fork(after_in_child=_open_all)
 
 process_state = ProcessLock()
-"""Held by whoever changes what torch, transformers or PEFT keep once per process."""
+"""Held while state of torch, transformers or PEFT is changed that exists once per process."""
 tokenizer_state = ProcessLock()
-"""Held by whoever calls a tokenizer: a call sets how it reads special tokens, for all that share
-it."""
+"""Held during calls of a tokenizer, which set how it reads special tokens for all its users."""
 offloaded_weights = ProcessLock()
-"""Held while a model runs whose weights come and go: its views count them together."""
+"""Held while a model with offloaded weights runs: its views count together which are loaded."""
 module_state = ProcessLock()
-"""Held by whoever changes how a module runs, if it may be running in another thread."""
+"""Held while the way a module runs is changed, if another thread may be running it."""

@@ -1,4 +1,4 @@
-"""A progress bar on standard error, or nothing at all."""
+"""A progress bar on standard error, or no output."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from instructclf.engine.running.processes import is_first_process
 
 
 class Progress:
-    """Count what is done, and show it where that was asked for.
+    """Count steps, and show a progress bar if asked to.
 
     Parameters
     ----------
     what : str
-        What is being done.
+        The task, which the bar names.
     total : int
-        How many steps there are.
+        The number of steps.
     verbose : int or bool
-        Whether to show a bar. Of several processes of a job only the first does.
+        Whether to show a bar. Of several processes of a job, only the first one shows it.
     """
 
     def __init__(self, what: str, total: int, *, verbose: int | bool) -> None:
@@ -26,7 +26,7 @@ class Progress:
         if verbose and is_first_process():
             from tqdm.auto import tqdm
 
-            # A bar below another one is gone when it is done.
+            # With leave=None, a bar below another one is removed when it is done.
             self._bar = tqdm(desc=what, total=total, dynamic_ncols=True, leave=None)
 
     def advance(self, n_steps: int = 1, note: str = "") -> None:

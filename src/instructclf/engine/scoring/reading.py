@@ -204,7 +204,7 @@ class PromptReader:
         processes.check_alike(texts, "texts")
         values = np.zeros((len(texts), n_values), dtype=dtype)
         cuts = np.zeros((len(texts), _N_CUTS))
-        rows = processes.own_rows
+        rows = processes.local_rows
         values[rows], cuts[rows] = self._read_different(texts[rows], n_values, dtype, progress)
         return processes.sum(values).astype(dtype, copy=False), processes.sum(cuts)
 

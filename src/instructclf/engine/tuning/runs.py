@@ -207,7 +207,7 @@ class Run:
         """Take one optimiser step. Where gradients overflow, find them again on a smaller scale."""
         sums = None
         while sums is None:
-            own = batch[self._processes.own_rows]
+            own = batch[self._processes.local_rows]
             losses = self._share(self._find_gradients(own, len(batch)))
             sums = self._optimiser.step(losses)
         return sums
