@@ -1,4 +1,4 @@
-"""Scores are those of plain forward passes on every family of models, or there is an error."""
+"""On every family of models, scores equal those of one forward pass a label, or raise an error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXACT = [
     "falcon",
     "gemma3_text",  # windows in some layers
     "gpt_bigcode",  # one head of keys and values
-    "minimax",  # a state beside its keys and values
+    "minimax",  # a state in addition to keys and values
     "opt",  # learned positions that begin at 2
     "phi3",
     "qwen3_moe",
@@ -35,7 +35,7 @@ EXACT = [
 IS_OLD = Version(transformers.__version__) < Version("5.20")
 REFUSED = {
     "prophetnet": "ProphetNetForCausalLM cannot score labels: it does not take token ids alone",
-    "xlnet": "Scores of XLNetLMHeadModel change by .* no causal language model",
+    "xlnet": "Scores of XLNetLMHeadModel change by .* not a causal language model",
 }
 
 
@@ -55,10 +55,10 @@ def test_a_model_that_cannot_be_scored_is_an_error_that_says_why(family, match):
         classifier.fit(["a", "b"], ["negative", "positive"]).predict(["c"])
 
 
-def test_a_model_whose_scores_with_a_mask_are_others_is_an_error(tokenizer):
+def test_a_model_whose_scores_depend_on_whether_it_gets_a_mask_is_an_error(tokenizer):
     view = shared_view(make_model())
 
-    class LouderWithAMask(type(view)):  # a class of its own: what is known of another says nothing
+    class LouderWithAMask(type(view)):  # a new class, for which no strategy is known
         def forward(self, input_ids=None, attention_mask=None, **options):
             output = super().forward(input_ids=input_ids, attention_mask=attention_mask, **options)
             if attention_mask is not None:
@@ -71,19 +71,19 @@ def test_a_model_whose_scores_with_a_mask_are_others_is_an_error(tokenizer):
         LocalLabelScorer(view, encoder).score(["good"])
 
 
-def test_a_forward_pass_over_token_ids_alone_says_what_plain_prompts_say(model, tokenizer):
+def test_a_forward_pass_over_token_ids_alone_gives_the_scores_of_full_prompts(model, tokenizer):
     encoder = make_encoder(tokenizer, ["negative", "very positive"])
     (prompt,) = encoder.encode(["good"])
     scores = label_log_likelihoods(model, [prompt], FULL_PROMPTS.layout)[0].tolist()
     for label, score in enumerate(scores):
-        tokens = [token for own, _, token in prompt.trie.edges if own == label]
+        tokens = [token for of, _, token in prompt.trie.edges if of == label]
         bare = token_log_likelihoods(model, [*prompt.ids, *tokens])
         assert len(bare) == prompt.n_tokens + len(tokens) - 1
         assert bare[-len(tokens) :].sum().item() == pytest.approx(score, abs=1e-5)
 
 
-def test_rotary_scaling_that_depends_on_other_texts_is_out_of_reach(tokenizer):
-    """Dynamic angles change with the longest text beyond the context, and none gets there."""
+def test_no_text_reaches_the_length_at_which_dynamic_rotary_angles_change(tokenizer):
+    """Dynamic angles change with the longest text beyond the context, where no text gets."""
     n_context = 400
     scaling = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10_000.0}
     model = make_model(max_position_embeddings=n_context, rope_parameters=scaling)
@@ -93,17 +93,17 @@ def test_rotary_scaling_that_depends_on_other_texts_is_out_of_reach(tokenizer):
     short, long = "good film", "film " * 2 * n_context
     alone = classifier.label_log_likelihood([short])
     with pytest.warns(TruncationWarning, match="1 of the texts"):
-        beside = classifier.label_log_likelihood([long, short])
-    np.testing.assert_allclose(beside[1:], alone, rtol=0, atol=1e-5)
+        together = classifier.label_log_likelihood([long, short])
+    np.testing.assert_allclose(together[1:], alone, rtol=0, atol=1e-5)
     np.testing.assert_allclose(classifier.label_log_likelihood([short]), alone, rtol=0, atol=1e-5)
     encoder = classifier._get_scorer().encoder
     cut = encoder.shorten(long)
     whole = PromptEncoder(tokenizer, encoder.prompt, encoder.verbalizer.answers, None)
     expected = score_naively(model, tokenizer, whole, [cut, short])
-    np.testing.assert_allclose(beside, expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(together, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore")  # of what models warn of when they are made
+@pytest.mark.filterwarnings("ignore")  # warnings of models when they are made
 def test_layers_of_different_widths_are_tuned():
     model = make_family("gemma3n_text")
     assert isinstance(model.config.intermediate_size, list)
@@ -114,7 +114,7 @@ def test_layers_of_different_widths_are_tuned():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # of what models warn of when they are made
+@pytest.mark.filterwarnings("ignore")  # warnings of models when they are made
 @pytest.mark.parametrize("family", list_families())
 def test_every_family_is_exact_or_refused(family):
     outcome = check_family(family)

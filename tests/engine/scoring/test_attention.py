@@ -1,11 +1,18 @@
-"""Attention with its log normaliser equals the sums written out."""
+"""Attention to rows and to a shared prefix equals one softmax, written out."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from instructclf.engine.scoring.attention import attend_with_normaliser
+from instructclf.engine.models.views import shared_view
+from instructclf.engine.scoring.attention import (
+    PrefixAttention,
+    attend_with_normaliser,
+    with_shared_prefix,
+)
+from instructclf.engine.scoring.outputs import output_at
+from tests.fixtures import make_model
 
 SCALING = 0.3
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
@@ -35,7 +42,7 @@ def check(inputs, bias, mask, *, is_causal):
 
 
 def check_all_kinds(dtype, device):
-    """Attend to everything, to earlier keys only, and to what a mask leaves."""
+    """Attend to all keys, to earlier keys only, and to the keys that a mask leaves."""
     check(make_inputs(dtype, device, n_keys=70), 0.0, None, is_causal=False)
     inputs = make_inputs(dtype, device)
     hidden = torch.ones(37, 37, dtype=torch.bool, device=device).triu(1)
@@ -57,3 +64,130 @@ def test_attention_and_normaliser_are_those_of_a_softmax_written_out(dtype):
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 def test_on_cuda_too(dtype):
     check_all_kinds(dtype, "cuda")
+
+
+# A shared prefix
+
+N_ROWS, N_HEADS, LENGTH, N_PREFIX, WIDTH = 3, 4, 6, 11, 8
+
+
+class Layer:
+    """A module of attention, of which only the number matters."""
+
+    def __init__(self, layer_idx):
+        self.layer_idx = layer_idx
+
+
+def make_prefix(layers):
+    """Return the options of a forward pass after a prefix with these keys and values."""
+    prefix = PrefixAttention.__new__(PrefixAttention)
+    prefix._layers = layers
+    return prefix.inputs(N_ROWS)
+
+
+def make_tensors(n_key_heads, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(0)
+    shapes = [
+        (N_ROWS, N_HEADS, LENGTH, WIDTH),
+        *[(N_ROWS, n_key_heads, LENGTH, WIDTH)] * 2,
+        *[(1, n_key_heads, N_PREFIX, WIDTH)] * 2,
+    ]
+    return [torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes]
+
+
+def attend_to_copies(query, key, value, prefix, bias):
+    """Give each row its copy of the prefix, each query head its key head, and take one softmax."""
+    keys, values = (
+        torch.cat([far.expand(N_ROWS, -1, -1, -1), near], dim=2).repeat_interleave(
+            N_HEADS // near.shape[1], dim=1
+        )
+        for far, near in zip(prefix, (key, value), strict=True)
+    )
+    visible = torch.cat([torch.zeros(*bias.shape[:-1], N_PREFIX), bias], dim=-1)
+    output, _ = attend_slowly(query, keys, values, visible)
+    return output.transpose(1, 2)
+
+
+def causal_bias():
+    is_later = torch.ones(LENGTH, LENGTH, dtype=torch.bool).triu(1)
+    return torch.zeros(LENGTH, LENGTH).masked_fill(is_later, -torch.inf)
+
+
+def tree_bias():
+    """Return a mask that differs from row to row, in which each position sees itself."""
+    is_hidden = torch.rand(N_ROWS, 1, LENGTH, LENGTH, generator=torch.Generator().manual_seed(1))
+    is_hidden = (is_hidden < 0.5) & ~torch.eye(LENGTH, dtype=torch.bool)
+    return torch.zeros(is_hidden.shape).masked_fill(is_hidden, torch.finfo(torch.float32).min)
+
+
+def never(*_, **__):
+    pytest.fail("The attention function without a prefix was called.")
+
+
+@pytest.mark.parametrize("n_key_heads", [4, 2, 1], ids="{} key heads".format)
+@pytest.mark.parametrize("has_mask", [False, True], ids=["causal", "masked"])
+def test_attention_to_a_shared_prefix_is_one_softmax_over_prefix_and_row(has_mask, n_key_heads):
+    query, key, value, *prefix = make_tensors(n_key_heads)
+    mask = tree_bias() if has_mask else None
+    options = make_prefix([tuple(prefix)]) | {"scaling": SCALING}
+    output, _ = with_shared_prefix(never)(Layer(0), query, key, value, mask, **options)
+    bias = causal_bias() if mask is None else mask
+    expected = attend_to_copies(query, key, value, prefix, bias)
+    torch.testing.assert_close(output.double(), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("has_mask", [False, True], ids=["causal", "masked"])
+def test_the_last_layer_attends_from_the_positions_that_are_read(has_mask, model):
+    query, key, value, *prefix = make_tensors(2)
+    mask = tree_bias() if has_mask else None
+    options = make_prefix([tuple(prefix)] * 2) | {"scaling": SCALING}
+    rows, columns = torch.tensor([[0, 0], [1, 1], [2, 2]]), torch.tensor([[3, 5], [0, 1], [4, 4]])
+    attend = with_shared_prefix(never)
+    with output_at(shared_view(model), rows, columns, limits_last_layer=True):
+        first, last = (
+            attend(Layer(i), query, key, value, mask, **dict(options))[0] for i in (0, 1)
+        )
+    torch.testing.assert_close(last[rows, columns], first[rows, columns], atol=1e-5, rtol=1e-5)
+    is_read = torch.zeros(N_ROWS, LENGTH, dtype=torch.bool)
+    is_read[rows, columns] = True
+    assert not last[~is_read].any()
+    assert first[~is_read].all()
+
+
+def test_texts_of_several_rows_are_computed_whole(model):
+    """With more rows than texts, the queries of a text would meet the keys of another one."""
+    query, key, value, *prefix = make_tensors(2)
+    options = make_prefix([tuple(prefix)]) | {"scaling": SCALING}
+    rows, columns = torch.tensor([[0, 1], [2, 2]]), torch.tensor([[5, 5], [4, 4]])
+    attend = with_shared_prefix(never)
+    expected, _ = attend(Layer(0), query, key, value, None, **dict(options))
+    with output_at(shared_view(model), rows, columns, limits_last_layer=True):
+        found, _ = attend(Layer(0), query, key, value, None, **dict(options))
+    assert torch.equal(found, expected)
+
+
+def test_without_a_prefix_the_ordinary_attention_is_called():
+    query, key, value, *_ = make_tensors(4)
+
+    def ordinary(module, *inputs, **options):
+        assert "shared_prefix" not in options
+        return inputs[0] * options["factor"], None
+
+    output, _ = with_shared_prefix(ordinary)(Layer(0), query, key, value, None, factor=2)
+    assert torch.equal(output, query * 2)
+
+
+def test_a_prefix_much_more_likely_than_the_row_does_not_overflow():
+    query, key, value, *prefix = make_tensors(4)
+    options = make_prefix([(prefix[0] * 1e3, prefix[1])]) | {"scaling": 1.0}
+    output, _ = with_shared_prefix(never)(Layer(0), query * 1e3, key, value, None, **options)
+    assert output.isfinite().all()
+
+
+def test_a_view_with_extended_attention_still_runs_without_a_prefix():
+    model = make_model()
+    view = shared_view(model)
+    PrefixAttention(view, [3, 4, 5])
+    ids = torch.arange(3, 13).view(1, 10)
+    with torch.inference_mode():
+        torch.testing.assert_close(view(ids).logits, model(ids).logits, atol=1e-6, rtol=1e-6)

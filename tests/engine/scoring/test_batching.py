@@ -6,9 +6,35 @@ import random
 
 import pytest
 
-from instructclf.engine.scoring.batching import run_in_batches, token_batches
+from instructclf.engine.scoring.batching import (
+    count_computed_tokens,
+    run_in_batches,
+    token_batches,
+)
 from instructclf.engine.scoring.budgets import TokenBudget
+from instructclf.engine.tokens.encoding import EncodedPrompt
+from instructclf.engine.tokens.tries import build_trie
 from instructclf.exceptions import ScoringError
+
+# The cost of prompts
+
+ONE_TOKEN = EncodedPrompt([5, 6], build_trie([[1], [2]], 9), prefix=[3, 4])
+BRANCHES = EncodedPrompt([5], build_trie([[1, 2, 3], [1, 4, 5], [6, 7], [8]], 9), prefix=[3, 4])
+
+
+@pytest.mark.parametrize(("n_shared", "expected"), [(0, [4, 3 + 4]), (2, [2, 1 + 4])])
+def test_the_nodes_of_a_trie_are_computed_after_one_copy_of_the_text(n_shared, expected):
+    found = count_computed_tokens([ONE_TOKEN, BRANCHES], n_shared, repeats_text=False)
+    assert found == expected
+
+
+@pytest.mark.parametrize(("n_shared", "expected"), [(0, [4, 3 * 3]), (2, [2, 3 * 1])])
+def test_full_prompts_repeat_the_text_for_each_path_of_the_trie(n_shared, expected):
+    found = count_computed_tokens([ONE_TOKEN, BRANCHES], n_shared, repeats_text=True)
+    assert found == expected
+
+
+# Batches
 
 
 @pytest.mark.parametrize("budget", [1, 7, 64, 1000])
@@ -32,23 +58,23 @@ def price(batches, lengths, budget):
     return padded + len(batches) * budget / 16
 
 
-def all_ways_to_part(rows):
+def all_partitions(rows):
     if not rows:
         yield []
     for n_first in range(1, len(rows) + 1):
-        for rest in all_ways_to_part(rows[n_first:]):
+        for rest in all_partitions(rows[n_first:]):
             yield [rows[:n_first], *rest]
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("budget", [20, 60, 200])
-def test_no_other_way_to_part_the_sorted_rows_costs_less(budget, seed):
+def test_no_other_partition_of_the_sorted_rows_costs_less(budget, seed):
     rng = random.Random(seed)
     lengths = [rng.randint(1, 40) for _ in range(9)]
     order = sorted(range(9), key=lambda i: (-lengths[i], i))
     allowed = (
         batches
-        for batches in all_ways_to_part(order)
+        for batches in all_partitions(order)
         if all(len(b) == 1 or len(b) * lengths[b[0]] <= budget for b in batches)
     )
     least = min(price(batches, lengths, budget) for batches in allowed)
@@ -67,7 +93,7 @@ def test_no_rows_make_no_batch():
 
 
 class Device:
-    """A device with room for so many padded tokens, which remembers what it did."""
+    """A device with room for some padded tokens, which remembers the rows it has processed."""
 
     def __init__(self, lengths, room, message="CUDA out of memory."):
         self.lengths, self.room, self.message = lengths, room, message
@@ -80,14 +106,14 @@ class Device:
         return [self.lengths[i] for i in batch]
 
 
-def test_without_trouble_the_batches_are_those_of_the_budget():
+def test_with_enough_memory_the_batches_are_those_of_the_budget():
     lengths = [3, 9, 3, 9, 3]
     device = Device(lengths, room=100)
     results = list(run_in_batches(lengths, TokenBudget(9), device))
     assert results == [([1], [9]), ([3], [9]), ([0, 2, 4], [3, 3, 3])]
 
 
-def test_where_memory_runs_out_batches_get_smaller_and_every_row_is_done_once():
+def test_if_memory_runs_out_batches_get_smaller_and_every_row_is_done_once():
     lengths = [5 + i % 7 for i in range(200)]
     device = Device(lengths, room=100)
     budget = TokenBudget(1000)
@@ -97,7 +123,7 @@ def test_where_memory_runs_out_batches_get_smaller_and_every_row_is_done_once():
     assert budget.n_tokens <= 125  # halved from 1000 until it fits
 
 
-def test_the_lowered_budget_holds_for_the_next_rows():
+def test_a_lowered_budget_stays_lowered():
     lengths = [10] * 50
     budget = TokenBudget(400)
     list(run_in_batches(lengths, budget, Device(lengths, room=100)))

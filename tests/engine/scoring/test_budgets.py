@@ -1,4 +1,4 @@
-"""Budgets: what was asked for, or what suits the model and the memory that is free."""
+"""Budgets: the requested one, or one that suits the model and the free memory."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from instructclf.engine.scoring.budgets import (
     free_memory,
     is_out_of_memory,
     make_budget,
+    make_tuning_budget,
 )
+from instructclf.exceptions import ScoringError
 from tests.fixtures import make_model
 
 
-def test_a_budget_that_was_asked_for_is_taken_as_it_is(model):
+def test_a_requested_budget_is_not_changed(model):
     assert make_budget(model, 7).n_tokens == 7
 
 
@@ -30,25 +32,78 @@ def test_in_half_precision_a_processor_takes_twice_as_many_tokens(dtype):
     assert make_budget(make_model(dtype=dtype), None).n_tokens == 1024
 
 
-def test_a_wide_model_gets_no_more_than_free_memory_holds(monkeypatch):
+def test_a_wide_model_gets_no_more_tokens_than_fit_free_memory(monkeypatch):
     model = make_model(hidden_size=64, intermediate_size=256)
     monkeypatch.setattr("instructclf.engine.scoring.budgets.free_memory", lambda _: 2_000_000)
     assert 64 <= make_budget(model, None).n_tokens < 512
 
 
-def test_free_memory_of_the_processor_is_some_of_this_machines():
+def test_without_knowledge_of_free_memory_the_budget_is_that_of_the_device(monkeypatch, model):
+    monkeypatch.setattr("instructclf.engine.scoring.budgets.free_memory", lambda _: None)
+    assert make_budget(model, None).n_tokens == 512
+    assert tuning_budget(model) == 512
+
+
+# Tuning
+
+
+def tuning_budget(model, max_batch_tokens=None, *, n_tuned_layers=2, keeps_activations=True):
+    return make_tuning_budget(
+        model,
+        max_batch_tokens,
+        n_tuned_layers=n_tuned_layers,
+        keeps_activations=keeps_activations,
+    ).n_tokens
+
+
+def test_with_enough_memory_tuning_takes_as_many_tokens_as_prediction(model):
+    assert tuning_budget(model) == make_budget(model, None).n_tokens
+
+
+def test_a_requested_budget_holds_for_tuning_too(monkeypatch, model):
+    monkeypatch.setattr("instructclf.engine.scoring.budgets.free_memory", lambda _: 1)
+    assert tuning_budget(model, 77) == 77
+
+
+def test_tuned_layers_share_the_free_memory(monkeypatch, model):
+    monkeypatch.setattr("instructclf.engine.scoring.budgets.free_memory", lambda _: 1_000_000)
+    one, two = (tuning_budget(model, n_tuned_layers=n) for n in (1, 2))
+    assert two == one // 2 < make_budget(model, None).n_tokens
+    assert tuning_budget(model, n_tuned_layers=0) == one
+
+
+def test_layers_that_run_again_need_no_more_memory_than_prediction(monkeypatch, model):
+    monkeypatch.setattr("instructclf.engine.scoring.budgets.free_memory", lambda _: 1_000_000)
+    assert tuning_budget(model, keeps_activations=False) == make_budget(model, None).n_tokens
+
+
+def test_tuning_takes_at_least_one_token(monkeypatch, model):
+    monkeypatch.setattr("instructclf.engine.scoring.budgets.free_memory", lambda _: 1)
+    assert tuning_budget(model) == 1
+
+
+# Memory
+
+
+def test_the_processor_has_some_free_memory():
     assert 0 < free_memory(torch.device("cpu")) < 2**50
 
 
 @pytest.mark.parametrize(
     ("n_rows", "length", "expected"), [(8, 10, 40), (2, 10, 10), (3, 100, 150)]
 )
-def test_lowering_halves_what_did_not_fit_but_leaves_room_for_the_longest_row(
-    n_rows, length, expected
-):
+def test_lowering_halves_a_batch_but_leaves_room_for_the_longest_row(n_rows, length, expected):
     budget = TokenBudget(10_000)
     budget.lower(n_rows, length, RuntimeError("out of memory"))
     assert budget.n_tokens == expected
+
+
+def test_a_single_row_that_does_not_fit_is_an_error_with_a_remedy():
+    error = RuntimeError("CUDA out of memory.")
+    match = r"a single text of 77 tokens\. Lower max_length, .* The device said: CUDA out of memory"
+    with pytest.raises(ScoringError, match=match) as caught:
+        TokenBudget(100).lower(1, 77, error)
+    assert caught.value.__cause__ is error
 
 
 @pytest.mark.parametrize(
@@ -61,7 +116,7 @@ def test_lowering_halves_what_did_not_fit_but_leaves_room_for_the_longest_row(
         (ValueError("out of memory"), False),
     ],
 )
-def test_errors_that_mean_no_memory_are_told_from_others(error, expected):
+def test_errors_for_lack_of_memory_are_recognised(error, expected):
     assert is_out_of_memory(error) is expected
 
 
@@ -91,7 +146,7 @@ print("same scores")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of address space are Linux's")
-def test_a_process_that_runs_out_of_memory_goes_on_with_smaller_batches(model_folder):
+def test_a_process_that_runs_out_of_memory_continues_with_smaller_batches(model_folder):
     done = subprocess.run(
         [sys.executable, "-c", _SCRIPT, model_folder], capture_output=True, text=True, check=False
     )

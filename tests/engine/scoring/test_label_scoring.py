@@ -1,4 +1,4 @@
-"""Fast scores equal those of one plain forward pass a (text, label) pair."""
+"""Fast scores equal those of one forward pass for each pair of a text and a label."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make_encoder(tokenizer, words, *, n_shots=5, template=TEMPLATES["alpaca"], m
 
 
 def strategy_of(scorer):
-    """How a scorer sends ordinary prompts through its model."""
+    """Return the strategy of a scorer for ordinary prompts."""
     (prompt,) = scorer.encoder.encode(["x"])
     return scorer._shared.prepare(prompt)[0]
 
@@ -97,7 +97,7 @@ def test_one_answer_a_label_scores_the_same_alone_or_in_a_list(tokenizer):
     model = make_model()
     words = LABEL_SETS["shared beginnings"]
     encoder = make_encoder(tokenizer, words)
-    listed = PromptEncoder(tokenizer, encoder.prompt, [[own] for own in words], None)
+    listed = PromptEncoder(tokenizer, encoder.prompt, [[word] for word in words], None)
     expected = LocalLabelScorer(shared_view(model), encoder).score(TEXTS)
     scores = LocalLabelScorer(shared_view(model), listed).score(TEXTS)
     np.testing.assert_array_equal(scores, expected)
@@ -145,11 +145,21 @@ def test_scores_equal_a_naive_forward_pass_without_a_start_token():
     ],
     ids=["legacy", "short", "cue ends in a space", "no cue"],
 )
-def test_scores_equal_a_naive_forward_pass_whatever_the_join(template, tokenizer):
+def test_scores_equal_a_naive_forward_pass_with_any_template(template, tokenizer):
     model = make_model()
     encoder = make_encoder(tokenizer, LABEL_SETS["shared beginnings"], template=template)
     scores = LocalLabelScorer(shared_view(model), encoder).score(TEXTS)
     expected = score_naively(model, tokenizer, encoder, TEXTS)
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("texts", [["a"], ["a", "longer"]], ids=["alone", "with another"])
+def test_a_prompt_of_one_token_is_scored(texts, model):
+    tokenizer = make_tokenizer(adds_start=False)
+    prompt = Prompt(PromptTemplate("{instruction}{input}{response}"), "")
+    encoder = PromptEncoder(tokenizer, prompt, ["1", "2 or more"], None)
+    scores = LocalLabelScorer(shared_view(model), encoder).score(texts)
+    expected = score_naively(model, tokenizer, encoder, texts)
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
 
 
@@ -163,7 +173,7 @@ def test_an_architecture_with_a_recurrent_state_falls_back_to_full_prompts(token
 
 
 @pytest.mark.parametrize("words", LABEL_SETS.values(), ids=LABEL_SETS.keys())
-def test_a_prefix_is_shared_where_that_is_exact(words, model, tokenizer):
+def test_a_prefix_is_shared_if_that_is_exact(words, model, tokenizer):
     scorer = LocalLabelScorer(shared_view(model), make_encoder(tokenizer, words))
     assert strategy_of(scorer).prefix is PrefixAttention
 
@@ -193,7 +203,7 @@ def test_equal_texts_get_equal_scores(model, tokenizer):
     np.testing.assert_array_equal(scores[0], scores[-1])
 
 
-def test_labels_of_one_token_cost_one_pass_of_the_texts_own_tokens(model, tokenizer):
+def test_with_labels_of_one_token_only_the_tokens_after_the_prefix_are_computed(model, tokenizer):
     encoder = make_encoder(tokenizer, LABEL_SETS["single tokens"])
     view = shared_view(model)
     scorer = LocalLabelScorer(view, encoder)
@@ -220,7 +230,7 @@ def test_probabilities_of_all_labels_never_exceed_one(model, tokenizer):
     assert (mass <= 1 + 1e-6).all()
 
 
-def test_generation_settings_of_a_model_do_not_reach_the_scores(model, tokenizer):
+def test_generation_settings_of_a_model_do_not_change_scores(model, tokenizer):
     encoder = make_encoder(tokenizer, LABEL_SETS["single tokens"])
     expected = LocalLabelScorer(shared_view(model), encoder).score(TEXTS)
     view = shared_view(model)
@@ -286,7 +296,7 @@ def test_a_demonstration_that_repeats_is_not_in_the_prompt_that_scores_it(model,
     np.testing.assert_allclose(scores[[0, -1]], [expected, expected], rtol=0, atol=1e-5)
 
 
-def test_prompts_without_a_demonstration_share_what_stands_before_it(model, tokenizer):
+def test_prompts_without_a_demonstration_share_the_tokens_before_it(model, tokenizer):
     encoder = make_encoder(tokenizer, LABEL_SETS["single tokens"], n_shots=6)
     scorer = LocalLabelScorer(shared_view(model), encoder)
     scorer.score(["x"])  # the prefix goes through

@@ -1,4 +1,4 @@
-"""Logits at some places are those of all places, read there."""
+"""Logits at some positions equal those of all positions, also if the last layer stops there."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import threading
 import pytest
 import torch
 
+from instructclf.engine.models.decoder_layers import named_decoder_layers
 from instructclf.engine.models.views import shared_view
-from instructclf.engine.scoring.outputs import output_at
+from instructclf.engine.scoring.attention import PrefixAttention
+from instructclf.engine.scoring.outputs import limit_last_feed_forward, output_at
 from tests.fixtures import ARCHITECTURES, make_model
 
 IDS = torch.arange(3, 33).view(3, 10)
@@ -18,7 +20,7 @@ COLUMNS = torch.tensor([[3, 9], [0, 1], [4, 4]])
 
 @pytest.mark.parametrize("architecture", [*ARCHITECTURES, "gemma2", "cohere", "granite"])
 @torch.inference_mode()
-def test_logits_at_places_are_those_of_all_places(architecture):
+def test_logits_at_some_positions_are_those_of_all_positions(architecture):
     view = shared_view(make_model(architecture))
     everywhere = view(IDS).logits
     with output_at(view, ROWS, COLUMNS):
@@ -27,7 +29,7 @@ def test_logits_at_places_are_those_of_all_places(architecture):
 
 
 @torch.inference_mode()
-def test_the_model_is_itself_again_afterwards(model):
+def test_afterwards_the_model_computes_all_positions_again(model):
     view = shared_view(model)
     before = view(IDS).logits
     with pytest.raises(KeyError), output_at(view, ROWS, COLUMNS):
@@ -38,7 +40,7 @@ def test_the_model_is_itself_again_afterwards(model):
 @torch.inference_mode()
 def test_the_base_model_and_other_views_are_left_alone(model):
     view, other = shared_view(model), shared_view(model)
-    with output_at(other, ROWS, COLUMNS):  # it has been read in this way before
+    with output_at(other, ROWS, COLUMNS):  # it has the same hook
         other(IDS)
     with output_at(view, ROWS, COLUMNS):
         assert view(IDS).logits.shape[:2] == ROWS.shape
@@ -46,7 +48,7 @@ def test_the_base_model_and_other_views_are_left_alone(model):
         assert model(IDS).logits.shape[:2] == IDS.shape
 
 
-def test_each_thread_has_places_of_its_own(model):
+def test_each_thread_has_its_own_positions(model):
     view = shared_view(model)
     shapes = []
 
@@ -59,3 +61,65 @@ def test_each_thread_has_places_of_its_own(model):
         thread.start()
         thread.join()
     assert shapes == [IDS.shape]
+
+
+# The last decoder layer
+
+
+def record_last_feed_forward(view):
+    """Return a list that collects the shapes of all inputs of the part's first linear layer."""
+    shapes = []
+    part = list(named_decoder_layers(view).values())[-1].mlp
+    first = next(module for module in part.modules() if module is not part)
+    first.register_forward_hook(lambda _, inputs, __: shapes.append(inputs[0].shape[:-1]))
+    return shapes
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "mistral", "gemma", "gpt2", "gpt_neox"])
+@torch.inference_mode()
+def test_a_limited_layer_gives_the_logits_of_the_whole_layer(architecture):
+    view = shared_view(make_model(architecture))
+    everywhere = view(IDS, use_cache=False).logits
+    limit_last_feed_forward(view)
+    shapes = record_last_feed_forward(view)
+    with output_at(view, ROWS, COLUMNS, limits_last_layer=True):
+        found = view(IDS, use_cache=False).logits
+    torch.testing.assert_close(found, everywhere[ROWS, COLUMNS], atol=1e-5, rtol=1e-5)
+    assert shapes == [ROWS.shape]
+
+
+@torch.inference_mode()
+def test_a_layer_is_limited_only_within_a_pass_that_allows_it(model):
+    view = shared_view(model)
+    limit_last_feed_forward(view)
+    limit_last_feed_forward(view)  # a second time changes nothing
+    shapes = record_last_feed_forward(view)
+    with output_at(view, ROWS, COLUMNS):
+        view(IDS)
+    assert torch.equal(view(IDS).logits, model(IDS).logits)
+    assert shapes == [IDS.shape, IDS.shape]
+
+
+def test_limiting_a_view_leaves_the_base_model_alone(model):
+    view = shared_view(model)
+    limit_last_feed_forward(view)
+    assert "forward" not in vars(list(named_decoder_layers(model).values())[-1].mlp)
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["causal", "masked"])
+@pytest.mark.parametrize("architecture", ["llama", "gpt_neox"])
+@torch.inference_mode()
+def test_attention_from_some_positions_is_that_from_all(architecture, masked):
+    view = shared_view(make_model(architecture))
+    prefix = PrefixAttention(view, list(range(40, 60)))
+    rows = torch.arange(3).unsqueeze(1).expand(-1, 2)  # as layouts have them: text i is row i
+    options = prefix.inputs(3) | {"position_ids": torch.arange(20, 30).expand(3, -1)}
+    if masked:
+        hidden = torch.ones(10, 10, dtype=torch.bool).triu(1)
+        hidden[5:, 2] = True
+        options["attention_mask"] = torch.zeros(3, 1, 10, 10).masked_fill(hidden, -1e30)
+    with output_at(view, rows, COLUMNS):
+        expected = view(IDS, **options).logits
+    with output_at(view, rows, COLUMNS, limits_last_layer=True):
+        found = view(IDS, **options).logits
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)

@@ -37,9 +37,45 @@ def test_rows_leave_a_prefix_as_it_is(kind, layout, model, encoder):
     torch.testing.assert_close(second, first, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("kind", [PrefixCache, PrefixAttention])
+def test_a_prefix_that_goes_in_by_chunks_is_the_same(kind, model, encoder, monkeypatch):
+    whole = kind(shared_view(model), encoder.prefix_ids)
+    monkeypatch.setattr("instructclf.engine.scoring.prefixes._CHUNK", 7)
+    in_chunks = kind(shared_view(model), encoder.prefix_ids)
+    for expected, found in zip(layers_of(whole), layers_of(in_chunks), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def layers_of(prefix):
+    if isinstance(prefix, PrefixCache):
+        return prefix.keys_and_values()
+    (passed,) = (value for name, value in prefix.inputs(1).items() if name != "use_cache")
+    return passed.keys_and_values
+
+
+def test_rows_of_a_cache_are_views_of_one_prefix(model, encoder):
+    prefix = PrefixCache(shared_view(model), encoder.prefix_ids)
+    rows = prefix.inputs(5)["past_key_values"]
+    for layer, (keys, values) in zip(rows.layers, prefix.keys_and_values(), strict=True):
+        assert layer.keys.shape == (5, *keys.shape[1:])
+        assert layer.keys.data_ptr() == keys.data_ptr()
+        assert layer.values.data_ptr() == values.data_ptr()
+
+
+def test_only_attention_can_be_given_a_part_of_a_prefix(model, encoder):
+    ids = encoder.prefix_ids
+    assert PrefixCache(shared_view(model), ids).first(3) is None
+    whole = PrefixAttention(shared_view(model), ids)
+    part, expected = whole.first(9), PrefixAttention(shared_view(model), ids[:9])
+    assert (part.length, whole.length) == (9, len(ids))
+    for found, layer in zip(layers_of(part), layers_of(expected), strict=True):
+        torch.testing.assert_close(found, layer, rtol=0, atol=1e-5)
+
+
 def test_a_recurrent_state_cannot_be_shared(encoder):
     model = make_model("mamba", state_size=4)
-    with pytest.raises(ScoringError, match="A prefix of MambaForCausalLM cannot be shared"):
+    match = "A prefix of MambaForCausalLM cannot be shared: .* other tensors than keys and val"
+    with pytest.raises(ScoringError, match=match):
         PrefixCache(shared_view(model), encoder.prefix_ids)
 
 

@@ -1,4 +1,4 @@
-"""The last hidden states, held against a plain forward pass of transformers, one text at a time."""
+"""The last hidden states equal those of transformers, one text at a time."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def states_one_by_one(model, reader, texts):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_states_are_those_of_a_plain_forward_pass(architecture, tokenizer):
+def test_states_equal_those_of_transformers(architecture, tokenizer):
     model = make_model(architecture, dtype=torch.float64)
     reader = make_reader(model, tokenizer)
     states = reader.read(TEXTS)
@@ -68,7 +68,7 @@ def test_without_labels_the_whole_prompt_is_read(model, tokenizer):
     np.testing.assert_allclose(reader.read(TEXTS), expected, rtol=0, atol=1e-5)
 
 
-def test_states_come_in_single_precision_from_other_models(model, tokenizer):
+def test_states_of_models_in_single_precision_are_single_precision(model, tokenizer):
     assert make_reader(model, tokenizer).read(TEXTS).dtype == np.float32
 
 
@@ -106,10 +106,10 @@ def test_numbers_that_are_not_finite_are_an_error(tokenizer):
         make_reader(broken, tokenizer).read(["good"])
 
 
-def test_a_model_that_goes_past_its_output_layer_is_an_error(model, tokenizer):
+def test_a_model_that_does_not_call_its_output_layer_is_an_error(model, tokenizer):
     reader = make_reader(model, tokenizer)
     other = make_model()
     reader.model.forward = other.forward
-    # Found out when the model is tried, or, where its architecture is known, when it is read.
+    # The error comes from trying strategies or, if the architecture is known, from reading states.
     with pytest.raises(ScoringError, match="cannot be scored here|without calling its output lay"):
         reader.read(["good"])

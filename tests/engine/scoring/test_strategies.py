@@ -1,9 +1,10 @@
-"""A shortcut is taken only where it gives the scores of plain full prompts."""
+"""A strategy is used only if it gives the scores of full prompts."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from transformers import LlamaForCausalLM
 
 from instructclf.engine.models.views import shared_view
@@ -11,7 +12,9 @@ from instructclf.engine.scoring.attention import PrefixAttention
 from instructclf.engine.scoring.label_scoring import LocalLabelScorer
 from instructclf.engine.scoring.layouts import row_layout, tree_layout
 from instructclf.engine.scoring.prefixes import PrefixCache
-from instructclf.engine.scoring.strategies import FULL_PROMPTS
+from instructclf.engine.scoring.strategies import FULL_PROMPTS, Strategies, tolerance
+from instructclf.engine.tokens.encoding import EncodedPrompt
+from instructclf.engine.tokens.tries import build_trie
 from instructclf.exceptions import ScoringError
 from tests.engine.scoring.test_label_scoring import (
     LABEL_SETS,
@@ -22,7 +25,7 @@ from tests.engine.scoring.test_label_scoring import (
 from tests.fixtures import make_model
 
 LIMIT = 240
-"""Tokens at which a model changes: more than a probe has, fewer than some prompts have."""
+"""A length limit of a model: more tokens than a probe has, and fewer than some prompts have."""
 LENGTHS = {
     "below the limit": ["good", "x"],
     "beyond it with the prefix": ["good", "film " * 30, "x"],
@@ -32,7 +35,7 @@ TEXTS = LENGTHS["beyond it alone"]
 
 
 class IgnoresMasks(LlamaForCausalLM):
-    """Swallows a mask without a word, as some models do with what they do not know."""
+    """Ignores masks without an error, as some models ignore arguments that they do not know."""
 
     def forward(self, input_ids=None, past_key_values=None, use_cache=None, **kwargs):
         return super().forward(
@@ -41,14 +44,14 @@ class IgnoresMasks(LlamaForCausalLM):
 
 
 class IgnoresCaches(LlamaForCausalLM):
-    """Swallows keys and values of past tokens without a word."""
+    """Ignores keys and values of past tokens without an error."""
 
     def forward(self, input_ids=None, attention_mask=None, **kwargs):
         return super().forward(input_ids=input_ids, attention_mask=attention_mask, use_cache=True)
 
 
 class RefusesMasks(LlamaForCausalLM):
-    """Takes no mask of four dimensions."""
+    """Refuses masks of four dimensions."""
 
     def forward(self, input_ids=None, attention_mask=None, **kwargs):
         if attention_mask is not None and attention_mask.dim() == 4:
@@ -65,7 +68,7 @@ def score(model, tokenizer, words, texts=TEXTS):
 @pytest.mark.parametrize(
     ("words", "layout"), [("single tokens", row_layout), ("shared beginnings", tree_layout)]
 )
-def test_an_ordinary_model_takes_the_fastest(words, layout, model, tokenizer):
+def test_an_ordinary_model_uses_the_fastest_strategy(words, layout, model, tokenizer):
     scorer, _, _ = score(model, tokenizer, LABEL_SETS[words], ["x"])
     assert strategy_of(scorer).prefix is PrefixAttention
     assert strategy_of(scorer).layout is layout
@@ -86,7 +89,7 @@ def test_a_model_without_fused_attention_shares_its_own_cache(tokenizer):
         (RefusesMasks, True, row_layout),
     ],
 )
-def test_a_model_that_swallows_what_it_does_not_know_gets_right_scores(
+def test_a_model_that_ignores_or_refuses_inputs_gets_correct_scores(
     model_class, shares_prefix, layout, tokenizer
 ):
     model = model_class(make_model().config).eval()
@@ -97,7 +100,7 @@ def test_a_model_that_swallows_what_it_does_not_know_gets_right_scores(
     assert strategy_of(scorer).layout is layout
 
 
-def test_plain_prompts_are_the_last_resort(tokenizer):
+def test_full_prompts_are_the_last_resort(tokenizer):
     model = make_model("mamba", state_size=4)
     texts = LENGTHS["below the limit"]
     scorer, scores, expected = score(model, tokenizer, LABEL_SETS["shared beginnings"], texts)
@@ -105,9 +108,9 @@ def test_plain_prompts_are_the_last_resort(tokenizer):
     assert strategy_of(scorer) is FULL_PROMPTS
 
 
-def test_a_model_whose_tokens_see_what_follows_is_an_error(tokenizer):
+def test_a_model_whose_tokens_see_later_tokens_is_an_error(tokenizer):
     model = make_model("bert")
-    with pytest.raises(ScoringError, match="BertLMHeadModel change by .* no causal language model"):
+    with pytest.raises(ScoringError, match="BertLMHeadModel change by .* not a causal language m"):
         score(model, tokenizer, LABEL_SETS["single tokens"])
 
 
@@ -117,15 +120,14 @@ WINDOWS = {
     "gemma2": {"sliding_window": LIMIT, "head_dim": 8},
     "gemma3_text": {"sliding_window": LIMIT, "head_dim": 8},
 }
-# Dynamic angles also change with the length, and no prompt gets there: what they are made for is
-# the context, which bounds ``max_length``.
+# Dynamic angles change with the length too, but only beyond the context, which no prompt exceeds.
 POSITIONS = {"phi3": {"rope_scaling": LONGROPE, "original_max_position_embeddings": LIMIT}}
 beyond = pytest.mark.parametrize("length", [name for name in LENGTHS if "beyond" in name])
 
 
 @pytest.mark.parametrize("words", LABEL_SETS)
 @pytest.mark.parametrize("architecture", WINDOWS | POSITIONS)
-def test_texts_below_a_limit_get_right_scores(architecture, words, tokenizer):
+def test_texts_below_a_limit_get_correct_scores(architecture, words, tokenizer):
     model = make_model(architecture, **(WINDOWS | POSITIONS)[architecture])
     _, scores, expected = score(model, tokenizer, LABEL_SETS[words], LENGTHS["below the limit"])
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
@@ -138,10 +140,10 @@ def test_texts_below_a_limit_get_right_scores(architecture, words, tokenizer):
         (architecture, words)
         for architecture in WINDOWS
         for words in LABEL_SETS
-        if (architecture, words) != ("gemma2", "single tokens")  # these are right
+        if (architecture, words) != ("gemma2", "single tokens")  # correct
     ],
 )
-def test_texts_beyond_a_sliding_window_get_right_scores(architecture, words, length, tokenizer):
+def test_texts_beyond_a_sliding_window_get_correct_scores(architecture, words, length, tokenizer):
     model = make_model(architecture, **WINDOWS[architecture])
     _, scores, expected = score(model, tokenizer, LABEL_SETS[words], LENGTHS[length])
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
@@ -150,9 +152,137 @@ def test_texts_beyond_a_sliding_window_get_right_scores(architecture, words, len
 @beyond
 @pytest.mark.parametrize("words", LABEL_SETS)
 @pytest.mark.parametrize("architecture", POSITIONS)
-def test_texts_beyond_the_length_at_which_positions_change_get_right_scores(
+def test_texts_beyond_the_length_at_which_positions_change_get_correct_scores(
     architecture, words, length, tokenizer
 ):
     model = make_model(architecture, **POSITIONS[architecture])
     _, scores, expected = score(model, tokenizer, LABEL_SETS[words], LENGTHS[length])
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
+
+
+# Kinds of prompts
+
+ONE_TOKEN = build_trie([[1], [2]], 9)
+CHAIN = build_trie([[1, 2, 3], [1, 2, 4]], 9)
+BRANCHES = build_trie([[1, 2, 3], [4, 5, 6]], 9)
+
+
+def make_prompts(trie, *lengths, prefix=(7, 8, 9)):
+    return [EncodedPrompt(list(range(20, 20 + n)), trie, list(prefix)) for n in lengths]
+
+
+def test_limits_are_counted_with_the_longest_label():
+    model = make_model("mistral", sliding_window=10)
+    strategies = Strategies(shared_view(model), n_prefix=3)
+    for trie, depth in ((ONE_TOKEN, 0), (CHAIN, 2)):
+        below, at = make_prompts(trie, 10 - 3 - depth - 1, 10 - 3 - depth)
+        assert strategies.n_limits_passed(below) == 0
+        assert strategies.n_limits_passed(at) == 1
+
+
+def test_a_model_without_limits_has_one_kind_of_length(model):
+    strategies = Strategies(shared_view(model), n_prefix=3)
+    assert [strategies.n_limits_passed(p) for p in make_prompts(ONE_TOKEN, 1, 500)] == [0, 0]
+
+
+def test_prompts_are_grouped_by_strategy_and_limits():
+    model = make_model("mistral", sliding_window=60)
+    strategies = Strategies(shared_view(model), n_prefix=3)
+    prompts = make_prompts(ONE_TOKEN, 5, 80, 6, 81)
+    groups = strategies.group(prompts)
+    assert sorted(groups.values()) == [[0, 2], [1, 3]]
+    for (strategy, n_passed), positions in groups.items():
+        for position in positions:
+            assert strategies.choose(prompts[position]) is strategy
+            assert strategies.n_limits_passed(prompts[position]) == n_passed
+
+
+def test_no_prompts_make_no_groups(model):
+    assert Strategies(shared_view(model), n_prefix=3).group([]) == {}
+
+
+def test_only_tries_with_branches_need_a_tree(model):
+    strategies = Strategies(shared_view(model), n_prefix=3)
+    layouts = {
+        name: strategies.choose(*make_prompts(trie, 5)).layout
+        for name, trie in {"one": ONE_TOKEN, "chain": CHAIN, "branches": BRANCHES}.items()
+    }
+    assert layouts == {"one": row_layout, "chain": row_layout, "branches": tree_layout}
+
+
+@pytest.mark.parametrize("n_prefix", [0, None])
+def test_without_a_prefix_none_is_shared(n_prefix, model):
+    strategies = Strategies(shared_view(model), n_prefix=n_prefix)
+    strategy = strategies.choose(*make_prompts(BRANCHES, 5, prefix=()))
+    assert strategy.prefix is None
+    assert (strategy is FULL_PROMPTS) is (n_prefix is None)
+
+
+def test_the_caller_decides_which_ways_of_sharing_are_tried(model):
+    strategies = Strategies(shared_view(model), n_prefix=3, prefixes=[PrefixCache])
+    assert strategies.choose(*make_prompts(ONE_TOKEN, 5)).prefix is PrefixCache
+
+
+def count_passes(view):
+    passes = []
+    view.register_forward_pre_hook(lambda *_: passes.append(1))
+    return passes
+
+
+def test_strategies_are_tried_once_for_each_kind_of_prompt():
+    view = shared_view(make_model(num_attention_heads=2))
+    passes = count_passes(view)
+    strategies = Strategies(view, n_prefix=3)
+    strategies.group(make_prompts(BRANCHES, 5, 9, 4))
+    n_passes = len(passes)
+    assert n_passes > 0
+    strategies.group(make_prompts(BRANCHES, 8, 2))
+    assert len(passes) == n_passes
+
+
+def test_strategies_found_for_an_architecture_hold_for_its_other_views():
+    model = make_model(num_attention_heads=8, num_key_value_heads=4)
+    expected = Strategies(shared_view(model), n_prefix=3).choose(*make_prompts(BRANCHES, 5))
+    view = shared_view(model)
+    passes = count_passes(view)
+    assert Strategies(view, n_prefix=4).choose(*make_prompts(BRANCHES, 9)) == expected
+    assert passes == []
+
+
+def test_a_failure_is_not_remembered_for_the_architecture():
+    """Weights that are not numbers make every comparison fail; the next ones may be sound."""
+    model = make_model(intermediate_size=40)
+    broken = make_model(intermediate_size=40)
+    with torch.no_grad():
+        broken.get_output_embeddings().weight.fill_(float("nan"))
+    strategies = Strategies(shared_view(broken), n_prefix=3)
+    assert strategies.choose(*make_prompts(BRANCHES, 5)) is FULL_PROMPTS
+    strategies = Strategies(shared_view(model), n_prefix=3)
+    assert strategies.choose(*make_prompts(BRANCHES, 5)).prefix is PrefixAttention
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 30])
+@pytest.mark.parametrize("n_prefix", [0, 3, 25])
+def test_probes_have_different_lengths_and_the_same_prefix(n_prefix, length, model):
+    strategies = Strategies(shared_view(model), n_prefix=n_prefix)
+    (prompt,) = make_prompts(CHAIN, length, prefix=range(50, 50 + n_prefix))
+    (first, second), n_shared = strategies._make_probes(prompt)
+    assert first.n_tokens != second.n_tokens
+    assert first.ids[:n_shared] == second.ids[:n_shared]
+    assert min(first.n_tokens, second.n_tokens) > n_shared
+    assert max(first.n_tokens, second.n_tokens) <= 26
+
+
+@pytest.mark.parametrize("n_beyond", [0, 1, 40])
+def test_probes_pass_as_many_limits_as_their_prompt(n_beyond):
+    model = make_model("mistral", sliding_window=60)
+    strategies = Strategies(shared_view(model), n_prefix=3)
+    (prompt,) = make_prompts(CHAIN, 60 - 3 - 2 + n_beyond)
+    probes, n_shared = strategies._make_probes(prompt)
+    assert n_shared == 3
+    assert [strategies.n_limits_passed(probe) for probe in probes] == [1, 1]
+    assert probes[0].n_tokens != probes[1].n_tokens
+
+
+def test_half_precision_may_differ_by_more():
+    assert tolerance(torch.float32) == tolerance(torch.float64) < tolerance(torch.bfloat16)

@@ -24,7 +24,7 @@ THINKING = CHATML.replace(
     "{% endif %}",
 )
 
-CHAT_TEMPLATES = {"plain": CHATML, "thinking": THINKING, "own start": START + CHATML}
+CHAT_TEMPLATES = {"ordinary": CHATML, "thinking": THINKING, "with a start": START + CHATML}
 
 
 def make_prompt(tokenizer, shots=SHOTS):

@@ -1,4 +1,4 @@
-"""Demonstrations are cut so that a text still fits beside them."""
+"""Demonstrations are cut so that there is room for a text."""
 
 from __future__ import annotations
 
@@ -31,16 +31,14 @@ def test_without_a_limit_nothing_is_cut(tokenizer):
     assert fit(tokenizer, prompt, None) is prompt
 
 
-def test_without_demonstrations_there_is_nothing_to_cut(tokenizer):
+def test_a_prompt_without_demonstrations_stays_as_it_is(tokenizer):
     prompt = make_prompt()
     assert fit(tokenizer, prompt, 100) is prompt
 
 
 def test_long_demonstrations_are_cut_with_a_warning_and_short_ones_stay(tokenizer):
     prompt = make_prompt("long " * 300, "short", "also " * 300)
-    match = (
-        r"2 of 3 demonstrations were cut .* to \d+ tokens each, to leave room .*=400"
-    )
+    match = r"2 of 3 demonstrations were cut .* to \d+ tokens each, to leave room .*=400"
     with pytest.warns(TruncationWarning, match=match) as seen:
         fitted = fit(tokenizer, prompt, 400)
     assert len(seen) == 1
@@ -60,15 +58,15 @@ def test_room_is_left_for_a_text_as_long_as_those_given(max_length, tokenizer):
     short, long = encoder.encode([text, "long " * 300])
     assert not short.was_cut
     assert long.was_cut
-    assert encoder.n_frame_tokens > 0.8 * max_length  # what there is for demonstrations is used
+    assert encoder.n_frame_tokens > 0.8 * max_length  # demonstrations use the room they may take
 
 
-def test_no_more_than_a_quarter_of_the_context_is_kept_for_a_text(tokenizer):
+def test_at_most_a_quarter_of_the_context_is_kept_for_a_text(tokenizer):
     with pytest.warns(TruncationWarning, match="3 of 3 .* room for a text of 100 tokens"):
         fit(tokenizer, make_prompt(*["long " * 300] * 3), 400, ["long " * 300])
 
 
-def test_demonstrations_that_would_be_nothing_but_their_ends_are_an_error(tokenizer):
+def test_demonstrations_that_would_be_cut_to_a_few_tokens_are_an_error(tokenizer):
     prompt = make_prompt(*["some words in a text " * 5] * 16)
     match = r"16 demonstrations do not fit .*max_length=380: each would be cut to \d tokens\. Use"
     with pytest.raises(PromptTooLongError, match=match):

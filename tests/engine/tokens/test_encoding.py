@@ -1,4 +1,4 @@
-"""The ids scored are those of tokenising the whole string, whatever stands in it."""
+"""The ids that are scored are those of the whole string, for any text."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ PIECES = [
 
 
 def nasty_texts(n_texts=25, seed=0):
-    """Return texts put together from whatever may go wrong, the same ones every time."""
+    """Return texts made of pieces that may go wrong, the same texts every time."""
     rng = random.Random(seed)
     return ["".join(rng.choices(PIECES, k=rng.randrange(9))) for _ in range(n_texts)]
 
@@ -122,7 +122,7 @@ def make_encoder(
 
 
 def encode_whole(tokenizer, string):
-    """Tokenise a string in the plainest way, without what comes after it."""
+    """Tokenise a string with one call, without the tokens that follow a text."""
     ids = tokenizer(string, split_special_tokens=True)["input_ids"]
     return ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids
 
@@ -137,8 +137,8 @@ def spelled_out(encoded):
 
 def ended(wholes, end):
     return [
-        [*own, end] if any(own == other[: len(own)] and own != other for other in wholes) else own
-        for own in wholes
+        [*ids, end] if any(ids == other[: len(ids)] and ids != other for other in wholes) else ids
+        for ids in wholes
     ]
 
 
@@ -151,7 +151,7 @@ def test_the_ids_are_those_of_tokenising_the_whole_string(template, words, any_t
     encoder = make_encoder(any_tokenizer, words, template=template)
     texts = nasty_texts()
     for text, encoded in zip(texts, encoder.encode(texts), strict=True):
-        wholes = [encode_whole(any_tokenizer, encoder.prompt.render(text, own)) for own in words]
+        wholes = [encode_whole(any_tokenizer, encoder.prompt.render(text, word)) for word in words]
         assert spelled_out(encoded) == ended(wholes, any_tokenizer.eos_token_id), text
 
 
@@ -173,7 +173,7 @@ def test_the_ids_are_the_same_however_much_the_prompts_share(n_shots, any_tokeni
         assert spelled_out(encoded)[1] == whole, text
 
 
-def test_what_prompts_share_is_tokenised_once(any_tokenizer):
+def test_the_shared_beginning_is_tokenised_once(any_tokenizer):
     encoder = make_encoder(any_tokenizer, n_shots=8)
     texts = [f"An ordinary text, number {i}." for i in range(20)]
     encoder.encode(texts)
@@ -191,7 +191,7 @@ def test_what_prompts_share_is_tokenised_once(any_tokenizer):
 
 
 def test_a_tokenizer_that_reads_beyond_the_anchor_is_given_whole_prompts(tokenizer):
-    """Marks at the beginning of a string stand for what a tokenizer may do with its length."""
+    """The marked length stands for anything that a tokenizer may do with a whole string."""
     encoder = make_encoder(tokenizer, n_shots=8)
     backend = encoder._tokenise._encode
 
@@ -216,7 +216,7 @@ def test_a_token_across_the_boundary_belongs_to_the_label(tokenizer):
     assert labels == [" negative", " positive"]
 
 
-def test_prompts_with_the_same_join_share_one_trie(tokenizer):
+def test_prompts_whose_labels_have_the_same_tokens_share_one_trie(tokenizer):
     encoder = make_encoder(tokenizer)
     tries = {id(encoded.trie) for encoded in encoder.encode(nasty_texts(20))}
     assert tries == {id(encoder.trie)}
@@ -230,10 +230,10 @@ def test_no_texts_make_no_prompts(tokenizer):
 
 
 def count_special_ids(tokenizer, encoder, *texts):
-    """Return how many special ids the prompts of texts have: one number, if all is well."""
+    """Return the numbers of special ids in the prompts of texts: a single one, if all is well."""
     special = set(tokenizer.convert_tokens_to_ids([START, END, PAD])) - {tokenizer.unk_token_id}
     texts = texts or (*nasty_texts(), START, END, f"{END}{START}", f"{PAD}{PAD}", "<s<s>>")
-    return {sum(token in special for token in own.ids) for own in encoder.encode(texts)}
+    return {sum(t in special for t in encoded.ids) for encoded in encoder.encode(texts)}
 
 
 def test_the_start_token_stands_once_and_is_never_scored(tokenizer):
@@ -257,7 +257,7 @@ def test_a_template_with_its_own_start_token_gets_no_second_one(tokenizer):
     assert encoded.ids.count(tokenizer.bos_token_id) == 1
 
 
-def test_what_a_tokenizer_puts_after_a_text_is_left_out():
+def test_tokens_that_a_tokenizer_puts_after_a_text_are_left_out():
     tokenizer = make_sentencepiece_tokenizer("unigram")
     assert tokenizer("fine")["input_ids"][-1] == tokenizer.eos_token_id
     (encoded,) = make_encoder(tokenizer).encode(["fine"])
@@ -311,7 +311,7 @@ def test_label_words_may_be_special_to_nobody_else(tokenizer):
     assert labels == words
 
 
-# What all prompts share
+# The prefix that all prompts share
 
 
 @pytest.mark.parametrize("template", TEMPLATES_TO_JOIN.values(), ids=TEMPLATES_TO_JOIN)
@@ -330,7 +330,7 @@ def test_the_shared_prefix_holds_all_demonstrations(tokenizer):
     assert "text number 3" in prefix
 
 
-def test_where_prompts_share_nothing_the_prefix_is_empty():
+def test_the_prefix_of_prompts_that_share_nothing_is_empty():
     tokenizer = make_tokenizer(adds_start=False)
     prompt = Prompt(PromptTemplate("{instruction}{input}{response}"), "")
     assert PromptEncoder(tokenizer, prompt, ["a", "b"], None).prefix_ids == []
@@ -371,7 +371,7 @@ def test_a_text_that_just_fits_is_not_cut(tokenizer):
     assert cut.was_cut
 
 
-def test_a_prompt_that_leaves_no_room_is_an_error_that_says_what_takes_it(tokenizer):
+def test_a_prompt_that_leaves_no_room_is_an_error_that_says_why(tokenizer):
     match = r"definitions and 2 demonstrations take \d+ tokens, which leaves \d of max_length=115"
     with pytest.raises(PromptTooLongError, match=match):
         make_encoder(tokenizer, max_length=115)
@@ -382,6 +382,25 @@ def test_without_a_limit_nothing_is_cut(tokenizer):
     text = "long " * 5000
     assert encoder.shorten(text) is text
     assert not encoder.encode([text])[0].was_cut
+
+
+# Prompts without any fixed text
+
+
+def make_bare_encoder(words=("1", "2")):
+    prompt = Prompt(PromptTemplate("{instruction}{input}{response}"), "")
+    return PromptEncoder(make_tokenizer(adds_start=False), prompt, words, None)
+
+
+def test_a_prompt_may_have_a_single_token():
+    (encoded,) = make_bare_encoder().encode(["a"])
+    assert encoded.n_tokens == 1
+
+
+def test_a_prompt_without_any_token_is_an_error():
+    match = "The prompt of the text '' has no token before its label, .* Use a template with fixed"
+    with pytest.raises(ScoringError, match=match):
+        make_bare_encoder().encode(["a", ""])
 
 
 # Labels that cannot be told apart
@@ -409,6 +428,7 @@ def test_a_variant_of_the_prompt_is_tokenised_as_a_whole_too(template, tokenizer
     for text in nasty_texts(10):
         (encoded,) = encoder.encode_variants([variant], [text])
         wholes = [
-            encode_whole(tokenizer, variant.render(text, own)) for own in encoder.verbalizer.answers
+            encode_whole(tokenizer, variant.render(text, words))
+            for words in encoder.verbalizer.answers
         ]
         assert spelled_out(encoded) == wholes, text

@@ -14,7 +14,7 @@ END = 9
 
 
 def spelled(trie):
-    """Return the tokens whose log-likelihoods each label sums, and what each is read after."""
+    """Return the tokens of each label, and check that each is read after the tokens before it."""
     path = {0: ()}
     for node in range(1, len(trie.tokens)):
         assert trie.parents[node] < node
@@ -26,7 +26,7 @@ def spelled(trie):
     return labels
 
 
-def test_labels_of_one_token_need_no_node_but_the_root():
+def test_labels_of_one_token_need_only_the_root():
     trie = build_trie([[1], [2], [3]], END)
     assert trie.tokens == (-1,)
     assert trie.edges == ((0, 0, 1), (1, 0, 2), (2, 0, 3))
@@ -43,7 +43,7 @@ def test_a_shared_beginning_is_one_node():
     assert spelled(trie) == [[1, 2, 3], [1, 2, 4], [1, 5]]
 
 
-def test_paths_lead_to_every_inner_node_that_has_none_below_it():
+def test_paths_lead_to_every_node_without_children():
     trie = build_trie([[1, 2, 3], [1, 4, 5], [6, 7], [8]], END)
     assert [tuple(trie.tokens[node] for node in path) for path in trie.paths] == [
         (1, 2),
@@ -52,7 +52,7 @@ def test_paths_lead_to_every_inner_node_that_has_none_below_it():
     ]
 
 
-def test_a_node_sees_itself_and_those_above_it():
+def test_a_node_sees_itself_and_its_ancestors():
     trie = build_trie([[1, 2, 3], [1, 4, 5]], END)
     expected = [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 0, 1]]
     np.testing.assert_array_equal(trie.ancestry, np.array(expected, dtype=bool))
@@ -63,16 +63,16 @@ def test_only_a_label_that_begins_another_gets_the_end_token():
     assert spelled(trie) == [[1, END], [1, 2], [3]]
 
 
-def test_a_beginning_of_a_beginning_gets_one_too():
+def test_the_beginning_of_a_beginning_gets_an_end_token_too():
     trie = build_trie([[1, 2, 3], [1, 2], [1]], END)
     assert spelled(trie) == [[1, 2, 3], [1, 2, END], [1, END]]
 
 
-def test_no_end_token_is_asked_for_where_none_is_needed():
+def test_no_end_token_is_required_if_no_label_needs_one():
     assert spelled(build_trie([[1, 2], [1, 3]], None)) == [[1, 2], [1, 3]]
 
 
-def test_labels_that_need_an_end_token_and_have_none_are_an_error():
+def test_labels_that_need_a_missing_end_token_are_an_error():
     match = "One label is the beginning of another, .* no end token .* Set tokenizer.eos_token"
     with pytest.raises(ScoringError, match=match):
         build_trie([[1], [1, 2]], None)
@@ -92,8 +92,8 @@ def test_probabilities_of_any_labels_are_proper():
         }
         labels = spelled(build_trie(sorted(sequences), END))
         assert [
-            label[: len(own)] for label, own in zip(labels, sorted(sequences), strict=True)
-        ] == [list(own) for own in sorted(sequences)]
+            label[: len(tokens)] for label, tokens in zip(labels, sorted(sequences), strict=True)
+        ] == [list(tokens) for tokens in sorted(sequences)]
         ends = [tuple(label) for label in labels]
         assert not any(one != other and other[: len(one)] == one for one in ends for other in ends)
         assert sum(4.0 ** -len(label) for label in labels) <= 1
@@ -124,7 +124,7 @@ def test_a_label_that_ends_already_is_not_ended_twice():
     assert ended.tokens == trie.tokens
 
 
-def test_a_label_beside_one_that_ends_already_is_ended():
+def test_a_label_is_ended_although_another_one_ends_already():
     ended = with_response_end(build_trie([[1], [1, 2]], END), 1, END)
     label, node, token = ended.edges[-1]
     assert (label, token) == (2, END)

@@ -1,4 +1,4 @@
-"""Texts are cut in their middle, to what there is room for."""
+"""Texts are cut in their middle until they fit."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def in_bytes(text):
 
 
 def in_uneven_tokens(text):
-    """Count what costs a lot more at the beginning and at the end, as rare words do."""
+    """Count more tokens for characters far from the middle, as for rare words."""
     half = len(text) // 2
     return sum(3 if abs(i - half) > 5 else 1 for i in range(len(text)))
 
 
 @pytest.mark.parametrize("measure", [in_words, in_bytes, in_uneven_tokens, len])
-def test_what_is_cut_never_exceeds_the_room(measure):
+def test_a_cut_text_never_exceeds_the_room(measure):
     rng = random.Random(0)
     for _ in range(100):
         text = "".join(rng.choices("abc  é文\n", k=rng.randrange(200)))
@@ -64,7 +64,7 @@ def test_most_of_the_room_is_used():
     assert ELLIPSIS in cut
 
 
-def test_a_text_without_any_room_is_left_out():
+def test_a_text_without_any_room_becomes_empty():
     assert cut_to_fit("word " * 10, 0, in_words) == ""
     assert cut_to_fit("x" * 100, 5, len) == ""  # the ellipsis alone takes more
 
@@ -108,11 +108,11 @@ def test_many_positions_are_abridged():
         warn_of_cuts(range(9), 20)
 
 
-def test_nothing_is_said_where_nothing_was_cut():
+def test_without_cuts_there_is_no_warning():
     warn_of_cuts([], 20)
 
 
-def test_the_ellipsis_of_a_cut_text_is_found_whatever_the_text_holds():
+def test_the_ellipsis_of_a_cut_text_is_found_in_any_text():
     text = " [...] ".join(map(str, range(40)))
     for n_kept in range(1, len(text)):
         cut = cut_middle(text, n_kept)
@@ -123,5 +123,5 @@ def test_the_ellipsis_of_a_cut_text_is_found_whatever_the_text_holds():
         assert len(cut) - len(ELLIPSIS) == n_kept
 
 
-def test_of_a_text_of_which_nothing_is_left_the_cut_is_empty():
+def test_the_ellipsis_of_an_empty_text_is_empty():
     assert find_cut("") == (0, 0)

@@ -1,4 +1,4 @@
-"""Prompts with demonstrations of their own are tokenised as whole strings, and share beginnings."""
+"""Prompts with demonstrations per text are tokenised as whole strings, and share beginnings."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ def demonstrations_for(texts):
 
 def make_encoders(tokenizer, template, max_length=None):
     bare = Prompt(template, write_instruction(None, WORDS), (), (START, END, PAD))
-    own = VariantEncoder(tokenizer, bare, WORDS, max_length, demonstrations_for)
+    encoder = VariantEncoder(tokenizer, bare, WORDS, max_length, demonstrations_for)
 
-    def plain(text):
-        prompt = own.prompt_for(text)
-        return PromptEncoder(tokenizer, prompt, WORDS, max_length)
+    def encoder_of(text):
+        return PromptEncoder(tokenizer, encoder.prompt_for(text), WORDS, max_length)
 
-    return own, plain
+    return encoder, encoder_of
 
 
 @pytest.mark.parametrize("max_length", [None, 300])
@@ -42,31 +41,31 @@ def make_encoders(tokenizer, template, max_length=None):
     ids=["alpaca", "legacy", "bare", "special"],
 )
 def test_tokens_are_those_of_the_prompt_alone(template, max_length, tokenizer):
-    own, plain = make_encoders(tokenizer, template, max_length)
+    encoder, encoder_of = make_encoders(tokenizer, template, max_length)
     texts = [*nasty_texts(12), "a", "b", "", "long " * 300]
-    for text, encoded in zip(texts, own.encode(texts), strict=True):
-        (expected,) = plain(text).encode([text])
+    for text, encoded in zip(texts, encoder.encode(texts), strict=True):
+        (expected,) = encoder_of(text).encode([text])
         assert encoded.ids == expected.ids, text
         assert encoded.trie.edges == expected.trie.edges
         assert encoded.was_cut == expected.was_cut
-        assert own.shorten(text) == plain(text).shorten(text)
+        assert encoder.shorten(text) == encoder_of(text).shorten(text)
 
 
 def test_prompts_share_the_instruction_and_those_with_equal_shots_share_these(tokenizer):
-    own, _ = make_encoders(tokenizer, TEMPLATES["alpaca"])
-    first, alone, second = own.encode(["aaa", "bb", "ccc"])
-    assert alone.prefix is own.prefix_ids
+    encoder, _ = make_encoders(tokenizer, TEMPLATES["alpaca"])
+    first, alone, second = encoder.encode(["aaa", "bb", "ccc"])
+    assert alone.prefix is encoder.prefix_ids
     assert first.prefix is second.prefix
-    assert len(first.prefix) > len(own.prefix_ids)
-    assert list(first.prefix[: len(own.prefix_ids)]) == own.prefix_ids
+    assert len(first.prefix) > len(encoder.prefix_ids)
+    assert list(first.prefix[: len(encoder.prefix_ids)]) == encoder.prefix_ids
     assert len(first.tail) <= 12 < len(alone.tail)
 
 
 def test_cut_demonstrations_are_marked(tokenizer):
     bare = Prompt(TEMPLATES["alpaca_short"], write_instruction(None, WORDS))
     rows = {"a": (("word " * 200, WORDS[0]),), "b": (("short", WORDS[1]),)}
-    own = VariantEncoder(tokenizer, bare, WORDS, 250, lambda texts: [rows[t] for t in texts])
-    long, short = own.encode(["a", "b"])
+    encoder = VariantEncoder(tokenizer, bare, WORDS, 250, lambda texts: [rows[t] for t in texts])
+    long, short = encoder.encode(["a", "b"])
     assert long.has_cut_demonstrations
     assert not short.has_cut_demonstrations
-    assert own.prompt_for("a").cut_demonstrations == (0,)
+    assert encoder.prompt_for("a").cut_demonstrations == (0,)

@@ -109,15 +109,7 @@ class Strategies:
     def group(self, prompts: Sequence[EncodedPrompt]) -> dict[tuple[Strategy, int], list[int]]:
         """Return the positions of prompts that may share a batch.
 
-        Parameters
-        ----------
-        prompts : sequence of EncodedPrompt
-            The prompts.
-
-        Returns
-        -------
-        dict of (Strategy, int) to list of int
-            The positions for each strategy and number of limits passed.
+        The keys are their strategy and the number of limits that they pass.
         """
         groups: dict[tuple[Strategy, int], list[int]] = {}
         for position, prompt in enumerate(prompts):
@@ -192,7 +184,7 @@ class Strategies:
         if n_passed == 0:
             # Below all limits, a few tokens are enough. The prompt may be shorter than the prefix:
             # those without a demonstration begin with only a part of it.
-            tail = ids[1:][-_N_TAIL:]
+            tail = ids[1:][-_N_TAIL:] or ids
             shared = ids[: min(self._n_prefix, len(ids) - len(tail))][:_N_PREFIX]
             other = tail[len(tail) // 2 :] if len(tail) > 1 else tail * 2
         else:
@@ -257,8 +249,8 @@ def _check_causal(model: Any, probes: Sequence[EncodedPrompt], expected: torch.T
     if difference > tolerance(compute_dtype(model)):
         msg = (
             f"Scores of {type(model).__name__} change by {difference:.2g} with the tokens that "
-            "come after them, so it is no causal language model. Use a decoder, or set what makes "
-            "this one a decoder in its configuration (such as is_decoder=True)."
+            "come after them, so it is not a causal language model. Use a decoder, or configure "
+            "this model as one (such as is_decoder=True)."
         )
         raise ScoringError(msg)
 

@@ -19,7 +19,7 @@ from instructclf.engine.tokens.tokenising import (
 from instructclf.engine.tokens.tries import LabelTrie, build_trie
 from instructclf.engine.tokens.truncation import cut_to_fit
 from instructclf.engine.tokens.verbalizers import Verbalizer
-from instructclf.exceptions import PromptTooLongError
+from instructclf.exceptions import PromptTooLongError, ScoringError
 from instructclf.prompts import Prompt
 
 # Texts that begin and end in every way that changes how tokenizers merge them with the template.
@@ -68,20 +68,7 @@ class EncodedPrompt:
 
 
 def tokens_after(prompts: Sequence[EncodedPrompt], n_tokens: int) -> list[list[int]]:
-    """Return the tokens of each prompt after its first ``n_tokens``.
-
-    Parameters
-    ----------
-    prompts : sequence of EncodedPrompt
-        The prompts.
-    n_tokens : int
-        How many first tokens to leave out.
-
-    Returns
-    -------
-    list of list of int
-        The remaining tokens of each prompt.
-    """
+    """Return the tokens of each prompt after its first ``n_tokens``."""
     return [
         prompt.tail if len(prompt.prefix) == n_tokens else prompt.ids[n_tokens:]
         for prompt in prompts
@@ -260,7 +247,15 @@ class PromptEncoder:
         boundary = self._boundaries[0]
         if len(self._boundaries) == 1 and boundary.holds_for(prefix, tail):
             return boundary
-        return self._observe_boundary(prompt, [*prefix, *tail], text, n_cue=0)
+        ids = [*prefix, *tail]
+        boundary = self._observe_boundary(prompt, ids, text, n_cue=0)
+        if len(ids) <= boundary.n_dropped:
+            msg = (
+                f"The prompt of the text {text[:60]!r} has no token before its label, so no label "
+                "can be scored after it. Use a template with fixed text."
+            )
+            raise ScoringError(msg)
+        return boundary
 
     def _encode_one(
         self, prefix: Sequence[int], tail: list[int], text: str, *, was_cut: bool
