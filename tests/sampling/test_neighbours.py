@@ -1,4 +1,4 @@
-"""Nearest neighbours: other shots for each text."""
+"""Nearest neighbours: different shots for each text."""
 
 from __future__ import annotations
 

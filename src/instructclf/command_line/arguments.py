@@ -106,7 +106,7 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="whether texts or labels have equal weight (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="generates all seeds (default: %(default)s)"
+        "--seed", type=int, default=0, help="the source of all seeds (default: %(default)s)"
     )
     parser.add_argument(
         "--store", metavar="FOLDER", help="store finished runs here, and skip those stored before"

@@ -14,7 +14,7 @@ def run(options: argparse.Namespace) -> None:
     """Show the prompt of a text."""
     text = sys.stdin.read() if options.text == STREAM else options.text
     classifier = load_classifier(options)
-    if not hasattr(classifier, "prompt_"):  # several seeds, each with another prompt
+    if not hasattr(classifier, "prompt_"):  # several seeds, each with a different prompt
         print(f"The prompt of the first of {classifier.n_seeds} seeds:\n")
         classifier = classifier.estimators_[0]
     print(classifier.show_prompt(text, _find_label(classifier, options.label)))

@@ -2,8 +2,8 @@
 
 A sampler is a scikit-learn estimator with one method,
 ``select(X, y, n_shots, *, random_state) -> ordered indices``. If it needs a model's probabilities,
-it sets ``needs_probabilities`` and takes ``predict_proba`` too. If it chooses other shots for each
-text, it also has ``fit`` and ``select_for``.
+it sets ``needs_probabilities`` and takes ``predict_proba`` too. If it chooses different shots for
+each text, it also has ``fit`` and ``select_for``.
 """
 
 from instructclf.sampling.balanced import BalancedSampler

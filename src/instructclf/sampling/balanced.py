@@ -1,4 +1,4 @@
-"""Balanced sampling: as many shots of every label as of any other.
+"""Balanced sampling: the same number of shots of every label.
 
 Zhao et al., "Calibrate Before Use" (ICML 2021): the model favours the label that most examples of
 the prompt have, and the label of the last example.

@@ -22,7 +22,7 @@ class FacilityLocationSampler(RepresentativeSampler):
     same size (Nemhauser, Wolsey and Fisher 1978).
 
     Only ``n_candidates`` makes the choice random: if a label has fewer rows than that, all seeds
-    choose the same rows, with another order of labels.
+    choose the same rows, with the labels in a different order.
 
     Parameters
     ----------

@@ -53,7 +53,7 @@ class ShotSampler(Protocol):
 
 @runtime_checkable
 class PerInputSampler(ShotSampler, Protocol):
-    """A sampler that chooses other shots for each text.
+    """A sampler that chooses different shots for each text.
 
     ``fit`` changes the sampler, so classifiers fit a clone of the user's.
     """

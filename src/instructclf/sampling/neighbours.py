@@ -38,8 +38,7 @@ class KNNSampler(RowSampler):
 
     ``select``, which knows no text, chooses the rows closest to the mean of their label.
 
-    Every text has another prompt, so the model reads the demonstrations once per text instead of
-    once in all.
+    Every text gets a different prompt, so the model reads the demonstrations again for every text.
 
     Parameters
     ----------
