@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from instructclf import PromptClassifier
 
-TOOL = Path(__file__).parents[1] / "tools" / "bundled_model"
+ROOT = Path(__file__).parents[1]
 GOOD = ["great", "lovely", "fine", "superb", "charming", "bright"]
 BAD = ["awful", "dull", "broken", "poor", "dreary", "weak"]
 FILLERS = [
@@ -83,20 +83,23 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def load(monkeypatch):
-    """Return a function that imports a module of the recipe, forgotten after the test."""
-    monkeypatch.syspath_prepend(TOOL)
-    yield importlib.import_module
-    for name in ("average", "finished", "model", "teacher", "concepts", "lexicon"):
-        sys.modules.pop(name, None)
+    """Return a function that imports a module of the recipe."""
+    monkeypatch.syspath_prepend(ROOT)
+    return lambda name: importlib.import_module(f"tools.bundled_model.{name}")
+
+
+def take_step(*arguments):
+    command = [sys.executable, "-m", "tools.bundled_model", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 def build(data, work, *options):
-    command = [sys.executable, TOOL / "build.py", "--data", data, "--work", work]
-    command += ["--out", work / "model", "--layers", "1", "--width", "64", "--hidden", "64"]
-    command += ["--workers", "1", "--micros", "1", "--micro-tokens", "512", *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stderr
+    sizes = ["--layers", "1", "--width", "64", "--hidden", "64"]
+    sizes += ["--workers", "1", "--micros", "1", "--micro-tokens", "512"]
+    folders = ["--data", data, "--work", work, "--out", work / "model"]
+    return take_step("build", *folders, *sizes, *options).stderr
 
 
 @pytest.fixture(scope="module")
@@ -117,19 +120,34 @@ def test_a_model_is_checked_on_rows_that_were_kept_out(built, tmp_path):
     work, _ = built
     texts = {"negative": "It was a broken film.", "positive": "It was a great film."}
     write(tmp_path / "kept.jsonl.gz", [{"text": t, "label": label} for label, t in texts.items()])
-    command = [sys.executable, TOOL / "check.py", "--work", work, "--model", work / "model"]
-    command += ["--rows", tmp_path / "kept.jsonl.gz"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    rows = tmp_path / "kept.jsonl.gz"
+    done = take_step("check", "--work", work, "--model", work / "model", "--rows", rows)
     assert "kept.jsonl.gz 2 rows, accuracy" in done.stdout
+
+
+def test_held_out_reviews_are_cut_and_labelled(load, data, tmp_path):
+    load("check").write_held_out(data, tmp_path)
+    load("check").write_apart(data, data / "labelled" / "clinc150.jsonl.gz", tmp_path)
+    names = {path.name.partition(".")[0] for path in tmp_path.iterdir()}
+    assert names == {"yelp5", "imdb", "mr", "sst5", "apart"}
+    with gzip.open(tmp_path / "imdb.jsonl.gz", "rt", encoding="utf-8") as lines:
+        labels = [json.loads(line)["label"] for line in lines]
+    assert len(labels) == 500
+    assert set(labels) == {"negative", "positive"}
+
+
+def test_texts_that_share_a_run_of_words_with_an_evaluation_file_are_counted(load, data):
+    found = load("sources").count_overlaps(data, [data / "labelled" / "imdb.jsonl.gz"])
+    assert found["imdb"] == {"rows": 700, "labelled/imdb.jsonl.gz": 700}
+    assert found["novels100"]["labelled/imdb.jsonl.gz"] == 0
 
 
 def test_a_second_command_goes_on_where_the_first_ended(built, data):
     work, first = built
     log = build(data, work, "--tokens", "40e3")
     assert "resumed at" in log
-    assert "ids of plain text" in first
-    assert "ids of plain text" not in log
+    assert "ids of unlabelled text" in first
+    assert "ids of unlabelled text" not in log
 
 
 def test_a_run_starts_from_the_weights_of_a_finished_model(built, data):
@@ -141,23 +159,21 @@ def test_a_run_starts_from_the_weights_of_a_finished_model(built, data):
 
 
 def test_the_weights_of_a_model_survive_the_way_there_and_back(load):
-    model = load("model")
-    shape = model.Shape(vocabulary=50, width=64, layers=2, hidden=32)
-    state = model.Decoder(shape).state_dict()
-    back = model.from_llama(model.to_llama(state, shape), shape)
+    models = load("model")
+    shape = models.Shape(vocabulary=50, width=64, layers=2, hidden=32)
+    state = models.Decoder(shape).state_dict()
+    back = models.from_llama(models.to_llama(state, shape), shape)
     assert set(state) - set(back) == {"probe"}
     assert all(torch.equal(weight, state[name]) for name, weight in back.items())
 
 
-def test_the_opinion_of_the_teacher_at_the_end_of_a_text_is_its_opinion_of_the_text(
-    load, monkeypatch
-):
-    rooms = load("teacher")
+def test_the_teachers_judgement_up_to_a_word_is_that_of_the_text_up_to_there(load, monkeypatch):
+    teachers = load("teacher")
     rng = np.random.default_rng(0)
     texts = [sentence(rng, mood) for mood in (GOOD, BAD) * 60]
-    teacher = rooms.Teacher()
+    teacher = teachers.Teacher()
     teacher.fit(texts, [1, 0] * 60, texts[:20])
-    monkeypatch.setattr(rooms, "DAMPING", 0.0)
+    monkeypatch.setattr(teachers, "DAMPING", 0.0)
     text = "It was a great, great film! And one DULL book."
     ends, chances = teacher.running(text)
     assert [text[:end].rsplit(maxsplit=1)[-1] for end in ends[:4]] == ["It", "was", "a", "great"]
@@ -166,24 +182,24 @@ def test_the_opinion_of_the_teacher_at_the_end_of_a_text_is_its_opinion_of_the_t
         assert np.isnan(chance) or np.isclose(chance, whole)
 
 
-def test_a_feeling_is_told_by_its_words_unless_it_is_denied_or_two_are_named(load):
+def test_words_indicate_a_feeling_unless_it_is_negated_or_two_are_named(load):
     concepts = load("concepts")
-    told = {
+    expected = {
         "She was furious at what they had done to her house.": "anger",
         "In the morning he felt so very lonely in the great town.": "loneliness",
         "She was not furious at what they had done to her house.": None,
         "She was furious and lonely in the great town all day.": None,
         "The furious wind blew over the great town all day.": None,
     }
-    windows = [text for text in told for _ in range(concepts.FEWEST)]
+    windows = [text for text in expected for _ in range(concepts.FEWEST)]
     found = concepts.find({"novels100": windows}, [], np.random.default_rng(0))
     answers = {}
     for entry, pool in zip(found.entries["feeling"], found.pools["feeling"], strict=True):
         answers.update(dict.fromkeys((found.windows[i] for i in pool), entry.names[0]))
-    assert answers == {text: label for text, label in told.items() if label}
+    assert answers == {text: label for text, label in expected.items() if label}
 
 
-def test_a_question_is_told_by_how_it_begins(load):
+def test_the_beginning_of_a_question_indicates_its_kind(load):
     concepts = load("concepts")
     questions = [
         f"{start} {i} of them?" for start in ("Who met", "How many saw") for i in range(70)
@@ -198,7 +214,7 @@ def test_a_question_is_told_by_how_it_begins(load):
     assert all(found.windows[i].startswith("How many") for i in kinds["number"])
 
 
-def test_a_concept_is_words_that_keep_company_and_texts_where_they_meet(load):
+def test_a_concept_is_words_that_occur_together_and_texts_with_two_of_them(load):
     concepts = load("concepts")
     rng = np.random.default_rng(0)
     starts = [f"{first}{second}" for first in "bdfgklmnprst" for second in "hlnry"]
@@ -212,18 +228,18 @@ def test_a_concept_is_words_that_keep_company_and_texts_where_they_meet(load):
         assert all(len(entry.words & set(found.windows[i].split())) >= 2 for i in pool)
 
 
-def test_a_model_that_grew_computes_what_it_did(load):
-    model = load("model")
-    small = model.Shape(vocabulary=50, width=64, layers=3, hidden=32)
-    large = model.Shape(vocabulary=50, width=64, layers=5, hidden=32)
-    before, after = model.Decoder(small), model.Decoder(large)
-    after.load_state_dict(model.grow(before.state_dict(), after.state_dict(), 3, 5))
+def test_a_model_that_grew_computes_the_same(load):
+    models = load("model")
+    small = models.Shape(vocabulary=50, width=64, layers=3, hidden=32)
+    large = models.Shape(vocabulary=50, width=64, layers=5, hidden=32)
+    before, after = models.Decoder(small), models.Decoder(large)
+    after.load_state_dict(models.grow(before.state_dict(), after.state_dict(), 3, 5))
     ids = torch.randint(50, (2, 20))
     assert all(torch.equal(a, b) for a, b in zip(before(ids), after(ids), strict=True))
 
 
-def keep(folder, model, state, shape):
-    """Write weights as a finished model, as far as averaging reads it."""
+def keep(folder, models, state, shape):
+    """Write the parts of a finished model that averaging reads."""
     folder.mkdir()
     sizes = {"vocab_size": "vocabulary", "hidden_size": "width", "intermediate_size": "hidden"}
     sizes |= {"num_hidden_layers": "layers", "max_position_embeddings": "context"}
@@ -231,27 +247,27 @@ def keep(folder, model, state, shape):
     (folder / "config.json").write_text(json.dumps(config))
     for name in ("generation_config.json", "tokenizer.json", "tokenizer_config.json"):
         (folder / name).write_text("{}")
-    found = {name: weights.half() for name, weights in model.to_llama(state, shape).items()}
+    found = {name: weights.half() for name, weights in models.to_llama(state, shape).items()}
     save_file(found, folder / "model.safetensors")
     return folder
 
 
 def test_a_mean_of_models_is_that_of_their_weights_and_shallower_ones_grow(load, tmp_path):
-    model, average = load("model"), load("average")
-    small = model.Shape(vocabulary=50, width=64, layers=1, hidden=32)
-    large = model.Shape(vocabulary=50, width=64, layers=2, hidden=32)
-    deep, shallow = model.Decoder(large).state_dict(), model.Decoder(small).state_dict()
-    first = keep(tmp_path / "deep", model, deep, large)
-    second = keep(tmp_path / "shallow", model, shallow, small)
-    average.average([(first, 0.75), (second, 0.25)], tmp_path / "mean")
-    grown = model.grow(shallow, deep, 1, 2)
-    expected = model.to_llama({n: 0.75 * deep[n] + 0.25 * grown[n] for n in grown}, large)
+    models = load("model")
+    small = models.Shape(vocabulary=50, width=64, layers=1, hidden=32)
+    large = models.Shape(vocabulary=50, width=64, layers=2, hidden=32)
+    deep, shallow = models.Decoder(large).state_dict(), models.Decoder(small).state_dict()
+    first = keep(tmp_path / "deep", models, deep, large)
+    second = keep(tmp_path / "shallow", models, shallow, small)
+    load("finished").average([(first, 0.75), (second, 0.25)], tmp_path / "mean")
+    grown = models.grow(shallow, deep, 1, 2)
+    expected = models.to_llama({n: 0.75 * deep[n] + 0.25 * grown[n] for n in grown}, large)
     found = load_file(tmp_path / "mean" / "model.safetensors")
     assert found.keys() == expected.keys()
     for name, weights in found.items():
         torch.testing.assert_close(weights.float(), expected[name], atol=1e-3, rtol=1e-3)
 
 
-def test_a_mean_whose_shares_are_not_a_whole_is_refused(load, tmp_path):
+def test_a_mean_whose_shares_do_not_add_up_to_one_is_refused(load, tmp_path):
     with pytest.raises(ValueError, match=r"add up to 0\.9"):
-        load("average").average([(tmp_path, 0.5), (tmp_path, 0.4)], tmp_path)
+        load("finished").average([(tmp_path, 0.5), (tmp_path, 0.4)], tmp_path)

@@ -1,4 +1,4 @@
-"""Endless seeded batches of rows: plain text and solved prompts."""
+"""Unlabelled text and solved prompts → micro-batches of rows, drawn without end."""
 
 from __future__ import annotations
 
@@ -9,30 +9,28 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from episodes import Composer, Episode
-
-SHORT = 1024
+    from tools.bundled_model.episodes import Composer, Episode
 
 
 @dataclass(frozen=True)
 class Mix:
-    """What batches are made of.
+    """The composition of batches.
 
     Parameters
     ----------
-    plain : float
-        Share of micro-batches that are plain text.
+    language : float
+        Share of micro-batches that are unlabelled text.
     lengths : tuple of int
         Row lengths.
     shares : tuple of float
-        How often each length comes.
+        How often each length is drawn.
     text_loss : float
         Share of positions outside labels that count.
     label_weight : float
-        Weight of a label's loss against another token's.
+        Weight of the loss of a label's token relative to another token's.
     """
 
-    plain: float
+    language: float
     lengths: tuple[int, ...]
     shares: tuple[float, ...]
     text_loss: float
@@ -43,29 +41,16 @@ FIRST = Mix(0.85, (256, 512), (0.60, 0.40), 0.20, 15.0)
 EARLY = Mix(0.20, (256, 512, 1024, 2048), (0.50, 0.33, 0.12, 0.05), 0.20, 15.0)
 LATE = Mix(0.08, (256, 512, 1024, 2048, 3072), (0.30, 0.20, 0.14, 0.20, 0.16), 0.08, 20.0)
 ANEW = ((0.30, FIRST), (0.65, EARLY), (1.0, LATE))
-"""How much of a run is over where each mix ends: language, then prompts, then long prompts."""
+"""The progress at which each mix ends: language, then prompts, then long prompts."""
 AGAIN = Mix(0.45, (256, 512, 1024), (0.55, 0.35, 0.10), 0.20, 15.0)
 CONTINUED = ((0.25, AGAIN), (0.65, EARLY), (1.0, LATE))
 """The same for a run that starts from a finished model."""
-PLAIN_LOSS = 0.45
-PLAIN_LENGTH = 512
+LANGUAGE_LOSS = 0.45
+LANGUAGE_LENGTH = 512
 
 
 def mix_at(progress: float, *, anew: bool) -> Mix:
-    """Return what batches are made of.
-
-    Parameters
-    ----------
-    progress : float
-        How much of the run is over, 0 to 1.
-    anew : bool
-        Whether it started from nothing.
-
-    Returns
-    -------
-    Mix
-        The proportions.
-    """
+    """Return the mix at some progress, 0 to 1, of a run that began anew or from a model."""
     return next(mix for end, mix in (ANEW if anew else CONTINUED) if progress <= end)
 
 
@@ -86,13 +71,13 @@ class Micro:
     is_label : torch.Tensor
         Which of them belong to a label.
     others : torch.Tensor
-        What else the next token may be: the first of the other label.
+        The first token of the other label, which the next token may be as well.
     doubts : torch.Tensor
-        How probable that is.
+        The probability of that.
     sensed : torch.Tensor
         Flat positions inside a review.
     senses : torch.Tensor
-        How probable it is, up to there, that the review is positive.
+        The probability, up to there, that the review is positive.
     """
 
     ids: torch.Tensor
@@ -111,7 +96,7 @@ class Micro:
 
 
 class Rows:
-    """Rows of tokens, and what is known of each token.
+    """Rows of tokens, with the targets of each token.
 
     Parameters
     ----------
@@ -141,11 +126,11 @@ class Batches:
     composer : Composer
         Writes prompts.
     language : numpy.ndarray
-        Plain text as ids.
+        Unlabelled text as ids.
     pad : int
         The id that fills rows.
     tokens : int
-        About how many tokens a micro-batch has.
+        Roughly the tokens of a micro-batch.
     """
 
     def __init__(self, composer: Composer, language: np.ndarray, pad: int, tokens: int) -> None:
@@ -155,31 +140,18 @@ class Batches:
         self.tokens = tokens
 
     def draw(self, mix: Mix, rng: np.random.Generator) -> Micro:
-        """Draw a micro-batch.
-
-        Parameters
-        ----------
-        mix : Mix
-            The proportions.
-        rng : numpy.random.Generator
-            The source of chance.
-
-        Returns
-        -------
-        Micro
-            The batch.
-        """
-        if rng.random() < mix.plain:
-            rows = max(1, self.tokens // PLAIN_LENGTH)
-            starts = rng.integers(0, len(self.language) - PLAIN_LENGTH, rows)
-            ids = np.stack([self.language[s : s + PLAIN_LENGTH] for s in starts]).astype(np.int64)
-            return self._select(Rows(ids), PLAIN_LOSS, 1.0, rng)
+        """Draw a micro-batch."""
+        if rng.random() < mix.language:
+            n_rows, length = max(1, self.tokens // LANGUAGE_LENGTH), LANGUAGE_LENGTH
+            starts = rng.integers(0, len(self.language) - length, n_rows)
+            ids = np.stack([self.language[s : s + length] for s in starts]).astype(np.int64)
+            return self._select(Rows(ids), LANGUAGE_LOSS, 1.0, rng)
         length = int(rng.choice(mix.lengths, p=mix.shares))
-        rows = max(1, self.tokens // length)
-        found = Rows(np.full((rows, length), self.pad, np.int64))
-        for row in range(rows):
-            found.write(row, self.composer.compose(rng, length))
-        return self._select(found, mix.text_loss, mix.label_weight, rng)
+        n_rows = max(1, self.tokens // length)
+        rows = Rows(np.full((n_rows, length), self.pad, np.int64))
+        for row in range(n_rows):
+            rows.write(row, self.composer.compose(rng, length))
+        return self._select(rows, mix.text_loss, mix.label_weight, rng)
 
     def _select(
         self,
@@ -208,7 +180,7 @@ class Batches:
 
 
 def _next(array: np.ndarray, fill: float) -> np.ndarray:
-    """Return what comes one position later in each row."""
+    """Return the values one position later in each row."""
     found = np.roll(array, -1, 1)
     found[:, -1] = fill
     return found

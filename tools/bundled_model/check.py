@@ -1,59 +1,70 @@
-"""Measure a model on what it was not trained on: reviews, and texts of many meanings, zero-shot.
-
-    python tools/bundled_model/check.py --work WORK --model FOLDER --rows FILE...
-
-``--rows`` names files of ``negative`` and ``positive`` texts, such as those of ``heldout.py``.
-Scores are those of the package. Texts of many meanings are the share of prompts answered rightly,
-with two to six labels each, drawn as in training from the texts that ``units.py`` keeps out.
-"""
+"""Finished model → its zero-shot accuracy on texts that it was not trained on."""
 
 from __future__ import annotations
 
-import argparse
+import gzip
+import json
 import pickle
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from concepts import CONCEPT, FEELING, GENRE, QUESTION, SUBJECT
-from episodes import SIGNS, Composer
 from sklearn.metrics import roc_auc_score
-from sources import read_rows
 from transformers import AutoTokenizer
 
 from instructclf import PromptClassifier
+from tools.bundled_model.concepts import CONCEPT, FEELING, GENRE, QUESTION, SUBJECT
+from tools.bundled_model.episodes import SIGNS, Composer
+from tools.bundled_model.sources import PRODUCTS, read_polar, read_rows, read_texts, word_runs
+from tools.bundled_model.units import REVIEWS, cut_window, split_held_out
 
 if TYPE_CHECKING:
-    from units import Units
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from tools.bundled_model.units import Units
 
 DEFINITIONS = {
     "negative": "The reviewer is dissatisfied.",
     "positive": "The reviewer is satisfied.",
 }
 LENGTH = 400
-"""The tokens of a prompt decide how many labels it may have."""
+"""The tokens of a prompt, which limit its number of labels."""
+WORDS = 90
+"""Held-out reviews are cut to about so many words."""
+
+
+def check(work: Path, model: str, files: list[Path], n_rows: int, n_tasks: int) -> None:
+    """Print the accuracy on files of labelled reviews, and on texts of many meanings."""
+    for path in files:
+        print(path, check_rows(model, path, n_rows), flush=True)
+    with (work / "units.pkl").open("rb") as file:
+        units: Units = pickle.load(file)
+    composer = Composer(of_held(units), AutoTokenizer.from_pretrained(work / "tokenizer"))
+    for kind in (FEELING, SUBJECT, GENRE, QUESTION, CONCEPT):
+        if kind in composer.kinds:
+            print(kind, check_kind(model, composer, kind, n_tasks), flush=True)
 
 
 def check_rows(model: str, path: Path, n_rows: int) -> str:
-    """Return accuracy and area under the ROC curve on the rows of a file, drawn with a seed."""
+    """Return accuracy and area under the ROC curve on rows of a file, drawn with a seed."""
     rows = list(read_rows(path))
     rows = [rows[i] for i in np.random.default_rng(1).permutation(len(rows))[:n_rows]]
     truth = np.array([row["label"] for row in rows])
-    asked = PromptClassifier(model, n_shots=0, calibration=None, label_definitions=DEFINITIONS)
-    asked.fit(["a", "b"], list(DEFINITIONS))
-    chances = asked.predict_proba([row["text"] for row in rows])
-    right = np.mean(asked.classes_[chances.argmax(axis=1)] == truth)
-    area = roc_auc_score(truth == asked.classes_[1], chances[:, 1])
+    classifier = PromptClassifier(
+        model, n_shots=0, calibration=None, label_definitions=DEFINITIONS
+    ).fit(["a", "b"], list(DEFINITIONS))
+    probabilities = classifier.predict_proba([row["text"] for row in rows])
+    right = np.mean(classifier.classes_[probabilities.argmax(axis=1)] == truth)
+    area = roc_auc_score(truth == classifier.classes_[1], probabilities[:, 1])
     return f"{len(rows)} rows, accuracy {right:.3f}, area under the curve {area:.3f}"
 
 
-def check_kind(model: str, units: Units, composer: Composer, kind: str, n_tasks: int) -> str:
-    """Return the share of texts of a kind answered rightly, for names and for signs as labels."""
+def check_kind(model: str, composer: Composer, kind: str, n_tasks: int) -> str:
+    """Return the share of texts of a kind that get the right label, for names and for signs."""
     rng = np.random.default_rng(2)
-    right = {"names": [], "signs": []}
-    guessed = {"names": [], "signs": []}
+    right: dict[str, list[Any]] = {"names": [], "signs": []}
+    guessed: dict[str, list[float]] = {"names": [], "signs": []}
     while min(map(len, right.values())) < n_tasks:
         task = composer.meanings(kind, rng, LENGTH)
         signs = any(set(task.words) <= set(row) for row in SIGNS)
@@ -62,30 +73,29 @@ def check_kind(model: str, units: Units, composer: Composer, kind: str, n_tasks:
             continue
         if len(set(task.words)) < len(task.words):
             continue
-        asked = PromptClassifier(
+        definitions = task.definitions and dict(zip(task.words, task.definitions, strict=True))
+        classifier = PromptClassifier(
             model,
             n_shots=0,
             calibration=None,
             instruction=task.task,
-            label_definitions=task.definitions
-            and dict(zip(task.words, task.definitions, strict=True)),
+            label_definitions=definitions,
         )
-        texts = [
-            composer.tokenizer.decode(units.text(int(rng.choice(pool)))) for pool in task.pools
-        ]
-        asked.fit(texts, task.words)
-        right[which].append(np.mean(asked.predict(texts) == np.array(task.words)))
+        chosen = [int(rng.choice(pool)) for pool in task.pools]
+        texts = [composer.tokenizer.decode(composer.units.text(i)) for i in chosen]
+        classifier.fit(texts, task.words)
+        right[which].append(np.mean(classifier.predict(texts) == np.array(task.words)))
         guessed[which].append(1 / len(texts))
     return ", ".join(
-        f"{which} {np.mean(found):.2f} (guessing {np.mean(guessed[which]):.2f})"
-        for which, found in right.items()
+        f"{which} {np.mean(shares):.2f} (guessing {np.mean(guessed[which]):.2f})"
+        for which, shares in right.items()
     )
 
 
 def of_held(units: Units) -> Units:
     """Return the texts that are kept out, without meanings that have none."""
     filled = {
-        kind: [i for i, p in enumerate(pools) if len(p)] for kind, pools in units.held.items()
+        kind: [i for i, pool in enumerate(pools) if len(pool)] for kind, pools in units.held.items()
     }
     return replace(
         units,
@@ -94,27 +104,34 @@ def of_held(units: Units) -> Units:
     )
 
 
-def main() -> None:
-    """Measure a model."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--rows", type=Path, nargs="*", default=[])
-    parser.add_argument("--n-rows", type=int, default=500)
-    parser.add_argument("--n-tasks", type=int, default=60, help="of each kind of label")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    for path in options.rows:
-        print(path, check_rows(options.model, path, options.n_rows), flush=True)
-    with (options.work / "units.pkl").open("rb") as file:
-        units: Units = pickle.load(file)
-    tokenizer = AutoTokenizer.from_pretrained(options.work / "tokenizer")
-    composer = Composer(of_held(units), tokenizer)
-    for kind in (FEELING, SUBJECT, GENRE, QUESTION, CONCEPT):
-        if kind in composer.kinds:
-            found = check_kind(options.model, units, composer, kind, options.n_tasks)
-            print(kind, found, flush=True)
+# Files to check a model on
 
 
-if __name__ == "__main__":
-    main()
+def write_held_out(data: Path, out: Path) -> None:
+    """Write the reviews that are held out of training, one file for each set."""
+    for name in REVIEWS:
+        rng = np.random.default_rng(11)
+        rows = split_held_out(read_polar(data, name))[1]
+        _write(
+            out / f"{name}.jsonl.gz",
+            (
+                {"text": cut_window(text, WORDS, rng), "label": list(DEFINITIONS)[label]}
+                for text, label in rows
+            ),
+        )
+
+
+def write_apart(data: Path, rows: Path, out: Path) -> None:
+    """Write the rows of a file that share no run of words with an unlabelled product review.
+
+    Training rows of a task may come from the same place as the product reviews.
+    """
+    runs = set().union(*map(word_runs, read_texts(data)[PRODUCTS]))
+    kept = (row for row in read_rows(rows) if runs.isdisjoint(word_runs(row["text"])))
+    _write(out / "apart.jsonl.gz", kept)
+
+
+def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with gzip.open(path, "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)

@@ -1,21 +1,30 @@
-"""Compose solved classification prompts that fill a row of tokens."""
+"""Labelled texts → solved classification prompts that fill a row of tokens."""
 
 from __future__ import annotations
 
 import math
+import tomllib
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import wording
-from concepts import CONCEPT, FEELING, GENRE, QUESTION, SUBJECT
-from units import INTENT, LEVEL, POLAR, PRODUCT, TOPIC, Units
 
 from instructclf.prompts import get_template, write_instruction
+from tools.bundled_model.concepts import CONCEPT, FEELING, GENRE, QUESTION, SUBJECT
+from tools.bundled_model.units import INTENT, LEVEL, POLAR, PRODUCT, TOPIC, Units
 
 if TYPE_CHECKING:
-    from lexicon import Entry
+    from collections.abc import Sequence
+
     from transformers import PreTrainedTokenizerFast
+
+    from tools.bundled_model.concepts import Entry
+
+WORDING: dict[str, Any] = tomllib.loads(
+    Path(__file__).with_name("wording.toml").read_text(encoding="utf-8")
+)
+"""Label words, definitions and instructions."""
 
 Array = np.ndarray
 SHARES = {
@@ -29,7 +38,7 @@ SHARES = {
     GENRE: 0.025,
     QUESTION: 0.025,
 }
-"""How often each kind of task comes."""
+"""How often each kind of task is drawn."""
 SIGNS = (
     tuple("ABCDEFGHIJ"),
     tuple("abcdefghij"),
@@ -37,7 +46,7 @@ SIGNS = (
     tuple(f"class {i}" for i in range(10)),
     tuple(f"label_{i}" for i in range(10)),
 )
-"""Labels that say nothing."""
+"""Labels without a meaning."""
 MARK = "\x00"
 GAPS = 0.12
 """The share of a review's tokens that are left out in every other episode."""
@@ -45,16 +54,16 @@ GAPS = 0.12
 
 @dataclass
 class Task:
-    """What an episode asks: a task, labels, perhaps definitions, and where texts come from.
+    """The instruction of an episode, and the texts of each class.
 
     Parameters
     ----------
     task : str or None
-        The user's sentence.
+        The sentence that states the task.
     words : list of str
         Label words, by class.
     definitions : list of str or None
-        What each means.
+        Their definitions.
     pools : list of numpy.ndarray
         The units of each class.
     is_polar : bool, default=False
@@ -79,11 +88,11 @@ class Episode:
     marks : list of int
         1 for each token of a label.
     senses : list of float
-        How probable it is, after a token of a review, that it is positive; not a number elsewhere.
+        After a token of a review, the probability that it is positive; elsewhere not a number.
     others : list of int
-        The first token of the other label, at the first token of a label of two.
+        At the first token of one of two labels, the first token of the other.
     doubts : list of float
-        How probable the other label is.
+        The probability of the other label.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -93,7 +102,7 @@ class Episode:
     doubts: list[float] = field(default_factory=list)
 
     def add(self, ids: list[int], senses: list[float] | None = None) -> None:
-        """Add tokens that are no label."""
+        """Add tokens that do not belong to a label."""
         self.ids += ids
         self.marks += [0] * len(ids)
         self.senses += senses or [math.nan] * len(ids)
@@ -101,11 +110,11 @@ class Episode:
         self.doubts += [0.0] * len(ids)
 
     def cut(self, length: int) -> Episode:
-        """Return the beginning: an instruction alone may be longer than a row."""
+        """Return the beginning, since an instruction alone may be longer than a row."""
         return Episode(**{part.name: getattr(self, part.name)[:length] for part in fields(self)})
 
     def answer(self, label: list[int], other: list[int], doubt: float) -> None:
-        """Add the tokens of a label, and how probable another one is."""
+        """Add the tokens of a label, and the probability of the other one."""
         self.add(label)
         self.marks[-len(label) :] = [1] * len(label)
         if label[0] != other[0]:
@@ -113,29 +122,29 @@ class Episode:
             self.doubts[-len(label)] = doubt
 
 
-def weighted(rng: np.random.Generator, rows: tuple[tuple[str, str, float], ...]) -> list[str]:
+def weighted(rng: np.random.Generator, rows: list[tuple[str, str, float]]) -> list[str]:
     """Draw a pair of label words by weight."""
     weights = np.array([row[2] for row in rows])
     chosen = rows[int(rng.choice(len(rows), p=weights / weights.sum()))]
     return list(chosen[:2])
 
 
-def pick(rng: np.random.Generator, options: tuple) -> object:
+def pick(rng: np.random.Generator, options: Sequence[Any]) -> Any:
     """Draw one option."""
     return options[int(rng.integers(len(options)))]
 
 
 def _name(entry: Entry, rng: np.random.Generator) -> str:
     """Draw a name, mostly the first."""
-    return entry.names[0] if rng.random() < 0.5 else str(pick(rng, entry.names))
+    return entry.names[0] if rng.random() < 0.5 else pick(rng, entry.names)
 
 
 def _without_others(pools: list[Array]) -> list[Array]:
-    """Return of each pool what is in no other one, or the pool where nothing is left."""
+    """Return each pool without members of other pools, or unchanged if nothing would be left."""
     every, counts = np.unique(np.concatenate(pools), return_counts=True)
     shared = every[counts > 1]
-    alone = [np.setdiff1d(pool, shared) for pool in pools]
-    return [own if len(own) else pool for own, pool in zip(alone, pools, strict=True)]
+    unshared = [np.setdiff1d(pool, shared) for pool in pools]
+    return [rest if len(rest) else pool for rest, pool in zip(unshared, pools, strict=True)]
 
 
 class Composer:
@@ -165,7 +174,7 @@ class Composer:
         self.shares = shares / shares.sum()
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a text without the first token."""
+        """Return the ids of a text without the start token."""
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def label_ids(self, word: str) -> list[int]:
@@ -175,7 +184,7 @@ class Composer:
         return self.labels[word]
 
     def draw_task(self, rng: np.random.Generator, length: int) -> Task:
-        """Draw a task that suits a row of a length."""
+        """Draw a task for a row of this length."""
         kind = self.kinds[int(rng.choice(len(self.kinds), p=self.shares))]
         if kind == POLAR:
             return self.polarity(rng, length)
@@ -190,7 +199,7 @@ class Composer:
     def polarity(self, rng: np.random.Generator, length: int) -> Task:
         """Draw a two-class sentiment with varied words and definitions."""
         symbols = rng.random() < (0.08 if length < 1000 else 0.12)
-        words = weighted(rng, wording.SYMBOLS if symbols else wording.POLARITY_WORDS)
+        words = weighted(rng, WORDING["symbols" if symbols else "polarity_words"])
         draw = rng.random()
         if draw < 0.12:
             words = [word.capitalize() for word in words]
@@ -199,26 +208,28 @@ class Composer:
         defined = rng.random() < (0.9 if symbols else 0.65)
         definitions = None
         if defined and rng.random() < 0.75:
-            subject = pick(rng, wording.SUBJECTS)
-            definitions = [f"{subject} {end}" for end in pick(rng, wording.PREDICATES)]
+            subject = pick(rng, WORDING["subjects"])
+            definitions = [f"{subject} {end}" for end in pick(rng, WORDING["predicates"])]
         elif defined:
-            definitions = list(pick(rng, wording.SENTENCES))
+            definitions = list(pick(rng, WORDING["sentences"]))
         if symbols and rng.random() < 0.4:
             words.reverse()
-        task = pick(rng, wording.POLARITY_TASKS) if rng.random() < 0.5 else self.plain(rng)
+        task = self.draw_instruction(rng, WORDING["polarity_tasks"])
         pools = self.units.pools[PRODUCT if rng.random() < 0.7 else POLAR]
         return Task(task, words, definitions, pools, is_polar=True)
 
-    def plain(self, rng: np.random.Generator) -> str | None:
-        """Draw a sentence that fits any task, mostly the default."""
-        return None if rng.random() < 0.75 else pick(rng, wording.PLAIN)
+    def draw_instruction(self, rng: np.random.Generator, of_kind: Sequence[str]) -> str | None:
+        """Draw a sentence of this kind of task, or one for any task; ``None`` is the default."""
+        if rng.random() < 0.5:
+            return pick(rng, of_kind)
+        return None if rng.random() < 0.75 else pick(rng, WORDING["any_task"])
 
     def levels(self, rng: np.random.Generator) -> Task:
         """Draw five or three levels of sentiment."""
         pools = self.units.pools[LEVEL]
-        words = list(wording.LEVEL_WORDS[0 if rng.random() < 0.5 else rng.integers(6)])
-        definitions = list(wording.LEVEL_DEFINITIONS) if rng.random() < 0.5 else None
-        task = pick(rng, wording.LEVEL_TASKS) if rng.random() < 0.5 else self.plain(rng)
+        words = list(WORDING["level_words"][0 if rng.random() < 0.5 else rng.integers(6)])
+        definitions = list(WORDING["level_definitions"]) if rng.random() < 0.5 else None
+        task = self.draw_instruction(rng, WORDING["level_tasks"])
         if rng.random() < 0.4:
             keep = [1, 2, 3] if words[0] == "very negative" else [0, 2, 4]
             words = [words[i] for i in keep]
@@ -236,7 +247,7 @@ class Composer:
         definitions = None
         if rng.random() < 0.35:
             definitions = [self.example(rng, pools[i]) for i in chosen]
-        task = pick(rng, wording.INTENT_TASKS) if rng.random() < 0.5 else self.plain(rng)
+        task = self.draw_instruction(rng, WORDING["intent_tasks"])
         return Task(task, words, definitions, [pools[i] for i in chosen])
 
     def example(self, rng: np.random.Generator, pool: Array) -> str:
@@ -252,12 +263,12 @@ class Composer:
         words = [names[i].lower() if lower else names[i] for i in chosen]
         definitions = None
         if rng.random() < 0.5:
-            definitions = [wording.TOPIC_DEFINITIONS[names[i]] for i in chosen]
-        task = pick(rng, wording.TOPIC_TASKS) if rng.random() < 0.5 else self.plain(rng)
+            definitions = [WORDING["topic_definitions"][names[i]] for i in chosen]
+        task = self.draw_instruction(rng, WORDING["topic_tasks"])
         return Task(task, words, definitions, [pools[i] for i in chosen])
 
     def meanings(self, kind: str, rng: np.random.Generator, length: int) -> Task:
-        """Draw a few meanings that share no word, named or not, defined or not."""
+        """Draw a few meanings without common words, with names or signs, perhaps defined."""
         entries, pools = self.units.entries[kind], self.units.pools[kind]
         most = min(len(entries), 6 if length < 500 else 10 if length < 2000 else 16)
         wanted = min(most, 2 + int(rng.geometric(0.3)) - 1)
@@ -275,12 +286,12 @@ class Composer:
         definitions = None
         if rng.random() < (0.5 if named else 0.85):
             definitions = self._define(kind, chosen, rng)
-        task = pick(rng, wording.MEANING_TASKS[kind]) if rng.random() < 0.5 else self.plain(rng)
-        alone = _without_others([pools[i] for i in chosen])
-        return Task(task, words[: len(chosen)], definitions, alone)
+        task = self.draw_instruction(rng, WORDING["meaning_tasks"][kind])
+        pools = _without_others([pools[i] for i in chosen])
+        return Task(task, words[: len(chosen)], definitions, pools)
 
     def _define(self, kind: str, chosen: list[int], rng: np.random.Generator) -> list[str]:
-        """Return definitions of one style: sentences, words that belong to it, or an example."""
+        """Return definitions of one style: sentences, typical words, or an example."""
         entries, pools = self.units.entries[kind], self.units.pools[kind]
         style = rng.random()
         if style < 0.15:
@@ -288,24 +299,11 @@ class Composer:
         if style < 0.45 and kind not in {GENRE, QUESTION}:
             n = int(rng.integers(2, 6))
             return [", ".join(rng.permutation(sorted(entries[i].words))[:n]) for i in chosen]
-        who = str(pick(rng, wording.SUBJECTS[:-1]))
-        return [str(pick(rng, entries[i].definitions)).replace("{}", who) for i in chosen]
+        who = pick(rng, WORDING["subjects"][:-1])
+        return [pick(rng, entries[i].definitions).replace("{}", who) for i in chosen]
 
     def compose(self, rng: np.random.Generator, length: int) -> Episode:
-        """Write one episode.
-
-        Parameters
-        ----------
-        rng : numpy.random.Generator
-            The source of chance.
-        length : int
-            The tokens to fill.
-
-        Returns
-        -------
-        Episode
-            The ids and what they are.
-        """
+        """Write one episode of at most so many tokens."""
         task = self.draw_task(rng, length)
         order = rng.permutation(len(task.words))
         definitions = task.definitions and [task.definitions[i] for i in order]
@@ -337,7 +335,7 @@ class Composer:
     def _read(
         self, unit: int, gaps: float, rng: np.random.Generator
     ) -> tuple[list[int], list[float]]:
-        """Return the tokens of a text and their senses, some left out."""
+        """Return the tokens of a text and their senses, without some of them."""
         text, senses = self.units.text(unit), self.units.sense(unit)
         if gaps:
             kept = np.flatnonzero(rng.random(len(text)) > gaps)

@@ -1,4 +1,4 @@
-"""Losses of micro-batches and their gradients, in this process or in one beside it."""
+"""Micro-batches → gradients, summed over this process and its assistants."""
 
 from __future__ import annotations
 
@@ -7,20 +7,97 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from batches import Batches, Micro, mix_at
-from episodes import Composer
-from model import Decoder, Shape
-from pool import N_TOTALS, Pool
 from torch import multiprocessing
 from torch.nn import functional
 from transformers import AutoTokenizer
 
+from tools.bundled_model.batches import Batches, Micro, mix_at
+from tools.bundled_model.episodes import Composer
+from tools.bundled_model.model import Decoder, Shape
+
 if TYPE_CHECKING:
     import argparse
 
-    from units import Units
+    from torch import nn
+
+    from tools.bundled_model.units import Units
 
 PROBE = 0.5
+"""Weight of the loss of the probe."""
+N_TOTALS = 8
+
+
+class Pool:
+    """One copy of the weights to read and one sum of gradients to add to.
+
+    Each process adds its gradients after a micro-batch, and the optimiser takes the sum so far. So
+    a slow process delays no other: its gradients count in a later step, one or two steps after the
+    weights that they were computed from.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The model whose weights and gradients are shared.
+    shared : bool
+        Whether other processes take part. If not, the sum stays on the model's device.
+    """
+
+    def __init__(self, model: nn.Module, *, shared: bool) -> None:
+        size = sum(weight.numel() for weight in model.parameters())
+        device = "cpu" if shared else next(model.parameters()).device
+        self.weights = torch.zeros(size if shared else 0, dtype=torch.bfloat16).share_memory_()
+        self.gradients = torch.zeros(size, device=device)
+        if shared:
+            self.gradients.share_memory_()
+        self.shared = shared
+        self.totals = torch.zeros(N_TOTALS, dtype=torch.float64).share_memory_()
+        self.count = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self.progress = torch.zeros(1, dtype=torch.float64).share_memory_()
+        self.lock = multiprocessing.get_context("spawn").Lock()
+
+    @torch.no_grad()
+    def write(self, model: nn.Module) -> None:
+        """Publish the weights of a model."""
+        if not self.shared:
+            return
+        first = 0
+        for weight in model.parameters():
+            self.weights[first : first + weight.numel()].copy_(weight.flatten())
+            first += weight.numel()
+
+    @torch.no_grad()
+    def read(self, model: nn.Module) -> None:
+        """Copy the published weights into a model."""
+        first = 0
+        for weight in model.parameters():
+            weight.copy_(self.weights[first : first + weight.numel()].view_as(weight))
+            first += weight.numel()
+
+    @torch.no_grad()
+    def add(self, model: nn.Module, totals: torch.Tensor) -> None:
+        """Add the gradients and the counts of one micro-batch."""
+        with self.lock:
+            first = 0
+            for weight in model.parameters():
+                part = self.gradients[first : first + weight.numel()]
+                if weight.grad is not None:
+                    part.add_(weight.grad.flatten())
+                weight.grad = None
+                first += weight.numel()
+            self.totals += totals
+            self.count += 1
+
+    @torch.no_grad()
+    def take(self, model: nn.Module) -> dict[str, torch.Tensor]:
+        """Return the mean gradients by the names of the weights, and reset the sum."""
+        with self.lock:
+            mean = self.gradients / int(self.count)
+            self.gradients.zero_()
+            self.count.zero_()
+        sizes = [weight.numel() for weight in model.parameters()]
+        parts = mean.split(sizes)
+        named = zip(parts, model.named_parameters(), strict=True)
+        return {name: part.view_as(weight) for part, (name, weight) in named}
 
 
 class Worker:
@@ -47,15 +124,7 @@ class Worker:
         self.forward = torch.compile(self.model, dynamic=False) if options.compile else self.model
 
     def work(self, pool: Pool, rng: np.random.Generator) -> None:
-        """Add the gradients of one micro-batch to a pool.
-
-        Parameters
-        ----------
-        pool : Pool
-            The pool.
-        rng : numpy.random.Generator
-            The source of chance.
-        """
+        """Add the gradients of one micro-batch to a pool."""
         mix = mix_at(float(pool.progress), anew=self.anew)
         micro = self.batches.draw(mix, rng).to(self.device)
         totals = torch.zeros(N_TOTALS, dtype=torch.float64)
@@ -107,19 +176,7 @@ def _assist(options: argparse.Namespace, pool: Pool, number: int, first: int) ->
 def start_assistants(options: argparse.Namespace, pool: Pool, first: int) -> list:
     """Start processes that add gradients to a pool until they are ended.
 
-    Parameters
-    ----------
-    options : argparse.Namespace
-        The options of the command line.
-    pool : Pool
-        The pool.
-    first : int
-        The number of their first draw.
-
-    Returns
-    -------
-    list of multiprocessing.Process
-        The processes.
+    Their random draws are numbered from ``first``, so that a resumed run does not repeat them.
     """
     context = multiprocessing.get_context("spawn")
     found = []

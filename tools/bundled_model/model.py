@@ -16,6 +16,7 @@ EPSILON = 1e-5
 THETA = 10_000.0
 HEAD = 64
 WHOLE = 512
+"""The longest rows whose attention scores are computed in one product."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Shape:
 
 
 class _Saved(Protocol):
-    """What autograd hands to both passes."""
+    """The context that autograd passes to both directions."""
 
     saved_tensors: tuple[torch.Tensor, ...]
     save_for_backward: Callable[..., None]
@@ -62,20 +63,10 @@ class _RMSNorm(torch.autograd.Function):
 
 
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Attend causally.
+    """Attend causally; all tensors have the shape ``(batch, heads, length, channels)``.
 
-    PyTorch's own operator computes in small tiles on a CPU. For short rows one large product a
+    PyTorch's operator computes in small tiles on a CPU. For short rows one large product for each
     head is a tenth to a third faster, forward and backward.
-
-    Parameters
-    ----------
-    query, key, value : torch.Tensor
-        Of shape ``(batch, heads, length, channels)``.
-
-    Returns
-    -------
-    torch.Tensor
-        Of the same shape.
     """
     length = query.shape[2]
     if query.is_cuda or length > WHOLE:
@@ -122,8 +113,8 @@ class Block(nn.Module):
 class Decoder(nn.Module):
     """Token ids to final hidden states; the embedding is the output layer.
 
-    The probe reads the sentiment of a review off every token of it, halfway up, so that the blocks
-    above can carry it to the answer. It is there for training only and is not exported.
+    The probe predicts the sentiment of a review from the state of each token after half of the
+    blocks, so that the other blocks can carry it to the answer. It is not exported.
 
     Parameters
     ----------
@@ -161,20 +152,7 @@ class Decoder(nn.Module):
 
 
 def to_llama(state: Mapping[str, torch.Tensor], shape: Shape) -> dict[str, torch.Tensor]:
-    """Rename and split the weights for ``LlamaForCausalLM``.
-
-    Parameters
-    ----------
-    state : mapping of str to torch.Tensor
-        The weights of a `Decoder`.
-    shape : Shape
-        The sizes.
-
-    Returns
-    -------
-    dict
-        The weights by the names that ``LlamaForCausalLM`` gives them.
-    """
+    """Return the weights of a `Decoder` by the names of ``LlamaForCausalLM``."""
     found = {
         "model.embed_tokens.weight": state["embedding.weight"],
         "model.norm.weight": state["norm"],
@@ -196,20 +174,7 @@ def to_llama(state: Mapping[str, torch.Tensor], shape: Shape) -> dict[str, torch
 
 
 def from_llama(found: Mapping[str, torch.Tensor], shape: Shape) -> dict[str, torch.Tensor]:
-    """Undo `to_llama`.
-
-    Parameters
-    ----------
-    found : mapping of str to torch.Tensor
-        The weights of a ``LlamaForCausalLM``.
-    shape : Shape
-        The sizes.
-
-    Returns
-    -------
-    dict
-        The weights of a `Decoder`, without its probe.
-    """
+    """Undo `to_llama`: return the weights of a `Decoder`, without its probe."""
     state = {
         "embedding.weight": found["model.embed_tokens.weight"],
         "norm": found["model.norm.weight"],
@@ -232,9 +197,9 @@ def from_llama(found: Mapping[str, torch.Tensor], shape: Shape) -> dict[str, tor
 def grow(
     state: Mapping[str, torch.Tensor], fresh: Mapping[str, torch.Tensor], layers: int, wanted: int
 ) -> dict[str, torch.Tensor]:
-    """Put blocks that change nothing between those of a model, so that it has room to learn.
+    """Insert blocks between those of a model that compute the identity at first.
 
-    What a new block adds to the stream begins as zero, as in Net2Net (Chen et al. 2016).
+    The output of a new block begins as zero, as in Net2Net (Chen et al. 2016).
 
     Parameters
     ----------
@@ -243,19 +208,19 @@ def grow(
     fresh : mapping of str to torch.Tensor
         The first weights of a deeper one.
     layers, wanted : int
-        The blocks of the one and of the other.
+        The number of blocks of each.
 
     Returns
     -------
     dict
-        Weights of the deeper one that computes the same.
+        Weights of the deeper model, which computes the same.
     """
-    places = [round(i * wanted / layers) for i in range(layers)]
+    positions = [round(i * wanted / layers) for i in range(layers)]
     found = {name: weight for name, weight in state.items() if not name.startswith("blocks.")}
-    for place in range(wanted):
-        new, old = f"blocks.{place}.", None
-        if place in places:
-            old = f"blocks.{places.index(place)}."
+    for position in range(wanted):
+        new, old = f"blocks.{position}.", None
+        if position in positions:
+            old = f"blocks.{positions.index(position)}."
         source, prefix = (fresh, new) if old is None else (state, old)
         block = {
             name.removeprefix(prefix): w for name, w in source.items() if name.startswith(prefix)

@@ -1,22 +1,26 @@
-"""Train the bundled model: plain reviews and solved prompts, then mostly solved prompts."""
+"""Token ids → checkpoints of the model, in a run that can be stopped and resumed."""
 
 from __future__ import annotations
 
-import argparse
 import logging
 import signal
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from finished import read_shape, read_state
-from gradients import Worker, start_assistants
-from model import grow
-from muon import Optimiser
-from pool import Pool
-from warm import token_sentiment
+
+from tools.bundled_model.finished import read_shape, read_state
+from tools.bundled_model.gradients import Pool, Worker, start_assistants
+from tools.bundled_model.model import grow
+from tools.bundled_model.optimiser import Optimiser
+from tools.bundled_model.teacher import token_sentiment
+from tools.bundled_model.units import POLAR
+
+if TYPE_CHECKING:
+    import argparse
 
 LOG = logging.getLogger(__name__)
 WARMUP = 60
@@ -24,20 +28,7 @@ DECAY = 0.4
 
 
 def rate_at(progress: float, step: int) -> float:
-    """Return the learning rate's scale: a ramp, a plateau, a line down to nearly nothing.
-
-    Parameters
-    ----------
-    progress : float
-        How much of the run is over, 0 to 1.
-    step : int
-        Steps taken.
-
-    Returns
-    -------
-    float
-        The scale.
-    """
+    """Return the scale of the learning rate: warm-up, plateau, linear decay to 2 %."""
     return min(1.0, (step + 1) / WARMUP, max(0.02, (1 - progress) / DECAY))
 
 
@@ -63,8 +54,16 @@ class Run:
         elif options.begin:
             self.optimiser.begin(self._finished(options.begin))
         else:
-            units, shape = self.worker.units, self.worker.shape
-            self.optimiser.warm(token_sentiment(units, shape.vocabulary, options.seed))
+            self.optimiser.warm(self._token_sentiment())
+
+    def _token_sentiment(self) -> np.ndarray:
+        """Return how positive each token is in the labelled reviews."""
+        units, seed = self.worker.units, self.options.seed
+        negative, positive = units.pools[POLAR]
+        chosen = np.random.default_rng(seed).permutation(np.concatenate([negative, positive]))
+        texts = [units.text(int(i)) for i in chosen]
+        labels = np.isin(chosen, positive).astype(int)
+        return token_sentiment(texts, labels, self.worker.shape.vocabulary, seed)
 
     def _finished(self, folder: Path) -> dict[str, torch.Tensor]:
         """Return the weights of a finished model, made as deep as this one."""
@@ -94,7 +93,7 @@ class Run:
         fresh.replace(self.checkpoint)
 
     def progress(self) -> float:
-        """Return how much of the run is over."""
+        """Return the share of the run that is over."""
         parts = [self.tokens / self.options.tokens]
         if self.options.minutes:
             parts.append(self.seconds / 60 / self.options.minutes)
@@ -152,7 +151,6 @@ class Run:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of a training run."""
-    parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--name", default="model")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--width", type=int, default=256)
@@ -166,7 +164,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="cpu", help="cpu, or cuda with --workers 1")
     parser.add_argument("--micro-tokens", type=int, default=4096, help="tokens of a micro-batch")
-    parser.add_argument("--micros", type=int, default=2, help="own micro-batches in a step")
+    parser.add_argument(
+        "--micros", type=int, default=2, help="micro-batches of this process in a step"
+    )
     parser.add_argument(
         "--workers", type=int, default=2, help="processes; a run repeats exactly with one only"
     )
@@ -174,17 +174,3 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--other-rate", type=float, default=3e-3)
     parser.add_argument("--save-every", type=float, default=240.0)
     parser.add_argument("--compile", action="store_true")
-
-
-def main() -> None:
-    """Train."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    add_options(parser)
-    options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(1)
-    Run(options).go()
-
-
-if __name__ == "__main__":
-    main()

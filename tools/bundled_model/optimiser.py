@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from warm import warm_start
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,20 +14,7 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalise(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """Bring the singular values of a matrix near 1 by Newton-Schulz iterations.
-
-    Parameters
-    ----------
-    matrix : torch.Tensor
-        A matrix.
-    steps : int, default=5
-        Iterations.
-
-    Returns
-    -------
-    torch.Tensor
-        The matrix, orthogonalised.
-    """
+    """Return a matrix with its singular values brought near 1 by Newton-Schulz iterations."""
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     x = (matrix.T if tall else matrix).bfloat16()
@@ -40,7 +26,7 @@ def orthogonalise(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
 
 
 class Optimiser:
-    """Updates float32 masters and copies them into the bfloat16 model.
+    """Updates float32 copies of the weights and copies them into the bfloat16 model.
 
     Parameters
     ----------
@@ -77,20 +63,7 @@ class Optimiser:
 
     @torch.no_grad()
     def step(self, gradients: dict[str, torch.Tensor], scale: float) -> float:
-        """Apply gradients.
-
-        Parameters
-        ----------
-        gradients : dict of str to torch.Tensor
-            The gradients by the names of the weights, in float32.
-        scale : float
-            What the learning rates are multiplied by.
-
-        Returns
-        -------
-        float
-            The norm of the gradients.
-        """
+        """Apply float32 gradients, with scaled learning rates, and return their norm."""
         self.steps += 1
         total = sum(float(grad.square().sum()) for grad in gradients.values()) ** 0.5
         clip = min(1.0, 1.0 / (total + 1e-6))
@@ -124,14 +97,13 @@ class Optimiser:
 
     @torch.no_grad()
     def warm(self, sentiment: np.ndarray) -> None:
-        """Start from embeddings that know how positive each token is.
-
-        Parameters
-        ----------
-        sentiment : numpy.ndarray
-            One number a token.
-        """
-        direction = warm_start(self.master["embedding.weight"], sentiment)
+        """Add the sentiment of each token to its embedding, along one direction for the probe."""
+        embedding = self.master["embedding.weight"]
+        direction = torch.randn(embedding.shape[1], generator=torch.Generator().manual_seed(0))
+        direction = (direction / direction.norm()).to(embedding)
+        size = float(embedding.norm(dim=1).mean())
+        amount = torch.from_numpy(sentiment).to(embedding) * (0.5 * size)
+        embedding.add_(amount[:, None] * direction)
         self.master["probe"].copy_(2 * direction)
         for name in ("embedding.weight", "probe"):
             self.mean[name].copy_(self.master[name])
@@ -139,26 +111,20 @@ class Optimiser:
 
     @torch.no_grad()
     def begin(self, weights: dict[str, torch.Tensor]) -> None:
-        """Start from the weights of a finished model.
-
-        Parameters
-        ----------
-        weights : dict of str to torch.Tensor
-            Weights by name.
-        """
+        """Start from the weights of a finished model."""
         for name, weight in weights.items():
             self.master[name].copy_(weight)
             self.mean[name].copy_(weight)
             self.weights[name].copy_(weight)
 
     def state(self) -> dict:
-        """Return what a resumed run needs."""
+        """Return the state that a resumed run needs."""
         names = ("steps", "master", "mean", "first", "second")
         return {name: getattr(self, name) for name in names}
 
     @torch.no_grad()
     def load(self, state: dict) -> None:
-        """Take back what `state` returned."""
+        """Restore the value of `state`."""
         self.steps = state["steps"]
         for name in ("master", "mean", "first", "second"):
             getattr(self, name).update(state[name])
