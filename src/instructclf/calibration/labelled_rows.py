@@ -100,18 +100,6 @@ def fit_calibration(scores: NDArray[np.float64], codes: NDArray[np.intp]) -> Cal
     (on such priors: Gelman et al., "A Weakly Informative Default Prior Distribution for Logistic
     and Other Regression Models", Annals of Applied Statistics, 2008). A few rows leave it near 1;
     the heavy tails let many rows move it anywhere.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (n_rows, n_classes)
-        Label log-likelihoods of rows, each after a prompt that does not show it.
-    codes : ndarray of shape (n_rows,)
-        The position of each row's label.
-
-    Returns
-    -------
-    Calibration
-        The estimate.
     """
     n_rows, n_classes = scores.shape
     present = np.unique(codes)

@@ -99,48 +99,14 @@ def read_rows(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Rows:
 
 
 def fit_labeller(estimator: Any, rows: Rows, model: LanguageModel, learn: Learn) -> Labeller:
-    """Write the prompt, choose the shots, learn from them, and calibrate.
-
-    Parameters
-    ----------
-    estimator : estimator
-        A classifier, whose constructor parameters are read.
-    rows : Rows
-        The rows to learn from.
-    model : LanguageModel
-        The language model.
-    learn : callable
-        What the classifier does with its shots.
-
-    Returns
-    -------
-    Labeller
-        What was learned.
-    """
+    """Write the prompt, choose the shots, learn from them, and calibrate."""
     return _fit(estimator, rows, model, learn, random_generator(estimator.random_state))
 
 
 def fit_ensemble(
     estimator: Any, rows: Rows, model: LanguageModel, learn: Learn
 ) -> LabellerEnsemble:
-    """Do the same once for each of several seeds, which are drawn from ``random_state``.
-
-    Parameters
-    ----------
-    estimator : estimator
-        A classifier, whose constructor parameters are read.
-    rows : Rows
-        The rows to learn from.
-    model : LanguageModel
-        The language model.
-    learn : callable
-        What the classifier does with its shots.
-
-    Returns
-    -------
-    LabellerEnsemble
-        What was learned. The first of many seeds are those of few.
-    """
+    """Do the same for several seeds, drawn from ``random_state``. The first of many are those of few."""
     rng = random_generator(estimator.random_state)
     seeds = rng.randint(np.iinfo(np.int32).max, size=estimator.n_seeds).tolist()
     members = [_fit(estimator, rows, model, learn, np.random.RandomState(seed)) for seed in seeds]

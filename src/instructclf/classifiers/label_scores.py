@@ -30,18 +30,8 @@ def average_scores(members: Sequence[LabelScores]) -> LabelScores:
 
     Source: Lakshminarayanan et al., "Simple and Scalable Predictive Uncertainty Estimation using
     Deep Ensembles" (NeurIPS 2017), for members that differ by their seed alone. The mean of
-    log-probabilities is Hinton's product of experts (2002).
-
-    Parameters
-    ----------
-    members : sequence of LabelScores
-        The scores of each seed.
-
-    Returns
-    -------
-    LabelScores
-        The logarithm of the mean likelihood, and the mean of the log-probabilities, shifted so that
-        probabilities sum to 1.
+    log-probabilities, shifted so that probabilities sum to 1, is Hinton's product of experts (2002).
+    Likelihoods are averaged as they are.
     """
     likelihoods = np.stack([member.log_likelihood for member in members])
     mean = np.mean([member.log_probabilities for member in members], axis=0)
@@ -53,22 +43,7 @@ def average_scores(members: Sequence[LabelScores]) -> LabelScores:
 def choose_labels(
     classes: NDArray[Any], scores: LabelScores, min_label_mass: float | None = None
 ) -> NDArray[Any]:
-    """Return the most probable label of each text, or ``None`` where the classifier abstains.
-
-    Parameters
-    ----------
-    classes : ndarray of shape (n_classes,)
-        The labels.
-    scores : LabelScores
-        The scores of the texts.
-    min_label_mass : float or None, default=None
-        Abstain below this label mass. ``None`` answers every text.
-
-    Returns
-    -------
-    ndarray of shape (n_texts,)
-        Labels; of dtype object if some may be ``None``.
-    """
+    """Return the most probable label of each text, or ``None`` below a label mass, (n_texts,)."""
     labels = classes[np.exp(scores.log_probabilities).argmax(axis=1)]
     if min_label_mass is None:
         return labels

@@ -20,21 +20,7 @@ from instructclf.inputs.labels import check_labels
 def find_classes(
     y: Any, label_definitions: Mapping[Any, str] | None
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """Return the classes and the code of each label.
-
-    Parameters
-    ----------
-    y : array-like of shape (n_texts,)
-        The labels.
-    label_definitions : mapping or None
-        What each label means. Given, its labels are the classes.
-
-    Returns
-    -------
-    classes : ndarray of shape (n_classes,)
-        The different labels, sorted.
-    codes : ndarray of shape (n_texts,)
-        The position of each label in ``classes``.
+    """Return the classes, sorted, and the position of each label among them, of shape (n_classes,).
 
     Raises
     ------
@@ -59,17 +45,7 @@ def find_classes(
 
 
 def defined_classes(label_definitions: Mapping[Any, str]) -> NDArray[Any]:
-    """Return the labels that are defined, sorted.
-
-    Parameters
-    ----------
-    label_definitions : mapping
-        What each label means.
-
-    Returns
-    -------
-    ndarray of shape (n_classes,)
-        The labels.
+    """Return the labels that are defined, sorted, of shape (n_classes,).
 
     Raises
     ------
@@ -92,18 +68,6 @@ def find_stated_labels(
     labels: Sequence[Any] | None, label_definitions: Mapping[Any, str] | None
 ) -> NDArray[Any]:
     """Return the labels that a prompt states without having seen rows, sorted; possibly none.
-
-    Parameters
-    ----------
-    labels : sequence or None
-        The labels, if they are named.
-    label_definitions : mapping or None
-        What each label means.
-
-    Returns
-    -------
-    ndarray of shape (n_labels,)
-        The labels.
 
     Raises
     ------
@@ -139,18 +103,6 @@ def check_label_words(
 ) -> tuple[tuple[str, ...], ...]:
     """Return the words that the model answers with, in the order of the classes.
 
-    Parameters
-    ----------
-    classes : ndarray of shape (n_classes,)
-        The labels.
-    verbalizer : mapping or None
-        The words of each label: one answer, or a list of answers. ``None`` takes ``str(label)``.
-
-    Returns
-    -------
-    tuple of tuple of str
-        The answers of each label, the preferred one first.
-
     Raises
     ------
     InvalidLabelsError
@@ -179,11 +131,6 @@ def check_label_words(
 def warn_of_numbers(classes: NDArray[Any]) -> None:
     """Warn where a model is to answer with numbers that nothing explains.
 
-    Parameters
-    ----------
-    classes : ndarray of shape (n_classes,)
-        The labels.
-
     Warns
     -----
     NumberedLabelsWarning
@@ -206,20 +153,6 @@ def warn_of_numbers(classes: NDArray[Any]) -> None:
 
 def words_of(label: Any, classes: NDArray[Any], label_words: Sequence[Sequence[str]]) -> str:
     """Return the preferred words of a label.
-
-    Parameters
-    ----------
-    label : label
-        One of the classes.
-    classes : ndarray of shape (n_classes,)
-        The labels.
-    label_words : sequence of sequence of str
-        The answers of each label.
-
-    Returns
-    -------
-    str
-        The words.
 
     Raises
     ------

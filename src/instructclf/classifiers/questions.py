@@ -23,15 +23,7 @@ from instructclf.prompts.neutralising import find_joined
 def find_template(template: str | PromptTemplate) -> PromptTemplate | None:
     """Return the template of this name, or ``None`` for the model's chat template.
 
-    Parameters
-    ----------
-    template : str or PromptTemplate
-        A name or a template.
-
-    Returns
-    -------
-    PromptTemplate or None
-        The template. A chat template is known only once the model is open.
+    The chat template is known only once the model is open.
 
     Raises
     ------
@@ -52,31 +44,10 @@ def write_question(
     max_length: int | None,
     order: Sequence[int] | None = None,
 ) -> Question:
-    """Write the question, without demonstrations.
+    """Write the question, without demonstrations. Without label words it states no labels.
 
-    Parameters
-    ----------
-    model : LanguageModel
-        The model that will read it.
-    template : PromptTemplate or None
-        The text around instruction and input. ``None`` takes the model's chat template.
-    task : str or None
-        The task in the user's words. ``None`` asks to classify the input.
-    labels : sequence
-        The labels.
-    label_words : tuple of tuple of str
-        The answers of each label, the one that is stated first. Empty states no labels.
-    definitions : mapping or None
-        What each label means.
-    max_length : int or None
-        The most tokens of a prompt. ``None`` takes the model's context.
-    order : sequence of int or None, default=None
-        In which order the labels are stated. ``None`` states them as they come.
-
-    Returns
-    -------
-    Question
-        The question.
+    A template of ``None`` takes the model's chat template, a maximum length of ``None`` the model's
+    context. ``order`` says in which order labels are stated.
 
     Raises
     ------
@@ -113,24 +84,7 @@ def draft_prompt(
     label_words: Sequence[Sequence[str]],
     definitions: Sequence[str] | None,
 ) -> Prompt:
-    """Write a prompt that no language model has seen.
-
-    Parameters
-    ----------
-    template : PromptTemplate
-        The text around instruction and input.
-    task : str or None
-        The task in the user's words. ``None`` asks to classify the input.
-    label_words : sequence of sequence of str
-        The answers of each label, the one that is stated first. Empty states no labels.
-    definitions : sequence of str or None
-        What each label means.
-
-    Returns
-    -------
-    Prompt
-        The prompt, which does not know special tokens yet.
-    """
+    """Write a prompt that no language model has seen."""
     words = [answers[0] for answers in label_words]
     return Prompt(
         template,

@@ -47,19 +47,9 @@ class ShotsPerText:
         return fitted.fit([text for text, _ in self.solved], self.codes, random_state=self.seed)
 
     def rows(self, texts: Sequence[str], *, leave_out: bool = False) -> list[NDArray[np.intp]]:
-        """Return the rows for each text, in the order of its prompt.
+        """Return the positions of rows for each text, in the order of its prompt, each (n_shots,).
 
-        Parameters
-        ----------
-        texts : sequence of str
-            The texts.
-        leave_out : bool, default=False
-            Whether rows with the very text that is asked for are left out.
-
-        Returns
-        -------
-        list of ndarray of shape (n_shots,)
-            Positions of rows.
+        With ``leave_out``, rows with the very text that is asked for are left out.
         """
         return self._fitted.select_for(texts, self.n_shots, leave_out=leave_out)
 

@@ -34,11 +34,6 @@ from instructclf.sampling import PerInputSampler, get_sampler
 def check_tuning_parameters(classifier: Any) -> None:
     """Raise if parameters contradict each other, before a model is loaded.
 
-    Parameters
-    ----------
-    classifier : InstructionTunedClassifier
-        A classifier whose parameters are of the right types.
-
     Raises
     ------
     InvalidParameterError
@@ -50,11 +45,6 @@ def check_tuning_parameters(classifier: Any) -> None:
 
 def check_tuning_sampler(classifier: Any) -> None:
     """Raise if shots would be chosen for each text: an adapter is trained once.
-
-    Parameters
-    ----------
-    classifier : InstructionTunedClassifier
-        The classifier.
 
     Raises
     ------
@@ -73,11 +63,6 @@ def check_tuning_sampler(classifier: Any) -> None:
 
 def check_tuning_seeds(classifier: Any) -> None:
     """Raise if adapters of several seeds could not be made or averaged as asked for.
-
-    Parameters
-    ----------
-    classifier : InstructionTunedClassifier
-        A classifier with several seeds.
 
     Raises
     ------
@@ -116,28 +101,7 @@ def tune_on_shots(
     rng: np.random.RandomState,
     previous: Labeller | LabellerEnsemble | None,
 ) -> Learned:
-    """Train an adapter on the shots.
-
-    Parameters
-    ----------
-    classifier : InstructionTunedClassifier
-        Whose parameters are read.
-    model : LanguageModel
-        The language model.
-    question : Question
-        The prompt and its answers.
-    shots : Rows
-        What is learned.
-    rng : RandomState
-        Draws the seeds of the training run.
-    previous : Labeller, LabellerEnsemble or None
-        What an earlier fit has learned, for ``warm_start``.
-
-    Returns
-    -------
-    Learned
-        The adapter, and what scores with it.
-    """
+    """Train an adapter on the shots."""
     options = _training_options(classifier)
     start = _find_start(options, previous, shots)
     first, second = (int(seed) for seed in rng.randint(np.iinfo(np.int32).max, size=2))
@@ -158,24 +122,7 @@ def tune_on_shots(
 def average_members(
     classifier: Any, ensemble: LabellerEnsemble, rows: Rows, model: LanguageModel
 ) -> LabellerEnsemble:
-    """Add one labeller with the mean of the members' updates, calibrated anew, if asked for.
-
-    Parameters
-    ----------
-    classifier : InstructionTunedClassifier
-        Whose parameters are read.
-    ensemble : LabellerEnsemble
-        The members.
-    rows : Rows
-        The rows of ``fit``.
-    model : LanguageModel
-        The language model.
-
-    Returns
-    -------
-    LabellerEnsemble
-        The ensemble, with an average or as it was.
-    """
+    """Add one labeller with the mean of the members' updates, calibrated anew, if asked for."""
     if _training_options(classifier).seed_average != "adapter":
         return ensemble
     mean = Labeller(
@@ -191,15 +138,6 @@ def average_members(
 
 def export_tuned(classifier: Any, open_model: OpenModel, folder: str | PathLike[str]) -> None:
     """Write base model and adapter as one model, if there is one to write.
-
-    Parameters
-    ----------
-    classifier : InstructionTunedClassifier
-        A fitted classifier.
-    open_model : callable
-        Returns its language model.
-    folder : str or path
-        Where to.
 
     Raises
     ------

@@ -16,25 +16,9 @@ from instructclf.exceptions import InvalidLabelsError, MissingClassWarning, warn
 def rows_that_count(
     sample_weight: Any, texts: Sequence[str], codes: NDArray[np.intp], classes: NDArray[Any]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64] | None]:
-    """Return which rows have a weight above 0, and their weights, checked as scikit-learn does.
+    """Return the positions of rows with a weight above 0, and their weights, both (n_rows,).
 
-    Parameters
-    ----------
-    sample_weight : array-like of shape (n_texts,), float or None
-        How much each row counts.
-    texts : sequence of str
-        The texts.
-    codes : ndarray of shape (n_texts,)
-        The position of each label in ``classes``.
-    classes : ndarray of shape (n_classes,)
-        The labels.
-
-    Returns
-    -------
-    rows : ndarray of shape (n_rows,)
-        Indices of rows. A weight of 0 is as good as no row at all.
-    weights : ndarray of shape (n_rows,) or None
-        The weights of these rows. ``None`` if none were given.
+    A row of weight 0 counts as left out. Weights are ``None`` if none were given.
 
     Raises
     ------
@@ -85,24 +69,9 @@ def weigh_rows(
     codes: NDArray[np.intp],
     weights: NDArray[np.float64] | None,
 ) -> NDArray[np.float64] | None:
-    """Multiply the weights of rows with those of their classes.
+    """Multiply the weights of rows with those of their classes, (n_rows,); ``None`` if all are 1.
 
-    Parameters
-    ----------
-    class_weight : mapping, "balanced" or None
-        How much each class counts. ``"balanced"`` makes the rows of each class weigh the same
-        together.
-    classes : ndarray of shape (n_classes,)
-        The labels.
-    codes : ndarray of shape (n_rows,)
-        The position of each row's label in ``classes``.
-    weights : ndarray of shape (n_rows,) or None
-        How much each row counts. ``None`` for 1.
-
-    Returns
-    -------
-    ndarray of shape (n_rows,) or None
-        The products. ``None`` if all rows count the same.
+    ``"balanced"`` gives the rows of each class the same total weight.
 
     Raises
     ------

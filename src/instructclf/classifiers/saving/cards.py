@@ -19,26 +19,7 @@ def write_card(
     versions: Mapping[str, str],
     scores: Mapping[str, float],
 ) -> str:
-    """Write what a reader must know of a saved classifier, in Markdown with hub metadata.
-
-    Parameters
-    ----------
-    classifier : estimator
-        A fitted classifier of this package.
-    model_name : str
-        What its base model is called.
-    source : str
-        What it is loaded from.
-    versions : mapping of str to str
-        Versions by package.
-    scores : mapping of str to float
-        Figures by name.
-
-    Returns
-    -------
-    str
-        The card.
-    """
+    """Write what a reader must know of a saved classifier, in Markdown with hub metadata."""
     parts = [
         _metadata(classifier, model_name),
         f"# {_TITLE}\n",

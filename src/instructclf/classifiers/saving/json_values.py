@@ -33,18 +33,6 @@ _ARRAYS = "biufU"
 def to_json(value: Any, name: str) -> Any:
     """Return a value as numbers, texts, lists and dicts.
 
-    Parameters
-    ----------
-    value : object
-        A parameter or a fitted attribute.
-    name : str
-        What to call it in an error.
-
-    Returns
-    -------
-    object
-        What `from_json` makes an equal value of.
-
     Raises
     ------
     SavedClassifierError
@@ -96,16 +84,6 @@ def _remedy(value: Any) -> str:
 
 def from_json(plain: Any) -> Any:
     """Return the value that `to_json` was given.
-
-    Parameters
-    ----------
-    plain : object
-        Numbers, texts, lists and dicts.
-
-    Returns
-    -------
-    object
-        The value.
 
     Raises
     ------

@@ -26,26 +26,6 @@ def push_classifier(
 ) -> str:
     """Save a classifier into a folder that is pushed and forgotten.
 
-    Parameters
-    ----------
-    classifier : estimator
-        A fitted classifier of this package.
-    open_model : callable
-        Returns its language model.
-    repo_id : str
-        Owner and name.
-    base_model : str or None
-        The hub id of the base model. ``None`` for its name here.
-    scores : mapping of str to float or None
-        Figures for the card.
-    **options : object
-        Those of `instructclf.storage.push_folder`.
-
-    Returns
-    -------
-    str
-        The address of the commit.
-
     Raises
     ------
     SavedClassifierError

@@ -41,16 +41,6 @@ _SAVED = ("classes", "prompt", "label_words", "max_length", "calibration", "shot
 def upgrade(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of ``classifier.json`` as this version would have written it.
 
-    Parameters
-    ----------
-    record : mapping
-        What schema 1 wrote.
-
-    Returns
-    -------
-    dict
-        The record in schema 2.
-
     Raises
     ------
     SavedClassifierError

@@ -49,21 +49,6 @@ def save_classifier(
 ) -> None:
     """Write a fitted classifier into a folder, in one step.
 
-    Parameters
-    ----------
-    classifier : estimator
-        A fitted classifier of this package.
-    open_model : callable
-        Returns its language model.
-    folder : str or path
-        Where to. A classifier saved there before is replaced.
-    scores : mapping of str to float, default=None
-        Figures for its card, such as ``{"accuracy": 0.91}``.
-    model_name : str or None, default=None
-        The name of the base model for others. ``None`` for its local name.
-    source : str, default="this folder"
-        What to load it from, as its card says.
-
     Raises
     ------
     NotFittedError
@@ -96,15 +81,6 @@ def save_classifier(
 
 def export_classifier(classifier: Any, model: LanguageModel, folder: str | PathLike[str]) -> None:
     """Write a model that answers as a classifier does, for plain transformers.
-
-    Parameters
-    ----------
-    classifier : estimator
-        A fitted classifier with one adapter.
-    model : LanguageModel
-        Its language model.
-    folder : str or path
-        Where to.
 
     Raises
     ------

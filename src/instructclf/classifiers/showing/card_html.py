@@ -42,18 +42,7 @@ class Card:
 
 
 def write_card(card: Card) -> str:
-    """Return facts, a table of labels, and the prompt, which can be folded away.
-
-    Parameters
-    ----------
-    card : Card
-        What it says.
-
-    Returns
-    -------
-    str
-        HTML. Everything that comes from a user is escaped.
-    """
+    """Return facts, a table of labels, and the prompt, which can be folded away."""
     parts = [f'<div style="opacity:.85">{_write(" · ".join(card.facts))}</div>']
     if card.labels:
         parts.append(_write_labels(card.labels))

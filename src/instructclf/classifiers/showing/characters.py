@@ -15,16 +15,6 @@ def without_controls(text: str) -> str:
 
     They could clear a terminal, or turn the order of what stands beside them.
 
-    Parameters
-    ----------
-    text : str
-        Any text.
-
-    Returns
-    -------
-    str
-        The text, safe to print.
-
     Examples
     --------
     >>> print(without_controls("red: \x1b[31m"))
@@ -35,16 +25,6 @@ def without_controls(text: str) -> str:
 
 def with_glyphs(text: str) -> str:
     r"""Write white space as signs, and other control characters as escapes.
-
-    Parameters
-    ----------
-    text : str
-        Any text.
-
-    Returns
-    -------
-    str
-        The text with no white space in it.
 
     Examples
     --------

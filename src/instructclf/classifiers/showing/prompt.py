@@ -17,24 +17,7 @@ _GUTTER = " │ "
 def look_at_prompt(
     filled: FilledPrompt, text: str, words: str, max_length: int | None
 ) -> ShownPrompt:
-    """Return the prompt of a text, to be shown.
-
-    Parameters
-    ----------
-    filled : FilledPrompt
-        The prompt as the model reads it.
-    text : str
-        The text before it was cut.
-    words : str
-        What the model answers, or nothing.
-    max_length : int or None
-        The most tokens of a prompt with its label.
-
-    Returns
-    -------
-    ShownPrompt
-        The prompt.
-    """
+    """Return the prompt of a text, to be shown."""
     was_cut = filled.text != text
     stretches = find_stretches(filled.prompt, filled.text, words, was_cut=was_cut)
     most = "" if max_length is None else f" of at most {max_length}"

@@ -48,20 +48,7 @@ _TAG = (
 
 
 def write_prompt(stretches: Sequence[Stretch], notes: Sequence[str]) -> str:
-    """Return a prompt with a legend.
-
-    Parameters
-    ----------
-    stretches : sequence of Stretch
-        The prompt.
-    notes : sequence of str
-        What stands below it.
-
-    Returns
-    -------
-    str
-        HTML. Everything that comes from a text is escaped.
-    """
+    """Return a prompt with a legend."""
     kinds = dict.fromkeys(own.kind for own in stretches)
     legend = "".join(
         f'<li style="margin:0">{_tag(kind, kind)}{escape(_MEANINGS[kind])}</li>'

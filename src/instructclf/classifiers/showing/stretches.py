@@ -35,24 +35,7 @@ class Stretch:
 def find_stretches(
     prompt: Prompt, text: str, response: str, *, was_cut: bool
 ) -> tuple[Stretch, ...]:
-    """Return a prompt as named stretches.
-
-    Parameters
-    ----------
-    prompt : Prompt
-        The prompt.
-    text : str
-        The text as it stands there.
-    response : str
-        What the model answers, or nothing.
-    was_cut : bool
-        Whether the text was cut to fit.
-
-    Returns
-    -------
-    tuple of Stretch
-        Stretches that have any text. Joined, they are the prompt.
-    """
+    """Return a prompt as named stretches."""
     n_seen: Counter[str] = Counter()
     stretches: list[Stretch] = []
     for part in prompt.parts(text, response):

@@ -19,20 +19,7 @@ _N_NAMED = 3
 
 
 def look_at_tokens(scored: ScoredTokens, answers: Sequence[tuple[Any, str]]) -> ShownTokens:
-    """Return the tokens that are scored after the prompt of a text, to be shown.
-
-    Parameters
-    ----------
-    scored : ScoredTokens
-        The tokens of each answer.
-    answers : sequence of (label, str)
-        The labels and their answers, in the same order.
-
-    Returns
-    -------
-    ShownTokens
-        The tokens.
-    """
+    """Return the tokens that are scored after the prompt of a text, to be shown."""
     labels = [label for label, _ in answers]
     return ShownTokens(
         labels=tuple(

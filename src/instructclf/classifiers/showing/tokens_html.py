@@ -22,23 +22,7 @@ _N_TEXT_COLUMNS = 2
 def write_tokens(
     header: Sequence[str], labels: Sequence[Sequence[tuple[str, ...]]], notes: Sequence[str]
 ) -> str:
-    """Return a table element, with a group of rows for each label.
-
-    Parameters
-    ----------
-    header : sequence of str
-        The names of the columns, the last of which is for remarks. These stand below the tokens
-        here, where they take no width.
-    labels : sequence of sequence of tuple of str
-        The rows of each label. The first names it, and the last is its sum.
-    notes : sequence of str
-        What stands below the table.
-
-    Returns
-    -------
-    str
-        HTML.
-    """
+    """Return a table element, with a group of rows for each label."""
     head = "".join(
         f'<th scope="col" style="{_CELL};font-weight:600;text-align:{_side(n)}">{name}</th>'
         for n, name in enumerate(header[:-1])
