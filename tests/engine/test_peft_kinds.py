@@ -34,7 +34,7 @@ KINDS = {
     "DoRA with dropout": peft.LoraConfig(
         r=4, use_dora=True, lora_dropout=0.3, target_modules=TARGETS
     ),
-    "rsLoRA": peft.LoraConfig(r=4, use_rsadapter=True, target_modules=TARGETS),
+    "rsLoRA": peft.LoraConfig(r=4, use_rslora=True, target_modules=TARGETS),
     "LoRA with a rank for each layer": peft.LoraConfig(
         r=4, target_modules=TARGETS, rank_pattern={"q_proj": 2}, alpha_pattern={"v_proj": 32}
     ),
@@ -199,7 +199,7 @@ def test_guarded_weights_can_be_read_and_copied_but_not_written():
 def test_weights_trained_in_half_precision_are_an_error_with_a_way_out():
     model = make_model(dtype=torch.bfloat16)
     config = peft.LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["lm_head"])
-    with pytest.raises(ValueError, match=r"itself, in bfloat16, .* Use dtype='float32', or leave"):
+    with pytest.raises(ValueError, match=r"itself, in bfloat16, .* Use .*dtype='float32'\), or le"):
         Adapter(shared_view(model), PeftSettings(config))
     config = peft.LoraConfig(r=2, target_modules=["q_proj"], use_dora=True)
     adapter = Adapter(shared_view(model), PeftSettings(config))
@@ -212,7 +212,7 @@ def test_weights_trained_in_half_precision_are_an_error_with_a_way_out():
 @pytest.mark.parametrize(
     ("config", "match"),
     [
-        ("lora", "an instance of peft.PeftConfig, .* Got 'lora'"),
+        ("lora", r"LoRA\(\.\.\.\), an instance of peft.PeftConfig, .* Got 'lora'"),
         (peft.LoraConfig, "an instance of peft.PeftConfig"),
         (peft.PeftConfig(), "puts into the layers"),
         (
@@ -243,9 +243,12 @@ def test_kinds_that_can_be_tuned_are_let_pass(config):
             peft.LoraConfig(
                 target_modules=TARGETS, alora_invocation_tokens=[1, 2], task_type="CAUSAL_LM"
             ),
-            r"happens outside of the model's layers.*alora_invocation_tokens=\[1, 2\]",
+            r"part of its work outside the model's layers.*alora_invocation_tokens=\[1, 2\]",
         ),
-        (peft.PolyConfig(target_modules=TARGETS), "cannot be scored with: PolyConfig.*PEFT says: "),
+        (
+            peft.PolyConfig(target_modules=TARGETS),
+            "cannot be scored with this adapter: PolyConfig.*PEFT says: ",
+        ),
     ],
     ids=["a wrapper that marks tokens", "a wrapper that wants more"],
 )

@@ -13,7 +13,7 @@ from peft import IA3Config, LoraConfig, PeftModel, PromptTuningConfig, TaskType,
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from instructclf import InstructionTunedClassifier, PromptClassifier, load
+from instructclf import PromptClassifier, load
 from instructclf.engine.models.loading import load_base_model
 from instructclf.engine.tokens.encoding import PromptEncoder
 from instructclf.exceptions import ModelLoadingError
@@ -29,7 +29,7 @@ LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "C
 CONFIGS = {
     "LoRA": LoraConfig(**LORA),
     "DoRA": LoraConfig(**LORA, use_dora=True),
-    "rsLoRA": LoraConfig(**LORA, use_rsadapter=True),
+    "rsLoRA": LoraConfig(**LORA, use_rslora=True),
     "whole layers": LoraConfig(**LORA, modules_to_save=["lm_head"]),
     "IA3": IA3Config(task_type="CAUSAL_LM"),
 }
@@ -56,7 +56,7 @@ def adapter(model_folder, tmp_path_factory):
 
 
 def score_with_peft(model_folder, adapter, classifier, texts):
-    """Score labels one by one, by plain forward passes through PEFT's own model."""
+    """Score labels one by one, by forward passes through PEFT's own model."""
     base = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     model = PeftModel.from_pretrained(base, adapter).eval()
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
@@ -136,9 +136,9 @@ def test_an_adapter_on_an_adapter_is_merged_into_both(make_tuning, adapter, tmp_
 
 def test_a_tokenizer_that_was_saved_with_the_adapter_is_taken(adapter, tmp_path):
     folder = shutil.copytree(adapter, tmp_path / "adapter")
-    own = make_tokenizer()
-    own.chat_template = "{{ messages }}"
-    own.save_pretrained(folder)
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = "{{ messages }}"
+    tokenizer.save_pretrained(folder)
     base = load_base_model(str(folder), device=torch.device("cpu"), dtype=torch.float32)
     assert base.tokenizer.chat_template == "{{ messages }}"
     assert base.name == str(folder)
@@ -157,7 +157,9 @@ def change(adapter, tmp_path, **changes):
 def test_weights_in_another_format_are_not_read(adapter, tmp_path):
     folder = change(adapter, tmp_path)
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
-    with pytest.raises(ModelLoadingError, match="no weights in safetensors: there is no adapter_m"):
+    with pytest.raises(
+        ModelLoadingError, match="has no safetensors weights: it lacks the file adapter_m"
+    ):
         PromptClassifier(str(folder)).fit(TEXTS, LABELS)
 
 
@@ -177,10 +179,12 @@ def test_an_adapter_that_names_itself_is_an_error(adapter, tmp_path):
 
 def test_a_base_model_that_is_not_there_is_named_with_its_adapter(adapter, tmp_path):
     folder = change(adapter, tmp_path, base_model_name_or_path="/no/such/folder")
-    with pytest.raises(ModelLoadingError, match="no model folder '/no/such/folder'") as caught:
+    with pytest.raises(
+        ModelLoadingError, match="model folder '/no/such/folder' does not exist"
+    ) as caught:
         PromptClassifier(str(folder)).fit(TEXTS, LABELS)
     (note,) = caught.value.__notes__
-    assert note == f"It is the model that the adapter {str(folder)!r} says it was trained on."
+    assert note == f"The adapter {str(folder)!r} names it as the model that it was trained on."
 
 
 def test_another_base_model_is_an_error(adapter, tmp_path):
@@ -211,7 +215,7 @@ def test_a_layer_that_was_to_be_saved_whole_and_is_missing_is_an_error(adapter, 
 def test_a_broken_configuration_is_an_error(adapter, tmp_path):
     folder = change(adapter, tmp_path)
     (folder / "adapter_config.json").write_text("{")
-    with pytest.raises(ModelLoadingError, match="adapter_config.json of .* is no JSON object"):
+    with pytest.raises(ModelLoadingError, match="adapter_config.json of .* is not a JSON object"):
         PromptClassifier(str(folder)).fit(TEXTS, LABELS)
 
 
@@ -221,7 +225,7 @@ def test_a_broken_configuration_is_an_error(adapter, tmp_path):
         (LoraConfig(**(LORA | {"task_type": TaskType.SEQ_CLS})), "made for the task SEQ_CLS"),
         (PromptTuningConfig(num_virtual_tokens=2, task_type="CAUSAL_LM"), "kind PROMPT_TUNING"),
     ],
-    ids=["another task", "beside the layers"],
+    ids=["another task", "outside the layers"],
 )
 def test_what_cannot_be_merged_is_an_error(config, said, adapter, tmp_path):
     folder = change(adapter, tmp_path)
@@ -235,8 +239,9 @@ def test_what_cannot_be_merged_is_an_error(config, said, adapter, tmp_path):
         PromptClassifier(str(folder)).fit(TEXTS, LABELS)
 
 
-def test_weights_in_4_bits_take_no_adapter(adapter):
+def test_an_adapter_is_not_merged_into_weights_in_4_bits(adapter, make_prompting):
     pytest.importorskip("bitsandbytes", reason="4 bits take the quantization extra")
-    match = "is an adapter, which cannot be merged into weights in 4bit. Set quantization=None"
+    match = r"is an adapter\. .* impossible in weights stored in 4bit\. Use .*\(quantization=None\)"
+    classifier = make_prompting(model=adapter, model_options__quantization="4bit")
     with pytest.raises(ModelLoadingError, match=match):
-        InstructionTunedClassifier(adapter, quantization="4bit").fit(TEXTS, LABELS)
+        classifier.fit(TEXTS, LABELS)

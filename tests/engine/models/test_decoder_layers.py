@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from instructclf.engine.models.decoder_layers import (
-    checkpointing,
+    gradient_checkpointing,
     n_frozen_layers,
     named_decoder_layers,
-    running,
+    replacing_forward,
 )
 from instructclf.engine.models.views import shared_view
 from tests.fixtures import ARCHITECTURES, make_model
@@ -35,7 +35,9 @@ def test_all_layers_are_tuned_unless_told_otherwise(model):
 
 
 def test_more_layers_than_there_are_is_an_error_with_a_way_out(model):
-    match = r"n_tuned_layers=3 is more than the 2 layers of the model\. Set it to 2 or less"
+    match = (
+        r"LoRA\(n_layers=3\) asks for more than the 2 layers of the model\. Set n_layers to 2 or l"
+    )
     with pytest.raises(ValueError, match=match):
         n_frozen_layers(model, 3)
 
@@ -43,7 +45,7 @@ def test_more_layers_than_there_are_is_an_error_with_a_way_out(model):
 def test_layers_that_are_no_list_are_an_error_with_a_way_out(model):
     view = shared_view(model)
     view.config.num_hidden_layers = 5
-    match = r"LlamaForCausalLM does not keep its layers in one list\. Use n_tuned_layers=None\."
+    match = r"LlamaForCausalLM does not keep its layers in one list\. Use n_layers=None"
     with pytest.raises(ValueError, match=match):
         n_frozen_layers(view, 1)
 
@@ -52,9 +54,9 @@ def test_a_layer_runs_in_another_way_for_a_while(model):
     view = shared_view(model)
     layer = next(iter(named_decoder_layers(view).values()))
     before = view(IDS).logits
-    with running(layer, lambda hidden, **_: hidden):
+    with replacing_forward(layer, lambda hidden, **_: hidden):
         assert not torch.allclose(view(IDS).logits, before)
-        with running(layer, lambda hidden, **_: -hidden):
+        with replacing_forward(layer, lambda hidden, **_: -hidden):
             inner = view(IDS).logits
         assert not torch.allclose(view(IDS).logits, inner)
     assert torch.equal(view(IDS).logits, before)
@@ -80,7 +82,7 @@ def losses_and_gradients(view):
 def test_checkpoints_change_memory_and_nothing_else(architecture):
     view = shared_view(make_model(architecture))
     loss, gradients, n_kept = losses_and_gradients(view)
-    with checkpointing(view):
+    with gradient_checkpointing(view):
         again, same, n_less = losses_and_gradients(view)
     assert n_less < 0.7 * n_kept
     torch.testing.assert_close(again, loss, rtol=0, atol=0)
@@ -90,6 +92,6 @@ def test_checkpoints_change_memory_and_nothing_else(architecture):
 
 def test_what_has_no_gradients_needs_no_checkpoints(model):
     view = shared_view(model)
-    with checkpointing(view), torch.inference_mode():
+    with gradient_checkpointing(view), torch.inference_mode():
         logits = view(IDS).logits
     torch.testing.assert_close(logits, model(IDS).logits, rtol=0, atol=0)

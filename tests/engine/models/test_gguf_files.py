@@ -11,7 +11,7 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType, GGUFWriter, TokenType, quants
 
-from instructclf import InstructionTunedClassifier, PromptClassifier, load
+from instructclf import PromptClassifier, load
 from instructclf.engine.models.gguf_files import Source, split_source
 from instructclf.exceptions import MissingExtraError, ModelLoadingError
 from tests.fixtures import CONTEXT, LABELS, TEXTS, make_model, make_tokenizer
@@ -59,12 +59,12 @@ def write_gguf(path, model, tokenizer, kind):
     kept = {}
     for name, weight in model.state_dict().items():
         values = weight.float().numpy()
-        own = GGMLQuantizationType.F32 if values.ndim == 1 else kind
+        stored_as = GGMLQuantizationType.F32 if values.ndim == 1 else kind
         heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
-        n_heads = next((heads[own] for own in heads if own in name), None)
-        stored = quants.quantize(values if n_heads is None else permute(values, n_heads), own)
-        writer.add_tensor(rename(name), stored, raw_dtype=own)
-        read = quants.dequantize(stored, own)
+        n_heads = next((heads[part] for part in heads if part in name), None)
+        stored = quants.quantize(values if n_heads is None else permute(values, n_heads), stored_as)
+        writer.add_tensor(rename(name), stored, raw_dtype=stored_as)
+        read = quants.dequantize(stored, stored_as)
         kept[name] = torch.tensor(read if n_heads is None else permute(read, n_heads, back=True))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -74,8 +74,8 @@ def write_gguf(path, model, tokenizer, kind):
 
 
 def add_tokenizer(writer, tokenizer, n_tokens):
-    vocabulary = {own: token for token, own in tokenizer.get_vocab().items()}
-    tokens = [vocabulary.get(own, f"[unused{own}]") for own in range(n_tokens)]
+    vocabulary = {number: token for token, number in tokenizer.get_vocab().items()}
+    tokens = [vocabulary.get(number, f"[unused{number}]") for number in range(n_tokens)]
     control = set(tokenizer.all_special_tokens)
     merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
     writer.add_tokenizer_model("gpt2")
@@ -97,8 +97,8 @@ def permute(weight, n_heads, *, back=False):
 
 
 def rename(name):
-    for own, theirs in NAMES.items():
-        name = name.replace(own, theirs)
+    for in_transformers, in_gguf in NAMES.items():
+        name = name.replace(in_transformers, in_gguf)
     return name
 
 
@@ -106,13 +106,13 @@ def rename(name):
 def stored(request, tmp_path_factory):
     """Return a GGUF file, a folder with the very weights it stands for, and a tolerance."""
     kind, tolerance = request.param
-    place = tmp_path_factory.mktemp("gguf")
+    folder = tmp_path_factory.mktemp("gguf")
     model, tokenizer = make_model(intermediate_size=64), make_tokenizer()
-    path = place / f"tiny-{kind.name}.gguf"
+    path = folder / f"tiny-{kind.name}.gguf"
     model.load_state_dict(write_gguf(path, model, tokenizer, kind))
-    model.save_pretrained(place / "folder")
-    tokenizer.save_pretrained(place / "folder")
-    return str(path), str(place / "folder"), tolerance
+    model.save_pretrained(folder / "folder")
+    tokenizer.save_pretrained(folder / "folder")
+    return str(path), str(folder / "folder"), tolerance
 
 
 def test_a_gguf_file_scores_what_its_weights_score(stored):
@@ -149,7 +149,7 @@ def test_a_file_on_the_hub_is_named_after_its_repository(name, source):
 
 
 def test_a_file_that_is_not_there_is_an_error(model_folder):
-    with pytest.raises(ModelLoadingError, match="There is no file 'none.gguf' in .* Give one that"):
+    with pytest.raises(ModelLoadingError, match="has no file 'none.gguf'. Name one that it holds"):
         PromptClassifier(f"{model_folder}/none.gguf").fit(TEXTS, LABELS)
 
 
@@ -166,7 +166,8 @@ def test_without_the_package_the_error_says_what_to_install(monkeypatch):
         PromptClassifier("owner/name/tiny.gguf").fit(TEXTS, LABELS)
 
 
-def test_a_gguf_file_is_not_quantised_again(stored):
+def test_a_gguf_file_is_not_quantised_again(stored, make_prompting):
     pytest.importorskip("bitsandbytes", reason="4 bits take the quantization extra")
+    classifier = make_prompting(model=stored[0], model_options__quantization="4bit")
     with pytest.raises(ModelLoadingError, match="could not be loaded"):
-        InstructionTunedClassifier(stored[0], quantization="4bit").fit(TEXTS, LABELS)
+        classifier.fit(TEXTS, LABELS)

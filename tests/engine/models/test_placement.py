@@ -1,8 +1,7 @@
-"""A model spread over devices gives the same scores, shares its weights, and takes no adapter that
-it cannot carry.
+"""A model spread over devices gives the same scores, shares its weights, and refuses adapters if it
+is offloaded.
 
-Without a GPU a part on the disk stands for all parts that wait elsewhere: accelerate's hooks are
-the same.
+Without a GPU, weights on the disk stand for all offloaded ones: accelerate's hooks are the same.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from instructclf import InstructionTunedClassifier, PromptClassifier, load
+from instructclf import load
 from instructclf.engine.models.fingerprints import take_fingerprint
 from instructclf.engine.models.placement import input_device, is_offloaded, offloaded_parts
 from instructclf.engine.models.registry import get_base_model
@@ -68,8 +67,8 @@ def test_a_view_runs_hooks_of_its_own_over_the_same_weights(spread, whole):
     for name, weight in view.named_parameters():
         assert weight.is_meta == weights[name].is_meta
         assert weight.is_meta or weight.data_ptr() == weights[name].data_ptr()
-    own = {id(module) for module in view.modules()}
-    assert all(id(module.forward.args[0]) in own for module in view.modules() if _is_hooked(module))
+    modules = set(view.modules())
+    assert all(m.forward.args[0] in modules for m in modules if _is_hooked(m))
     assert torch.equal(spread.model(IDS).logits, expected)
 
 
@@ -82,50 +81,50 @@ def test_it_is_recognised_as_the_model_that_it_is(spread, whole):
 
 
 @pytest.mark.parametrize("words", [("bad", "good"), ("very bad", "very good")])
-def test_prompting_gives_the_scores_of_the_whole_model(words, model_folder, tmp_path):
-    options = {
-        "n_shots": 4,
-        "random_state": 0,
-        "verbalizer": dict(zip(LABELS[::8], words, strict=True)),
-    }
-    expected = PromptClassifier(model_folder, **options).fit(TEXTS, LABELS).predict_proba(TEXTS)
-    classifier = PromptClassifier(model_folder, device_map=SPREAD, **options).fit(TEXTS, LABELS)
-    np.testing.assert_allclose(classifier.predict_proba(TEXTS), expected, rtol=0, atol=1e-6)
-    classifier.save(tmp_path / "saved")
-    restored = load(tmp_path / "saved", device_map=None)
+def test_prompting_gives_the_scores_of_the_whole_model(words, make_prompting, tmp_path):
+    verbalizer = dict(zip(LABELS[::8], words, strict=True))
+    whole = make_prompting(verbalizer=verbalizer).fit(TEXTS, LABELS)
+    expected = whole.predict_proba(TEXTS)
+    spread = make_prompting(verbalizer=verbalizer, model_options__device_map=SPREAD)
+    spread.fit(TEXTS, LABELS)
+    np.testing.assert_allclose(spread.predict_proba(TEXTS), expected, rtol=0, atol=1e-6)
+    spread.save(tmp_path / "saved")
+    restored = load(tmp_path / "saved", model_options__device_map=None)
     np.testing.assert_allclose(restored.predict_proba(TEXTS), expected, rtol=0, atol=1e-6)
 
 
-def test_threads_take_turns_with_weights_that_come_and_go(model_folder):
-    options = {"n_shots": 4, "random_state": 0}
+def test_threads_take_turns_with_offloaded_weights(make_prompting):
     one, other = (
-        PromptClassifier(model_folder, device_map=SPREAD, **options).fit(TEXTS, LABELS)
-        for _ in range(2)
+        make_prompting(model_options__device_map=SPREAD).fit(TEXTS, LABELS) for _ in range(2)
     )
     expected = one.predict_proba(TEXTS)
     with ThreadPoolExecutor(4) as pool:
-        calls = [pool.submit(own.predict_proba, TEXTS) for own in [one, other] * 4]
+        calls = [pool.submit(classifier.predict_proba, TEXTS) for classifier in [one, other] * 4]
     for call in calls:
         np.testing.assert_allclose(call.result(), expected, rtol=0, atol=1e-6)
 
 
-def test_auto_takes_one_device_where_all_fits_and_tunes_there(model_folder, make_tuning):
+def test_auto_takes_one_device_where_all_fits_and_tunes_there(make_tuning):
     expected = make_tuning().fit(TEXTS, LABELS).predict_proba(TEXTS)
-    found = make_tuning(device_map="auto").fit(TEXTS, LABELS).predict_proba(TEXTS)
+    found = make_tuning(model_options__device_map="auto").fit(TEXTS, LABELS).predict_proba(TEXTS)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
-def test_tuning_beside_weights_that_wait_elsewhere_is_refused(model_folder):
+def test_tuning_a_model_with_offloaded_weights_is_an_error_with_a_way_out(make_tuning):
     message = r"a part of the model is offloaded.*no adapter.*quantization='4bit'.*PromptClassifier"
     with pytest.raises(ValueError, match=message):
-        InstructionTunedClassifier(model_folder, device_map=SPREAD).fit(TEXTS, LABELS)
+        make_tuning(model_options__device_map=SPREAD).fit(TEXTS, LABELS)
 
 
 def test_one_device_and_several_are_not_both_taken(model_folder):
-    with pytest.raises(ValueError, match=r"device='cpu' puts the whole model in one place.*None"):
+    with pytest.raises(
+        ValueError, match=r"device='cpu' puts the whole model on one device.*default"
+    ):
         get_base_model(model_folder, device="cpu", device_map="auto")
 
 
 def test_a_loaded_model_is_not_spread_afterwards(model, tokenizer):
-    with pytest.raises(ModelLoadingError, match=r"device_map='auto' is for models.*loaded by name"):
+    with pytest.raises(
+        ModelLoadingError, match=r"device_map='auto'\) is for models.*loaded by name"
+    ):
         get_base_model((model, tokenizer), device_map="auto")

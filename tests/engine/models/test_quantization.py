@@ -1,4 +1,4 @@
-"""Base models in 4 bits: the same road as any other, over weights that are stored otherwise."""
+"""Base models in 4 bits: loaded, viewed, scored and tuned like any other."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from instructclf.engine.models.loading import load_base_model, wrap_loaded_model
-from instructclf.engine.models.quantization import check_quantization, compute_dtype, keep_layout
+from instructclf.engine.models.quantization import (
+    check_quantization,
+    compute_dtype,
+    prevent_repacking,
+)
 from instructclf.engine.models.registry import clear_base_models, get_base_model
 from instructclf.engine.models.views import shared_view
-from instructclf.engine.scoring.label_scoring import LabelScorer
-from instructclf.engine.scoring.strategies import PLAIN
+from instructclf.engine.scoring.label_scoring import LocalLabelScorer
+from instructclf.engine.scoring.strategies import FULL_PROMPTS
 from instructclf.engine.tuning.adapters import Adapter, LoraSettings
 from instructclf.exceptions import MissingExtraError, ModelLoadingError
 from tests.engine.scoring.test_label_scoring import (
@@ -69,17 +73,17 @@ def linear_layers(model, bitsandbytes):
 
 
 def dequantised(model, bitsandbytes):
-    """Return a plain model with the numbers that the 4-bit weights stand for."""
-    plain = make_model(model.config.model_type, dtype=torch.float32)
+    """Return a model in float32 with the numbers that the 4-bit weights stand for."""
+    unpacked = make_model(model.config.model_type, dtype=torch.float32)
     weights = dict(model.named_parameters())
     for name, layer in linear_layers(model, bitsandbytes).items():
         full = bitsandbytes.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
-        is_transposed = type(plain.get_submodule(name)).__name__ == "Conv1D"  # as in GPT-2
+        is_transposed = type(unpacked.get_submodule(name)).__name__ == "Conv1D"  # as in GPT-2
         weights[f"{name}.weight"] = full.T if is_transposed else full
     with torch.no_grad():
-        for name, own in plain.named_parameters():
-            own.copy_(weights[name])
-    return plain
+        for name, weight in unpacked.named_parameters():
+            weight.copy_(weights[name])
+    return unpacked
 
 
 def logits(model):
@@ -122,8 +126,8 @@ def test_it_computes_with_the_numbers_that_its_weights_stand_for(
     architecture, make_base, bitsandbytes
 ):
     model = make_base(architecture).model
-    plain = dequantised(model, bitsandbytes)
-    torch.testing.assert_close(logits(model), logits(plain), rtol=0, atol=1e-4)
+    unpacked = dequantised(model, bitsandbytes)
+    torch.testing.assert_close(logits(model), logits(unpacked), rtol=0, atol=1e-4)
     assert not torch.allclose(logits(model), logits(make_model(architecture)), atol=1e-2)
 
 
@@ -140,8 +144,8 @@ def test_running_it_leaves_the_weights_as_they_are_stored(base):
     before = [weight.data.clone() for weight in base.model.parameters()]
     logits(base.model)
     logits(shared_view(base.model))
-    for weight, own in zip(base.model.parameters(), before, strict=True):
-        assert torch.equal(weight.data, own)
+    for weight, old in zip(base.model.parameters(), before, strict=True):
+        assert torch.equal(weight.data, old)
 
 
 def test_a_model_saved_in_4_bits_loads_as_it_is(base, tmp_path):
@@ -161,10 +165,10 @@ def test_a_model_saved_in_4_bits_loads_as_it_is(base, tmp_path):
 def test_scores_equal_a_naive_forward_pass(architecture, words, make_base):
     base = make_base(architecture)
     encoder = make_encoder(base.tokenizer, words)
-    scorer = LabelScorer(shared_view(base.model), encoder)
+    scorer = LocalLabelScorer(shared_view(base.model), encoder)
     expected = score_naively(base.model, base.tokenizer, encoder, TEXTS)
     np.testing.assert_allclose(scorer.score(TEXTS), expected, rtol=0, atol=1e-4)
-    assert strategy_of(scorer) != PLAIN
+    assert strategy_of(scorer) != FULL_PROMPTS
 
 
 # Views and adapters
@@ -172,9 +176,9 @@ def test_scores_equal_a_naive_forward_pass(architecture, words, make_base):
 
 def test_a_view_shares_the_weights_and_what_belongs_to_them(base, bitsandbytes):
     view = shared_view(base.model)
-    own, shared = (linear_layers(model, bitsandbytes) for model in (view, base.model))
-    assert own.keys() == shared.keys()
-    for name, layer in own.items():
+    in_view, shared = (linear_layers(model, bitsandbytes) for model in (view, base.model))
+    assert in_view.keys() == shared.keys()
+    for name, layer in in_view.items():
         assert layer is not shared[name]
         assert layer.weight.data_ptr() == shared[name].weight.data_ptr()
         assert layer.weight.quant_state is shared[name].weight.quant_state
@@ -212,8 +216,8 @@ def test_an_adapter_and_its_training_leave_the_base_model_as_it_was(base, bitsan
     torch.optim.SGD(adapter.parameters, lr=1.0).step()
     assert not torch.equal(logits(adapter.model), expected)
     assert torch.equal(logits(base.model), expected)
-    for weight, own in zip(base.model.parameters(), stored, strict=True):
-        assert torch.equal(weight.data, own)
+    for weight, old in zip(base.model.parameters(), stored, strict=True):
+        assert torch.equal(weight.data, old)
     assert len(linear_layers(base.model, bitsandbytes)) == 2 * 7
 
 
@@ -241,7 +245,7 @@ def test_a_pair_whose_weights_were_repacked_is_an_error(base, tmp_path, bitsandb
     pair = load_pair(base, tmp_path)
     weight = next(iter(linear_layers(pair[0], bitsandbytes).values())).weight
     weight.quant_state.packing_format_for_cpu = True  # what AVX512-BF16 processors come to
-    match = r"of this LlamaForCausalLM were repacked .* Load the model again .* quantization='4bit'"
+    match = r"repacked .* this LlamaForCausalLM .* Load the model again .*\(quantization='4bit'\)"
     with pytest.raises(ModelLoadingError, match=match):
         wrap_loaded_model(pair)
 
@@ -253,7 +257,7 @@ def test_a_pair_that_runs_here_does_so_without_repacking(base, tmp_path):
 
 
 def test_a_pair_cannot_be_quantised_afterwards(model, tokenizer):
-    match = r"quantization='4bit' is for models .* by name.*a pair of objects.*BitsAndBytesConfig"
+    match = r"quantization='4bit'\) is for models .* by name.*a pair of objects.*BitsAndBytesConfig"
     with pytest.raises(ModelLoadingError, match=match):
         get_base_model((model, tokenizer), quantization="4bit")
 
@@ -269,13 +273,13 @@ def test_the_least_precise_type_of_all_layers_counts(base, tmp_path):
 
 
 def test_4_bits_are_another_model_loaded_once(fresh_folder, n_loads, bitsandbytes):
-    plain = get_base_model(fresh_folder, device="cpu")
+    whole = get_base_model(fresh_folder, device="cpu")
     quantised = get_base_model(fresh_folder, device="cpu", quantization="4bit")
-    assert quantised is not plain
+    assert quantised is not whole
     assert get_base_model(fresh_folder, device="cpu", quantization="4bit") is quantised
-    assert get_base_model(fresh_folder, device="cpu") is plain
+    assert get_base_model(fresh_folder, device="cpu") is whole
     assert n_loads() == 2
-    assert not linear_layers(plain.model, bitsandbytes)
+    assert not linear_layers(whole.model, bitsandbytes)
     assert linear_layers(quantised.model, bitsandbytes)
 
 
@@ -290,7 +294,9 @@ def test_a_missing_package_is_an_error_that_says_what_to_install(model_folder, m
 
 
 def test_an_unknown_way_is_an_error_that_names_those_there_are(model_folder):
-    match = r"'quantization' parameter must be one of \('4bit',\) or None\. Got '8bit'"
+    match = (
+        r"'quantization' parameter of ModelOptions must be one of \('4bit',\) or None\. Got '8bit'"
+    )
     with pytest.raises(ValueError, match=match):
         get_base_model(model_folder, device="cpu", quantization="8bit")
 
@@ -313,8 +319,8 @@ def test_the_log_level_of_bitsandbytes_is_left_as_it_was(bitsandbytes):
     assert logger.level == before
 
 
-def test_plain_models_have_nothing_to_switch():
+def test_models_without_4_bit_layers_stay_unchanged():
     model = make_model()
     expected = logits(model)
-    keep_layout(model)
+    prevent_repacking(model)
     assert torch.equal(logits(model), expected)

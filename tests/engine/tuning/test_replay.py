@@ -12,7 +12,7 @@ from instructclf.engine.models.views import shared_view
 from instructclf.engine.scoring.forward import label_log_likelihoods
 from instructclf.engine.scoring.layouts import row_layout
 from instructclf.engine.tuning.adapters import Adapter, LoraSettings
-from instructclf.engine.tuning.backpropagation import Backpropagation, BackpropagationSettings
+from instructclf.engine.tuning.backpropagation import Backpropagation
 from instructclf.engine.tuning.examples import make_examples, response_losses, shared_ids
 from tests.engine.tuning.test_training import LABEL_SETS, LABELS, TEXTS, make_encoder
 from tests.fixtures import make_model
@@ -32,14 +32,16 @@ def make_backpropagation(
     adapter, encoder, *, texts=TEXTS, labels=LABELS, loss="lm+label", weights=None, **changes
 ):
     examples = make_examples(encoder, texts, labels, loss=loss, weights=weights)
-    settings = BackpropagationSettings(
+    backpropagate = Backpropagation(
+        adapter.model,
+        examples,
+        shared_ids(encoder, examples),
         n_frozen_layers=n_frozen_layers(adapter.model, changes.get("n_tuned")),
         n_epochs=changes.get("n_epochs", 1),
         max_batch_tokens=changes.get("budget", 150),
         gradient_checkpointing=changes.get("gradient_checkpointing", False),
     )
-    shared = shared_ids(encoder, examples)
-    return Backpropagation(adapter.model, examples, shared, settings), examples
+    return backpropagate, examples
 
 
 def take_gradients(adapter):

@@ -1,8 +1,7 @@
-"""Folder with an adapter of PEFT → the model that it was trained on, the adapter merged into it.
+"""Folder with a PEFT adapter → the model that it was trained on, with the adapter merged into it.
 
-What PEFT, TRL or the Trainer saved after training, and what a classifier of this package saved,
-becomes a base model like any other. Merging takes peft, so this module imports it, and only where
-a model turns out to be such a folder.
+What PEFT, TRL, the Trainer or a classifier of this package has saved becomes a base model like any
+other. Merging needs peft, which is imported only when a model turns out to be such a folder.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from instructclf.engine.models.quantization import without_layout_hint
+from instructclf.engine.models.quantization import without_repacking_hint
 from instructclf.exceptions import ModelLoadingError
 from instructclf.storage import fetch_file, fetch_folder, is_repo_id
 
@@ -22,7 +21,7 @@ _BASE = "base_model_name_or_path"
 
 
 def find_adapter_folder(source: str) -> Path | None:
-    """Return the folder of an adapter, if this is one and no whole model.
+    """Return the folder of an adapter, if the source is an adapter and not a whole model.
 
     Parameters
     ----------
@@ -32,7 +31,7 @@ def find_adapter_folder(source: str) -> Path | None:
     Returns
     -------
     pathlib.Path or None
-        The folder. ``None`` for whole models, and for what is not there at all.
+        The folder. ``None`` for whole models, and for sources that do not exist.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
@@ -53,7 +52,7 @@ def read_base_name(folder: Path, source: str) -> str:
     folder : pathlib.Path
         The folder of the adapter.
     source : str
-        What it is called.
+        The adapter's name in error messages.
 
     Returns
     -------
@@ -63,18 +62,18 @@ def read_base_name(folder: Path, source: str) -> str:
     Raises
     ------
     ModelLoadingError
-        If the folder has no weights in safetensors, or does not say what it was trained on.
+        If the folder has no safetensors weights, or does not name the model.
     """
     if not (folder / _WEIGHTS).is_file():
         msg = (
-            f"The adapter {source!r} has no weights in safetensors: there is no {_WEIGHTS}. Save "
-            "it again with a PEFT of today, model.save_pretrained(folder)."
+            f"The adapter {source!r} has no safetensors weights: it lacks the file {_WEIGHTS}. "
+            "Save it again with a current version of PEFT: model.save_pretrained(folder)."
         )
         raise ModelLoadingError(msg)
     try:
         name = json.loads((folder / _CONFIG).read_text(encoding="utf-8")).get(_BASE)
     except (ValueError, AttributeError) as error:
-        msg = f"The {_CONFIG} of the adapter {source!r} is no JSON object: {error}."
+        msg = f"The {_CONFIG} of the adapter {source!r} is not a JSON object: {error}."
         raise ModelLoadingError(msg) from error
     if not isinstance(name, str) or not name or Path(name).expanduser() == Path(source):
         msg = (
@@ -86,35 +85,30 @@ def read_base_name(folder: Path, source: str) -> str:
 
 
 def check_mergeable(source: str, quantization: str | None, device_map: object = None) -> None:
-    """Raise if updates would be added to weights in few bits, or on several devices.
+    """Raise ``ModelLoadingError`` if weights would be quantised, or spread over devices.
 
     Parameters
     ----------
     source : str
-        What the adapter is called.
+        The adapter's name in error messages.
     quantization : str or None
         How the weights are to be quantised.
     device_map : object, default=None
         Where the parts of the model are to go.
-
-    Raises
-    ------
-    ModelLoadingError
-        If they are.
     """
+    if device_map is None and quantization is None:
+        return
     if device_map is not None:
-        msg = (
-            f"{source!r} is an adapter, which is merged into a model in one place, and "
-            f"device_map={device_map!r} spreads it. Set device_map=None, or merge it first and "
-            "save the whole model."
-        )
-        raise ModelLoadingError(msg)
-    if quantization is not None:
-        msg = (
-            f"{source!r} is an adapter, which cannot be merged into weights in {quantization}. Set "
-            "quantization=None, or merge it first and save the whole model."
-        )
-        raise ModelLoadingError(msg)
+        why = f"needs the whole model on one device, and device_map={device_map!r} spreads it"
+        remedy = "model_options=ModelOptions(device_map=None)"
+    else:
+        why = f"is impossible in weights stored in {quantization}"
+        remedy = "model_options=ModelOptions(quantization=None)"
+    msg = (
+        f"{source!r} is an adapter. Merging it into its model {why}. Use {remedy}, or merge the "
+        "adapter first and save the whole model."
+    )
+    raise ModelLoadingError(msg)
 
 
 def merge_adapter_folder(model: Any, folder: Path, source: str) -> Any:
@@ -123,23 +117,23 @@ def merge_adapter_folder(model: Any, folder: Path, source: str) -> Any:
     Parameters
     ----------
     model : torch.nn.Module
-        The model that it was trained on. Its weights change.
+        The model that the adapter was trained on. Its weights change.
     folder : pathlib.Path
         The folder of the adapter.
     source : str
-        What it is called.
+        The adapter's name in error messages.
 
     Returns
     -------
     torch.nn.Module
-        A plain model, in the precision of the one given.
+        A model without adapter layers, in the precision of the one given.
 
     Raises
     ------
     ModelLoadingError
-        If the adapter is of another task, works beside the layers of a model, or does not fit it.
+        If the adapter is for another task, works outside the layers, or does not fit the model.
     """
-    with without_layout_hint():
+    with without_repacking_hint():
         from peft import PeftConfig, PeftModel
 
     try:
@@ -152,7 +146,7 @@ def merge_adapter_folder(model: Any, folder: Path, source: str) -> Any:
     except ModelLoadingError:
         raise
     except (ValueError, RuntimeError, TypeError, KeyError, AttributeError, UserWarning) as error:
-        said = " ".join(str(error).split("\n\t")[:2])  # the first of many weights is enough
+        said = " ".join(str(error).split("\n\t")[:2])  # PEFT may list hundreds of weights
         msg = (
             f"The adapter {source!r} could not be merged into the model that it names: the two do "
             f"not fit, or weights are missing. PEFT said: {said}"
@@ -161,15 +155,15 @@ def merge_adapter_folder(model: Any, folder: Path, source: str) -> Any:
 
 
 def _check_can_be_merged(config: Any, source: str) -> None:
-    """Refuse what is no update of the weights of a language model."""
+    """Refuse adapters that do not update the weights of a causal language model."""
     is_outside = config.is_prompt_learning or getattr(config, "is_adaption_prompt", False)
     if config.task_type not in (None, "CAUSAL_LM"):
         what = f"made for the task {config.task_type}"
-        remedy = "Labels are scored as the continuation of a prompt, which takes a CAUSAL_LM one."
+        remedy = "Labels are scored as the continuation of a prompt, so use a CAUSAL_LM adapter."
     elif is_outside:
         what = f"of the kind {getattr(config.peft_type, 'value', config.peft_type)}"
         remedy = (
-            "It works beside the layers of a model; one that changes weights, such as LoRA, can be."
+            "Use an adapter that changes weights, such as LoRA. This one works outside the layers."
         )
     else:
         return

@@ -1,4 +1,4 @@
-"""The decoder layers of a view: which they are, and running them in another way for a while."""
+"""The decoder layers of a view: find them, count them, and replace how they run for a while."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 
-def named_decoder_layers(model: nn.Module) -> dict[str, nn.Module]:
+def named_decoder_layers(model: Any) -> dict[str, nn.Module]:
     """Return the decoder layers of a model with their names, the lowest first.
 
     Parameters
@@ -23,9 +23,9 @@ def named_decoder_layers(model: nn.Module) -> dict[str, nn.Module]:
     Returns
     -------
     dict of str to torch.nn.Module
-        The layers. None if they are not one list, as long as the configuration says.
+        The layers. Empty if the model has no list of as many modules as its configuration says.
     """
-    n_layers = _text_config(model).num_hidden_layers
+    n_layers = model.config.get_text_config().num_hidden_layers
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == n_layers:
             return {f"{name}.{position}": layer for position, layer in enumerate(module)}
@@ -33,7 +33,7 @@ def named_decoder_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def n_frozen_layers(model: nn.Module, n_tuned: int | None) -> int:
-    """Return how many of the lower layers stay as they are.
+    """Return how many of the lower layers are not tuned.
 
     Parameters
     ----------
@@ -50,28 +50,28 @@ def n_frozen_layers(model: nn.Module, n_tuned: int | None) -> int:
     Raises
     ------
     ValueError
-        If the model has fewer layers, or they cannot be told apart.
+        If the model has fewer layers, or does not keep them in one list.
     """
     if n_tuned is None:
         return 0
     n_layers = len(named_decoder_layers(model))
     if n_layers == 0:
         msg = (
-            f"n_tuned_layers={n_tuned} was asked for, and {type(model).__name__} does not keep its "
-            "layers in one list. Use n_tuned_layers=None."
+            f"adapter=LoRA(n_layers={n_tuned}) tunes the last layers, and {type(model).__name__} "
+            "does not keep its layers in one list. Use n_layers=None, which tunes all."
         )
         raise ValueError(msg)
     if n_tuned > n_layers:
         msg = (
-            f"n_tuned_layers={n_tuned} is more than the {n_layers} layers of the model. Set it to "
-            f"{n_layers} or less, or to None for all."
+            f"adapter=LoRA(n_layers={n_tuned}) asks for more than the {n_layers} layers of the "
+            f"model. Set n_layers to {n_layers} or less, or to None for all."
         )
         raise ValueError(msg)
     return n_layers - n_tuned
 
 
 def frozen_layers_pattern(model: nn.Module, n_tuned: int | None) -> str | None:
-    """Return a pattern for the names of all modules inside the layers that stay as they are.
+    """Return a pattern for the names of all modules inside layers that are not tuned.
 
     Parameters
     ----------
@@ -83,27 +83,22 @@ def frozen_layers_pattern(model: nn.Module, n_tuned: int | None) -> str | None:
     Returns
     -------
     str or None
-        A regular expression, ``None`` where all layers are tuned.
+        A regular expression. ``None`` if all layers are tuned.
     """
     frozen = list(named_decoder_layers(model))[: n_frozen_layers(model, n_tuned)]
     return "|".join(rf"{re.escape(name)}\..*" for name in frozen) or None
 
 
 @contextmanager
-def running(layer: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Let a layer of a view run this function meanwhile.
+def replacing_forward(layer: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Let a layer of a view run another function inside the block. Its hooks still run around it.
 
     Parameters
     ----------
     layer : torch.nn.Module
         The layer.
     forward : callable
-        Takes and returns what the layer's own ``forward`` does.
-
-    Yields
-    ------
-    None
-        Meanwhile the layer's hooks still run, around the function.
+        Takes and returns what the layer's ``forward`` does.
     """
     before = vars(layer).get("forward")
     layer.forward = forward
@@ -116,7 +111,7 @@ def running(layer: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
 
 
 @contextmanager
-def checkpointing(model: nn.Module) -> Iterator[None]:
+def gradient_checkpointing(model: nn.Module) -> Iterator[None]:
     """Keep only the inputs of each decoder layer for the backward pass, which runs it again.
 
     The layers of transformers can do so themselves, but not with keys and values of a prefix.
@@ -124,16 +119,11 @@ def checkpointing(model: nn.Module) -> Iterator[None]:
     Parameters
     ----------
     model : torch.nn.Module
-        A view of a causal language model. Meanwhile no cache may be passed to it.
-
-    Yields
-    ------
-    None
-        Meanwhile backward passes take less memory and more time.
+        A view of a causal language model. Inside the block, no cache may be passed to it.
     """
     with ExitStack() as stack:
         for layer in named_decoder_layers(model).values():
-            stack.enter_context(running(layer, _checkpointed(layer.forward)))
+            stack.enter_context(replacing_forward(layer, _checkpointed(layer.forward)))
         yield
 
 
@@ -144,7 +134,3 @@ def _checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:
         return checkpoint(forward, *inputs, use_reentrant=False, **options)
 
     return run
-
-
-def _text_config(model: Any) -> Any:
-    return model.config.get_text_config()

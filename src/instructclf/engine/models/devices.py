@@ -1,4 +1,4 @@
-"""Names → torch devices and data types, with what suits the machine where nothing is named."""
+"""Names → torch devices and data types, or the best ones of this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from instructclf.exceptions import ScoringError, SharedDeviceWarning, warn_calle
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 _WORKERS = ("LokyProcess", "ForkPoolWorker", "SpawnPoolWorker", "ForkServerPoolWorker")
-"""How joblib and multiprocessing name the processes of a pool."""
+"""Beginnings of the names that joblib and multiprocessing give to processes of a pool."""
 
 
 def resolve_device(device: str) -> torch.device:
@@ -50,7 +50,7 @@ def resolve_device(device: str) -> torch.device:
 
 
 def check_not_forked(device: torch.device, *, was_forked: bool | None = None) -> None:
-    """Raise if this process has inherited CUDA from the one it was forked from.
+    """Raise ``ScoringError`` if this process inherited CUDA from the one it was forked from.
 
     Parameters
     ----------
@@ -58,11 +58,6 @@ def check_not_forked(device: torch.device, *, was_forked: bool | None = None) ->
         The device to be used.
     was_forked : bool or None, default=None
         Whether this process was forked after CUDA had been used. ``None`` asks torch.
-
-    Raises
-    ------
-    ScoringError
-        If so, with what to do instead.
     """
     if was_forked is None:
         was_forked = torch.cuda._is_in_bad_fork()  # noqa: SLF001  (torch has no public way)
@@ -76,26 +71,26 @@ def check_not_forked(device: torch.device, *, was_forked: bool | None = None) ->
 
 
 def warn_of_shared_device(device: torch.device, process_name: str) -> None:
-    """Warn where a base model is loaded onto a GPU by one of several workers.
+    """Warn if a base model is loaded onto a GPU by one of several workers.
 
     Parameters
     ----------
     device : torch.device
-        Where it is loaded.
+        The device that it is loaded onto.
     process_name : str
-        What multiprocessing calls this process.
+        The name that multiprocessing has given to this process.
 
     Warns
     -----
     SharedDeviceWarning
-        If it is a worker of joblib or of a pool, each of which inherits the same devices.
+        If this is a worker of joblib or of a pool. All of them inherit the same devices.
     """
     if device.type == "cuda" and process_name.startswith(_WORKERS):
         warn_caller(
-            f"{process_name} is one of several workers, as of n_jobs, and each loads a base model "
-            f"of its own onto {device}: they take as many times the memory, and wait for each "
-            "other there. With n_jobs=1 all fits share one model. For several GPUs start one "
-            "worker for each of them, as the page on scaling says.",
+            f"{process_name} is one of several workers (n_jobs), and each of them loads a copy of "
+            f"the base model onto {device}: memory use is multiplied, and workers wait for each "
+            "other. With n_jobs=1 all fits share one model. For several GPUs, start one worker for "
+            "each of them, as the page on scaling describes.",
             SharedDeviceWarning,
         )
 
@@ -103,9 +98,9 @@ def warn_of_shared_device(device: torch.device, process_name: str) -> None:
 def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """Return the data type of this name; for ``"auto"`` bfloat16 on CUDA and float32 on the CPU.
 
-    On the CPU half precision is not the default: float16 takes a scalar path on many processors,
-    and bfloat16 keeps three digits only of each number on the way to a score. CUDA devices without
-    bfloat16 take float16.
+    Half precision is not the default on the CPU: many processors compute float16 one number at a
+    time, and bfloat16 keeps only three digits of each number on the way to a score. CUDA devices
+    without bfloat16 take float16.
 
     Parameters
     ----------
@@ -122,7 +117,7 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     Raises
     ------
     ValueError
-        If there is no such data type.
+        If the name is unknown.
     """
     if dtype == "auto":
         return _best_dtype(device)

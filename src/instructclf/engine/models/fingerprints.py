@@ -1,4 +1,4 @@
-"""Base model → what tells it from any other, whatever its name."""
+"""Base model → fingerprint: tells it from other models, whatever their names."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _PROBES = ("", " a", "\n\n### Response:\n", "Naïve, 12.5 % 日本語 🙂", "\t
 def take_fingerprint(base: BaseModel) -> dict[str, Any]:
     """Describe a base model by its weights, its tokenizer and its shape.
 
-    Some elements of every tensor are looked at, so it takes milliseconds; two models of one family,
-    such as a base and a chat model, differ in nearly all of them.
+    It reads a few elements of every tensor, which takes milliseconds. That is enough: two models of
+    one family, such as a base model and its chat model, differ in nearly all elements.
 
     Parameters
     ----------
@@ -32,34 +32,35 @@ def take_fingerprint(base: BaseModel) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``"tokenizer"``, ``"shapes"`` and ``"weights"`` are checksums; ``"dtype"`` is what the
-        weights are stored in; ``"samples"`` are a few of the embeddings, which are never quantised.
+        ``"tokenizer"``, ``"shapes"`` and ``"weights"`` are checksums; ``"dtype"`` lists the types
+        that weights are stored in; ``"samples"`` are a few elements of the embeddings, which are
+        never quantised.
     """
     weights = dict(sorted(named_weights(base.model)))
     samples = {name: _sample(weight) for name, weight in weights.items()}
-    together = np.concatenate(list(samples.values()))
+    sampled = np.concatenate(list(samples.values()))
     shapes = [[name, list(weight.shape)] for name, weight in weights.items()]
     return {
-        "tokenizer": _digest(json.dumps(_describe_tokenizer(base.tokenizer)).encode()),
-        "shapes": _digest(json.dumps(shapes).encode()),
-        "weights": _digest(together.astype("<f4").tobytes()),
+        "tokenizer": _checksum(json.dumps(_describe_tokenizer(base.tokenizer)).encode()),
+        "shapes": _checksum(json.dumps(shapes).encode()),
+        "weights": _checksum(sampled.astype("<f4").tobytes()),
         "dtype": sorted({str(weight.dtype) for weight in weights.values()}),
         "samples": _sample(weights[_embedding_name(base.model)], _N_KEPT).tolist(),
     }
 
 
 def find_difference(known: dict[str, Any], found: dict[str, Any]) -> str | None:
-    """Say in what two prints differ.
+    """Name the part in which two fingerprints differ.
 
     Parameters
     ----------
     known, found : dict
-        What `take_fingerprint` returned.
+        Two results of `take_fingerprint`.
 
     Returns
     -------
     str or None
-        ``"tokenizer"``, ``"shape"`` or ``"weights"``, ``None`` where they are of one model. Weights
+        ``"tokenizer"``, ``"shape"`` or ``"weights"``; ``None`` if both are of one model. Weights
         stored in another precision, or in 4 bits, are compared as closely as that allows.
     """
     if known["tokenizer"] != found["tokenizer"]:
@@ -75,14 +76,15 @@ def find_difference(known: dict[str, Any], found: dict[str, Any]) -> str | None:
 
 
 def _embedding_name(model: Any) -> str:
-    own = model.get_input_embeddings().weight
-    return next(name for name, weight in model.named_parameters() if weight is own)
+    embeddings = model.get_input_embeddings().weight
+    return next(name for name, weight in model.named_parameters() if weight is embeddings)
 
 
 def _sample(weight: torch.Tensor, n_samples: int = _N_SAMPLES) -> np.ndarray[Any, Any]:
     flat = weight.detach().reshape(-1)
-    places = torch.linspace(0, flat.numel() - 1, n_samples, dtype=torch.float64).long()
-    return flat[places.to(flat.device)].float().cpu().numpy()
+    # Float64 counts the elements of any tensor exactly; float32 only up to 2**24.
+    positions = torch.linspace(0, flat.numel() - 1, n_samples, dtype=torch.float64).long()
+    return flat[positions.to(flat.device)].float().cpu().numpy()
 
 
 def _describe_tokenizer(tokenizer: Any) -> Any:
@@ -91,5 +93,5 @@ def _describe_tokenizer(tokenizer: Any) -> Any:
     return [sorted(tokenizer.get_vocab().items()), tokenizer.all_special_tokens, probes]
 
 
-def _digest(data: bytes) -> str:
+def _checksum(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()

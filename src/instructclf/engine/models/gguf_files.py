@@ -1,7 +1,7 @@
-"""Name of a GGUF file → what transformers takes to load it, all weights unpacked.
+"""Name of a model → its folder or hub id, its GGUF file and its revision.
 
 GGUF is the format of llama.cpp: one file with weights, often in few bits, and the tokenizer. It
-holds no code. Unpacked, its weights are shared and tuned like any others.
+holds no code. Its weights are unpacked while loading, and then shared and tuned like any others.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ _ENDING = ".gguf"
 
 
 class Source(NamedTuple):
-    """Where a model is.
+    """The parts of a model's name.
 
     Parameters
     ----------
-    place : str
+    location : str
         A folder or hub id.
     file : str or None
         The GGUF file in it. ``None`` for safetensors.
@@ -29,25 +29,25 @@ class Source(NamedTuple):
         The branch, tag or commit on the hub. ``None`` for the main branch.
     """
 
-    place: str
+    location: str
     file: str | None
     revision: str | None = None
 
     @property
     def options(self) -> dict[str, str]:
-        """What transformers is told beside the place."""
-        said = {"gguf_file": self.file, "revision": self.revision}
-        return {name: value for name, value in said.items() if value is not None}
+        """The arguments for ``from_pretrained``, in addition to the location."""
+        options = {"gguf_file": self.file, "revision": self.revision}
+        return {name: value for name, value in options.items() if value is not None}
 
 
 def split_source(name: str) -> Source:
-    """Return the folder or hub id, and the GGUF file or the revision that the name says.
+    """Split a model's name into its parts.
 
     Parameters
     ----------
     name : str
-        A folder, a hub id, or either of them with a slash and the name of a GGUF file after it; or
-        a hub id with ``@`` and a revision.
+        A folder or a hub id; either of them followed by a slash and the name of a GGUF file; or a
+        hub id followed by ``@`` and a revision.
 
     Returns
     -------
@@ -57,9 +57,9 @@ def split_source(name: str) -> Source:
     Raises
     ------
     MissingExtraError
-        If it is a GGUF file and the package that reads them is not installed.
+        If it names a GGUF file and the package that reads them is not installed.
     ModelLoadingError
-        If its folder is here, and the file is not in it.
+        If the folder exists and the GGUF file does not.
     """
     if not name.lower().endswith(_ENDING):
         owner_and_name, _, revision = name.rpartition("@")
@@ -70,9 +70,9 @@ def split_source(name: str) -> Source:
         raise MissingExtraError(msg)
     path = Path(name).expanduser()
     if path.parent.is_dir() and not path.is_file():
-        msg = f"There is no file {path.name!r} in {str(path.parent)!r}. Give one that is there."
+        msg = f"The folder {str(path.parent)!r} has no file {path.name!r}. Name one that it holds."
         raise ModelLoadingError(msg)
     if path.is_file():
         return Source(str(path.parent), path.name)
-    place, _, file = name.rpartition("/")
-    return Source(place, file)
+    location, _, file = name.rpartition("/")
+    return Source(location, file)

@@ -21,7 +21,11 @@ from instructclf.engine.models.adapter_folders import (
 )
 from instructclf.engine.models.gguf_files import split_source
 from instructclf.engine.models.placement import input_device
-from instructclf.engine.models.quantization import check_layout, check_quantization, keep_layout
+from instructclf.engine.models.quantization import (
+    check_not_repacked,
+    check_quantization,
+    prevent_repacking,
+)
 from instructclf.engine.models.sources import (
     TOKENIZER_FILES,
     check_complete,
@@ -31,10 +35,7 @@ from instructclf.engine.models.sources import (
     warn_of_remote_code,
 )
 from instructclf.engine.running.locks import process_state
-from instructclf.exceptions import (
-    ModelLoadingError,
-    ScoringError,
-)
+from instructclf.exceptions import ModelLoadingError, ScoringError
 
 _logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ _LOADING_ERRORS = (
     KeyError,
     ImportError,
     TypeError,
-    RuntimeError,  # weights of another shape
+    RuntimeError,  # weights whose shape does not fit config.json
     SafetensorError,
 )
 
@@ -59,7 +60,7 @@ class BaseModel:
     Parameters
     ----------
     name : str
-        Where it came from.
+        The name that it was loaded by, or the class of a model that was given as an object.
     model : torch.nn.Module
         The causal language model, in evaluation mode.
     tokenizer : object
@@ -72,7 +73,7 @@ class BaseModel:
 
     @property
     def device(self) -> torch.device:
-        """Where inputs go."""
+        """The device that takes inputs."""
         return input_device(self.model)
 
     @property
@@ -82,11 +83,12 @@ class BaseModel:
 
     @property
     def context_length(self) -> int | None:
-        """How many tokens the model was made for, ``None`` where nothing says so."""
+        """The longest input in tokens, ``None`` if neither model nor tokenizer states it."""
         lengths = (
             getattr(self.config, "max_position_embeddings", None),
             self.tokenizer.model_max_length,
         )
+        # Tokenizers without a limit state a very large number.
         known = [int(length) for length in lengths if length is not None and 0 < length < 10**9]
         return min(known, default=None)
 
@@ -99,21 +101,21 @@ def load_base_model(
     quantization: str | None = None,
     device_map: DeviceMap = None,
 ) -> BaseModel:
-    """Load a model and its tokenizer from a folder, the hub, or the package itself.
+    """Load a model and its tokenizer from a folder, the hub, or this package.
 
-    Only safetensors and GGUF weights are read, and no code that comes with a model is run.
+    Only safetensors and GGUF weights are read, and code that comes with a model is never run.
 
     Parameters
     ----------
     name : str
-        ``"bundled"``, a folder, or a hub id. It may be that of an adapter of PEFT, which is merged
-        into the model that it was trained on; or be followed by a slash and a GGUF file.
+        ``"bundled"``, a folder, or a hub id. Either may hold a PEFT adapter, which is merged into
+        the model that it was trained on, or be followed by a slash and the name of a GGUF file.
     device : torch.device
-        Where to put the weights.
+        Where the weights go.
     dtype : torch.dtype
-        What to convert the weights to.
+        What the weights are converted to.
     quantization : str or None, default=None
-        ``"4bit"`` stores the weights of linear layers in 4 bits, to compute in ``dtype``.
+        ``"4bit"`` stores the weights of linear layers in 4 bits, which compute in ``dtype``.
     device_map : str, dict or None, default=None
         Where the parts of the model go, instead of ``device``.
 
@@ -125,12 +127,12 @@ def load_base_model(
     Raises
     ------
     ModelLoadingError
-        If there is no such model, it has no tokenizer or no safetensors weights, or it is no
+        If the model does not exist, lacks a tokenizer or safetensors weights, or is not a
         decoder-only language model; or if it is an adapter that cannot be merged.
     MissingExtraError
-        If quantising, or reading GGUF, takes a package that is not installed.
+        If quantising, or reading GGUF, needs a package that is not installed.
     ValueError
-        If there is no such quantization, or none that computes in this type.
+        If the quantization is unknown, or cannot compute in this type.
     """
     check_quantization(quantization, dtype)
     _logger.info("Loading base model %r (%s, %s, %s)", name, dtype, device, quantization)
@@ -140,20 +142,20 @@ def load_base_model(
         check_mergeable(source, quantization, device_map)
         return _load_with_adapter(name, adapter, device, dtype)
     check_source(source)
-    # Meanwhile transformers changes torch's default data type and its functions that initialise
-    # weights: an adapter made by another thread would be of that type, and not initialised at all.
+    # While loading, transformers changes torch's default data type and turns off the functions that
+    # initialise weights: another thread would make adapters of this type, and uninitialised.
     with process_state:
         options = _quantised(dtype) if quantization is not None else {}
-        if device_map is not None:
-            model = _load_model(source, dtype, options | {"device_map": device_map})
-        elif quantization is not None:
-            model = _load_model(source, dtype, options | {"device_map": {"": device}})
+        if quantization is not None or device_map is not None:
+            model = _load_model(source, dtype, options | {"device_map": device_map or {"": device}})
         else:
             model = _load_model(source, dtype).to(device)
-    keep_layout(model)
-    return BaseModel(
-        name, model.requires_grad_(requires_grad=False).eval(), _load_tokenizer(source)
-    )
+    prevent_repacking(model)
+    return _freeze(name, model, _load_tokenizer(source))
+
+
+def _freeze(name: str, model: Any, tokenizer: Any) -> BaseModel:
+    return BaseModel(name, model.requires_grad_(requires_grad=False).eval(), tokenizer)
 
 
 def _load_with_adapter(
@@ -164,30 +166,30 @@ def _load_with_adapter(
     try:
         base = load_base_model(base_name, device=device, dtype=dtype)
     except ModelLoadingError as error:
-        error.add_note(f"It is the model that the adapter {name!r} says it was trained on.")
+        error.add_note(f"The adapter {name!r} names it as the model that it was trained on.")
         raise
     model = merge_adapter_folder(base.model, folder, name)
     has_tokenizer = any((folder / file).is_file() for file in TOKENIZER_FILES)
     tokenizer = _load_tokenizer(str(folder)) if has_tokenizer else base.tokenizer
-    return BaseModel(name, model.requires_grad_(requires_grad=False).eval(), tokenizer)
+    return _freeze(name, model, tokenizer)
 
 
 def install_attention(view: Any, name: str, make: Callable[[Any], Any]) -> None:
-    """Give a view an attention function of this package, made from the one it has.
+    """Give a view an attention function of this package that extends the one of transformers.
 
     Parameters
     ----------
     view : torch.nn.Module
         A view that uses torch's scaled dot-product attention.
     name : str
-        The name to register the function under.
+        The name under which transformers registers the function.
     make : callable
-        Makes the function from the plain one.
+        Makes the function from the one of transformers.
 
     Raises
     ------
     ScoringError
-        If the view uses another attention function, or does not let it be changed.
+        If the view uses another attention function, or ignores the change.
     """
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -206,7 +208,7 @@ def install_attention(view: Any, name: str, make: Callable[[Any], Any]) -> None:
 
 
 def wrap_loaded_model(pair: tuple[Any, Any]) -> BaseModel:
-    """Take a loaded model and its tokenizer as they are.
+    """Make a base model of a loaded model and its tokenizer, which stay the same objects.
 
     Parameters
     ----------
@@ -216,13 +218,13 @@ def wrap_loaded_model(pair: tuple[Any, Any]) -> BaseModel:
     Returns
     -------
     BaseModel
-        The same objects.
+        The base model, named after the model's class.
 
     Raises
     ------
     ModelLoadingError
-        If the pair is not a causal language model and a tokenizer, or the model's weights are
-        stored in a way that cannot be trained on.
+        If the pair is not a causal language model and a tokenizer, or bitsandbytes has repacked
+        its weights.
 
     Warns
     -----
@@ -230,7 +232,7 @@ def wrap_loaded_model(pair: tuple[Any, Any]) -> BaseModel:
         If the model or the tokenizer runs code that came with it.
     """
     if not is_model_and_tokenizer(*pair):
-        kinds = ", ".join(type(one).__name__ for one in pair)
+        kinds = ", ".join(type(thing).__name__ for thing in pair)
         msg = (
             "A 'model' given as objects must be (model, tokenizer), a transformers causal language "
             f"model and its tokenizer. Got ({kinds})."
@@ -239,12 +241,12 @@ def wrap_loaded_model(pair: tuple[Any, Any]) -> BaseModel:
     model, tokenizer = pair
     warn_of_remote_code(model, tokenizer)
     _check_decoder_only(model.config, type(model).__name__)
-    check_layout(model, type(model).__name__)
+    check_not_repacked(model, type(model).__name__)
     return BaseModel(type(model).__name__, model, tokenizer)
 
 
 def _quantised(dtype: torch.dtype) -> dict[str, Any]:
-    """Return what makes transformers quantise weights as they arrive on their device.
+    """Return arguments that make transformers quantise weights as they arrive on their device.
 
     NF4 with quantised scales. Source: Dettmers et al., "QLoRA: Efficient Finetuning of Quantized
     LLMs" (NeurIPS 2023), sections 3 and 4.
@@ -263,24 +265,24 @@ def _quantised(dtype: torch.dtype) -> dict[str, Any]:
 def _load_model(source: str, dtype: torch.dtype, options: dict[str, Any] | None = None) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    place = split_source(source)
-    is_gguf = place.file is not None
+    parts = split_source(source)
+    is_gguf = parts.file is not None
     try:
         config: Any = AutoConfig.from_pretrained(
-            place.place, trust_remote_code=False, **place.options
+            parts.location, trust_remote_code=False, **parts.options
         )
         if not is_gguf:
             check_safetensors(source)
         _check_decoder_only(config, source)
         with _without_progress_bar():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                place.place,
+                parts.location,
                 config=config,
                 dtype=dtype,
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
-                **place.options,
+                **parts.options,
                 **(_unpacked() if is_gguf and not options else {}),
                 **(options or {}),
             )
@@ -299,10 +301,11 @@ def _load_model(source: str, dtype: torch.dtype, options: dict[str, Any] | None 
 
 
 def _unpacked() -> dict[str, Any]:
-    """Return what makes transformers unpack all weights of a GGUF file, where it would not."""
+    """Return arguments that make transformers unpack all weights of a GGUF file."""
     import transformers
 
-    make: Any = getattr(transformers, "GgufConfig", None)  # since 5.23; before, it always does
+    # Releases before 5.23 lack this class, and always unpack.
+    make: Any = getattr(transformers, "GgufConfig", None)
     return {} if make is None else {"quantization_config": make(dequantize=True)}
 
 
@@ -323,9 +326,11 @@ def _without_progress_bar() -> Iterator[None]:
 def _load_tokenizer(source: str) -> Any:
     from transformers import AutoTokenizer
 
-    place = split_source(source)
+    parts = split_source(source)
     try:
-        return AutoTokenizer.from_pretrained(place.place, trust_remote_code=False, **place.options)
+        return AutoTokenizer.from_pretrained(
+            parts.location, trust_remote_code=False, **parts.options
+        )
     except _LOADING_ERRORS as error:
         msg = f"The tokenizer of {source!r} could not be loaded. transformers said: {error}"
         raise ModelLoadingError(msg) from error
@@ -335,11 +340,11 @@ def _check_decoder_only(config: Any, source: str) -> None:
     if getattr(config, "is_encoder_decoder", False):
         kind = "an encoder-decoder"
     elif any("ForMaskedLM" in name for name in config.architectures or []):
-        kind = "an encoder, trained to fill in masked words"
+        kind = "an encoder that was trained to fill in masked words"
     else:
         return
     msg = (
         f"The model {source!r} ({config.model_type}) is {kind}. Labels are scored as the "
-        "continuation of a prompt, which takes a decoder-only (causal) language model."
+        "continuation of a prompt, which needs a decoder-only (causal) language model."
     )
     raise ModelLoadingError(msg)

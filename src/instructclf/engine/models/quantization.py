@@ -1,6 +1,6 @@
-"""Weights in 4 bits: what they need to be loaded, to be shared and to be trained on.
+"""Weights in 4 bits: checks before they are loaded, and a layout that gradients can pass.
 
-bitsandbytes stores and multiplies them. Nothing here imports it unless somebody asks for 4 bits.
+bitsandbytes stores and multiplies them. It is imported only when 4 bits are requested.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from instructclf.engine.running.locks import process_state
 from instructclf.exceptions import MissingExtraError, ModelLoadingError
 
 QUANTIZATIONS = ("4bit",)
-"""8 bits are missing on purpose: LLM.int8 rounds a text by what else is in its batch."""
+"""Not 8 bits: LLM.int8 rounds the numbers of a text differently with other texts in its batch."""
 
 _REPACKS = "support_avx512bf16_for_cpu"
 _IS_REPACKED = "packing_format_for_cpu"
 
 
 def check_quantization(quantization: str | None, dtype: torch.dtype) -> None:
-    """Check that weights can be quantised this way and computed with in this type.
+    """Check that this machine can quantise weights this way, and compute with them in this type.
 
     Parameters
     ----------
     quantization : str or None
-        A name in ``QUANTIZATIONS``, or ``None`` for weights as they are.
+        A name in ``QUANTIZATIONS``. ``None`` leaves weights as they are.
     dtype : torch.dtype
-        What the model computes in.
+        The type that the model computes in.
 
     Raises
     ------
     ValueError
-        If there is no such way, or it cannot compute in this type.
+        If the name is unknown, or such weights cannot compute in this type.
     MissingExtraError
         If bitsandbytes is not installed.
     """
@@ -44,44 +44,36 @@ def check_quantization(quantization: str | None, dtype: torch.dtype) -> None:
         return
     if quantization not in QUANTIZATIONS:
         msg = (
-            f"The 'quantization' parameter must be one of {QUANTIZATIONS} or None. "
+            f"The 'quantization' parameter of ModelOptions must be one of {QUANTIZATIONS} or None. "
             f"Got {quantization!r}."
         )
         raise ValueError(msg)
     if dtype == torch.float64:
         msg = (
-            f"quantization={quantization!r} computes in float32, bfloat16 or float16. "
-            "Got dtype='float64'."
+            f"ModelOptions(quantization={quantization!r}) computes in float32, bfloat16 or "
+            "float16. Got dtype='float64'."
         )
         raise ValueError(msg)
-    _import_bitsandbytes(quantization)
-
-
-def _import_bitsandbytes(quantization: str) -> None:
     try:
-        with without_layout_hint():
+        with without_repacking_hint():
             import_module("bitsandbytes")
     except ImportError as error:
         msg = (
-            f"quantization={quantization!r} needs bitsandbytes. "
+            f"ModelOptions(quantization={quantization!r}) needs bitsandbytes. "
             'Install it with pip install "instructclf[quantization]".'
         )
         raise MissingExtraError(msg) from error
 
 
 @contextmanager
-def without_layout_hint() -> Iterator[None]:
-    """Let bitsandbytes be imported without its hint at a package for a layout of weights.
+def without_repacking_hint() -> Iterator[None]:
+    """Silence bitsandbytes, which recommends a package for repacking weights when it is imported.
 
-    ``keep_layout`` turns that layout off. PEFT imports bitsandbytes wherever it is installed.
-
-    Yields
-    ------
-    None
-        Meanwhile it logs errors only.
+    `prevent_repacking` turns repacking off. PEFT imports bitsandbytes if it is installed. Inside
+    the block, bitsandbytes logs errors only.
     """
     logger = logging.getLogger("bitsandbytes")
-    with process_state:  # of two threads that overlap, one would keep the other's level
+    with process_state:  # without the lock, a second thread could take ERROR for the usual level
         level = logger.level
         logger.setLevel(logging.ERROR)
         try:
@@ -91,30 +83,19 @@ def without_layout_hint() -> Iterator[None]:
 
 
 def quantization_states(model: Any) -> Iterator[Any]:
-    """Yield what turns each 4-bit weight back into numbers: scales, shape and type.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        A model, quantised or not.
-
-    Yields
-    ------
-    object
-        The state, which the weight and its layer both hold.
-    """
+    """Yield the scales, shape and type of each 4-bit weight, which its layer holds too."""
     for parameter in model.parameters():
         state = getattr(parameter, "quant_state", None)
         if state is not None:
             yield state
 
 
-def keep_layout(model: Any) -> None:
-    """Keep bitsandbytes from storing weights in another order at their first use.
+def prevent_repacking(model: Any) -> None:
+    """Keep bitsandbytes from reordering weights at their first use.
 
-    On CPUs with AVX512-BF16 it does so in evaluation mode, for speed. What is stored then computes
-    in bfloat16 whatever the type asked for, and passes no gradient back to what comes before it,
-    without an error; and the weights are those of every view.
+    On CPUs with AVX512-BF16 it does so in evaluation mode, for speed. Reordered weights compute in
+    bfloat16 whatever type was requested, and silently pass no gradient back to the layers before
+    them. All views share these weights, so a single view could spoil them for all.
 
     Parameters
     ----------
@@ -126,27 +107,22 @@ def keep_layout(model: Any) -> None:
             setattr(module, _REPACKS, False)
 
 
-def check_layout(model: Any, name: str) -> None:
-    """Refuse weights that bitsandbytes has stored in the order that ``keep_layout`` prevents.
+def check_not_repacked(model: Any, name: str) -> None:
+    """Raise ``ModelLoadingError`` if bitsandbytes has reordered weights: see `prevent_repacking`.
 
     Parameters
     ----------
     model : torch.nn.Module
         A model, quantised or not.
     name : str
-        What to call it.
-
-    Raises
-    ------
-    ModelLoadingError
-        If a weight is stored so.
+        The model's name in the error message.
     """
     if any(getattr(state, _IS_REPACKED, False) for state in quantization_states(model)):
         msg = (
-            f"The 4-bit weights of this {name} were repacked by bitsandbytes when the model first "
-            "ran on this CPU. So stored they compute in bfloat16 and cannot be trained on. Load "
-            "the model again and hand it over before running it, or give its name or folder with "
-            "quantization='4bit'."
+            f"bitsandbytes repacked the 4-bit weights of this {name} when the model first ran on "
+            "this CPU. Repacked weights compute in bfloat16, and no adapter can be tuned on them. "
+            "Load the model again and pass it before running it, or give its name or folder with "
+            "model_options=ModelOptions(quantization='4bit')."
         )
         raise ModelLoadingError(msg)
 
@@ -164,7 +140,7 @@ def compute_dtype(model: Any) -> torch.dtype:
     torch.dtype
         The type.
     """
-    types = {model.get_input_embeddings().weight.dtype}
-    types |= {getattr(module, "compute_dtype", None) for module in model.modules()}
-    floating = [one for one in types if isinstance(one, torch.dtype) and one.is_floating_point]
-    return max(floating, key=lambda one: torch.finfo(one).eps)
+    dtypes = {model.get_input_embeddings().weight.dtype}
+    dtypes |= {getattr(module, "compute_dtype", None) for module in model.modules()}
+    floating = [d for d in dtypes if isinstance(d, torch.dtype) and d.is_floating_point]
+    return max(floating, key=lambda dtype: torch.finfo(dtype).eps)

@@ -1,7 +1,7 @@
 """One base model per process: estimators hold a name, and the registry holds the weights.
 
-The last few models are kept alive, and any model that a fitted classifier still reads is found
-again for as long as it lives, so clones, folds and candidates of a search share one load.
+The models used last are kept alive, and a model that a fitted classifier reads is found for as long
+as the classifier lives. So clones, folds and candidates of a search load a model once.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from instructclf.engine.running.locks import ProcessLock
 from instructclf.exceptions import ModelLoadingError
 
 N_KEPT_ALIVE = 2
+_LOAD_IN_4BIT = "quantization_config=BitsAndBytesConfig(load_in_4bit=True)"
 
 _Key = tuple[str, str, str, str | None, str | None]
 _lock = ProcessLock()
@@ -46,8 +47,8 @@ def get_base_model(
     Parameters
     ----------
     model : str, path or tuple of (model, tokenizer)
-        ``"bundled"``, a folder or a hub id; or loaded objects, which are taken as they are, on
-        their device and in their data type.
+        ``"bundled"``, a folder or a hub id; or loaded objects, which keep their device and data
+        type.
     device : str, default="auto"
         Where a model that is loaded goes. ``"auto"`` takes CUDA if there is a device.
     dtype : str, default="auto"
@@ -55,7 +56,7 @@ def get_base_model(
     quantization : str or None, default=None
         ``"4bit"`` stores the weights of linear layers in 4 bits while loading them.
     device_map : str, dict or None, default=None
-        Where the parts of a model that is loaded go, instead of all of it to ``device``.
+        Where the parts of a model that is loaded go, instead of the whole model to ``device``.
 
     Returns
     -------
@@ -65,13 +66,13 @@ def get_base_model(
     Raises
     ------
     ModelLoadingError
-        If the model cannot be loaded, or is to be quantised or spread and loaded already.
+        If the model cannot be loaded; or if loaded objects are to be quantised or spread.
     ValueError
         If both a device and ``device_map`` are given.
     """
     if isinstance(model, tuple):
-        _check_not_quantised_afterwards(quantization)
-        _check_not_spread_afterwards(device_map)
+        _check_loaded_by_name("quantization", quantization, "quantise", _LOAD_IN_4BIT)
+        _check_loaded_by_name("device_map", device_map, "spread", "device_map=...")
         return wrap_loaded_model(model)
     model = fspath(model)
     _check_device_or_map(device, device_map)
@@ -102,22 +103,13 @@ def clear_base_models() -> None:
         _recent.clear()
 
 
-def _check_not_quantised_afterwards(quantization: str | None) -> None:
-    if quantization is not None:
+def _check_loaded_by_name(name: str, value: Any, verb: str, remedy: str) -> None:
+    """Raise if a pair of loaded objects comes with an option that only loading can follow."""
+    if value is not None:
         msg = (
-            f"quantization={quantization!r} is for models that are loaded by name, and 'model' is "
-            "a pair of objects. Give the model's name or folder, or quantise it while you load it: "
-            "from_pretrained(..., quantization_config=BitsAndBytesConfig(load_in_4bit=True))."
-        )
-        raise ModelLoadingError(msg)
-
-
-def _check_not_spread_afterwards(device_map: DeviceMap) -> None:
-    if device_map is not None:
-        msg = (
-            f"device_map={device_map!r} is for models that are loaded by name, and 'model' is a "
-            "pair of objects. Give the model's name or folder, or spread it while you load it: "
-            "from_pretrained(..., device_map=...)."
+            f"ModelOptions({name}={value!r}) is for models that are loaded by name, and 'model' is "
+            f"a pair of objects. Give the model's name or folder, or {verb} it while you load it: "
+            f"from_pretrained(..., {remedy})."
         )
         raise ModelLoadingError(msg)
 
@@ -132,13 +124,13 @@ def _check_device_or_map(device: str, device_map: DeviceMap) -> None:
 
 
 def _identity(name: str) -> str:
-    """Return what tells a model from others: of one on disk also when it was written."""
-    place = Path(name).expanduser()
-    weights = [place] if place.is_file() else [*place.glob("*.safetensors")]
-    if not place.exists():
+    """Return a hub id as it is, and for a model on disk its path and when it was last written."""
+    path = Path(name).expanduser()
+    if not path.exists():
         return name
+    weights = [path] if path.is_file() else path.glob("*.safetensors")
     written = max((file.stat().st_mtime_ns for file in weights), default=0)
-    return f"{place.resolve()}@{written}"
+    return f"{path.resolve()}@{written}"
 
 
 def _remember(key: _Key, base: BaseModel) -> None:

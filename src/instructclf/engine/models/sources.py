@@ -1,4 +1,4 @@
-"""Where a model comes from → what is wrong with it, before anything of it is read or run."""
+"""Checks of a model's name, files and classes, before any of its weights or code is used."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from instructclf.engine.models.gguf_files import split_source
 from instructclf.exceptions import ModelLoadingError, RemoteCodeWarning, warn_caller
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
-"""Files of which a folder with a tokenizer has one."""
+"""A folder with a tokenizer has one of these files."""
 _REMOTE_MODULES = "transformers_modules."
-"""Where transformers puts the modules that come with models."""
+"""The package that transformers gives to modules which come with models."""
 
 
 def check_source(source: str) -> None:
-    """Say what is wrong with a folder before transformers goes looking for it on the hub.
+    """Report what is wrong with a folder, before transformers looks for its name on the hub.
 
     Parameters
     ----------
@@ -26,7 +26,8 @@ def check_source(source: str) -> None:
     Raises
     ------
     ModelLoadingError
-        If it is a folder without a model or a tokenizer, a file that is none, or a path to nothing.
+        If it is a folder without a model or a tokenizer, a file other than GGUF, or a path that
+        does not exist.
     """
     folder = Path(source).expanduser()
     if split_source(source).file is not None:
@@ -35,8 +36,8 @@ def check_source(source: str) -> None:
         msg = f"The 'model' {source!r} is a file. Give the folder that holds it, with config.json."
         raise ModelLoadingError(msg)
     if not folder.is_dir():
-        if source.startswith((".", "/", "~")):  # no hub id does
-            msg = f"There is no model folder {source!r}: {str(folder.absolute())!r} does not exist."
+        if source.startswith((".", "/", "~")):  # not a hub id
+            msg = f"The model folder {source!r} does not exist: it is {str(folder.absolute())!r}."
             raise ModelLoadingError(msg)
         return
     if not (folder / "config.json").is_file():
@@ -51,24 +52,19 @@ def check_source(source: str) -> None:
 
 
 def check_safetensors(source: str) -> None:
-    """Refuse a folder whose weights are a pickle: reading one runs whatever is in it.
+    """Raise ``ModelLoadingError`` if all weights of a folder are pickles, which can run code.
 
     Parameters
     ----------
     source : str
         A folder or a hub id.
-
-    Raises
-    ------
-    ModelLoadingError
-        If it has no other weights.
     """
     folder = Path(source).expanduser()
     pickles = sorted(path.name for path in folder.glob("*.bin") if folder.is_dir())
     if pickles and not any(folder.glob("*.safetensors")):
         msg = (
-            f"The weights in {source!r} are a pickle ({pickles[0]}), which can run code when it is "
-            "read, and only safetensors is read. If you trust its author, convert it once: "
+            f"The weights in {source!r} are a pickle ({pickles[0]}), which can run code while it "
+            "is read. Only safetensors is read. If you trust the author, convert the model once: "
             "AutoModelForCausalLM.from_pretrained(folder, use_safetensors=False)"
             ".save_pretrained(folder)."
         )
@@ -76,7 +72,7 @@ def check_safetensors(source: str) -> None:
 
 
 def warn_of_remote_code(*objects: Any) -> None:
-    """Say which objects are of a class that transformers downloaded with ``trust_remote_code``.
+    """Warn of objects whose class transformers has downloaded, as with ``trust_remote_code``.
 
     Parameters
     ----------
@@ -86,34 +82,23 @@ def warn_of_remote_code(*objects: Any) -> None:
     Warns
     -----
     RemoteCodeWarning
-        If there are any.
+        If the class of an object, or a base of it, came with a model.
     """
-    strangers = [
-        type(own).__name__
-        for own in objects
-        if any(kind.__module__.startswith(_REMOTE_MODULES) for kind in type(own).__mro__)
+    remote = [
+        type(thing).__name__
+        for thing in objects
+        if any(kind.__module__.startswith(_REMOTE_MODULES) for kind in type(thing).__mro__)
     ]
-    if strangers:
+    if remote:
         warn_caller(
-            f"{' and '.join(strangers)} run code that came with the model, not with transformers. "
-            "It can do whatever you can. Go on only if you have read it, and pin the revision.",
+            f"{' and '.join(remote)} run code that came with the model, not with transformers. "
+            "It can do whatever you can do. Use it only if you have read it, and pin the revision.",
             RemoteCodeWarning,
         )
 
 
 def is_model_and_tokenizer(*objects: Any) -> bool:
-    """Say whether these are a causal language model and a tokenizer.
-
-    Parameters
-    ----------
-    *objects : object
-        Whatever was given as a model.
-
-    Returns
-    -------
-    bool
-        Whether they have what such a pair has.
-    """
+    """Say whether these objects are a causal language model and a tokenizer, judged by members."""
     match objects:
         case (model, tokenizer):
             has_output = callable(getattr(model, "get_output_embeddings", None))
@@ -123,19 +108,14 @@ def is_model_and_tokenizer(*objects: Any) -> bool:
 
 
 def check_complete(missing: Iterable[str], source: str) -> None:
-    """Refuse weights that are not there: transformers would draw them at random.
+    """Raise ``ModelLoadingError`` if weights are missing, which transformers would draw at random.
 
     Parameters
     ----------
     missing : iterable of str
-        Names of weights that the model has and its files have not.
+        Names of weights that the model's configuration asks for and its files lack.
     source : str
-        What the model is called.
-
-    Raises
-    ------
-    ModelLoadingError
-        If there are any.
+        The model's name in the error message.
     """
     names = sorted(missing)
     if names:

@@ -1,7 +1,7 @@
-"""Base model → a view of it: a module tree of its own over the same weights.
+"""Base model → a view of it: another module tree over the same weights.
 
-Adapters, attention functions and train/eval flags set on a view reach neither the base model nor
-another view, and a view costs milliseconds and no weights.
+Adapters, attention functions and train/eval flags that are set on a view reach neither the base
+model nor another view. A view costs milliseconds and copies no weights.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from instructclf.engine.models.placement import offloaded_parts
-from instructclf.engine.models.quantization import keep_layout, quantization_states
+from instructclf.engine.models.quantization import prevent_repacking, quantization_states
 
 
 def shared_view(model: Any) -> Any:
@@ -21,7 +21,7 @@ def shared_view(model: Any) -> Any:
     Each parameter becomes a new, frozen ``Parameter`` over the same storage, so that flags such as
     ``requires_grad`` belong to the view. Tied parameters stay tied. Quantised weights are shared
     as they are: they carry more than a tensor, and cannot be trained. The hooks of a model that is
-    spread over devices are copied, and run the view's own modules.
+    spread over devices are copied, and run the modules of the view.
 
     Parameters
     ----------
@@ -33,12 +33,13 @@ def shared_view(model: Any) -> Any:
     torch.nn.Module
         The view, in evaluation mode.
     """
+    # deepcopy takes the values of the memo where it would have copied these objects.
     memo: dict[int, Any] = {id(parameter): _shared(parameter) for parameter in model.parameters()}
     memo |= {id(buffer): buffer for buffer in model.buffers()}
     memo |= {id(state): state for state in quantization_states(model)}
     memo |= {id(part): part for part in offloaded_parts(model)}
     view = copy.deepcopy(model, memo).eval()
-    keep_layout(view)
+    prevent_repacking(view)
     return view
 
 

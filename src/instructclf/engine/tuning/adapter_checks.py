@@ -1,4 +1,4 @@
-"""Adapter on a view → an error, where it could not be tuned and scored as it is meant."""
+"""A new adapter on a view → an error, if the adapter could not be tuned or scored correctly."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from torch import Tensor, nn
 _N_PROBED = 8
 """Tokens of a probe."""
 _PROBE_NOISE = 0.1
-"""Standard deviation of what is added to an adapter's weights, so that it shows what it does."""
+"""Standard deviation of the noise on an adapter's weights, so that the adapter has an effect."""
 _PROBE_TOLERANCE = 0.01
-"""Relative to the largest logit: above the rounding of half precision."""
+"""Relative to the largest logit. Rounding in half precision stays below it."""
 _SAID_BY_THE_TYPE = ("peft_type", "peft_version", "task_type")
 
 
 def check_trained_in_full_precision(parameters: list[nn.Parameter], config: Any) -> None:
-    """Raise if steps as small as those of training would be rounded away."""
+    """Raise if weights are trained in half precision, which would round small steps away."""
     half = {p.dtype for p in parameters} & {torch.float16, torch.bfloat16}
     if half:
         names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in half))
         msg = (
-            f"This peft_config trains weights of the base model itself, in {names}, which is too "
-            f"coarse for small steps: {describe(config)}. Use dtype='float32', or leave out what "
-            "trains them, such as bias or modules_to_save."
+            f"This adapter trains weights of the base model itself, in {names}, which is too "
+            f"coarse for small steps: {describe(config)}. Use "
+            "model_options=ModelOptions(dtype='float32'), or leave out settings such as bias or "
+            "modules_to_save, which train these weights."
         )
         raise ValueError(msg)
 
@@ -35,10 +36,11 @@ def check_trained_in_full_precision(parameters: list[nn.Parameter], config: Any)
 def check_works_in_layers(
     wrapped: Any, view: Any, parameters: list[nn.Parameter], config: Any
 ) -> None:
-    """Raise unless the view alone returns what PEFT's wrapper around it does.
+    """Raise unless the view alone computes the logits of PEFT's wrapper around it, causally.
 
-    The wrapper is where some kinds do a part of their work, and scoring never calls it. A new
-    adapter often changes nothing, so this one is disturbed meanwhile.
+    Scoring runs the view and never calls the wrapper, in which some kinds of adapters do part of
+    their work. Many new adapters change nothing, which would hide a difference, so their weights
+    get noise during the check.
     """
     device = view.get_input_embeddings().weight.device
     ids = torch.arange(_N_PROBED, device=device).unsqueeze(0)
@@ -49,23 +51,23 @@ def check_works_in_layers(
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
             parameter.add_((_PROBE_NOISE * noise).to(parameter))
         expected, found = _logits(wrapped, ids), _logits(view, ids)
-        shorter = _logits(view, ids[:, :-1])
+        of_shorter = _logits(view, ids[:, :-1])
     except (TypeError, ValueError, RuntimeError, AttributeError, KeyError) as error:
-        msg = f"This peft_config cannot be scored with: {describe(config)}. PEFT says: {error}"
+        msg = f"Labels cannot be scored with this adapter: {describe(config)}. PEFT says: {error}"
         raise ValueError(msg) from error
     finally:
-        for parameter, own in zip(parameters, before, strict=True):
-            parameter.copy_(own)
+        for parameter, initial in zip(parameters, before, strict=True):
+            parameter.copy_(initial)
     if not _are_close(expected, found):
         msg = (
-            "A part of what this peft_config asks for happens outside of the model's layers, where "
-            f"labels are not scored: {describe(config)}. Choose another kind."
+            "This adapter does part of its work outside the model's layers, where labels are not "
+            f"scored: {describe(config)}. Choose another kind of adapter."
         )
         raise ValueError(msg)
-    if not _are_close(found[:, :-1], shorter):
+    if not _are_close(found[:, :-1], of_shorter):
         msg = (
-            "With this peft_config, what the model makes of a token depends on the tokens after "
-            f"it, so labels cannot be scored: {describe(config)}. Choose another kind."
+            "With this adapter, the output at a token depends on the tokens after it, so labels "
+            f"cannot be scored: {describe(config)}. Choose another kind of adapter."
         )
         raise ValueError(msg)
 
@@ -75,13 +77,13 @@ def _logits(model: Any, ids: Tensor) -> Tensor:
 
 
 def _are_close(one: Tensor, other: Tensor) -> bool:
-    """Say whether logits are equal but for rounding, in any precision."""
+    """Say whether logits are equal up to rounding, in any precision."""
     difference = (one - other).abs().max() if one.shape == other.shape else math.inf
     return not difference > _PROBE_TOLERANCE * one.abs().max().clamp_min(1.0)
 
 
 def describe(config: Any) -> str:
-    """Return a configuration as one would write it: without what is left at its default."""
+    """Write a configuration as code, without the fields that have their default value."""
     given = [
         f"{entry.name}={getattr(config, entry.name)!r}"
         for entry in fields(config)
@@ -94,18 +96,23 @@ def _default(entry: Any) -> Any:
     return entry.default if entry.default_factory is MISSING else entry.default_factory()
 
 
-def check_same_shapes(state: dict[str, Tensor], own: dict[str, Tensor]) -> None:
-    """Raise unless the weights given are those of an adapter that looks like one's own."""
-    given = {name: tuple(weight.shape) for name, weight in state.items()}
-    expected = {name: tuple(weight.shape) for name, weight in own.items()}
+def check_same_shapes(given: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Raise unless weights have the names and shapes that an adapter expects."""
+    shapes, expected_shapes = (
+        {name: tuple(weight.shape) for name, weight in weights.items()}
+        for weights in (given, expected)
+    )
     differing = sorted(
-        name for name in given.keys() | expected.keys() if given.get(name) != expected.get(name)
+        name
+        for name in shapes.keys() | expected_shapes.keys()
+        if shapes.get(name) != expected_shapes.get(name)
     )
     if differing:
         name = differing[0]
         msg = (
             f"The weights of the earlier adapter do not fit: {name} has the shape "
-            f"{given.get(name)} there and {expected.get(name)} here. The rank, the layers or the "
-            "model were others. Set them back, or begin anew with warm_start=False."
+            f"{shapes.get(name)} there and {expected_shapes.get(name)} here, because the rank, the "
+            "layers or the model have changed. Set them back, or start from a new adapter with "
+            "training_options=TrainingOptions(warm_start=False)."
         )
         raise ValueError(msg)

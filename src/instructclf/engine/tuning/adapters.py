@@ -1,8 +1,7 @@
-"""View → view with an adapter: LoRA, or whatever else PEFT has. The only module that imports peft.
+"""View → view with an adapter: LoRA or another kind of PEFT. The only module that trains with peft.
 
-Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (ICLR 2022),
-h = W0 x + (alpha / rank) B A x, with B = 0 at the start, so that an untrained adapter changes
-nothing.
+Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models" (ICLR 2022):
+h = W0 x + (alpha / rank) B A x. B is 0 at first, so an untrained adapter changes nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from instructclf.engine.models.decoder_layers import frozen_layers_pattern
 from instructclf.engine.models.placement import check_not_offloaded, input_device
-from instructclf.engine.models.quantization import without_layout_hint
+from instructclf.engine.models.quantization import without_repacking_hint
 from instructclf.engine.running.locks import process_state
 from instructclf.engine.tuning.adapter_checks import (
     check_same_shapes,
@@ -37,11 +36,11 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 
 
 class AdapterSettings(Protocol):
-    """A kind of adapter and its shape: all that tells `Adapter` one kind from another."""
+    """A kind of adapter and its shape. A new kind of adapter is a class with these members."""
 
     @property
     def n_layers(self) -> int | None:
-        """In how many of the last decoder layers the adapter works. ``None`` for all."""
+        """The number of last decoder layers that are tuned. ``None`` for all."""
         ...
 
     @property
@@ -73,11 +72,11 @@ class LoraSettings:
     alpha : float
         Updates are scaled by ``alpha / rank``.
     dropout : float
-        The share of inputs that an update does not see while it is trained.
+        The share of its inputs that an update drops in training.
     target_modules : str or tuple of str
-        The layers that get an update: ``"all-linear"``, a pattern, or names.
+        The modules that get an update: ``"all-linear"``, a pattern, or names.
     n_layers : int or None, default=None
-        In how many of the last decoder layers they get one. ``None`` for all.
+        Only modules in so many of the last decoder layers get one. ``None`` for all layers.
     """
 
     rank: int
@@ -88,7 +87,7 @@ class LoraSettings:
 
     @property
     def may_draw(self) -> bool:
-        """Whether a forward pass in training may draw random numbers."""
+        """Whether dropout draws random numbers in training."""
         return self.dropout > 0
 
     def make_config(self, view: Any) -> Any:
@@ -106,7 +105,7 @@ class LoraSettings:
         )
 
     def check(self, wrapped: Any, view: Any, parameters: list[nn.Parameter]) -> None:
-        """Do nothing: LoRA trains weights of its own, inside layers."""
+        """Do nothing: LoRA trains only new weights, in float32, and works inside the layers."""
 
     def of_average(self, n_adapters: int) -> LoraSettings:
         """Return settings whose rank and alpha are the sums of those of the adapters."""
@@ -115,19 +114,19 @@ class LoraSettings:
 
 @dataclass(frozen=True)
 class PeftSettings:
-    """An adapter of any kind that PEFT has.
+    """An adapter of any kind that `check_peft_config` accepts.
 
     Parameters
     ----------
     config : peft.PeftConfig
-        What PEFT calls its configuration. It is never changed.
+        The configuration, which is never changed.
     """
 
     config: Any
     n_layers: ClassVar[None] = None
-    may_draw: ClassVar[bool] = True  # each kind has its own words for dropout
+    may_draw: ClassVar[bool] = True  # every kind names its dropout differently
 
-    def make_config(self, view: Any) -> Any:  # noqa: ARG002  (a configuration says all by itself)
+    def make_config(self, view: Any) -> Any:  # noqa: ARG002  (depends on no view)
         """Return a copy of the configuration, to be trained."""
         config = copy.deepcopy(self.config)
         config.task_type = "CAUSAL_LM"
@@ -149,26 +148,17 @@ class PeftSettings:
 
 
 def check_peft_config(config: Any) -> None:
-    """Check what shows before there is a model: whether such an adapter can be tuned and scored.
+    """Raise ``ValueError`` unless adapters of this kind can be tuned and scored on some model.
 
-    Parameters
-    ----------
-    config : object
-        What was given as a configuration of PEFT.
-
-    Raises
-    ------
-    ValueError
-        If it is none, for another task, or of a kind that works beside the layers of a model or
-        takes more than gradients to train.
+    The text of the error continues a sentence that ends with "must be".
     """
-    with without_layout_hint():
+    with without_repacking_hint():
         from peft import PeftConfig, PeftType
         from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 
     if not isinstance(config, PeftConfig):
-        msg = f"an instance of peft.PeftConfig, such as peft.IA3Config(), or None. Got {config!r}"
-        raise ValueError(msg)  # noqa: TRY004  (the caller says which parameter it is)
+        msg = f"LoRA(...), an instance of peft.PeftConfig, or None. Got {config!r}"
+        raise ValueError(msg)  # noqa: TRY004  (the caller names the parameter)
     kinds: Any = PEFT_TYPE_TO_TUNER_MAPPING
     tuner = kinds.get(config.peft_type)
     wanted: str | None = None
@@ -178,12 +168,12 @@ def check_peft_config(config: Any) -> None:
     elif tuner is None or is_outside or config.peft_type == PeftType.XLORA:
         wanted = (
             "of a kind that PEFT puts into the layers of a model, such as peft.LoraConfig: prompt "
-            "tuning, prefix tuning, adaption prompts and X-LoRA work beside them"
+            "tuning, prefix tuning, adaption prompts and X-LoRA work outside them"
         )
     elif hasattr(tuner, "update_and_allocate"):
         wanted = (
-            "of a kind that is trained by gradients alone, such as peft.LoraConfig: this one moves "
-            "parameters between layers after each step"
+            "of a kind that is trained by gradients alone, such as peft.LoraConfig: this kind "
+            "moves parameters between layers after each step"
         )
     if wanted is not None:
         msg = f"{wanted}. Got {describe(config)}"
@@ -196,7 +186,7 @@ class Adapter:
     Parameters
     ----------
     view : torch.nn.Module
-        A view that is the adapter's own. Its layers are wrapped in place.
+        A view that nothing else uses. Its layers are wrapped in place.
     settings : AdapterSettings
         The kind of adapter and its shape.
     seed : int, default=0
@@ -205,8 +195,8 @@ class Adapter:
     Raises
     ------
     ValueError
-        If such an adapter would change weights of the base model, would be trained in half
-        precision, or works beside the layers.
+        If weights are offloaded, or such an adapter would change weights of the base model, be
+        trained in half precision, or work outside the layers.
     """
 
     def __init__(self, view: Any, settings: AdapterSettings, seed: int = 0) -> None:
@@ -219,29 +209,24 @@ class Adapter:
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """The weights to train, in float32 whatever the base model's type."""
+        """The weights to train."""
         return [p for p in self._wrapped.parameters() if p.requires_grad]
 
     def state(self) -> dict[str, Tensor]:
         """Return a copy of the adapter's weights, on the CPU."""
         from peft import get_peft_model_state_dict
 
-        # Left to itself, PEFT may ask the hub whether an embedding was resized.
+        # By default, PEFT may ask the hub whether an embedding was resized.
         weights = get_peft_model_state_dict(self._wrapped, save_embedding_layers=False)
         return {name: weight.detach().cpu().clone() for name, weight in weights.items()}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Put in weights that ``state`` returned.
-
-        Parameters
-        ----------
-        state : dict of str to Tensor
-            The weights of an adapter with the same settings.
+        """Set the weights to those that `state` returned.
 
         Raises
         ------
         ValueError
-            If it had others.
+            If they are of an adapter with other settings, or on another model.
         """
         from peft import set_peft_model_state_dict
 
@@ -249,15 +234,7 @@ class Adapter:
         set_peft_model_state_dict(self._wrapped, dict(state))
 
     def write(self, folder: Path, base_name: str) -> None:
-        """Write weights and configuration into a folder, for ``PeftModel.from_pretrained``.
-
-        Parameters
-        ----------
-        folder : pathlib.Path
-            A folder that exists.
-        base_name : str
-            The name of the base model.
-        """
+        """Write weights and configuration into a folder: see `FittedAdapter.write`."""
         config = copy.deepcopy(self._wrapped.peft_config["default"])
         config.base_model_name_or_path = base_name
         config.inference_mode = True
@@ -266,20 +243,17 @@ class Adapter:
         save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
 
     def merge(self) -> Any:
-        """Add the updates to the weights of the model, which must be the adapter's own for this.
+        """Add the updates to the weights, and return the model without adapter layers.
 
-        Returns
-        -------
-        torch.nn.Module
-            The plain model.
+        The model must be a copy, not a view, which shares its weights.
         """
         return self._wrapped.merge_and_unload()
 
     @contextmanager
     def dropping_out(self, seed: int) -> Iterator[None]:
-        """Let the adapter drop inputs meanwhile, the same ones under the same seed.
+        """Let the adapter drop inputs inside the block, the same ones with the same seed.
 
-        Dropout reads torch's global generators, so no other run may draw from them at the time.
+        Dropout draws from torch's global generators, so no other run may draw at the same time.
         """
         if not self._may_draw:
             yield
@@ -292,55 +266,49 @@ class Adapter:
                 self._set_dropout(active=False)
 
     def generator_states(self) -> dict[str, Tensor]:
-        """Return where torch's generators are, inside `dropping_out`. Nothing if none is read."""
+        """Return the states of torch's generators, inside `dropping_out`, if dropout reads them."""
         states = {"cpu": torch.get_rng_state()} if self._may_draw else {}
         if states and self.model.device.type == "cuda":
             states["cuda"] = torch.cuda.get_rng_state(self.model.device)
         return states
 
     def set_generator_states(self, states: Mapping[str, Tensor]) -> None:
-        """Set torch's generators, inside `dropping_out`, to where they were.
-
-        Parameters
-        ----------
-        states : mapping of str to Tensor
-            What `generator_states` returned.
-        """
+        """Set torch's generators, inside `dropping_out`, to what `generator_states` returned."""
         if "cpu" in states:
             torch.set_rng_state(states["cpu"])
         if "cuda" in states:
             torch.cuda.set_rng_state(states["cuda"], self.model.device)
 
     def _set_dropout(self, *, active: bool) -> None:
-        """Switch the adapter's own dropout on or off. The base model never drops anything."""
+        """Switch dropout in the adapter's modules on or off. The base model never drops inputs."""
         for module in _adapter_modules(self._wrapped):
             module.training = active
 
 
 def _wrap(view: Any, settings: AdapterSettings, seed: int) -> Any:
-    """Let PEFT put an adapter into a view, and nothing into the weights that it shares."""
-    with without_layout_hint():
+    """Let PEFT put an adapter into a view, without a change to the weights that the view shares."""
+    with without_repacking_hint():
         from peft import get_peft_model
 
     config = settings.make_config(view)
     shared = SharedWeights(view)
     try:
         with _seeded(view, seed), warnings.catch_warnings(), shared.guarded():
-            # GPT-2's Conv1D layers store weights transposed; peft notices, sets it right and warns.
+            # GPT-2's Conv1D layers store weights transposed. PEFT adapts to it, and warns.
             warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
             # peft 0.21 reads a property that transformers 5.23 has renamed.
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*deprecated")
             wrapped = get_peft_model(view, config)
-        shared.check_kept()
+        shared.check_unchanged()
     except SharedWeightError:
         msg = (
-            f"This peft_config changes weights of the base model, which all classifiers share: "
-            f"{describe(config)}. Choose an initialisation that leaves them, such as "
-            "init_lora_weights=True, or another kind."
+            f"This adapter changes weights of the base model, which all classifiers share: "
+            f"{describe(config)}. Choose an initialisation that does not, such as "
+            "init_lora_weights=True, or another kind of adapter."
         )
         raise ValueError(msg) from None
     view.eval()
-    shared.own_trained(view.parameters())
+    shared.copy_trained(view.parameters())
     return wrapped
 
 
@@ -362,23 +330,23 @@ def read_config(folder: Path) -> Any:
 
     config = PeftConfig.from_pretrained(str(folder))
     config.inference_mode = False
-    config.base_model_name_or_path = None  # which may be elsewhere now, and is checked by its print
+    config.base_model_name_or_path = None  # a path may be outdated; fingerprints are compared
     return config
 
 
 def _fuse_updates(wrapped: nn.Module) -> None:
-    """Let plain LoRA layers add their updates in one step. Whatever else PEFT has stays PEFT's."""
+    """Let LoRA on linear layers add its updates in one step. PEFT computes all other adapters."""
     from peft.tuners.lora.layer import Linear
 
     for module in wrapped.modules():
-        plain = type(module) is Linear and type(module.base_layer) is nn.Linear
-        if plain and not module.lora_variant:
+        is_linear = type(module) is Linear and type(module.base_layer) is nn.Linear
+        if is_linear and not module.lora_variant:
             fuse_update(module)
 
 
 @contextmanager
 def _seeded(view: Any, seed: int) -> Iterator[None]:
-    """Seed the global generators, which initialisation reads, for this thread alone."""
+    """Seed torch's global generators inside the block, and restore them. Other threads wait."""
     device = input_device(view)
     devices = [device] if device.type == "cuda" else []
     with process_state, torch.random.fork_rng(devices=devices):

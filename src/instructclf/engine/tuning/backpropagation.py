@@ -1,22 +1,22 @@
-"""Batches of examples → gradients of the adapter, those of full prompts at a fraction of the work.
+"""Batches of examples → gradients of the adapter, equal to those of full prompts.
 
-The prefix that all prompts share goes through the model once per batch, in both directions. Rows
-follow in parts of like length, since gradients add up. Layers below the tuned ones are replayed.
+They take a fraction of the work. The prefix that all prompts share goes through the model once for
+each batch, forward and backward. Rows follow in parts of similar length, which is possible because
+gradients add up. Layers below the tuned ones are replayed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from instructclf.engine.models.decoder_layers import gradient_checkpointing, named_decoder_layers
-from instructclf.engine.scoring.batching import token_batches
-from instructclf.engine.scoring.budgets import TokenBudget, free_memory, inner_width, make_budget
+from instructclf.engine.scoring.batching import count_computed_tokens, token_batches
+from instructclf.engine.scoring.budgets import make_tuning_budget
 from instructclf.engine.scoring.forward import label_log_likelihoods
 from instructclf.engine.scoring.strategies import Strategies, Strategy
 from instructclf.engine.tuning.examples import Example, response_losses
@@ -25,38 +25,6 @@ from instructclf.engine.tuning.tuned_prefixes import (
     DifferentiablePrefix,
     DifferentiablePrefixAttention,
 )
-
-_SHARE_OF_FREE_MEMORY = 0.5
-_WIDTHS_KEPT = 16
-_INNER_WIDTHS_KEPT = 6
-"""What a layer keeps of each token for its backward pass, in widths of its hidden state and of its
-feed-forward layer: inputs of norms, projections, updates, attention and activations."""
-
-
-@dataclass(frozen=True)
-class BackpropagationSettings:
-    """How gradients are computed. It decides speed and memory only.
-
-    Parameters
-    ----------
-    n_frozen_layers : int
-        How many of the lower layers are not tuned.
-    n_epochs : int
-        How many times each example will be used at most.
-    max_batch_tokens : int or None
-        How many tokens go through the model at once.
-    gradient_checkpointing : bool
-        Whether layers run again in the backward pass, so that it takes less memory.
-    """
-
-    n_frozen_layers: int
-    n_epochs: int
-    max_batch_tokens: int | None
-    gradient_checkpointing: bool
-
-
-def _as_it_is(loss: Tensor) -> Tensor:
-    return loss
 
 
 class Backpropagation:
@@ -69,9 +37,15 @@ class Backpropagation:
     examples : sequence of Example
         All examples.
     prefix_ids : list of int
-        The tokens that all their prompts begin with, or none.
-    settings : BackpropagationSettings
-        How gradients are computed.
+        The tokens that all prompts begin with, or none.
+    n_frozen_layers : int
+        How many of the lower layers are not tuned.
+    n_epochs : int
+        How many times each example will be used at most.
+    max_batch_tokens : int or None
+        How many tokens go through the model at once. ``None`` takes what suits the device.
+    gradient_checkpointing : bool
+        Whether layers run again in the backward pass, which takes less memory and more time.
     """
 
     def __init__(
@@ -79,55 +53,62 @@ class Backpropagation:
         model: Any,
         examples: Sequence[Example],
         prefix_ids: list[int],
-        settings: BackpropagationSettings,
+        *,
+        n_frozen_layers: int,
+        n_epochs: int,
+        max_batch_tokens: int | None,
+        gradient_checkpointing: bool,
     ) -> None:
         self._model = model
         self._examples = examples
         self._prefix_ids = prefix_ids
-        self._settings = settings
-        self._budget = TokenBudget(_token_budget(model, settings))
+        self._n_frozen_layers = n_frozen_layers
+        self._n_epochs = n_epochs
+        self._checkpoints = gradient_checkpointing
+        self._budget = make_tuning_budget(
+            model,
+            max_batch_tokens,
+            n_tuned_layers=len(named_decoder_layers(model)) - n_frozen_layers,
+            keeps_activations=not gradient_checkpointing,
+        )
         self._n_tokens_at_first = self._budget.n_tokens
         kinds = [DifferentiablePrefixAttention, DifferentiablePrefix]
-        # A cache that layers append to would be appended to again when they run again.
+        # Layers that run again in the backward pass would append to a cache twice.
         self._strategies = Strategies(
             model,
             n_prefix=len(prefix_ids),
-            prefixes=kinds[:1] if settings.gradient_checkpointing else kinds,
+            prefixes=kinds[:1] if gradient_checkpointing else kinds,
         )
         self._replay: Replay | None = None
 
     @contextmanager
     def prepared(self, earlier: Mapping[str, Any] | None = None) -> Iterator[None]:
-        """Change how the model runs, and store what can be stored, for as long as this lasts.
+        """Prepare the model and store outputs of frozen layers, for calls inside the block.
 
         Parameters
         ----------
         earlier : mapping or None, default=None
-            What `state` returned in a process that was cut off: sums are split as they were there,
-            whatever memory is free now, so that they come out the same to the last bit.
-
-        Yields
-        ------
-        None
-            Meanwhile gradients can be found.
+            The result of `state` in a run that was interrupted. Batches are then split as they were
+            there, however much memory is free now, so that sums are equal to the last bit.
         """
         if earlier is not None:
             self._n_tokens_at_first = self._budget.n_tokens = earlier["n_tokens_at_first"]
         with ExitStack() as stack:
-            stack.enter_context(_keeping_attention(self._model))
-            if self._settings.gradient_checkpointing:
+            stack.enter_context(_restoring_attention(self._model))
+            if self._checkpoints:
                 stack.enter_context(gradient_checkpointing(self._model))
             stack.callback(self._forget)
-            for example in self._examples:  # trying them out must not draw what dropout will draw
+            # Strategies are tried before dropout is switched on, which would draw random numbers.
+            for example in self._examples:
                 self._strategies.choose(example.prompt)
-            if self._settings.n_frozen_layers and self._settings.n_epochs > 1:
+            if self._n_frozen_layers and self._n_epochs > 1:
                 self._replay = self._make_replay(earlier)
             if earlier is not None:
                 self._budget.n_tokens = earlier["n_tokens"]
             yield
 
     def state(self) -> dict[str, Any]:
-        """Return how sums are split and what is stored, which decides how they are rounded."""
+        """Return how batches are split and whether layers are replayed, which decides rounding."""
         return {
             "n_tokens_at_first": self._n_tokens_at_first,
             "n_tokens": self._budget.n_tokens,
@@ -137,24 +118,25 @@ class Backpropagation:
     def __call__(
         self,
         batch: Sequence[Example],
-        scaled: Callable[[Tensor], Tensor] = _as_it_is,
+        scale: Callable[[Tensor], Tensor] | None = None,
         n_rows: int | None = None,
     ) -> Tensor:
-        """Add the gradients of a batch's weighted losses, divided by its size, to the weights'.
+        """Compute the gradient of a batch's mean weighted loss, and add it to those of the weights.
 
         Parameters
         ----------
         batch : sequence of Example
             The examples.
-        scaled : callable, default=the identity
-            Scales a loss up, where its gradients would be too small for the data type.
+        scale : callable or None, default=None
+            Scales a loss up, whose gradients would be too small for the data type otherwise.
         n_rows : int or None, default=None
-            The size to divide by, where this is only a part of a batch.
+            The number of examples to divide by. ``None`` for that of the batch, which may be only
+            this process's part of a larger one.
 
         Returns
         -------
         Tensor of shape (2,)
-            The weighted sums over the batch of the loss and of what tells the labels apart.
+            The weighted sums over the batch of both results of ``response_losses``.
         """
         prefixes: dict[Any, Any] = {None: None}
         sums = torch.zeros(2, dtype=torch.float32, device=self._model.device)
@@ -165,9 +147,10 @@ class Backpropagation:
             scores = self._label_log_likelihoods(part, strategy, prefixes[kind])
             weights = scores.new_tensor([example.weight for example in part])
             loss, label_loss = (weights @ losses for losses in response_losses(scores, part))
-            scaled(loss / (n_rows or len(batch))).backward()
+            mean = loss / (n_rows or len(batch))
+            (mean if scale is None else scale(mean)).backward()
             sums = sums + torch.stack([loss, label_loss]).detach()
-        for prefix in prefixes.values():
+        for prefix in prefixes.values():  # now that all rows have sent their gradients to it
             if prefix is not None:
                 prefix.backward()
         return sums
@@ -180,15 +163,15 @@ class Backpropagation:
         batch : sequence of Example
             The batch.
         error : BaseException
-            What was raised.
+            The error that was raised.
 
         Raises
         ------
         ScoringError
-            If its examples went through one by one already.
+            If the examples went through the model one by one already.
         """
         parts = [
-            (len(part), max(self._n_own_tokens(example, strategy) for example in part))
+            (len(part), max(self._lengths(part, strategy)))
             for strategy, part in self._micro_batches(batch)
         ]
         self._budget.lower(*max(parts, key=lambda part: part[0] * part[1]), error)
@@ -207,20 +190,22 @@ class Backpropagation:
         return label_log_likelihoods(self._model, prompts, strategy.layout, prefix)
 
     def _micro_batches(self, batch: Sequence[Example]) -> Iterator[tuple[Strategy, list[Example]]]:
-        """Split a batch by length: sums of gradients stay the same, and padding goes."""
-        groups: dict[tuple[Strategy, int], list[Example]] = {}
-        for example in batch:
-            strategy = self._strategies.choose(example.prompt)
-            n_passed = self._strategies.n_limits_passed(example.prompt)
-            groups.setdefault((strategy, n_passed), []).append(example)
-        for (strategy, _), group in groups.items():
-            lengths = [self._n_own_tokens(example, strategy) for example in group]
+        """Split a batch into parts of similar length, which need little padding."""
+        groups = self._strategies.group([example.prompt for example in batch])
+        for (strategy, _), positions in groups.items():
+            group = [batch[position] for position in positions]
+            lengths = self._lengths(group, strategy)
             for members in token_batches(lengths, self._budget.n_tokens):
                 yield strategy, [group[member] for member in members]
 
-    def _n_own_tokens(self, example: Example, strategy: Strategy) -> int:
+    def _lengths(self, examples: Sequence[Example], strategy: Strategy) -> list[int]:
+        """Return the length of each example, as it counts for the budget."""
         n_shared = 0 if strategy.prefix is None else len(self._prefix_ids)
-        return example.prompt.n_tokens + len(example.prompt.trie.tokens) - n_shared
+        prompts = [example.prompt for example in examples]
+        counts = count_computed_tokens(prompts, n_shared, repeats_text=False)
+        # The root of a trie has no token. It is counted here all the same: without it, batches
+        # would be split differently, and adapters would differ in the last bits from earlier ones.
+        return [count + 1 for count in counts]
 
     def _make_replay(self, earlier: Mapping[str, Any] | None) -> Replay | None:
         if earlier is not None and not earlier["replays"]:
@@ -229,32 +214,18 @@ class Backpropagation:
             (strategy, [example.prompt for example in part])
             for strategy, part in self._micro_batches(self._examples)
         ]
-        return make_replay(self._model, self._settings.n_frozen_layers, self._prefix_ids, batches)
+        return make_replay(self._model, self._n_frozen_layers, self._prefix_ids, batches)
 
     def _forget(self) -> None:
         self._replay = None
 
 
 @contextmanager
-def _keeping_attention(model: Any) -> Iterator[None]:
-    """Give back the attention function that a view has now, which prediction extends in its way."""
+def _restoring_attention(model: Any) -> Iterator[None]:
+    """Restore the view's attention function, which prediction extends in another way."""
     before = getattr(model.config, "_attn_implementation", None)
     try:
         yield
     finally:
         if getattr(model.config, "_attn_implementation", None) != before:
             model.set_attn_implementation(before)
-
-
-def _token_budget(model: Any, settings: BackpropagationSettings) -> int:
-    """Return how many tokens go through the model at once: all tuned layers keep what they did."""
-    budget = make_budget(model, settings.max_batch_tokens).n_tokens
-    free = free_memory(model.device)
-    n_kept = len(named_decoder_layers(model)) - settings.n_frozen_layers
-    if settings.max_batch_tokens is not None or free is None or settings.gradient_checkpointing:
-        return budget
-    config = model.config.get_text_config()
-    hidden = config.hidden_size
-    n_widths = _WIDTHS_KEPT * hidden + _INNER_WIDTHS_KEPT * inner_width(config, hidden)
-    n_bytes = max(n_kept, 1) * n_widths * model.get_input_embeddings().weight.itemsize
-    return max(1, min(budget, int(free * _SHARE_OF_FREE_MEMORY / n_bytes)))

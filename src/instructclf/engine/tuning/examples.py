@@ -1,4 +1,4 @@
-"""Labelled texts → prompts to learn from, and what there is to minimise about each."""
+"""Labelled texts → prompts to learn from, and their scores → the losses to minimise."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from instructclf.engine.tokens.tries import LabelTrie, label_path, with_response
 from instructclf.engine.tokens.truncation import warn_of_cuts
 
 Loss = Literal["lm", "label", "lm+label"]
-"""What is minimised: how unlikely the response is, how unlikely its label is among the labels, or
-the sum of both."""
+"""The negative log-likelihood of the response's tokens, that of its label among the labels, or the
+sum of both."""
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A prompt with its label, whose trie holds what its loss reads and nothing else.
+    """A prompt with its label, and a trie of the tokens that its loss reads.
 
     Parameters
     ----------
     prompt : EncodedPrompt
-        The prompt. Its trie has all answers, or for ``"lm"`` the right one alone. After them it has
-        the end of the response, but for ``"label"``.
+        The prompt. Its trie has all answers, or only the right one if the loss is ``"lm"``. Its
+        last entry is the end of the response, except if the loss is ``"label"``.
     synonyms : tuple of int
         The positions in the trie of all answers of the text's class, the preferred one first.
     n_response_tokens : int
-        How many tokens the response has, its end included where that is learned.
+        How many tokens the response has, including the end token if it is learned.
     loss : {"lm", "label", "lm+label"}, default="lm+label"
-        What is minimised.
+        The loss to minimise.
     weight : float, default=1.0
-        What the loss is multiplied by.
+        The factor of the loss.
     """
 
     prompt: EncodedPrompt
@@ -54,7 +54,7 @@ def make_examples(
     loss: Loss = "lm+label",
     weights: NDArray[np.float64] | None = None,
 ) -> list[Example]:
-    """Encode texts as prediction does, and add the ends of their responses.
+    """Encode texts as prediction does, and add the ends of responses to their tries.
 
     Parameters
     ----------
@@ -65,9 +65,9 @@ def make_examples(
     labels : ndarray of shape (n_texts,)
         The class of each text.
     loss : {"lm", "label", "lm+label"}, default="lm+label"
-        What is minimised.
+        The loss to minimise.
     weights : ndarray of shape (n_texts,) or None, default=None
-        What each text's loss is multiplied by. ``None`` for 1.
+        The factor of each text's loss. ``None`` for 1.
 
     Returns
     -------
@@ -83,14 +83,14 @@ def make_examples(
     warn_of_cuts([i for i, prompt in enumerate(encoded) if prompt.was_cut], encoder.max_length)
     tries: dict[tuple[int, int], LabelTrie] = {}
     examples = []
-    own_weights = np.ones(len(texts)) if weights is None else weights
-    for prompt, label, weight in zip(encoded, labels.tolist(), own_weights.tolist(), strict=True):
+    weights = np.ones(len(texts)) if weights is None else weights
+    for prompt, label, weight in zip(encoded, labels.tolist(), weights.tolist(), strict=True):
         synonyms = encoder.verbalizer.positions[label]
         key = (id(prompt.trie), label)
         if key not in tries:
             tries[key] = _trie_to_learn(prompt.trie, synonyms[0], encoder.end_token, loss)
         trie = tries[key]
-        if loss == "lm":  # the trie has no other answer
+        if loss == "lm":  # the right answer is the only one in the trie
             synonyms = (0,)
         response = {synonyms[0]} if loss == "label" else {synonyms[0], trie.n_labels - 1}
         n_tokens = sum(edge[0] in response for edge in trie.edges)
@@ -100,10 +100,9 @@ def make_examples(
 
 
 def shared_ids(encoder: PromptEncoder, examples: Sequence[Example]) -> list[int]:
-    """Return the tokens that all prompts begin with, if really all of them do."""
+    """Return the encoder's prefix if all prompts begin with it, which cut prompts may not."""
     shared = encoder.prefix_ids
-    begin = all(example.prompt.prefix == shared for example in examples)
-    return shared if begin else []
+    return shared if all(example.prompt.prefix == shared for example in examples) else []
 
 
 def _trie_to_learn(trie: LabelTrie, label: int, end_token: int | None, loss: Loss) -> LabelTrie:
@@ -121,34 +120,33 @@ def _with_end(trie: LabelTrie, label: int, end_token: int | None) -> LabelTrie:
 
 
 def response_losses(scores: Tensor, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
-    """Return what tuning minimises for each text, and how well it tells the labels apart.
+    """Return the loss of each text, and its label loss, which tells how well labels are told apart.
 
     Parameters
     ----------
     scores : Tensor of shape (n_texts, n_answers)
-        Log-likelihoods of the answers in the examples' tries, and the end of the response last.
+        Log-likelihoods of the entries in the examples' tries, the end of the response last.
     examples : sequence of Example
-        The texts' answers, losses and how many tokens their responses have. All have one loss.
+        The texts. All have the same kind of loss.
 
     Returns
     -------
     loss : Tensor of shape (n_texts,)
-        ``"lm"`` is the mean negative log-likelihood of the response's tokens, its end included;
-        ``"label"`` the negative log-probability of the label, by any of its answers, among the
-        labels; ``"lm+label"`` their sum. Weights are not applied.
+        ``"lm"`` is the mean negative log-likelihood of the response's tokens, including its end;
+        ``"label"`` is the negative log-probability of the label among the labels, where all answers
+        of a label count for it; ``"lm+label"`` is their sum. Weights are not applied.
     label_loss : Tensor of shape (n_texts,)
-        The negative log-probability of the label, by any of its answers, among the labels. For
-        ``"lm"``, which does not compute the others, that of its words among all words, which is
-        never less.
+        The loss ``"label"``. For ``"lm"``, which computes no other answers, the negative
+        log-likelihood of the answer among all continuations. It is never smaller.
     """
     device = scores.device
-    own = torch.tensor([example.synonyms[0] for example in examples], device=device).unsqueeze(1)
+    preferred = torch.tensor([example.synonyms[0] for example in examples], device=device)
     kind = examples[0].loss
     if kind == "label":
         label_loss = _negative_share(scores, examples)
         return label_loss, label_loss
     answers, ends = scores[:, :-1], scores[:, -1]
-    words = answers.gather(1, own).squeeze(1)
+    words = answers.gather(1, preferred.unsqueeze(1)).squeeze(1)
     n_tokens = torch.tensor([example.n_response_tokens for example in examples], device=device)
     language_loss = -(words + ends) / n_tokens
     if kind == "lm":

@@ -1,8 +1,8 @@
 """Layers below the tuned ones: their outputs never change, so they are computed once.
 
-The lower layers of a view stay in place. To replay, they pass on what they get, and the first tuned
-layer is given the stored hidden states instead. So embeddings, positions and masks remain the
-architecture's own business.
+The lower layers stay in the view. To replay a forward pass, each of them returns its input
+unchanged, and the first tuned layer gets the stored hidden states instead. So the architecture
+itself still computes embeddings, positions and masks.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from instructclf.engine.models.decoder_layers import named_decoder_layers, running
+from instructclf.engine.models.decoder_layers import named_decoder_layers, replacing_forward
 
 
-class _Recorded(Exception):  # noqa: N818  (ends a forward pass that has given what was wanted)
-    """The hidden states that the first tuned layer was about to read."""
+class _Recorded(Exception):  # noqa: N818  (no error: it ends a forward pass early)
+    """Carries the hidden states that the first tuned layer was about to read."""
 
     def __init__(self, hidden: Tensor) -> None:
         self.hidden = hidden
 
 
 class FrozenLayers:
-    """The lower layers of a view, to be run, or to be replaced by what they would return.
+    """The lower layers of a view. They run, or are skipped in favour of stored outputs.
 
     Parameters
     ----------
     model : torch.nn.Module
         A view of a causal language model.
     n_frozen : int
-        How many of its lower layers stay as they are. At least one.
+        How many of its lower layers are not tuned. At least one.
     """
 
     def __init__(self, model: nn.Module, n_frozen: int) -> None:
@@ -40,12 +40,12 @@ class FrozenLayers:
         self._returns_tuple: dict[nn.Module, bool] = {}
 
     def record(self, forward: Callable[[], object]) -> Tensor:
-        """Return the hidden states that the tuned layers read in a forward pass, and end it there.
+        """Run a forward pass up to the first tuned layer, and return what this layer would read.
 
         Parameters
         ----------
         forward : callable
-            Runs a forward pass of the model.
+            Runs a forward pass of the model. It does not return.
 
         Returns
         -------
@@ -66,17 +66,13 @@ class FrozenLayers:
 
     @contextmanager
     def replaying(self, hidden: Callable[[], Tensor]) -> Iterator[None]:
-        """Skip the frozen layers in forward passes.
+        """Skip the frozen layers in forward passes inside the block.
 
         Parameters
         ----------
         hidden : callable
-            Returns the hidden states to go on with, asked for when the tuned layers begin.
-
-        Yields
-        ------
-        None
-            Meanwhile a forward pass begins at the tuned layers.
+            Returns the stored hidden states. It is called when the first tuned layer runs, because
+            the layout of a batch is not known before.
         """
 
         def inject(_: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -88,13 +84,14 @@ class FrozenLayers:
         with ExitStack() as stack:
             stack.callback(handle.remove)
             for layer in self._frozen:
-                stack.enter_context(running(layer, self._pass_on(layer)))
+                stack.enter_context(replacing_forward(layer, self._pass_on(layer)))
             yield
 
     def _note_form(self, layer: nn.Module, _: Any, output: Any) -> None:
         self._returns_tuple[layer] = isinstance(output, tuple)
 
     def _pass_on(self, layer: nn.Module) -> Callable[..., Any]:
+        """Return a function that takes the layer's place and returns its input, in its form."""
         in_tuple = self._returns_tuple.get(layer, False)
 
         def forward(*inputs: Any, **options: Any) -> Any:

@@ -1,7 +1,8 @@
-"""Weights of a base model, guarded while somebody else's code builds an adapter on a view of them.
+"""Weights of a base model, protected while PEFT builds an adapter on a view of them.
 
-Some initialisations of PEFT write into the layers that they adapt. A view's weights are the base
-model's, so this would change every other classifier. Such an operation is stopped before it runs.
+Some initialisations of PEFT write into the layers that they adapt. A view shares its weights with
+the base model, so this would change every other classifier. The guard stops such an operation
+before it runs.
 """
 
 from __future__ import annotations
@@ -24,29 +25,26 @@ class SharedWeights:
 
     def __init__(self, view: nn.Module) -> None:
         tensors: list[Tensor] = [*view.parameters(), *view.buffers()]
-        self._places = [(tensor, _place(tensor)) for tensor in tensors]
-        self._shared = {place for _, place in self._places if place}
+        self._addresses = [(tensor, _storage_address(tensor)) for tensor in tensors]
+        self._shared = {address for _, address in self._addresses if address}
 
     def guarded(self) -> TorchDispatchMode:
         """Return a context in which writing into a shared tensor raises ``SharedWeightError``."""
         return _Guard(self._shared)
 
-    def own_trained(self, parameters: Iterator[nn.Parameter]) -> None:
-        """Give weights that are to be trained storage of their own.
+    def copy_trained(self, parameters: Iterator[nn.Parameter]) -> None:
+        """Give those parameters that are to be trained storage that the base model does not share.
 
-        Parameters
-        ----------
-        parameters : iterator of torch.nn.Parameter
-            A view's parameters. Biases of the base model may be among those to train.
+        Some kinds of adapters train biases or whole layers of the model itself.
         """
         for parameter in parameters:
-            if parameter.requires_grad and _place(parameter) in self._shared:
+            if parameter.requires_grad and _storage_address(parameter) in self._shared:
                 parameter.data = parameter.data.clone()
 
-    def check_kept(self) -> None:
-        """Raise ``SharedWeightError`` if a weight that is not trained was exchanged for another."""
-        for tensor, place in self._places:
-            if not tensor.requires_grad and _place(tensor) != place:
+    def check_unchanged(self) -> None:
+        """Raise ``SharedWeightError`` if a weight that is not trained was replaced by another."""
+        for tensor, address in self._addresses:
+            if not tensor.requires_grad and _storage_address(tensor) != address:
                 raise SharedWeightError
 
 
@@ -55,7 +53,7 @@ class SharedWeightError(Exception):
 
 
 class _Guard(TorchDispatchMode):
-    """Looks at each operation before it runs, those on ``.data`` included."""
+    """Inspects each operation before it runs, including operations on ``.data``."""
 
     def __init__(self, shared: set[int]) -> None:
         super().__init__()
@@ -66,11 +64,12 @@ class _Guard(TorchDispatchMode):
     ) -> Any:
         del types
         kwargs = kwargs or {}
+        # The schema of an operation marks each argument that it writes into.
         for position, argument in enumerate(func._schema.arguments):  # noqa: SLF001  (torch has no public way)
             if argument.alias_info is None or not argument.alias_info.is_write:
                 continue
             value = args[position] if position < len(args) else kwargs.get(argument.name)
-            if any(_place(tensor) in self._shared for tensor in _tensors(value)):
+            if any(_storage_address(tensor) in self._shared for tensor in _tensors(value)):
                 raise SharedWeightError
         return func(*args, **kwargs)
 
@@ -79,9 +78,9 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, list | tuple):
-        yield from (one for one in value if isinstance(one, Tensor))
+        yield from (item for item in value if isinstance(item, Tensor))
 
 
-def _place(tensor: Tensor) -> int:
-    """Return where a tensor's storage begins. 0 if it has none."""
+def _storage_address(tensor: Tensor) -> int:
+    """Return the address of a tensor's storage, 0 if it has none."""
     return 0 if tensor.is_meta else tensor.untyped_storage().data_ptr()

@@ -1,9 +1,9 @@
-"""Linear layers with a low-rank update, with as little beside the layer's own product as can be.
+"""Linear layers with a low-rank update that costs little more than the layer's own product.
 
-Two ways, equal up to rounding. Many tokens go through a weight that has taken up the update for
-this one product: that costs ``rank`` more per weight, whatever the number of tokens. Otherwise the
-update is added to the layer's output by one fused multiply-add, where adding, scaling and
-converting one after the other would pass over the output four times.
+Two ways to compute it are equal up to rounding. The first adds the update to the layer's output,
+with one fused multiply-add: to add, scale and convert separately would pass over the output four
+times. The second adds the update to a copy of the weight. Its extra cost, ``rank`` multiply-adds
+for each element of the weight, does not depend on the number of tokens, so it is faster for many.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 _TOKENS_PER_RANK = 16
-"""From so many tokens on, times the rank, taking up the update costs less than adding it."""
+"""From so many tokens times the rank on, adding the update to the weight is the faster way."""
 _EXACT = (torch.float32, torch.float64)
-"""In half precision a weight would round a small update away."""
+"""In half precision, adding a small update to a large weight would round the update away."""
 
 
 def linear_with_update(layer: nn.Linear, x: Tensor, a: Tensor, b: Tensor, scaling: float) -> Tensor:
@@ -27,15 +27,15 @@ def linear_with_update(layer: nn.Linear, x: Tensor, a: Tensor, b: Tensor, scalin
     Parameters
     ----------
     layer : torch.nn.Linear
-        The layer, whose weight is shared and stays as it is.
+        The layer. Its weight is shared with other views and not changed.
     x : Tensor of shape (..., n_in)
         The layer's input.
     a : Tensor of shape (rank, n_in)
-        The first factor. Kept in float32, it is converted for the product alone.
+        The first factor. It may be float32 on a layer in half precision.
     b : Tensor of shape (n_out, rank)
-        The second factor.
+        The second factor, likewise.
     scaling : float
-        What the update is multiplied by.
+        The factor of the update.
 
     Returns
     -------
@@ -46,21 +46,23 @@ def linear_with_update(layer: nn.Linear, x: Tensor, a: Tensor, b: Tensor, scalin
     a, b = a.to(dtype), b.to(dtype)
     rows = x.reshape(-1, x.shape[-1])
     is_many = len(rows) >= _TOKENS_PER_RANK * len(a)
+    # With gradients, the sum of weight and update would have to be kept for the backward pass.
     if is_many and dtype in _EXACT and not torch.is_grad_enabled():
         output = linear(rows, torch.addmm(layer.weight, b, a, alpha=scaling), layer.bias)
     else:
-        # Adding to a view instead would copy the whole gradient in the backward pass.
+        # In-place addition to a reshaped view would copy the whole gradient in the backward pass.
+        # So the layer runs on flat rows, and its output gets its shape after the addition.
         output = layer(rows).addmm_(rows @ a.t(), b.t(), alpha=scaling)
     return output.view(*x.shape[:-1], -1)
 
 
 def fuse_update(layer: Any) -> None:
-    """Let a LoRA layer of PEFT add its update in one step, if it does no more than that.
+    """Let a LoRA layer of PEFT add its update in one step, if it has no dropout, bias or DoRA.
 
     Parameters
     ----------
     layer : peft.tuners.lora.layer.Linear
-        A layer with one adapter around a plain linear layer, without a variant of LoRA.
+        A layer with one adapter around an ordinary linear layer.
     """
     (name,) = layer.active_adapters
     drops = not isinstance(layer.lora_dropout[name], nn.Identity)

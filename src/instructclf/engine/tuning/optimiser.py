@@ -1,4 +1,4 @@
-"""Gradients → a step: learning rate, loss scaling and clipping, and an end where they diverge."""
+"""Gradients → a step: learning rate, loss scaling, clipping, and an error if training diverges."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from instructclf.exceptions import TrainingDivergedError
 
 _MAX_GRADIENT_NORM = 1.0
 _LEAST_SCALE = 1.0
-"""Gradients that overflow although losses are not scaled up do not overflow because of that."""
+"""At this scale losses are not scaled up, so an overflow has another cause."""
 
 
 class Optimiser:
@@ -22,16 +22,16 @@ class Optimiser:
     Parameters
     ----------
     weights : list of torch.nn.Parameter
-        What is trained.
+        The weights to train.
     learning_rate : float
         The highest learning rate.
     n_steps : int
-        How many steps there are at most. After all of them the learning rate is 0.
+        The most steps. After all of them the learning rate is 0.
     warmup_ratio : float
-        The share of them in which the learning rate rises.
+        The share of these steps in which the learning rate rises.
     model_dtype : torch.dtype
-        What the model computes in. Gradients of a float16 model vanish below 6e-8 unless the loss
-        is scaled up; they are scaled down again before a step.
+        The type that the model computes in. In float16, gradients below 6e-8 vanish unless the loss
+        is scaled up. They are scaled down again before a step.
     """
 
     def __init__(
@@ -56,24 +56,25 @@ class Optimiser:
             fused=device in {"cpu", "cuda"},  # one call for all weights
         )
         self._scaler = torch.amp.GradScaler(device, enabled=model_dtype == torch.float16)
-        # It sets itself up with the first loss, which one of several processes may have no row for.
+        # The scaler is initialised by the first loss, which a process without rows of the first
+        # batch does not compute.
         self._scaler.scale(weights[0].new_zeros(()))
 
     def scale(self, loss: Tensor) -> Tensor:
-        """Return a loss scaled up as far as the model's data type takes."""
+        """Return the loss, scaled up if the model computes in float16."""
         return self._scaler.scale(loss)
 
     def step(self, losses: Tensor) -> list[float] | None:
-        """Take a step along the gradients, and forget them.
+        """Take a step with the gradients so far, and drop them.
 
-        Where they overflowed because the loss was scaled up too far, no step is taken, and the
-        losses that follow are scaled by half as much. There may be few steps in all, so that the
-        gradients should be found again, and not be done without.
+        If they overflowed because the loss was scaled up too far, no step is taken, and the next
+        loss is scaled by half as much. A run may have few steps, so the caller should compute the
+        gradients of the same batch again rather than go on to the next one.
 
         Parameters
         ----------
         losses : Tensor of shape (n_losses,)
-            What the gradients are of, the loss to minimise first.
+            Losses of the batch. The gradients belong to the first one.
 
         Returns
         -------
@@ -83,48 +84,41 @@ class Optimiser:
         Raises
         ------
         TrainingDivergedError
-            If the loss is not finite, or its gradient is not, however little it is scaled up.
+            If the loss is not finite, or if its gradient is not even without scaling.
         """
         self._scaler.unscale_(self._adamw)
         norm = nn.utils.clip_grad_norm_(self._weights, _MAX_GRADIENT_NORM)
+        # One transfer from the device, which waits for all work there.
         *values, length = torch.cat([losses, norm.to(losses).reshape(1)]).tolist()
         self._check_finite(values[0], length)
         for group in self._adamw.param_groups:
             group["lr"] = self._rate()
-        self._scaler.step(self._adamw)  # does nothing with gradients that overflowed
+        self._scaler.step(self._adamw)  # does nothing if gradients overflowed
         self._scaler.update()
-        self.forget_gradients()
+        self.drop_gradients()
         if not math.isfinite(length):
             return None
         self.n_done += 1
         return values
 
-    def forget_gradients(self) -> None:
-        """Drop the gradients that have been found so far."""
+    def drop_gradients(self) -> None:
+        """Drop the gradients that have been computed so far."""
         self._adamw.zero_grad(set_to_none=True)
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Return all that the next step depends on: plain values, and tensors by name."""
+        """Return all that the next step depends on: JSON-serialisable values, tensors by name."""
         moments = self._adamw.state_dict()["state"]
         tensors = {
             f"{name}.{number}": tensor
-            for number, own in moments.items()
-            for name, tensor in own.items()
+            for number, of_weight in moments.items()
+            for name, tensor in of_weight.items()
         }
         tensors |= {f"weight.{i}": weight.detach() for i, weight in enumerate(self._weights)}
         return {"n_done": self.n_done, "scaler": self._scaler.state_dict()}, tensors
 
     @torch.no_grad()
-    def restore(self, plain: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` returned.
-
-        Parameters
-        ----------
-        plain : mapping
-            Its plain values.
-        tensors : mapping of str to Tensor
-            Its tensors.
-        """
+    def restore(self, values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Continue from the values and tensors that `state` returned."""
         moments: dict[int, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             name, _, number = key.rpartition(".")
@@ -134,8 +128,8 @@ class Optimiser:
                 moments.setdefault(int(number), {})[name] = tensor
         groups = self._adamw.state_dict()["param_groups"]
         self._adamw.load_state_dict({"state": moments, "param_groups": groups})
-        self._scaler.load_state_dict(dict(plain["scaler"]))
-        self.n_done = plain["n_done"]
+        self._scaler.load_state_dict(dict(values["scaler"]))
+        self.n_done = values["n_done"]
 
     def _rate(self) -> float:
         return self._learning_rate * rate_factor(self.n_done, self._n_steps, self._warmup_ratio)
@@ -150,22 +144,23 @@ class Optimiser:
     def _diverged(self, what: str) -> TrainingDivergedError:
         msg = (
             f"The training {what} at step {self.n_done + 1} of {self._n_steps} with a learning "
-            f"rate of {self._rate():.2g}. Use a lower learning_rate, or dtype='float32'."
+            f"rate of {self._rate():.2g}. Use a lower learning_rate, or "
+            "model_options=ModelOptions(dtype='float32')."
         )
         return TrainingDivergedError(msg)
 
 
 def rate_factor(step: int, n_steps: int, warmup_ratio: float) -> float:
-    """Return the share of the highest learning rate at a step: up to 1, then down to 0.
+    """Return the share of the highest learning rate after so many steps: up to 1, then down to 0.
 
     Parameters
     ----------
     step : int
-        How many steps are done.
+        The number of steps that are done.
     n_steps : int
-        How many there are.
+        The number of all steps.
     warmup_ratio : float
-        The share of them in which the learning rate rises.
+        The share of all steps in which the learning rate rises.
 
     Returns
     -------

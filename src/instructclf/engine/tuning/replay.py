@@ -1,4 +1,4 @@
-"""Prompts → what the frozen layers make of them, computed once and kept for every epoch."""
+"""Prompts → the outputs of the frozen layers, computed once and read again in every epoch."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from instructclf.exceptions import ScoringError
 _logger = logging.getLogger(__name__)
 
 _SHARE_OF_FREE_MEMORY = 0.25
-"""What stored hidden states may take at most."""
+"""The most memory that stored hidden states may take."""
 
 Batches = Sequence[tuple[Strategy, Sequence[EncodedPrompt]]]
-"""Prompts that go through the model together, and in which way."""
+"""Prompts that go through the model together, and their strategy."""
 
 
 class Replay:
-    """Score prompts from the outputs of the frozen layers, which it stores.
+    """Stores the outputs of the frozen layers, and scores prompts from them.
 
     Parameters
     ----------
@@ -63,18 +63,20 @@ class Replay:
         Returns
         -------
         dict of type to Prefix
-            The prefixes that the whole model made, of each kind that they share.
+            The prefixes that the whole model has made, one of each kind that strategies use.
         """
         prefixes: dict[type[Prefix] | None, Prefix | None] = {None: None}
         for strategy, prompts in batches:
             kind = strategy.prefix
             if kind is not None and kind not in prefixes:
+                # Made twice: a forward pass that is recorded ends before the tuned layers, and the
+                # prompts below need the keys and values of the frozen layers.
                 self._prefix = self._frozen.record(partial(kind, self._model, self._prefix_ids))
                 prefixes[kind] = kind(self._model, self._prefix_ids)
-            keeping = _KeepingLayout(strategy.layout)
-            forward = partial(label_log_likelihoods, self._model, prompts, keeping, prefixes[kind])
+            layout = _LastLayout(strategy.layout)
+            forward = partial(label_log_likelihoods, self._model, prompts, layout, prefixes[kind])
             hidden = self._frozen.record(forward)
-            self._hidden |= zip(prompts, _split(hidden, keeping.layout), strict=True)
+            self._hidden |= zip(prompts, _split(hidden, layout.last), strict=True)
         return prefixes
 
     def compute_prefix(self, kind: type[Prefix]) -> Prefix:
@@ -85,25 +87,26 @@ class Replay:
     def label_log_likelihoods(
         self, batch: Sequence[EncodedPrompt], layout: LayoutFunction, prefix: Prefix | None
     ) -> Tensor:
-        """Return what the function of this name does, from the tuned layers alone.
+        """Return what the function of this name returns, from a run of the tuned layers alone.
 
         Parameters
         ----------
         batch : sequence of EncodedPrompt
             Prompts that are stored.
         layout : callable
-            The layout that they were stored from.
+            The layout with which they were stored.
         prefix : Prefix or None
-            What ``compute_prefix`` returned, where they share it.
+            The result of ``compute_prefix``, if the strategy shares a prefix.
 
         Returns
         -------
         Tensor of shape (n_texts, n_labels)
             Log-likelihoods.
         """
-        keeping = _KeepingLayout(layout)
-        with self._frozen.replaying(lambda: self._restore(batch, keeping.layout)):
-            return label_log_likelihoods(self._model, batch, keeping, prefix)
+        # The layout is made inside the forward pass, so the hidden states are padded only then.
+        remembered = _LastLayout(layout)
+        with self._frozen.replaying(lambda: self._restore(batch, remembered.last)):
+            return label_log_likelihoods(self._model, batch, remembered, prefix)
 
     def _stored_prefix(self) -> Tensor:
         if self._prefix is None:
@@ -112,7 +115,7 @@ class Replay:
         return self._prefix
 
     def _restore(self, batch: Sequence[EncodedPrompt], layout: Layout) -> Tensor:
-        """Return the hidden states of a batch, padded with zeros as its layout is padded."""
+        """Return the hidden states of a batch, with zeros where its layout has padding."""
         stored = torch.cat([self._hidden[prompt] for prompt in batch])
         hidden = stored.new_zeros(*layout.input_ids.shape, stored.shape[-1])
         hidden[layout.is_real] = stored
@@ -122,7 +125,7 @@ class Replay:
 def make_replay(
     model: Any, n_frozen: int, prefix_ids: list[int], batches: Batches
 ) -> Replay | None:
-    """Store what the frozen layers make of all prompts, if it fits and gives the same scores.
+    """Store the outputs of the frozen layers, if they fit and give the same scores.
 
     Parameters
     ----------
@@ -138,11 +141,11 @@ def make_replay(
     Returns
     -------
     Replay or None
-        ``None`` if the frozen layers have to run in every epoch: there are none, a cache takes
-        part, memory is short, or the architecture does not allow it.
+        ``None`` if the frozen layers have to run in every epoch: because their number is 0, a
+        strategy shares the prefix in a cache, memory is short, or the architecture prevents it.
     """
-    shared = {strategy.prefix for strategy, _ in batches}
-    if n_frozen == 0 or not shared <= {None, DifferentiablePrefixAttention}:
+    prefix_kinds = {strategy.prefix for strategy, _ in batches}
+    if n_frozen == 0 or not prefix_kinds <= {None, DifferentiablePrefixAttention}:
         return None
     if not _fits(model, batches, len(prefix_ids)):
         _logger.info("Outputs of the frozen layers take too much memory: they run in every epoch")
@@ -151,7 +154,8 @@ def make_replay(
     try:
         prefixes = replay.store(batches)
         strategy, prompts = batches[0]
-        few = prompts if len(prompts) == 1 else [prompts[0], prompts[-1]]  # one of them is padded
+        # The first and the last one differ most in length, so the shorter one is padded.
+        few = prompts if len(prompts) == 1 else [prompts[0], prompts[-1]]
         difference = _difference(model, replay, strategy, few, prefixes[strategy.prefix])
     except (ScoringError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         _logger.debug("The frozen layers cannot be replayed: %s", error)
@@ -168,7 +172,7 @@ def _difference(
     prompts: Sequence[EncodedPrompt],
     prefix: Prefix | None,
 ) -> float:
-    """Return how far replayed scores are from those of the whole model."""
+    """Return the largest difference between replayed scores and those of the whole model."""
     expected = label_log_likelihoods(model, prompts, strategy.layout, prefix)
     replayed = None if strategy.prefix is None else replay.compute_prefix(strategy.prefix)
     scores = replay.label_log_likelihoods(prompts, strategy.layout, replayed)
@@ -190,21 +194,22 @@ def _fits(model: Any, batches: Batches, n_prefix: int) -> bool:
     return n_tokens * width * weight.itemsize <= _SHARE_OF_FREE_MEMORY * free
 
 
-class _KeepingLayout:
-    """A layout function that keeps what it returned last."""
+class _LastLayout:
+    """A layout function that remembers its last result."""
 
     def __init__(self, function: LayoutFunction) -> None:
         self._function = function
-        self.layout: Layout
+        self.last: Layout
 
     def __call__(self, batch: Sequence[EncodedPrompt], **options: Any) -> Layout:
-        self.layout = self._function(batch, **options)
-        return self.layout
+        self.last = self._function(batch, **options)
+        return self.last
 
 
 def _split(hidden: Tensor, layout: Layout) -> list[Tensor]:
     """Return the hidden states of each text, without those of padding."""
     n_real = layout.is_real.sum(dim=1).tolist()
-    starts = [*layout.rows[:, 0].tolist(), len(n_real)]  # a text's rows follow on each other
+    # The rows of a text follow each other, so those of text i end where those of i + 1 begin.
+    starts = [*layout.rows[:, 0].tolist(), len(n_real)]
     sizes = [sum(n_real[start:end]) for start, end in pairwise(starts)]
     return [part.clone() for part in hidden[layout.is_real].split(sizes)]

@@ -1,4 +1,4 @@
-"""Examples → one training run: epochs in random order, until the loss is low or falls no more."""
+"""Examples → one training run: epochs in random order, until the loss is low or stops falling."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ class TrainingSettings:
     warmup_ratio : float
         The share of all steps in which the learning rate rises.
     tol : float
-        The least fall of the training loss that counts as an improvement.
+        The smallest decrease of the training loss that counts as an improvement.
     n_iter_no_change : int
-        After how many epochs without an improvement training stops.
+        Training stops after so many epochs without an improvement.
     target_loss : float
         The label loss at which training stops.
     max_batch_tokens : int or None
-        How many tokens go through the model at once. It decides speed and memory only.
+        How many tokens go through the model at once. This changes speed and memory only.
     gradient_checkpointing : bool, default=False
-        Whether layers run again in the backward pass. It decides speed and memory only.
+        Whether layers run again in the backward pass. This changes speed and memory only.
     loss : {"lm", "label", "lm+label"}, default="lm+label"
-        What is minimised.
+        The loss to minimise.
     """
 
     learning_rate: float
@@ -68,14 +68,14 @@ class TrainingSettings:
 
 @dataclass
 class TrainingRecord:
-    """What happened in a run.
+    """The course of a run.
 
     Parameters
     ----------
     loss_curve : list of float
-        The mean training loss of each epoch, weighted where rows have weights.
+        The mean training loss of each epoch, weighted if rows have weights.
     label_loss_curve : list of float
-        How well the labels are told apart: the second result of ``response_losses``, as a mean.
+        The same mean of the label loss: see ``response_losses``.
     stopped_by : str
         ``"max_epochs"``, ``"n_iter_no_change"`` or ``"target_loss"``.
     """
@@ -91,15 +91,15 @@ class Run:
     Parameters
     ----------
     adapter : Adapter
-        What is trained.
+        The adapter to train.
     examples : sequence of Example
-        What it learns.
+        The rows to learn from.
     settings : TrainingSettings
         How it is trained.
     backpropagate : Backpropagation
-        Finds the gradients of the adapter's weights.
+        Computes the gradients of the adapter's weights.
     seed : int
-        Decides the order of the rows, and what is dropped out.
+        Decides the order of the rows, and dropout.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Run:
         self._processes = current_processes()
         self._record = TrainingRecord()
         self._n_batches = math.ceil(len(examples) / settings.batch_size)
-        self._sums = np.zeros(2)  # of both losses, in the epoch that has begun
+        self._sums = np.zeros(2)  # of both losses in the current epoch
         self._optimiser = Optimiser(
             adapter.parameters,
             learning_rate=settings.learning_rate,
@@ -129,44 +129,46 @@ class Run:
         )
 
     def train(self, checkpoint: Checkpoint | None = None, *, verbose: int | bool) -> TrainingRecord:
-        """Train the adapter, from where the run was cut off if it was.
+        """Train the adapter. Continue from a checkpoint if the run was interrupted.
 
         Parameters
         ----------
         checkpoint : Checkpoint or None, default=None
-            Where to keep what is done. ``None`` keeps nothing.
+            The file of this run. ``None`` reads and writes nothing.
         verbose : int or bool
             Whether to show a progress bar.
 
         Returns
         -------
         TrainingRecord
-            What happened, before it was cut off and after.
+            The course of the whole run, before and after an interruption.
         """
         saved = self._read(checkpoint)
         if saved is not None and saved[0]["is_finished"]:
             self._restore(saved)
             return self._record
-        kept = checkpoint if self._processes.rank == 0 else None  # what one writes, all read
+        written = checkpoint if self._processes.rank == 0 else None  # all processes read its file
         progress = Progress("Tuning", self._settings.max_epochs, verbose=verbose)
         computing = None if saved is None else saved[0]["computing"]
         with (
             _explaining_half_precision(),
             self._backpropagate.prepared(computing),
-            self._adapter.dropping_out(self._seed + self._processes.rank),  # own rows, own draws
+            self._adapter.dropping_out(self._seed + self._processes.rank),  # each has other rows
             progress,
         ):
-            if saved is not None:  # after strategies were tried, which an untrained adapter decides
+            # Restored only now: `prepared` tries strategies with initial weights, as it did before
+            # the interruption, so that it chooses the same ones.
+            if saved is not None:
                 self._restore(saved)
                 progress.advance(len(self._record.loss_curve))
-            self._run_epochs(kept, progress)
+            self._run_epochs(written, progress)
         self._processes.copy_from_first(self._adapter.parameters)
-        if kept is not None:
-            kept.write(self._state(is_finished=True))
+        if written is not None:
+            written.write(self._state(is_finished=True))
         return self._record
 
     def _read(self, checkpoint: Checkpoint | None) -> State | None:
-        """Return what was kept of this run, which is the same for all processes that share it."""
+        """Return the saved state of this run, and check that all processes have found the same."""
         saved = None if checkpoint is None else checkpoint.read()
         n_done = 0 if saved is None else saved[0]["optimiser"]["n_done"]
         self._processes.check_alike([n_done], "checkpoints")
@@ -177,7 +179,7 @@ class Run:
         record = self._record
         for epoch in range(self._settings.max_epochs):
             order = rng.permutation(len(self._examples))
-            if epoch < len(record.loss_curve):  # done before it was cut off
+            if epoch < len(record.loss_curve):  # done before the interruption
                 continue
             loss, label_loss = self._run_epoch(order, checkpoint)
             record.loss_curve.append(loss)
@@ -191,7 +193,7 @@ class Run:
     def _run_epoch(
         self, order: NDArray[np.intp], checkpoint: Checkpoint | None
     ) -> tuple[float, float]:
-        """Take the steps of an epoch that are not done. Return its two weighted mean losses."""
+        """Take the remaining steps of an epoch. Return its two weighted mean losses."""
         size = self._settings.batch_size
         n_done = self._optimiser.n_done - len(self._record.loss_curve) * self._n_batches
         for start in range(n_done * size, len(order), size):
@@ -204,26 +206,26 @@ class Run:
         return float(loss), float(label_loss)
 
     def _step(self, batch: Sequence[Example]) -> list[float]:
-        """Take one optimiser step. Where gradients overflow, find them again on a smaller scale."""
+        """Take one optimiser step. If gradients overflow, compute them again at a smaller scale."""
         sums = None
         while sums is None:
-            own = batch[self._processes.local_rows]
-            losses = self._share(self._find_gradients(own, len(batch)))
+            part = batch[self._processes.local_rows]
+            losses = self._sum_over_processes(self._compute_gradients(part, len(batch)))
             sums = self._optimiser.step(losses)
         return sums
 
-    def _share(self, losses: Tensor) -> Tensor:
-        """Sum gradients and losses over the processes, of which each has a part of the batch."""
+    def _sum_over_processes(self, losses: Tensor) -> Tensor:
+        """Sum gradients and losses over all processes, each of which has a part of the batch."""
         if self._processes.size == 1:
             return losses
         self._processes.sum_gradients(self._adapter.parameters)
         sums = self._processes.sum(losses.double().cpu().numpy())
         return torch.from_numpy(sums).to(losses.device)
 
-    def _find_gradients(self, batch: Sequence[Example], n_rows: int) -> Tensor:
-        """Find the gradients of a batch, or of a part of one with so many rows.
+    def _compute_gradients(self, batch: Sequence[Example], n_rows: int) -> Tensor:
+        """Compute gradients of a batch, or of a process's part of a batch with ``n_rows`` rows.
 
-        Where memory runs out, begin again in smaller parts.
+        If memory runs out, start again in smaller parts.
         """
         while True:
             try:
@@ -231,7 +233,7 @@ class Run:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                self._optimiser.forget_gradients()
+                self._optimiser.drop_gradients()
                 self._backpropagate.take_less(batch, error)
 
     def _reason_to_stop(self) -> str | None:
@@ -244,11 +246,9 @@ class Run:
         improved = min(curve[-patience:]) < min(curve[:-patience]) - settings.tol
         return None if improved else "n_iter_no_change"
 
-    # Going on
-
     def _state(self, *, is_finished: bool = False) -> State:
-        """Return all that the rest of the run depends on, or all that it came to."""
-        plain, tensors = self._optimiser.state()
+        """Return all that the rest of the run depends on; of a finished run, only its results."""
+        values, tensors = self._optimiser.state()
         if is_finished:
             tensors = {name: t for name, t in tensors.items() if name.startswith("weight.")}
         else:
@@ -258,29 +258,27 @@ class Run:
             "is_finished": is_finished,
             "record": asdict(self._record),
             "sums": self._sums.tolist(),
-            "optimiser": plain,
+            "optimiser": values,
             "computing": self._backpropagate.state(),
         }, tensors
 
     def _restore(self, saved: State) -> None:
-        plain, tensors = saved
-        own, generators = {}, {}
-        for name, tensor in tensors.items():
-            kind, _, rest = name.partition(".")
-            if kind == "generator":
-                generators[rest] = tensor
-            else:
-                own[name] = tensor
-        self._record = TrainingRecord(**plain["record"])
-        self._sums = np.array(plain["sums"])
-        self._optimiser.restore(plain["optimiser"], own)
+        values, tensors = saved
+        generators = {
+            name: tensors.pop(f"generator.{name}")
+            for name in ("cpu", "cuda")
+            if f"generator.{name}" in tensors
+        }
+        self._record = TrainingRecord(**values["record"])
+        self._sums = np.array(values["sums"])
+        self._optimiser.restore(values["optimiser"], tensors)
         self._adapter.set_generator_states(generators)
-        _logger.info("Going on after %d steps", self._optimiser.n_done)
+        _logger.info("Continuing after %d steps", self._optimiser.n_done)
 
 
 @contextmanager
 def _explaining_half_precision() -> Iterator[None]:
-    """Say what to do where a device has no float16 arithmetic for a model."""
+    """Turn torch's error for a missing float16 operation into one with a remedy."""
     try:
         yield
     except RuntimeError as error:
@@ -288,6 +286,6 @@ def _explaining_half_precision() -> Iterator[None]:
             raise
         msg = (
             "This device cannot tune this model in float16. Use dtype='bfloat16' or "
-            f"dtype='float32'. It said: {error}"
+            f"dtype='float32' in ModelOptions. torch said: {error}"
         )
         raise ScoringError(msg) from error

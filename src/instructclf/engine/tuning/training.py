@@ -1,7 +1,7 @@
 """Encoded prompts and their labels → adapter weights.
 
 Training reads the same log-likelihoods as prediction, from the same prompts, encoded by the same
-function; it only follows their gradient.
+function. In addition it follows their gradient.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from instructclf.engine.models.loading import BaseModel
 from instructclf.engine.models.views import shared_view
 from instructclf.engine.tokens.encoding import PromptEncoder
 from instructclf.engine.tuning.adapters import Adapter, AdapterSettings
-from instructclf.engine.tuning.backpropagation import Backpropagation, BackpropagationSettings
+from instructclf.engine.tuning.backpropagation import Backpropagation
 from instructclf.engine.tuning.checkpoints import Checkpoints
 from instructclf.engine.tuning.examples import make_examples, shared_ids
 from instructclf.engine.tuning.runs import Run, TrainingRecord, TrainingSettings
 from instructclf.exceptions import FailedRunWarning, warn_caller
 
 _FAILED_LOSS = 0.9
-"""A run whose label loss ends above this share of log(n_labels) is no better than guessing."""
+"""A run has failed if its label loss ends above this share of log(n_labels), that of guessing."""
 _FASTER = 5
-"""Times the learning rate that is proposed where the loss was still falling."""
+"""Factor of the learning rate that is recommended if the loss was still falling."""
 
 
 def tune_adapter(
@@ -65,40 +65,41 @@ def tune_adapter(
         Initial weights and order of the rows follow from the first; from the second if that run
         fails.
     weights : ndarray of shape (n_texts,) or None, default=None
-        How much each text counts, not negative and not all 0. Only their ratios matter: losses are
-        multiplied by the weights divided by the weights' mean, so that a batch's gradient does not
-        depend on what else is in it. A text of weight 0 is left out.
+        How much each text counts: 0 or more, and not all 0. Only ratios matter, because losses are
+        multiplied by the weights divided by their mean over all texts. With the mean over a batch,
+        the gradient of a text would depend on the others in its batch. A weight of 0 leaves a text
+        out.
     start : dict of str to Tensor or None, default=None
-        The weights of an earlier adapter to begin with. ``None`` for new ones.
+        The weights of an earlier adapter to start from. ``None`` for new ones.
     checkpoints : pathlib.Path or None, default=None
-        The folder in which runs are kept, to go on with those that were cut off and to take those
-        that are done. ``None`` keeps nothing.
+        The folder of checkpoints, from which an interrupted run continues and a finished one is
+        read. ``None`` writes and reads nothing.
     verbose : int or bool, default=0
         Whether to show a progress bar.
 
     Returns
     -------
     adapter : Adapter
-        The trained adapter on a view of its own.
+        The trained adapter, on a new view of the base model.
     record : TrainingRecord
-        What happened.
+        The course of the run.
 
     Raises
     ------
     TrainingDivergedError
         If the loss or its gradient is not finite.
     CheckpointError
-        If the checkpoint of this very run is damaged.
+        If the checkpoint of this run is damaged.
     ScoringError
         If memory runs out with a single text.
     ValueError
-        If the model has fewer layers than are to be tuned, cannot have such an adapter, or
-        ``start`` is of another one.
+        If the model has fewer layers than are to be tuned, or cannot have such an adapter; or if
+        ``start`` belongs to another adapter.
 
     Warns
     -----
     FailedRunWarning
-        If the first run learned nothing and was restarted.
+        If the first run learned nothing and another one was started.
     """
     if weights is not None:
         rows = np.flatnonzero(weights)
@@ -108,15 +109,8 @@ def tune_adapter(
     shared = shared_ids(encoder, examples)
     kept = None
     if checkpoints is not None:
-        kept = Checkpoints(
-            checkpoints,
-            base,
-            examples,
-            shared=shared,
-            adapter=adapter,
-            training=settings,
-            start=start,
-        )
+        identity = {"shared": shared, "adapter": adapter, "training": settings}
+        kept = Checkpoints(checkpoints, base, examples, start=start, **identity)
     guessing = math.log(len(encoder.verbalizer.classes))
     attempts: list[tuple[Adapter, TrainingRecord]] = []
     for seed in seeds:
@@ -127,36 +121,32 @@ def tune_adapter(
             tuned.model,
             examples,
             shared,
-            BackpropagationSettings(
-                n_frozen_layers=n_frozen_layers(tuned.model, adapter.n_layers),
-                n_epochs=settings.max_epochs,
-                max_batch_tokens=settings.max_batch_tokens,
-                gradient_checkpointing=settings.gradient_checkpointing,
-            ),
+            n_frozen_layers=n_frozen_layers(tuned.model, adapter.n_layers),
+            n_epochs=settings.max_epochs,
+            max_batch_tokens=settings.max_batch_tokens,
+            gradient_checkpointing=settings.gradient_checkpointing,
         )
         run = Run(tuned, examples, settings, backpropagate, seed=seed)
         record = run.train(None if kept is None else kept.of_seed(seed), verbose=verbose)
         attempts.append((tuned, record))
-        final = record.label_loss_curve[-1]
-        if final < _FAILED_LOSS * guessing:
+        if record.label_loss_curve[-1] < _FAILED_LOSS * guessing:
             return attempts[-1]
         if seed == seeds[0]:
-            warn_caller(
-                f"Tuning ended with a label loss of {final:.3f}, where guessing gives "
-                f"{guessing:.3f}. It starts once more with another seed. "
-                f"{_remedy(record, settings)}",
-                FailedRunWarning,
-            )
+            warn_caller(_describe_failure(record, settings, guessing), FailedRunWarning)
     return min(attempts, key=lambda attempt: attempt[1].label_loss_curve[-1])
 
 
-def _remedy(record: TrainingRecord, settings: TrainingSettings) -> str:
-    """Return what to try where a run has failed."""
+def _describe_failure(record: TrainingRecord, settings: TrainingSettings, guessing: float) -> str:
+    """Return the text of the warning that a run has failed, with a recommendation."""
     curve = record.label_loss_curve
+    failure = (
+        f"Tuning ended with a label loss of {curve[-1]:.3f}, where guessing gives {guessing:.3f}. "
+        "It is started again with another seed. "
+    )
     if record.stopped_by == "max_epochs" and len(curve) > 1 and curve[-1] < min(curve[:-1]):
-        return (
+        return failure + (
             f"The loss was still falling, from {curve[0]:.3f} at first: if that fails too, try a "
             f"learning_rate above {settings.learning_rate:g}, such as "
             f"{_FASTER * settings.learning_rate:g}, or max_epochs above {settings.max_epochs}."
         )
-    return "If that fails too, try more rows, more epochs or another learning_rate."
+    return failure + "If that fails too, try more rows, more epochs or another learning_rate."

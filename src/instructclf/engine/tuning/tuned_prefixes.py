@@ -1,11 +1,14 @@
 """Prefix tokens → keys and values that rows send gradients to.
 
-Every row follows on the same keys and values, so the gradient of a sum of losses goes through the
-prefix once: rows leave theirs at its keys and values, and ``backward`` goes on from there.
+All rows of a batch follow the same prefix, so its backward pass has to run only once for the sum of
+their losses. For this, the keys and values of the prefix are detached: the backward pass of each
+row ends at the detached copies and adds its gradient there. ``backward`` then continues from them
+through the prefix.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -13,11 +16,11 @@ from torch import Tensor
 
 from instructclf.engine.models.loading import install_attention
 from instructclf.engine.models.placement import input_device
+from instructclf.engine.scoring.attention import AttentionFunction
 from instructclf.engine.scoring.outputs import output_at
 from instructclf.engine.scoring.prefixes import PrefixCache
 from instructclf.engine.tuning.joint_attention import (
     TUNED_PREFIX,
-    AttentionFunction,
     TunedPrefix,
     joint_attention,
     with_tuned_prefix,
@@ -25,6 +28,9 @@ from instructclf.engine.tuning.joint_attention import (
 from instructclf.exceptions import ScoringError
 
 TUNING_ATTENTION = "instructclf_tuning"
+
+Pairs = Iterable[tuple[Tensor, Tensor]]
+"""The keys and values of each layer."""
 
 
 class DifferentiablePrefix(PrefixCache):
@@ -40,26 +46,24 @@ class DifferentiablePrefix(PrefixCache):
     Raises
     ------
     ScoringError
-        If the model keeps something else than keys and values of past tokens.
+        If the model keeps anything else than keys and values of past tokens.
     """
 
     def __init__(self, model: Any, ids: list[int]) -> None:
         super().__init__(model, ids)
-        self._computed = [tensor for pair in self.keys_and_values() for tensor in pair]
+        self._computed = self.keys_and_values()
         for layer in self._cache.layers:
-            layer.keys, layer.values = _leaf(layer.keys), _leaf(layer.values)
+            layer.keys, layer.values = _detach(layer.keys), _detach(layer.values)
 
     def backward(self) -> None:
-        """Pass on the gradients that rows have sent so far."""
-        leaves = [tensor for pair in self.keys_and_values() for tensor in pair]
-        _pass_on(self._computed, leaves)
+        """Continue the backward pass of all rows so far through the prefix."""
+        _continue_backward(self._computed, self.keys_and_values())
 
 
 class DifferentiablePrefixAttention:
     """A prefix with gradients that all rows read and none copies.
 
-    Only the layers that run have keys and values of it, which leaves out those whose outputs are
-    known.
+    It holds keys and values only of layers that run, so frozen layers that are replayed have none.
 
     Parameters
     ----------
@@ -84,6 +88,7 @@ class DifferentiablePrefixAttention:
         recording = _Recording()
         device = input_device(model)
         inputs = torch.tensor([ids], device=device)
+        # The logits are not read, so the output layer computes those of the last token only.
         with output_at(model, *torch.tensor([[[0]], [[len(ids) - 1]]], device=device)):
             model(
                 input_ids=inputs,
@@ -96,71 +101,75 @@ class DifferentiablePrefixAttention:
             msg = f"{type(model).__name__} does not let its layers see a prefix."
             raise ScoringError(msg)
         self._computed = recording.layers
-        self._leaves = {
-            layer: (_leaf(keys), _leaf(values)) for layer, (keys, values) in self._computed.items()
+        self._detached = {
+            layer: (_detach(keys), _detach(values))
+            for layer, (keys, values) in self._computed.items()
         }
 
-    def inputs(self, n_rows: int) -> dict[str, Any]:  # noqa: ARG002  (rows share it as it is)
-        """Return the prefix as the attention function takes it."""
-        return {TUNED_PREFIX: _Following(self._leaves), "use_cache": False}
+    def inputs(self, n_rows: int) -> dict[str, Any]:  # noqa: ARG002  (all rows share one prefix)
+        """Return the prefix in the form that the attention function expects."""
+        return {TUNED_PREFIX: _Following(self._detached), "use_cache": False}
 
-    def first(self, n_tokens: int) -> None:  # noqa: ARG002  (all rows of a batch begin with all of it)
-        """Return ``None``: it is not parted."""
+    def first(self, n_tokens: int) -> None:  # noqa: ARG002  (all rows begin with the whole prefix)
+        """Return ``None``: it cannot be split."""
         return
 
     def backward(self) -> None:
-        """Pass on the gradients that rows have sent so far."""
-        _pass_on(
-            [tensor for pair in self._computed.values() for tensor in pair],
-            [tensor for pair in self._leaves.values() for tensor in pair],
-        )
+        """Continue the backward pass of all rows so far through the prefix."""
+        _continue_backward(self._computed.values(), self._detached.values())
 
 
 class _Recording(TunedPrefix):
-    """Keeps the keys and values of each layer, while it is open."""
+    """Lets the prefix attend to itself, and keeps the keys and values of each layer."""
 
     def __init__(self) -> None:
         self.layers: dict[int, tuple[Tensor, Tensor]] = {}
         self.is_open = True
 
     def attend(
-        self, plain: AttentionFunction, module: Any, *inputs: Any, **options: Any
+        self, attention: AttentionFunction, module: Any, *inputs: Any, **options: Any
     ) -> tuple[Tensor, Tensor | None]:
-        # A checkpoint runs a layer again after the recording has ended.
+        # With gradient checkpointing, layers run again in the backward pass. Their new keys and
+        # values must not replace those that the graph of the first run leads to.
         if self.is_open:
             _, keys, values, *_ = inputs
             self.layers[module.layer_idx] = keys, values
-        return plain(module, *inputs, **options)
+        return attention(module, *inputs, **options)
 
 
 class _Following(TunedPrefix):
-    """Lets rows attend to the keys and values of each layer."""
+    """Lets rows attend to the prefix's keys and values in each layer, in addition to their own."""
 
     def __init__(self, layers: dict[int, tuple[Tensor, Tensor]]) -> None:
         self._layers = layers
 
     def attend(
-        self, plain: AttentionFunction, module: Any, *inputs: Any, **options: Any
+        self, attention: AttentionFunction, module: Any, *inputs: Any, **options: Any
     ) -> tuple[Tensor, Tensor | None]:
-        del plain
+        del attention
         query, key, value, mask = inputs
         if module.layer_idx not in self._layers:
-            msg = "A layer has not seen the prefix that others share."
+            msg = "A layer has no keys and values of the prefix."
             raise ScoringError(msg)
         scaling = options.get("scaling") or query.shape[-1] ** -0.5
-        own = self._layers[module.layer_idx]
-        output = joint_attention(query, key, value, own, mask=mask, scaling=scaling)
+        prefix = self._layers[module.layer_idx]
+        output = joint_attention(query, key, value, prefix, mask=mask, scaling=scaling)
         return output, None
 
 
-def _leaf(tensor: Tensor) -> Tensor:
+def _detach(tensor: Tensor) -> Tensor:
+    """Return the tensor as the start of a new graph, which collects a gradient if it had one."""
     return tensor.detach().requires_grad_(tensor.requires_grad)
 
 
-def _pass_on(computed: list[Tensor], leaves: list[Tensor]) -> None:
-    """Go on with the gradients found at leaves, from what they were detached from."""
-    sent = [(tensor, leaf.grad) for tensor, leaf in zip(computed, leaves, strict=True)]
-    arrived = [(tensor, gradient) for tensor, gradient in sent if gradient is not None]
-    if arrived:
-        tensors, gradients = zip(*arrived, strict=True)
+def _continue_backward(computed: Pairs, detached: Pairs) -> None:
+    """Continue a backward pass that ended at detached tensors, in the graph they came from."""
+    sent = [
+        (tensor, copy.grad)
+        for tensors, copies in zip(computed, detached, strict=True)
+        for tensor, copy in zip(tensors, copies, strict=True)
+        if copy.grad is not None  # as it is for tensors that depend on no tuned weight
+    ]
+    if sent:
+        tensors, gradients = zip(*sent, strict=True)
         torch.autograd.backward(tensors, gradients)
