@@ -96,9 +96,9 @@ def test_no_text_reaches_the_length_at_which_dynamic_rotary_angles_change(tokeni
         together = classifier.label_log_likelihood([long, short])
     np.testing.assert_allclose(together[1:], alone, rtol=0, atol=1e-5)
     np.testing.assert_allclose(classifier.label_log_likelihood([short]), alone, rtol=0, atol=1e-5)
-    encoder = classifier._get_scorer().encoder
-    cut = encoder.shorten(long)
-    whole = PromptEncoder(tokenizer, encoder.prompt, encoder.verbalizer.answers, None)
+    words = classifier.label_words_
+    cut = PromptEncoder(tokenizer, classifier.prompt_, words, n_context).shorten(long)
+    whole = PromptEncoder(tokenizer, classifier.prompt_, words, None)
     expected = score_naively(model, tokenizer, whole, [cut, short])
     np.testing.assert_allclose(together, expected, rtol=0, atol=1e-5)
 
@@ -108,8 +108,8 @@ def test_layers_of_different_widths_are_tuned():
     model = make_family("gemma3n_text")
     assert isinstance(model.config.intermediate_size, list)
     classifier = InstructionTunedClassifier(
-        (model, make_tokenizer()), n_shots=4, max_epochs=1, target_loss=99, random_state=0
-    )
+        (model, make_tokenizer()), n_shots=4, max_epochs=1, random_state=0
+    ).set_params(training_options__target_loss=99)
     assert set(classifier.fit(TEXTS, LABELS).predict(["x"])) <= set(LABELS)
 
 

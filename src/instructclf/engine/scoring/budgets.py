@@ -15,7 +15,7 @@ _logger = logging.getLogger(__name__)
 
 _CPU_TOKENS = 512
 _CPU_TOKENS_HALF = 1024
-"""In half precision, in which they take as many bytes."""
+"""In half precision, in which twice as many tokens take the same memory."""
 _ACCELERATOR_TOKENS = 16_384
 _FEWEST_TOKENS = 64
 _SHARE_OF_FREE_MEMORY = 0.5
@@ -95,7 +95,7 @@ def make_budget(model: Any, max_batch_tokens: int | None) -> TokenBudget:
     free = free_memory(device)
     if free is not None:
         hidden, config = weight.shape[-1], model.config.get_text_config()
-        n_numbers = _N_WIDTHS_ALIVE * hidden + _N_INNER_WIDTHS_ALIVE * inner_width(config, hidden)
+        n_numbers = _N_WIDTHS_ALIVE * hidden + _N_INNER_WIDTHS_ALIVE * _inner_width(config, hidden)
         n_bytes = n_numbers * max(weight.dtype.itemsize, 2)
         most = min(most, max(int(free * _SHARE_OF_FREE_MEMORY / n_bytes), _FEWEST_TOKENS))
     return TokenBudget(most)
@@ -128,7 +128,7 @@ def make_tuning_budget(
         return budget
     config = model.config.get_text_config()
     hidden = config.hidden_size
-    n_numbers = _N_WIDTHS_KEPT * hidden + _N_INNER_WIDTHS_KEPT * inner_width(config, hidden)
+    n_numbers = _N_WIDTHS_KEPT * hidden + _N_INNER_WIDTHS_KEPT * _inner_width(config, hidden)
     n_bytes = max(n_tuned_layers, 1) * n_numbers * model.get_input_embeddings().weight.itemsize
     fitting = int(free * _SHARE_OF_FREE_MEMORY / n_bytes)
     return TokenBudget(max(1, min(budget.n_tokens, fitting)))
@@ -180,7 +180,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in phrases)
 
 
-def inner_width(config: Any, hidden: int) -> int:
+def _inner_width(config: Any, hidden: int) -> int:
     """Return the width of the widest feed-forward layer, guessed if the configuration lacks it."""
     inner = getattr(config, "intermediate_size", None) or 4 * hidden
     return max(inner) if isinstance(inner, list) else inner  # a list has one entry for each layer

@@ -36,7 +36,7 @@ def label_log_likelihoods(
     model : torch.nn.Module
         A causal language model.
     batch : sequence of EncodedPrompt
-        Prompts, each beginning with the prefix if there is one. All have the same labels.
+        Prompts with the same labels. If there is a prefix, all of them begin with it.
     layout : callable
         ``tree_layout`` or ``row_layout``.
     prefix : Prefix or None, default=None
@@ -58,14 +58,10 @@ def edge_log_likelihoods(
 
     Parameters
     ----------
-    model : torch.nn.Module
-        A causal language model.
     prompt : EncodedPrompt
-        A prompt, beginning with the prefix if there is one.
-    layout : callable
-        ``tree_layout`` or ``row_layout``.
-    prefix : Prefix or None, default=None
-        The first tokens of the prompt, already computed.
+        The prompt.
+    model, layout, prefix
+        As in ``label_log_likelihoods``.
 
     Returns
     -------
@@ -86,14 +82,8 @@ def last_states(
 
     Parameters
     ----------
-    model : torch.nn.Module
-        A causal language model.
-    batch : sequence of EncodedPrompt
-        Prompts, each beginning with the prefix if there is one.
-    layout : callable
-        ``tree_layout`` or ``row_layout``.
-    prefix : Prefix or None, default=None
-        The first tokens of all prompts, already computed.
+    model, batch, layout, prefix
+        As in ``label_log_likelihoods``.
 
     Returns
     -------

@@ -120,14 +120,8 @@ def tree_layout(
     ----------
     batch : sequence of EncodedPrompt
         Prompts, each longer than the prefix.
-    n_prefix : int
-        How many first tokens have already gone through the model. They are left out.
-    n_masked : int
-        How many of these have columns in the mask.
-    dtype : torch.dtype
-        The model's data type.
-    device : torch.device
-        The model's device.
+    n_prefix, n_masked, dtype, device
+        As in ``row_layout``.
 
     Returns
     -------

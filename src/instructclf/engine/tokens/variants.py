@@ -61,16 +61,6 @@ class VariantEncoder(PromptEncoder):
     def encode(self, texts: Sequence[str]) -> list[EncodedPrompt]:
         """Return the prompt of each text as token ids. Texts that are too long are cut.
 
-        Parameters
-        ----------
-        texts : sequence of str
-            The texts.
-
-        Returns
-        -------
-        list of EncodedPrompt
-            One entry a text.
-
         Raises
         ------
         PromptTooLongError
