@@ -106,7 +106,7 @@ def fit_labeller(estimator: Any, rows: Rows, model: LanguageModel, learn: Learn)
 def fit_ensemble(
     estimator: Any, rows: Rows, model: LanguageModel, learn: Learn
 ) -> LabellerEnsemble:
-    """Do the same for several seeds, drawn from ``random_state``. The first of many are those of few."""
+    """Do the same for several seeds, of which the first do not depend on how many there are."""
     rng = random_generator(estimator.random_state)
     seeds = rng.randint(np.iinfo(np.int32).max, size=estimator.n_seeds).tolist()
     members = [_fit(estimator, rows, model, learn, np.random.RandomState(seed)) for seed in seeds]

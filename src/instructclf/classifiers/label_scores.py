@@ -30,8 +30,8 @@ def average_scores(members: Sequence[LabelScores]) -> LabelScores:
 
     Source: Lakshminarayanan et al., "Simple and Scalable Predictive Uncertainty Estimation using
     Deep Ensembles" (NeurIPS 2017), for members that differ by their seed alone. The mean of
-    log-probabilities, shifted so that probabilities sum to 1, is Hinton's product of experts (2002).
-    Likelihoods are averaged as they are.
+    log-probabilities, shifted so that probabilities sum to 1, is Hinton's product of experts
+    (2002). Likelihoods are averaged as they are.
     """
     likelihoods = np.stack([member.log_likelihood for member in members])
     mean = np.mean([member.log_probabilities for member in members], axis=0)

@@ -93,9 +93,13 @@ class Labeller:
         LabelScores
             The scores.
         """
-        n_texts = len([*dict.fromkeys(texts)][current_processes().local_rows])
-        with Progress("Scoring", n_texts, verbose=verbose) as progress:
-            scores = self.scorer(open_model).score(texts, progress)
+        scorer = self.scorer(open_model)
+        if verbose:
+            n_texts = len([*dict.fromkeys(texts)][current_processes().local_rows])
+            with Progress("Scoring", n_texts, verbose=verbose) as progress:
+                scores = scorer.score(texts, progress)
+        else:
+            scores = scorer.score(texts)
         return LabelScores(scores, self.calibration.log_probabilities(scores))
 
     def scorer(self, open_model: OpenModel) -> LabelScorer:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from os import PathLike
 from typing import Any, ClassVar, Self
 
 from sklearn.base import BaseEstimator
 
-from instructclf.classifiers.options import ModelOptions, given_or_default
+from instructclf.classifiers.options import ModelOptions
 from instructclf.classifiers.showing.card import add_card, visible_attributes
 from instructclf.engine.interfaces import LanguageModel
 from instructclf.engine.local_models import open_language_model
@@ -24,6 +24,12 @@ except ImportError:  # before 1.9
         """A base without methods, for a scikit-learn without callbacks."""
 
     with_callbacks = None
+
+
+@cache
+def _make_default(kind: type[BaseEstimator]) -> BaseEstimator:
+    """Return default options, which are read and never handed out."""
+    return kind()
 
 
 class SharedModelEstimator(CallbackSupportMixin, BaseEstimator):
@@ -75,7 +81,8 @@ class SharedModelEstimator(CallbackSupportMixin, BaseEstimator):
     # Parameters
 
     def _find_options(self, name: str) -> Any:
-        return given_or_default(getattr(self, name), self._OPTIONS[name])
+        given = getattr(self, name)
+        return _make_default(self._OPTIONS[name]) if given is None else given
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: FBT001, FBT002  (scikit-learn's)
         """Return the parameters, including those of options that are left at ``None``.
