@@ -254,7 +254,7 @@ def test_cut_demonstrations_and_cut_texts_give_one_warning_each(make_neighbours)
     told = sorted(str(one.message) for one in seen)
     assert [one.category for one in seen] == [TruncationWarning] * 2
     assert "texts are longer than max_length=600" in told[0] or "texts are longer" in told[1]
-    assert any("demonstrations were cut in their middle to fit beside them" in one for one in told)
+    assert any("demonstrations were cut in their middle to leave room" in one for one in told)
     assert any("(positions 0" in one for one in told)
 
 
