@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pad
 
 from instructclf.engine.models.loading import install_attention
@@ -106,7 +106,7 @@ def with_shared_prefix(attention: AttentionFunction) -> AttentionFunction:
     """
 
     def attend(
-        module: nn.Module,
+        module: Any,
         query: Tensor,
         key: Tensor,
         value: Tensor,
