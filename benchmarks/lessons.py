@@ -79,7 +79,8 @@ def write(cells: list[Cell], options: argparse.Namespace) -> None:
         text = "\n".join(markdown(table) for table in found.get(lesson, ()))
         command = f"python benchmarks/lessons.py --cells '{lesson}/*'"
         sections.append(section(lesson, text or pending(command)))
-    sections.append(section("circumstances", circumstances(record["environment"])))
+    measured = circumstances(record["environment"]) if any(found.values()) else ""
+    sections.append(section("circumstances", measured))
     text = "\n".join(sections)
     save_page(text, NAME, options.results)
     print(text)

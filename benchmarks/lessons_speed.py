@@ -67,7 +67,7 @@ def measure_speed(task: Task, rows: Rows, seed: int, *, model: str, n_texts: int
 def _full_prompts(classifier: Any, model: str, texts: Sequence[str]) -> Score:
     """Return what scores full prompts of a fitted classifier, at the best batch size."""
     base = get_base_model(model)
-    adapter = getattr(classifier, "adapter_", None)
+    adapter = classifier.labeller_.adapter
     view = shared_view(base.model)
     if adapter is not None:
         view = adapter.apply(view)

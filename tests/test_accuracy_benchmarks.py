@@ -1,8 +1,8 @@
-"""The benchmarks of accuracy: runs that are kept and not repeated, tables of what is there."""
+"""The benchmarks of accuracy: results that are kept and not measured again, and their pages."""
 
 import argparse
 import importlib
-import json
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -19,9 +19,10 @@ from instructclf.evaluation import compare, evaluate_seeds
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 DATA = Path(__file__).parents[2] / "shared" / "data"
 MODULES = (
-    "approaches", "averaging", "bundled_model", "bundled_model_tables", "cells", "lessons",
-    "lessons_calibration", "lessons_parts", "lessons_peers", "lessons_pictures", "lessons_speed",
-    "lessons_tables", "measuring", "peers", "peers.few_shot", "peers.forwards", "tables", "tasks",
+    "approaches", "averaging", "bundled_model", "bundled_model_tables", "cell_scores", "cells",
+    "comparison_calibrations", "lessons", "lessons_calibration", "lessons_parts", "lessons_peers",
+    "lessons_pictures", "lessons_speed", "lessons_tables", "measuring", "peers", "peers.few_shot",
+    "peers.forwards", "raw_results", "tables", "tasks",
 )  # fmt: skip
 
 
@@ -43,11 +44,11 @@ def cells(load):
 
 @pytest.fixture
 def options(tmp_path, model_folder):
-    """What the command line gives, for a tiny model and no data beside the reviews."""
+    """The options of the command line, for a tiny model and no data except the reviews."""
     return argparse.Namespace(
         data=tmp_path / "none",
         model=str(model_folder),
-        out=tmp_path / "runs",
+        out=tmp_path / "runs.jsonl.gz",
         results=tmp_path / "results",
         picture=tmp_path / "lessons.png",
         cells=None,
@@ -77,6 +78,10 @@ def guessing(cells, name="reviews/8/guess", *, n_seeds=2, n_rows=16, **options):
     return cells.Cell(name, "reviews", estimator, n_rows, n_seeds, **options)
 
 
+def newest(cells, options, name, model=""):
+    return cells.newest(cells.RawResults(options.out).read(name), model)
+
+
 def printed_runs(capsys):
     return [line for line in capsys.readouterr().out.splitlines() if line.endswith(" s")]
 
@@ -96,7 +101,7 @@ def test_a_seed_draws_what_evaluate_seeds_draws(cells, options):
         np.testing.assert_array_equal(cells.draw(cell, rows, seed).rows, scores.shots[seed])
 
 
-def test_what_ran_is_not_run_again_and_what_is_missing_is(cells, options, capsys):
+def test_only_missing_seeds_are_measured(cells, options, capsys):
     cells.run([guessing(cells)], options)
     assert len(printed_runs(capsys)) == 2
     cells.run([guessing(cells, n_seeds=3)], options)
@@ -108,7 +113,7 @@ def test_what_ran_is_not_run_again_and_what_is_missing_is(cells, options, capsys
     [{"n_rows": 8}, {"sampler": "random"}, {"limit_test": 10}, {"strategy": "stratified"}],
     ids=["rows", "sampler", "test rows", "parameter"],
 )
-def test_other_settings_are_run(cells, options, capsys, change):
+def test_other_settings_are_measured(cells, options, capsys, change):
     cells.run([guessing(cells)], options)
     capsys.readouterr()
     options.limit_test = change.pop("limit_test", options.limit_test)
@@ -133,23 +138,77 @@ def test_plan_runs_nothing(cells, options, capsys):
     options.plan = True
     cells.run([guessing(cells)], options)
     assert "2 runs to do" in capsys.readouterr().out
-    assert not options.out.exists()
+    assert not any(options.out.parent.glob("runs*"))
 
 
-def test_a_name_of_no_cell_ends_with_the_tasks_there_are(cells):
+def test_a_name_of_no_cell_ends_with_the_tasks_that_were_found(cells):
     with pytest.raises(SystemExit, match=r"called amazon/\*\. Tasks .* found: reviews\. --data"):
         cells.select([guessing(cells)], ["amazon/*"])
 
 
-def test_a_line_that_was_cut_off_is_run_again_and_spoils_no_other(cells, options):
+# Raw results
+
+
+def test_a_result_that_was_cut_off_is_measured_again_and_spoils_no_other(cells, options):
     cells.run([guessing(cells)], options)
-    (path,) = options.out.glob("*.jsonl")
+    (path,) = options.out.parent.glob("runs/*.jsonl")
     path.write_text(path.read_text()[:-40])
     cells.run([guessing(cells)], options)
-    assert [line["seed"] for line in cells.Lines(options.out).newest("reviews/8/guess", "")] == [
-        0,
-        1,
-    ]
+    assert [r["seed"] for r in newest(cells, options, "reviews/8/guess")] == [0, 1]
+
+
+def test_packing_moves_all_results_into_the_table(load, tmp_path):
+    results = load("raw_results").RawResults(tmp_path / "some.jsonl.gz")
+    before = {"b/1": [{"cell": "b/1", "seed": seed} for seed in (1, 0)], "a": [{"cell": "a"}]}
+    for cell, of_cell in before.items():
+        for result in of_cell:
+            results.append(cell, result)
+    assert results.pack() == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["some.jsonl.gz"]
+    for again in (results, type(results)(results.table)):
+        assert again.cells() == ["a", "b/1"]
+        assert {cell: again.read(cell) for cell in before} == before
+
+
+def test_packed_and_new_results_are_read_together(cells, options, capsys):
+    cells.run([guessing(cells)], options)
+    cells.RawResults(options.out).pack()
+    capsys.readouterr()
+    cells.run([guessing(cells, n_seeds=3)], options)
+    assert [line.split(":")[0] for line in printed_runs(capsys)] == ["reviews/8/guess 2"]
+    assert [r["seed"] for r in newest(cells, options, "reviews/8/guess")] == [0, 1, 2]
+
+
+def test_results_of_another_machine_are_added_once(load, tmp_path):
+    raw_results = load("raw_results")
+    here, there = (raw_results.RawResults(tmp_path / f"{n}.jsonl.gz") for n in ("here", "there"))
+    here.append("a", {"cell": "a", "seed": 0})
+    for seed in (0, 1):
+        there.append("a", {"cell": "a", "seed": seed})
+    for _ in range(2):
+        assert here.pack([there.folder]) == 2
+    assert [result["seed"] for result in here.read("a")] == [0, 1]
+    assert there.folder.exists()
+
+
+def test_the_same_results_give_the_same_bytes(load, tmp_path):
+    write_table = load("raw_results").write_table
+    results = [{"cell": cell, "seed": seed} for cell in "ab" for seed in (0, 1)]
+    for name, order in (("one", (0, 1, 2, 3)), ("two", (2, 0, 3, 1))):
+        write_table(tmp_path / name, [results[i] for i in order])
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_the_raw_results_in_the_repository_are_packed_in_order(load):
+    raw_results = load("raw_results")
+    tables = sorted(raw_results.RUNS.glob("*.jsonl.gz"))
+    assert [table.name for table in tables] == ["bundled_model.jsonl.gz", "lessons.jsonl.gz"]
+    for table in tables:
+        names = [result["cell"] for result in raw_results.read_table(table)]
+        assert names == sorted(names)
+
+
+# Scores
 
 
 def test_scores_come_back_as_they_were(cells, options):
@@ -160,7 +219,8 @@ def test_scores_come_back_as_they_were(cells, options):
         split.X_test, split.y_test, n_shots=16, n_seeds=2,
     ).scores["guess"]  # fmt: skip
     cells.run([guessing(cells, keeps_probabilities=True)], options)
-    found = cells.scores_of(cells.Lines(options.out).newest("reviews/8/guess", ""))
+    scores_of = importlib.import_module("cell_scores").scores_of
+    found = scores_of(newest(cells, options, "reviews/8/guess"))
     np.testing.assert_array_equal(found.predictions, expected.predictions)
     np.testing.assert_allclose(found.log_probabilities, expected.log_probabilities, rtol=1e-3)
 
@@ -168,14 +228,17 @@ def test_scores_come_back_as_they_were(cells, options):
 def test_shots_that_do_not_fit_are_a_finding_and_no_end(cells, load, options, capsys):
     rows = load("tasks").read_rows("reviews", options.data, 12)
     estimator = load("approaches").prompting(
-        load("tasks").TASKS["reviews"], rows, options.model, n_shots=16, max_length=40
+        load("tasks").TASKS["reviews"],
+        rows,
+        options.model,
+        n_shots=16,
+        model_options__max_length=40,
     )
     cells.run([cells.Cell("reviews/8/prompting", "reviews", estimator, 16, 1)], options)
     assert "PromptTooLongError" in capsys.readouterr().out
-    (line,) = cells.Lines(options.out).newest(
-        "reviews/8/prompting", cells.model_digest(options.model)
-    )
-    assert "PromptTooLongError" in line["failed"]
+    model = cells.model_digest(options.model)
+    (result,) = newest(cells, options, "reviews/8/prompting", model)
+    assert "PromptTooLongError" in result["failed"]
 
 
 def test_a_run_that_took_long_makes_a_longer_plan(cells, options, capsys):
@@ -191,16 +254,15 @@ def test_figures_and_differences_are_balanced_where_asked_for(cells, options):
     )
     found = [guessing(cells), frequent]
     cells.run(found, options)
-    results = cells.Results.read(found, options)
-    scores = {name: results.scores[name] for name in ("reviews/8/guess", "reviews/8/frequent")}
+    scores = importlib.import_module("cell_scores").CellScores.read(found, options)
     balanced = {
-        name: np.mean([balanced_accuracy_score(rows.split.y_test, p) for p in own.predictions])
-        for name, own in scores.items()
+        name: np.mean([balanced_accuracy_score(rows.split.y_test, p) for p in cell.predictions])
+        for name, cell in scores.scores.items()
     }
-    for name, own in scores.items():
-        assert results.figures(name)["accuracy"] == pytest.approx(own.mean)
-        assert results.figures(name)["balanced"]["accuracy"] == pytest.approx(balanced[name])
-    found = results.difference(*scores, "balanced_accuracy")["difference"]
+    for name, cell in scores.scores.items():
+        assert scores.figures(name)["accuracy"] == pytest.approx(cell.mean)
+        assert scores.figures(name)["balanced"]["accuracy"] == pytest.approx(balanced[name])
+    found = scores.difference(*scores.scores, "balanced_accuracy")["difference"]
     assert found == pytest.approx(balanced["reviews/8/guess"] - balanced["reviews/8/frequent"])
 
 
@@ -208,9 +270,9 @@ def test_figures_and_differences_are_balanced_where_asked_for(cells, options):
     ("counts", "is_unequal"),
     [((50, 50), False), ((50, 30), False), ((80, 40), True), ((4, 3, 2), True)],
 )
-def test_test_rows_are_unequal_where_one_label_is_far_more_frequent(cells, counts, is_unequal):
+def test_test_rows_are_unequal_where_one_label_is_far_more_frequent(load, counts, is_unequal):
     labels = np.repeat(np.arange(len(counts)), counts)
-    assert cells._is_unequal(labels) is is_unequal
+    assert load("cell_scores")._is_unequal(labels) is is_unequal
 
 
 # Tasks
@@ -248,7 +310,7 @@ def test_bundled_model_measures_and_writes_its_tables(load, options, capsys):
     found = [c for c in program.cells_of(task, options) if "/all/" not in c.name]
     load("cells").run(found, options)
     program.write(found, options)
-    record = json.loads((options.results / "bundled_model.json").read_text())
+    record = program.summarise(load("cell_scores").CellScores.read(found, options))
     assert record["cells"]["reviews/8/tuning"]["epochs"] == 1  # 16 rows, 16 passes
     assert set(record["differences"]) == {"reviews/8/tuning"}
     assert len(record["votes"]["8"]["accuracies"]) == 2
@@ -261,7 +323,7 @@ def test_bundled_model_measures_and_writes_its_tables(load, options, capsys):
     assert page == (options.results / "reviews.md").read_text()
 
 
-def test_runs_of_another_model_stay_out_of_the_tables(load, options, capsys):
+def test_results_of_another_model_are_left_out_of_the_pages(load, options, capsys):
     program, cells = load("bundled_model"), load("cells")
     found = [
         c for c in program.cells_of(load("tasks").TASKS["reviews"], options) if "/0/" in c.name
@@ -288,7 +350,7 @@ def test_what_matters_most_comes_first_and_all_rows_last(load):
 @pytest.mark.parametrize(
     ("low", "high", "name"), [(0.1, 0.2, "win"), (-0.1, 0.2, "tie"), (-0.2, -0.1, "loss")]
 )
-def test_a_difference_is_a_win_only_where_its_interval_leaves_zero_out(load, low, high, name):
+def test_a_difference_is_a_win_only_if_its_interval_excludes_zero(load, low, high, name):
     assert load("bundled_model_tables").outcome({"low": low, "high": high}) == name
 
 
@@ -308,7 +370,7 @@ def test_a_task_of_unequal_labels_has_a_table_of_balanced_accuracy_too(load):
 # The lessons
 
 
-def test_skewed_draws_favour_one_label_and_forget_none(load):
+def test_skewed_draws_favour_one_label_and_have_every_label(load):
     sampler = load("lessons_parts").SkewedSampler()
     texts, labels = [f"text {i}" for i in range(60)], list("abc") * 20
     favoured = set()
@@ -322,13 +384,15 @@ def test_skewed_draws_favour_one_label_and_forget_none(load):
 
 def test_recalibrated_prompting_answers_as_prompting_does(load, model_folder):
     texts, labels = [f"text {i}" for i in range(8)], ["negative", "positive"] * 4
-    for calibration in ("auto", None, "batch"):
-        plain = PromptClassifier(model_folder, n_shots=4, calibration=calibration, random_state=0)
-        known = load("lessons_parts").RecalibratedPrompting(plain)
-        expected = plain.fit(texts, labels).predict_log_proba(["one", "two"])
-        known.fit(texts, labels)
+    for calibration in ("auto", None, load("comparison_calibrations").BatchCalibrator()):
+        ordinary = PromptClassifier(
+            model_folder, n_shots=4, calibration=calibration, random_state=0
+        )
+        recalibrated = load("lessons_parts").RecalibratedPrompting(ordinary)
+        expected = ordinary.fit(texts, labels).predict_log_proba(["one", "two"])
+        recalibrated.fit(texts, labels)
         for _ in range(2):
-            np.testing.assert_allclose(known.predict_log_proba(["one", "two"]), expected)
+            np.testing.assert_allclose(recalibrated.predict_log_proba(["one", "two"]), expected)
 
 
 def test_average_of_noisy_seeds_spreads_less(load):
@@ -347,8 +411,14 @@ def test_average_of_noisy_seeds_spreads_less(load):
     )
 
 
+def sections(path):
+    """Return the sections of a page, by the names under which other pages include them."""
+    pattern = r"<!-- --8<-- \[start:(\S+)\] -->\n(.*?)<!-- --8<-- \[end:\1\] -->"
+    return dict(re.findall(pattern, path.read_text(), flags=re.DOTALL))
+
+
 @pytest.mark.usefixtures("pyplot")
-def test_lessons_measure_and_write_tables_and_a_picture(load, options, monkeypatch):
+def test_lessons_measure_and_write_a_page_and_a_picture(load, options, monkeypatch):
     program, tasks = load("lessons"), load("tasks")
     monkeypatch.setattr(program, "SHOTS", 4)
     found = program.select(
@@ -360,18 +430,18 @@ def test_lessons_measure_and_write_tables_and_a_picture(load, options, monkeypat
     )  # fmt: skip
     load("cells").run(found, options)
     program.write(found, options)
-    written = {path.name for path in options.results.glob("*.md")}
-    assert written == {f"lessons-{name}.md" for name in (*program._ORDER, "circumstances")}
-    assert "| skewed rows | reviews |" in (options.results / "lessons-balance.md").read_text()
-    assert "Not measured yet" in (options.results / "lessons-rank.md").read_text()
-    record = json.loads((options.results / "lessons.json").read_text())
+    page = sections(options.results / "lessons.md")
+    assert list(page) == [*program.LESSONS, "circumstances"]
+    assert "| skewed rows | reviews |" in page["balance"]
+    assert "being measured again" in page["rank"]
+    assert "| instructclf, prompting | " in page["peers"]
+    assert "| TF-IDF + LinearSVC | reviews | prompting | " in page["peers"]
+    scores = load("cell_scores").CellScores.read(found, options)
+    record = program.summarise(scores)
     assert record["averages"]["base/reviews/prompted"][0]["n_averaged"] == 2
     assert "balance/reviews/prompted-skewed" in record["differences"]
-    assert set(record["over_peers"]) == {"prompted/peers/reviews/svm"}
-    assert 0 < record["by_chance"]["base/reviews/prompted"] < 0.5
-    page = (options.results / "lessons-peers.md").read_text()
-    assert "| instructclf, prompting | " in page
-    assert "| TF-IDF + LinearSVC | reviews | prompting | " in page
+    assert set(program.over_peers(scores)) == {"prompted/peers/reviews/svm"}
+    assert 0 < program.by_chance(scores)["base/reviews/prompted"] < 0.5
     assert options.picture.read_bytes().startswith(b"\x89PNG")
 
 
@@ -380,15 +450,15 @@ def test_probabilities_of_one_half_are_off_by_what_a_coin_is(load):
     by_chance = load("lessons_calibration").by_chance
     even, sure = np.full((1, 400, 2), 0.5), np.tile([1.0, 1e-300], (1, 400, 1))
     scores = {
-        f"base/task/{name}": SimpleNamespace(log_probabilities=np.log(own))
-        for name, own in {"even": even, "sure": sure}.items()
+        f"base/task/{name}": SimpleNamespace(log_probabilities=np.log(probabilities))
+        for name, probabilities in {"even": even, "sure": sure}.items()
     }
     found = by_chance(SimpleNamespace(scores=scores))
     assert found["base/task/even"] == pytest.approx(np.sqrt(1 / (2 * np.pi * 400)), rel=0.5)
     assert found["base/task/sure"] == 0
 
 
-def test_speed_without_the_shared_prefix_is_of_the_same_scores(load, options):
+def test_full_prompts_are_timed_on_the_same_scores(load, options):
     cells, tasks = load("cells"), load("tasks")
     texts, labels = [f"thing {i}" for i in range(20)], ["negative", "positive"] * 10
     rows = tasks.Rows(tasks.check_split(texts, labels, texts[:4], labels[:4]), "")
@@ -396,10 +466,10 @@ def test_speed_without_the_shared_prefix_is_of_the_same_scores(load, options):
         load("lessons_speed").measure_speed, tasks.TASKS["reviews"], model=options.model, n_texts=4
     )
     name = "speed/reviews/seconds"
-    line = cells.run_one(cells.Cell(name, "reviews", None, 16, 1, measure=measure), rows, 0)
+    result = cells.run_one(cells.Cell(name, "reviews", None, 16, 1, measure=measure), rows, 0)
     for kind in ("tuned", "prompted"):
-        assert line["timings"][kind]["fit_cpu_s"] > 0
-        assert line["timings"][f"{kind}, whole prompts"]["largest_difference"] < 1e-3
-    record = {"cells": {name: {"lines": [line]}}, "differences": {}, "averages": {}}
+        assert result["timings"][kind]["fit_cpu_s"] > 0
+        assert result["timings"][f"{kind}, full prompts"]["largest_difference"] < 1e-3
+    record = {"cells": {name: {"results": [result]}}, "differences": {}, "averages": {}}
     (table,) = load("lessons_tables").tabulate(record)["speed"]
     assert [row[1] for row in table.rows][-1] == "prompting, no shared prefix"

@@ -1,4 +1,4 @@
-"""What the benchmarks measure with, and that peers written by hand score what ours scores."""
+"""How the benchmarks measure, and that hand-written peers give our scores."""
 
 import importlib
 import json
@@ -12,7 +12,7 @@ import pytest
 from instructclf import PromptClassifier
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-MODULES = ("measuring", "models", "peers", "peers.forwards", "tables")
+MODULES = ("measuring", "models", "peers", "peers.forwards", "run", "tables")
 LABELS = ("negative", "positive", "somewhat negative", "very negative", "very positive")
 TEXTS = ["I like it", "A long text that goes on for a while", "", "No."]
 
@@ -75,6 +75,15 @@ def test_page_is_made_from_the_record_on_disk(tables, measuring, tmp_path):
     assert "torch" in text
 
 
+def test_page_without_a_record_names_the_command(load, monkeypatch, tmp_path):
+    program = load("run")
+    monkeypatch.setitem(program.BENCHMARKS, "cost", "tables")  # any module: nothing is tabulated
+    program.run("cost", load("measuring").Settings(out=tmp_path), only_tables=True)
+    text = (tmp_path / "cost.md").read_text()
+    assert "being measured again" in text
+    assert "`python benchmarks/run.py cost`" in text
+
+
 # Measuring
 
 
@@ -97,7 +106,7 @@ def test_median_is_of_each_clock_and_divided(measuring):
     assert measuring.median(timings, per=2) == measuring.Timing(1, 10)
 
 
-def test_peak_memory_sees_what_is_gone_again(measuring):
+def test_peak_memory_counts_memory_that_was_freed_again(measuring):
     with measuring.peak_memory() as used:
         np.ones(16 * measuring.MIB).sum()  # 128 MiB
     if not used.is_reset:
@@ -105,7 +114,7 @@ def test_peak_memory_sees_what_is_gone_again(measuring):
     assert 120 < used.extra < 256
 
 
-def test_a_process_of_its_own_answers(measuring):
+def test_a_new_process_answers(measuring):
     assert measuring.run_fresh("tables:number", value=1234.5) == "1,234"
 
 
@@ -133,14 +142,14 @@ def task(load, model, tokenizer):
     return prompts, classifier.label_log_likelihood(TEXTS)
 
 
-def test_plain_peer_scores_what_ours_scores(load, task):
+def test_single_forwards_give_our_scores(load, task):
     prompts, expected = task
     forwards = load("peers.forwards")
-    np.testing.assert_allclose(forwards.plain(prompts, TEXTS), expected, atol=1e-4)
-    np.testing.assert_allclose(forwards.plain(prompts, TEXTS, keep=True), expected, atol=1e-4)
+    np.testing.assert_allclose(forwards.one_by_one(prompts, TEXTS), expected, atol=1e-4)
+    np.testing.assert_allclose(forwards.one_by_one(prompts, TEXTS, keep=True), expected, atol=1e-4)
 
 
-def test_padded_peer_scores_what_ours_scores(load, task):
+def test_padded_batches_give_our_scores(load, task):
     prompts, expected = task
     scores = load("peers.forwards").padded(prompts, TEXTS, batch=3)
     np.testing.assert_allclose(scores, expected, atol=1e-4)
@@ -148,7 +157,7 @@ def test_padded_peer_scores_what_ours_scores(load, task):
 
 @pytest.mark.parametrize("how", ["copied", "expanded"])
 @pytest.mark.parametrize("grouped", [False, True], ids=["repeated", "grouped"])
-def test_peer_with_a_prefix_cache_scores_what_ours_scores(load, task, how, grouped):
+def test_prefix_caches_give_our_scores(load, task, how, grouped):
     prompts, expected = task
     forwards = load("peers.forwards")
     prefix = forwards.Prefix(prompts, TEXTS)

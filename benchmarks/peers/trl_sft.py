@@ -1,7 +1,8 @@
 """TRL's ``SFTTrainer`` with completion-only loss, on the same adapter, rows and steps.
 
 Its defaults, checkpointed activations and bfloat16, are turned off. On a CPU it computes logits at
-all positions, in tiles that it computes again in the backward pass.
+all positions, in tiles that it computes again in the backward pass. TRL is imported when it is
+used, so that tables can be made without it.
 """
 
 from __future__ import annotations
@@ -9,9 +10,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from typing import Any
-
-import datasets
-from trl import SFTConfig, SFTTrainer
 
 from peers.trainers import (
     Row,
@@ -46,6 +44,9 @@ def make_trl_trainer(
     is_grouped: bool = False,
 ) -> Any:
     """Return a trainer that is ready to train, with a temporary folder."""
+    import datasets  # noqa: PLC0415
+    from trl import SFTConfig, SFTTrainer  # noqa: PLC0415
+
     datasets.disable_progress_bars()
     datasets.disable_caching()
     columns = {
