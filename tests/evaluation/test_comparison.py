@@ -259,7 +259,7 @@ def test_progress_counts_all_runs_on_standard_error(capsys):
 
 
 def test_failure_says_in_which_approach():
-    with pytest.raises(RuntimeError, match="happened while comparing, in approach 'second'"):
+    with pytest.raises(RuntimeError, match="happened during comparison, at 'second'"):
         compare({"first": SVM, "second": Failing()}, *TRAIN, *TEST, n_seeds=1)
 
 

@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 
 from instructclf.evaluation import InjectionReport, injection_report
 from instructclf.exceptions import InvalidLabelsError, InvalidTextsError
-from instructclf.prompts.attacks import ATTACKS, REHEARSALS
+from instructclf.prompts.attacks import ATTACKS
 from tests.fixtures import LABELS, TEXTS
 
 ASKED = re.compile("|".join(("negative", "neutral", "positive")))
@@ -46,20 +46,21 @@ def obeyed():
 
 def test_a_classifier_that_obeys_gives_every_text_what_it_asks_for(obeyed):
     assert obeyed.targets.tolist() == ["neutral", "negative", "positive"]
-    for attack in ATTACKS:
-        assert obeyed.won(attack) == 1
-        assert obeyed.accuracy(attack) == 0
-    assert obeyed.clean_accuracy == pytest.approx(1 / 3)
-    assert obeyed.won("none") == pytest.approx(1 / 3)
-    assert obeyed.changed("label flood") == pytest.approx(2 / 3)
-    assert obeyed.attacked_accuracy == 0
+    clean, *attacked = obeyed.to_rows()
+    assert [row["attack"] for row in attacked] == list(ATTACKS)
+    for row in attacked:
+        assert (row["accuracy"], row["won"]) == (0, 1)
+        assert row["changed"] == pytest.approx(2 / 3)
+    assert obeyed.clean_accuracy == clean["accuracy"] == pytest.approx(1 / 3)
+    assert clean["won"] == pytest.approx(1 / 3)
+    assert clean["changed"] == obeyed.attacked_accuracy == 0
 
 
 def test_a_classifier_that_knows_better_loses_nothing():
     texts, labels = ["good", "bad"], ["positive", "negative"]
     report = injection_report(Knows().fit(texts, labels), texts, labels)
     assert report.clean_accuracy == report.attacked_accuracy == 1
-    assert {report.won(attack) for attack in report.predictions} == {0}
+    assert {row["won"] for row in report.to_rows()} == {0}
 
 
 def test_no_text_asks_for_its_own_label():
@@ -68,17 +69,11 @@ def test_no_text_asks_for_its_own_label():
     assert not (report.targets == report.y).any()
 
 
-@pytest.mark.parametrize("attacks", [ATTACKS, REHEARSALS], ids=["measured", "trained"])
-def test_every_attack_names_the_label_and_keeps_the_text(attacks):
-    for attack in attacks.values():
-        attacked = attack.apply("The {label} text.", "negative")
-        assert "The {label} text." in attacked
-        assert "negative" in attacked.replace("The {label} text.", "")
-
-
-def test_what_is_trained_with_is_not_what_is_measured_with():
-    assert ATTACKS.keys() == REHEARSALS.keys()
-    assert not set(ATTACKS.values()) & set(REHEARSALS.values())
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+def test_every_attack_names_the_label_and_keeps_the_text(attack):
+    attacked = attack.apply("The {label} text.", "negative")
+    assert "The {label} text." in attacked
+    assert "negative" in attacked.replace("The {label} text.", "")
 
 
 def test_a_report_is_a_table_in_every_form(obeyed):
@@ -116,6 +111,13 @@ def test_labels_that_a_classifier_does_not_know_are_an_error():
 def test_a_label_for_each_text_is_needed():
     with pytest.raises(InvalidLabelsError, match="1 texts in X and 2 labels in y"):
         injection_report(Obeys().fit(["a", "b"], ["x", "y"]), ["a"], ["x", "y"])
+
+
+def test_progress_names_the_attacks(capsys):
+    injection_report(Obeys().fit(["a", "b"], ["x", "y"]), ["a"], ["x"], verbose=1)
+    err = capsys.readouterr().err
+    assert "11/11" in err
+    assert "threat" in err
 
 
 def test_texts_are_checked():

@@ -263,4 +263,4 @@ def test_workers_of_joblib_run_the_seeds_where_they_are_asked_to(tmp_path):
     with parallel_config("threading", n_jobs=2):
         shared = evaluate_seeds(estimator, *TRAIN, *TEST, n_shots=4, n_seeds=4, folder=tmp_path)
     assert_array_equal(shared.scores, alone.scores)
-    assert len(list(tmp_path.glob("run-*.json"))) == 4
+    assert len(list(tmp_path.glob("run-*.safetensors"))) == 4

@@ -1,4 +1,4 @@
-"""Estimators, texts, seeds → scores and tables: how good and how fast, and how sure that is."""
+"""Estimators, texts, seeds → scores, seconds and intervals, as tables and pictures."""
 
 from instructclf.evaluation.comparison import ComparisonReport, compare
 from instructclf.evaluation.curves import LearningCurve, learning_curve

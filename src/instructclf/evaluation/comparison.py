@@ -1,44 +1,27 @@
-"""Several estimators, the same rows → one table: who is better, who is faster."""
+"""Several estimators, the same rows → one table of scores and seconds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import Any
+from typing import Any, ClassVar
 
 from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import InvalidParameterError
 
-from instructclf.datasets.extras import import_data_extra
-from instructclf.engine.running.progress import Progress
-from instructclf.evaluation.collecting import collect
 from instructclf.evaluation.differences import PairedDifference, adjust_p_values
-from instructclf.evaluation.html_tables import write_html
-from instructclf.evaluation.running import (
-    Outcome,
-    Run,
-    check_parameters,
-    describe_score,
-    plan_runs,
-    settle,
-)
-from instructclf.evaluation.scores import SeedScores
-from instructclf.evaluation.splitting import Split, check_split
-from instructclf.evaluation.storing import Store
-from instructclf.evaluation.tables import (
-    write_caption,
-    write_cells,
-    write_header,
-    write_markdown,
-    write_text,
-)
+from instructclf.evaluation.plans import Plan, execute_plans
+from instructclf.evaluation.running import check_parameters, draw_seed, plan_runs
+from instructclf.evaluation.scores import SeedScores, name_scorings
+from instructclf.evaluation.splitting import check_split
+from instructclf.evaluation.tables import Table
 from instructclf.sampling import ShotSampler
 
 
 @dataclass(frozen=True, eq=False)
-class ComparisonReport:
-    """The scores of several approaches on one test set; printed, a table.
+class ComparisonReport(Table):
+    """The scores of several approaches on one test set, which print as a table.
 
     Parameters
     ----------
@@ -52,57 +35,19 @@ class ComparisonReport:
     AccuracySecondsDisplay : Draws accuracy against time.
     """
 
+    _title: ClassVar[str] = "Comparison"
+
     scores: dict[str, SeedScores]
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """Return the figures, unrounded, one dict an approach.
+        """Return the figures, unrounded, as one dict for each approach.
 
         Returns
         -------
         list of dict
             With the key ``approach`` and those of `SeedScores.to_row`.
         """
-        return [{"approach": name, **own.to_row()} for name, own in self.scores.items()]
-
-    def to_frame(self) -> Any:
-        """Return the figures, unrounded, as a data frame.
-
-        Returns
-        -------
-        pandas.DataFrame
-            A row for each approach.
-
-        Raises
-        ------
-        MissingExtraError
-            If pandas is not installed.
-        """
-        pandas = import_data_extra("pandas", needed_for="A data frame")
-        return pandas.DataFrame(self.to_rows())
-
-    def to_markdown(self) -> str:
-        """Return the table in Markdown.
-
-        Returns
-        -------
-        str
-            The table and, below it, what its figures are averages over.
-        """
-        table = write_markdown(write_cells(self.scores), write_header(self.scores))
-        return f"{table}\n\n{write_caption(self.scores)}"
-
-    def to_html(self) -> str:
-        """Return the table in HTML, as a notebook shows it.
-
-        Returns
-        -------
-        str
-            A ``table`` element with a caption and header cells, for any page, light or dark.
-            Names are escaped.
-        """
-        return write_html(
-            write_cells(self.scores), write_caption(self.scores), write_header(self.scores)
-        )
+        return [{"approach": name, **scores.to_row()} for name, scores in self.scores.items()]
 
     def differences(self, against: str, *, confidence: float = 0.95) -> dict[str, PairedDifference]:
         """Compare every approach with one of them, paired by seed and by text.
@@ -112,20 +57,20 @@ class ComparisonReport:
         against : str
             The name of the approach that the others are compared with.
         confidence : float, default=0.95
-            That of the intervals.
+            The confidence of the intervals.
 
         Returns
         -------
         dict of str to PairedDifference
-            The others, each minus that one. Intervals are those of `SeedScores.compare`. P-values
-            are adjusted for their number, as Holm does.
+            The score of each other approach minus the score of this one. Intervals are those of
+            `SeedScores.compare`. P-values are adjusted for their number by Holm's method.
 
         Raises
         ------
         InvalidParameterError
-            If there is no approach of this name.
+            If no approach has this name.
         InvalidLabelsError
-            If numbers of seeds differ, other than by being 1.
+            If numbers of seeds differ and neither is 1.
         """
         if against not in self.scores:
             msg = (
@@ -144,12 +89,31 @@ class ComparisonReport:
             for (name, difference), p_value in zip(found.items(), adjusted, strict=True)
         }
 
-    def __str__(self) -> str:
-        table = write_text(write_cells(self.scores), write_header(self.scores))
-        return f"{table}\n\n{write_caption(self.scores)}"
+    def _header(self) -> tuple[str, ...]:
+        name = name_scorings(self.scores.values())
+        return ("approach", "shots", name, "95% interval", "fit seconds", "texts per second")
 
-    def _repr_html_(self) -> str:
-        return self.to_html()
+    def _cells(self) -> list[tuple[str, ...]]:
+        return [
+            (
+                name,
+                _write_shots(scores),
+                f"{scores.mean:.3f}",
+                "{:.3f} to {:.3f}".format(*scores.interval()),
+                _write_number(float(scores.fit_seconds.mean())),
+                _write_number(scores.texts_per_second),
+            )
+            for name, scores in self.scores.items()
+        ]
+
+    def _caption(self) -> str:
+        n_test = max(scores.n_test for scores in self.scores.values())
+        counts = sorted({scores.n_seeds for scores in self.scores.values()})
+        if counts == [1]:
+            return f"{n_test:,} test texts, one seed; intervals are over texts alone."
+        n_seeds = " or ".join(str(count) for count in counts)
+        alone = ", over texts alone where there is 1 seed" if 1 in counts else ""
+        return f"{n_test:,} test texts, {n_seeds} seeds; intervals are over both{alone}."
 
 
 def compare(
@@ -175,7 +139,7 @@ def compare(
     Parameters
     ----------
     estimators : dict of str to estimator
-        The name of each approach and any scikit-learn classifier of texts. None is fitted itself.
+        The name of each approach and any scikit-learn classifier of texts. Only clones are fitted.
     X_train : sequence of str, length n_train
         The texts to draw from.
     y_train : array-like of shape (n_train,)
@@ -187,32 +151,32 @@ def compare(
     n_shots : int, dict of str to int or None, or None, default=None
         How many rows are drawn, for all approaches or for each; ``None`` means all rows.
     n_seeds : int or dict of str to int, default=5
-        How many seeds, for all approaches or for each. An approach that draws nothing at random
-        needs only one.
+        The number of seeds, for all approaches or for each. An approach without randomness needs
+        only one.
     sampler : str or object with a select method, default="balanced"
         How the rows are drawn.
     scoring : {"accuracy", "balanced_accuracy"}, default="accuracy"
-        What the scores are. Balanced accuracy is the mean over labels of the share of their texts
+        The kind of score. Balanced accuracy is the mean over labels of the share of their texts
         that are right, so that no label counts more for being frequent in the test set.
     random_state : int or None, default=0
-        Where all seeds come from. ``None`` gives others at each call.
+        Determines all seeds. ``None`` takes different seeds in each call.
     folder : str, path or None, default=None
-        Where a file of JSON is kept for each finished run, and read instead of running it again,
-        as for `evaluate_seeds`. A comparison that was cut off goes on where it was.
+        A folder with a file for each finished run, which is read instead of repeating the run, as
+        for `evaluate_seeds`. An interrupted comparison continues with the next run.
     verbose : int or bool, default=0
         Whether to show a progress bar on standard error.
 
     Returns
     -------
     ComparisonReport
-        The scores of each approach. Print it.
+        The scores of each approach. Can be printed.
 
     Raises
     ------
     InvalidParameterError
         If a parameter is outside its domain, or a dict does not have the names of the approaches.
     InvalidTextsError
-        If texts are not a sequence of strings, or there are none.
+        If texts are not a sequence of strings, or are empty.
     InvalidLabelsError
         If labels do not fit the texts, or test and training labels have nothing in common.
     InvalidShotsError
@@ -221,6 +185,11 @@ def compare(
     See Also
     --------
     evaluate_seeds : The same for one estimator, with the details.
+
+    Notes
+    -----
+    Within ``joblib.parallel_config`` its workers execute the seeds of an approach at the same time.
+    Seconds are then those of workers that share the machine.
 
     Examples
     --------
@@ -262,26 +231,20 @@ def compare(
             folder=folder,
             verbose=verbose,
         )
-    random_state = settle(random_state)
+    random_state = draw_seed(random_state)
     split = check_split(X_train, y_train, X_test, y_test)
-    plans = {
-        name: plan_runs(
+    plans = {}
+    for name, estimator in estimators.items():
+        runs = plan_runs(
             split,
             n_shots=shots[name],
             n_seeds=seeds[name],
             sampler=sampler,
             random_state=random_state,
         )
-        for name in estimators
-    }
-    outcomes = _execute_all(
-        estimators, plans, split, scoring=scoring, folder=folder, verbose=verbose
-    )
+        plans[name] = Plan(estimator, split, runs, shots[name])
     return ComparisonReport(
-        {
-            name: collect(runs, outcomes[name], split=split, n_shots=shots[name], scoring=scoring)
-            for name, runs in plans.items()
-        }
+        execute_plans("comparison", plans, scoring=scoring, folder=folder, verbose=verbose)
     )
 
 
@@ -296,7 +259,7 @@ def _check_names(estimators: Mapping[Any, Any]) -> None:
 
 
 def _give_each(parameter: str, value: Any, estimators: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the value of each approach, whether one was given for all or one for each."""
+    """Return a value for each approach: its own from a dict, or else the same for all."""
     if not isinstance(value, Mapping):
         return dict.fromkeys(estimators, value)
     if value.keys() != estimators.keys():
@@ -309,28 +272,13 @@ def _give_each(parameter: str, value: Any, estimators: Mapping[str, Any]) -> dic
     return dict(value)
 
 
-def _execute_all(
-    estimators: Mapping[str, Any],
-    plans: Mapping[str, Sequence[Run]],
-    split: Split,
-    *,
-    scoring: str,
-    folder: str | PathLike[str] | None,
-    verbose: int | bool,
-) -> dict[str, list[Outcome]]:
-    """Run all plans, one approach after the other."""
-    outcomes: dict[str, list[Outcome]] = {name: [] for name in plans}
-    store = Store(folder, split)
-    n_runs = sum(len(runs) for runs in plans.values())
-    with Progress("compare", n_runs, verbose=verbose) as progress:
-        for name, runs in plans.items():
-            for run in runs:
-                progress.advance(0, note=name)
-                try:
-                    outcome = store.execute(run, estimators[name])
-                except Exception as error:
-                    error.add_note(f"This happened while comparing, in approach {name!r}.")
-                    raise
-                outcomes[name].append(outcome)
-                progress.advance(note=f"{name}, {describe_score(outcome, split, scoring)}")
-    return outcomes
+def _write_shots(scores: SeedScores) -> str:
+    n_rows = len(scores.shots[0])
+    return f"all {n_rows:,}" if scores.n_shots is None else f"{n_rows:,}"
+
+
+def _write_number(value: float) -> str:
+    """Return three significant digits, or a whole number from 100 on."""
+    if value >= 99.95:  # rounds to 100
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"

@@ -1,4 +1,4 @@
-"""One estimator, several numbers of shots → its scores at each: what another label is worth."""
+"""One estimator, several numbers of shots → its scores at each: how much more labels help."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.utils._param_validation import InvalidParameterError
 
-from instructclf.datasets.extras import import_data_extra
-from instructclf.engine.running.progress import Progress
-from instructclf.evaluation.collecting import collect
-from instructclf.evaluation.running import check_parameters, describe_score, plan_runs, settle
+from instructclf.evaluation.plans import Plan, execute_plans
+from instructclf.evaluation.running import check_parameters, draw_seed, plan_runs
 from instructclf.evaluation.scores import SeedScores
 from instructclf.evaluation.splitting import check_split
-from instructclf.evaluation.storing import Store
+from instructclf.evaluation.tables import Figures
 from instructclf.sampling import ShotSampler
 
 
 @dataclass(frozen=True, eq=False)
-class LearningCurve:
+class LearningCurve(Figures):
     """The scores of one estimator at several numbers of shots.
 
     Parameters
@@ -39,7 +37,7 @@ class LearningCurve:
     scores: dict[int, SeedScores]
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """Return the figures, unrounded, one dict for each number of shots.
+        """Return the figures, unrounded, as one dict for each number of shots.
 
         Returns
         -------
@@ -47,22 +45,6 @@ class LearningCurve:
             With the keys of `SeedScores.to_row`.
         """
         return [scores.to_row() for scores in self.scores.values()]
-
-    def to_frame(self) -> Any:
-        """Return the figures, unrounded, as a data frame.
-
-        Returns
-        -------
-        pandas.DataFrame
-            A row for each number of shots.
-
-        Raises
-        ------
-        MissingExtraError
-            If pandas is not installed.
-        """
-        pandas = import_data_extra("pandas", needed_for="A data frame")
-        return pandas.DataFrame(self.to_rows())
 
     def __str__(self) -> str:
         width = max(len(str(n_shots)) for n_shots in self.scores)
@@ -86,13 +68,13 @@ def learning_curve(
 ) -> LearningCurve:
     """Train on more and more rows and test each time, with several seeds.
 
-    Draws are nested, with all samplers of this package: under one seed the rows of a larger number
-    begin with those of a smaller one, so that steps of the curve are due to the rows added.
+    Draws are nested with all samplers of this package: under one seed the rows of a larger number
+    begin with those of a smaller one, so that only the added rows change the score.
 
     An estimator that chooses shots itself uses all the rows drawn here: its ``n_shots`` is set to
-    ``None`` in the clones, or to their number where it has several ``n_seeds``, each of which then
-    draws an order of its own. At 0 shots it is set to 0, and ``calibration`` to ``None``, as there
-    is no labelled row to calibrate with.
+    ``None`` in the clones, or to the number of rows if it has several ``n_seeds``, each of which
+    then draws a different order. At 0 shots it is set to 0 and ``calibration`` to ``None``, because
+    no labelled row is left to calibrate with.
 
     Parameters
     ----------
@@ -107,32 +89,32 @@ def learning_curve(
     y_test : array-like of shape (n_test,)
         Their labels.
     shots : sequence of int, default=(4, 8, 16, 32, 64)
-        The numbers of rows. 0 is for an estimator that can do without, such as `PromptClassifier`.
+        The numbers of rows. 0 is for an estimator that needs no rows, such as `PromptClassifier`.
     n_seeds : int, default=5
-        How many draws.
+        The number of draws.
     sampler : str or object with a select method, default="balanced"
         How the rows are drawn.
     scoring : {"accuracy", "balanced_accuracy"}, default="accuracy"
-        What the scores are. Balanced accuracy is the mean over labels of the share of their texts
+        The kind of score. Balanced accuracy is the mean over labels of the share of their texts
         that are right, so that no label counts more for being frequent in the test set.
     random_state : int or None, default=0
-        Where all seeds come from. ``None`` gives others at each call.
+        Determines all seeds. ``None`` takes different seeds in each call.
     folder : str, path or None, default=None
-        Where finished runs are kept, as for `evaluate_seeds`.
+        A folder with a file for each finished run, as for `evaluate_seeds`.
     verbose : int or bool, default=0
         Whether to show a progress bar on standard error.
 
     Returns
     -------
     LearningCurve
-        The scores at each number of shots. Print it, or draw it with `LearningCurveDisplay`.
+        The scores at each number of shots. Can be printed, or drawn with `LearningCurveDisplay`.
 
     Raises
     ------
     InvalidParameterError
         If a parameter is outside its domain.
     InvalidTextsError
-        If texts are not a sequence of strings, or there are none.
+        If texts are not a sequence of strings, or are empty.
     InvalidLabelsError
         If labels do not fit the texts, or test and training labels have nothing in common.
     InvalidShotsError
@@ -157,10 +139,10 @@ def learning_curve(
     """
     counts = _check_shots(shots)
     prepared = {n_shots: _learn_from_all_rows(estimator, n_shots) for n_shots in counts}
-    for n_shots, own in prepared.items():
+    for n_shots, chosen in prepared.items():
         check_parameters(
             "learning_curve",
-            estimator=own,
+            estimator=chosen,
             n_shots=n_shots,
             n_seeds=n_seeds,
             scoring=scoring,
@@ -168,25 +150,16 @@ def learning_curve(
             folder=folder,
             verbose=verbose,
         )
-    random_state = settle(random_state)
+    random_state = draw_seed(random_state)
     split = check_split(X_train, y_train, X_test, y_test)
-    plans = {
-        n_shots: plan_runs(
+    plans = {}
+    for n_shots, chosen in prepared.items():
+        runs = plan_runs(
             split, n_shots=n_shots, n_seeds=n_seeds, sampler=sampler, random_state=random_state
         )
-        for n_shots in counts
-    }
-    store = Store(folder, split)
-    scores = {}
-    with Progress("learning curve", len(counts) * n_seeds, verbose=verbose) as progress:
-        for n_shots, runs in plans.items():
-            outcomes = []
-            for run in runs:
-                outcomes.append(store.execute(run, prepared[n_shots]))
-                note = describe_score(outcomes[-1], split, scoring)
-                progress.advance(note=f"{n_shots} shots, {note}")
-            scores[n_shots] = collect(runs, outcomes, split=split, n_shots=n_shots, scoring=scoring)
-    return LearningCurve(scores)
+        plans[f"{n_shots} shots"] = Plan(chosen, split, runs, n_shots)
+    scores = execute_plans("learning curve", plans, scoring=scoring, folder=folder, verbose=verbose)
+    return LearningCurve(dict(zip(counts, scores.values(), strict=True)))
 
 
 def _check_shots(shots: Any) -> list[int]:
@@ -204,22 +177,22 @@ def _check_shots(shots: Any) -> list[int]:
 
 
 def _learn_from_all_rows(estimator: Any, n_shots: int) -> Any:
-    """Return a clone that takes every row it is given for a shot."""
+    """Return a clone that takes every row it is given as a shot."""
     if not hasattr(estimator, "get_params"):
         return estimator
     changes: dict[str, Any] = {}
     parameters = estimator.get_params(deep=True)
     for name in parameters:
         if name.split("__")[-1] == "n_shots":
-            changes[name] = _own_shots(parameters, name, n_shots)
+            changes[name] = _shots_to_choose(parameters, name, n_shots)
         if name.split("__")[-1] == "calibration" and n_shots == 0:
             changes[name] = None
     prepared: Any = clone(estimator)
     return prepared.set_params(**changes)
 
 
-def _own_shots(parameters: dict[str, Any], name: str, n_shots: int) -> int | None:
-    """Return how many of the rows given an estimator is to choose: all, in one way or another."""
+def _shots_to_choose(parameters: dict[str, Any], name: str, n_shots: int) -> int | None:
+    """Return the number that makes an estimator choose all rows it is given."""
     n_seeds = parameters.get(f"{name.removesuffix('n_shots')}n_seeds", 1)
-    # Of a number each seed makes a draw. There is nothing to draw from None, which says "as given".
+    # With a number each seed draws an order. None means the order given, the same for all seeds.
     return n_shots if n_shots == 0 or n_seeds > 1 else None

@@ -1,4 +1,4 @@
-"""Two approaches on the same texts → by how much they differ, and how sure that is."""
+"""Two approaches on the same texts → their difference, its interval and its p-value."""
 
 from __future__ import annotations
 
@@ -18,23 +18,22 @@ from instructclf.evaluation.intervals import (
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """How much better one approach is than another, paired by seed and by text.
+    """The difference between two approaches, paired by seed and by text.
 
     Parameters
     ----------
     difference : float
         Mean score of the first minus that of the second.
     interval : Interval
-        Where the difference lies, with other seeds and other texts of the same kind.
+        The interval of the difference, for other seeds and other texts of the same kind.
     p_value : float
-        How often a difference like this, or a larger one, would come up if there were none.
-        Two-sided.
+        The probability of such a difference, or a larger one, between equal approaches. Two-sided.
     n_first : int
-        Pairs of seed and text where the first alone is right.
+        The number of pairs of seed and text for which only the first approach is right.
     n_second : int
-        Pairs where the second alone is right.
+        The number of pairs for which only the second approach is right.
     confidence : float
-        That of the interval.
+        The confidence of the interval.
 
     See Also
     --------
@@ -50,7 +49,7 @@ class PairedDifference:
 
     @property
     def n_discordant(self) -> int:
-        """Return the number of pairs where one is right and the other wrong, as McNemar counts."""
+        """Return the number of pairs for which only one approach is right, as McNemar counts."""
         return self.n_first + self.n_second
 
     def __str__(self) -> str:
@@ -72,27 +71,27 @@ def compare_correct(
     n_resamples: int,
     random_state: int | None,
 ) -> PairedDifference:
-    """Compare two matrices that say where an approach is right.
+    """Compare two matrices of right answers.
 
     Parameters
     ----------
     first, second : ndarray of shape (n_seeds, n_texts)
-        Whether each answer is right. Either may have one seed, which then meets all of the other.
+        Whether each answer is right. If one has a single seed, it is paired with all of the other.
     weights : ndarray of shape (n_texts,)
-        How much each right answer counts.
+        The weight of each right answer.
     groups : ndarray of shape (n_texts,) or None
         As for ``resample_means``.
     confidence : float
-        That of the interval.
+        The confidence of the interval.
     n_resamples : int
-        How many draws.
+        The number of resamples.
     random_state : int or None
-        Decides the draws.
+        Determines the resamples.
 
     Returns
     -------
     PairedDifference
-        The first against the second.
+        The first minus the second.
     """
     differences = (first.astype(float) - second) * weights
     draws = resample_means(
@@ -109,7 +108,7 @@ def compare_correct(
 
 
 def adjust_p_values(p_values: list[float]) -> list[float]:
-    """Adjust p-values for their number, as Holm does (Scandinavian Journal of Statistics 6, 1979).
+    """Adjust p-values for their number (Holm, Scandinavian Journal of Statistics 6, 1979).
 
     Parameters
     ----------
@@ -119,7 +118,7 @@ def adjust_p_values(p_values: list[float]) -> list[float]:
     Returns
     -------
     list of float
-        The adjusted ones, in the same order. Each may be held against the level as it is.
+        The adjusted p-values in the same order, to be compared with the significance level.
     """
     order = np.argsort(p_values, kind="stable")
     factors = np.arange(len(p_values), 0, -1)

@@ -1,4 +1,4 @@
-"""Any classifier → one that is trained on a sampled handful of the rows it is given."""
+"""Any classifier → a classifier that is trained on a few sampled rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from instructclf.sampling import ShotSampler, get_sampler
 
 
 def _has(method: str) -> Callable[[FewShot], bool]:
-    """Return what says whether the classifier inside has a method."""
+    """Return a check for a method of the inner classifier."""
 
     def check(few_shot: FewShot) -> bool:
         getattr(getattr(few_shot, "estimator_", few_shot.estimator), method)
@@ -35,30 +35,30 @@ def _has(method: str) -> Callable[[FewShot], bool]:
 
 
 class FewShot(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
-    """Train a classifier on a few rows, drawn from those given.
+    """Train a classifier on a few of the given rows, drawn by a sampler.
 
-    So a baseline learns from as few labels as a language model does, within a grid search or a
-    cross-validation too. `compare` needs none of it: there all approaches learn from the same rows.
+    With it, a baseline learns from as few labels as a language model does, also in a grid search or
+    a cross-validation. `compare` does not need it: there all approaches learn from the same rows.
 
     Parameters
     ----------
     estimator : classifier
         Any scikit-learn classifier of texts. It is cloned, never fitted itself.
     n_shots : int or None, default=16
-        How many rows it learns from. ``None`` takes all, in the order given.
+        The number of rows to learn from. ``None`` takes all, in the given order.
     sampler : str or object with a select method, default="balanced"
         How the rows are drawn.
     random_state : int, RandomState instance or None, default=None
-        Decides which rows are drawn, and their order.
+        Determines which rows are drawn, and their order.
 
     Attributes
     ----------
     estimator_ : classifier
-        The fitted one.
+        The fitted classifier.
     classes_ : ndarray of shape (n_classes,)
         Its labels.
     shots_ : ndarray of shape (n_shots,)
-        Which rows of ``X`` it learned from, in the order drawn.
+        The rows of ``X`` that it learned from, in the order drawn.
 
     Examples
     --------
@@ -105,9 +105,9 @@ class FewShot(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         y : array-like of shape (n_texts,)
             Their labels.
         **fit_params : object
-            What the classifier's ``fit`` takes besides; with scikit-learn's metadata routing what
-            it asks for. An array with an entry for each text, such as ``sample_weight``, is cut to
-            the rows drawn.
+            Further arguments of the classifier's ``fit``; with scikit-learn's metadata routing,
+            those that it requests. An array with an entry for each text, such as ``sample_weight``,
+            is reduced to the drawn rows.
 
         Returns
         -------
@@ -119,20 +119,20 @@ class FewShot(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         InvalidParameterError
             If a parameter is outside its domain.
         InvalidTextsError
-            If ``X`` is not a sequence of strings, or there are none.
+            If ``X`` is not a sequence of strings, or is empty.
         InvalidLabelsError
             If labels do not fit the texts.
         InvalidShotsError
             If ``n_shots`` rows cannot be drawn.
         ValueError
-            If there is not one ``sample_weight`` for each text.
+            If the number of ``sample_weight`` differs from the number of texts.
         """
         self._validate_params()
         labels, texts = _check_classes(y), check_texts(X)
         check_same_length(texts, labels)
-        asked = self._route(fit_params)
+        routed = self._route(fit_params)
         self.shots_ = self._draw(texts, labels)
-        cut = {name: _cut(name, value, self.shots_, len(texts)) for name, value in asked.items()}
+        cut = {name: _cut(name, value, self.shots_, len(texts)) for name, value in routed.items()}
         self.estimator_ = clone(self.estimator)
         self.estimator_.fit([texts[i] for i in self.shots_.tolist()], labels[self.shots_], **cut)
         self.classes_ = self.estimator_.classes_
@@ -156,7 +156,7 @@ class FewShot(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
     @available_if(_has("predict_proba"))
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Return the probability of each label, if the classifier has one.
+        """Return the probability of each label, if the classifier has probabilities.
 
         Parameters
         ----------
@@ -173,7 +173,7 @@ class FewShot(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
     @available_if(_has("predict_log_proba"))
     def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
-        """Return the logarithm of each label's probability, if the classifier has one.
+        """Return the log-probability of each label, if the classifier has probabilities.
 
         Parameters
         ----------
@@ -200,25 +200,25 @@ class FewShot(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_texts,) or (n_texts, n_classes)
-            What the classifier returns.
+            The result of the classifier.
         """
         check_is_fitted(self)
         return self.estimator_.decision_function(check_texts(X))
 
     def get_metadata_routing(self) -> MetadataRouter:
-        """Return what ``fit`` hands to the classifier, for scikit-learn's metadata routing.
+        """Return the arguments that ``fit`` passes on, for scikit-learn's metadata routing.
 
         Returns
         -------
         MetadataRouter
-            What the classifier inside asks for, and what ``score`` does.
+            The requests of the inner classifier, and those of ``score``.
         """
         router = MetadataRouter(owner=type(self).__name__).add_self_request(self)
         methods = MethodMapping().add(caller="fit", callee="fit")
         return router.add(estimator=self.estimator, method_mapping=methods)
 
     def _route(self, fit_params: dict[str, Any]) -> dict[str, Any]:
-        """Return what the classifier's ``fit`` asks for, or everything where nothing is routed."""
+        """Return the arguments that the classifier's ``fit`` requests, or all without routing."""
         if not get_config()["enable_metadata_routing"]:
             return fit_params
         return process_routing(self, "fit", **fit_params).estimator.fit
@@ -251,7 +251,7 @@ def _check_classes(y: Any) -> NDArray[Any]:
 
 
 def _cut(name: str, value: Any, shots: NDArray[np.intp], n_texts: int) -> Any:
-    """Return the entries of the shots, if there is an entry for each text."""
+    """Return the entries of the shots, if the value has an entry for each text."""
     if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__len__") or issparse(value):
         return value
     if len(value) == n_texts:

@@ -1,4 +1,4 @@
-"""One estimator, folds and seeds → its score on each: where there is no test set of its own."""
+"""One estimator, folds and seeds → its score on each, for data without a test set."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import StratifiedKFold
 
-from instructclf.engine.running.progress import Progress
-from instructclf.evaluation.collecting import collect
 from instructclf.evaluation.intervals import Interval, t_interval, t_p_value
-from instructclf.evaluation.running import check_parameters, describe_score, plan_runs, settle
+from instructclf.evaluation.plans import Plan, execute_plans
+from instructclf.evaluation.running import check_parameters, draw_seed, plan_runs
 from instructclf.evaluation.scores import SeedScores, write_scoring
 from instructclf.evaluation.scoring import check_same_scoring
 from instructclf.evaluation.splitting import Split
-from instructclf.evaluation.storing import Store
 from instructclf.exceptions import InvalidLabelsError
 from instructclf.inputs.labels import check_labels, check_same_length
 from instructclf.inputs.texts import check_texts
@@ -27,16 +25,16 @@ from instructclf.sampling import ShotSampler
 
 @dataclass(frozen=True, eq=False)
 class FoldScores:
-    """How an estimator did on each fold, trained once for every seed.
+    """The scores of an estimator on each fold, trained once for every seed.
 
     Parameters
     ----------
     folds : list of SeedScores
         The scores on each fold. Shots are counted among the training rows of the fold.
     test_rows : list of ndarray
-        Which rows each fold tested.
+        The test rows of each fold.
     n_rows : int
-        How many rows there are.
+        The number of all rows.
 
     See Also
     --------
@@ -63,18 +61,17 @@ class FoldScores:
         return float(self.scores.mean(axis=1).std(ddof=1))
 
     def interval(self, confidence: float = 0.95) -> Interval:
-        """Return the interval of the mean, corrected for what the folds have in common.
+        """Return the interval of the mean, corrected for the training rows that folds share.
 
-        Folds share training rows, so their scores differ less than those of independent sets
-        would. Student's interval over folds takes the variance ``(1/n_folds + n_test/n_train) s²``
-        (Nadeau and Bengio, "Inference for the Generalization Error", Machine Learning 52, 2003).
-        With few shots the rows learned from overlap less than that, and the interval is on the
-        wide side.
+        Because of these, scores differ less than those of independent sets would. Student's
+        interval over folds takes the variance ``(1/n_folds + n_test/n_train) s²`` (Nadeau and
+        Bengio, "Inference for the Generalization Error", Machine Learning 52, 2003). With few
+        shots, folds share fewer of the rows that are learned from, and the interval is too wide.
 
         Parameters
         ----------
         confidence : float, default=0.95
-            How often such intervals hold the true mean.
+            The share of such intervals that hold the true mean.
 
         Returns
         -------
@@ -93,19 +90,19 @@ class FoldScores:
         other : FoldScores
             Scores on the same folds.
         confidence : float, default=0.95
-            That of the interval.
+            The confidence of the interval.
 
         Returns
         -------
         FoldDifference
-            This one minus the other.
+            These scores minus the others.
 
         Raises
         ------
         InvalidLabelsError
             If the folds are not the same.
         InvalidParameterError
-            If the two are scored in different ways.
+            If the two have different kinds of scores.
         """
         check_same_scoring(self.folds[0].scoring, other.folds[0].scoring)
         same = len(self.folds) == len(other.folds) and all(
@@ -138,18 +135,18 @@ class FoldScores:
 
 @dataclass(frozen=True)
 class FoldDifference:
-    """How much better one approach is than another, paired by fold.
+    """The difference between two approaches, paired by fold.
 
     Parameters
     ----------
     difference : float
         Mean score of the first minus that of the second.
     interval : Interval
-        Where the difference lies, with other rows of the same kind.
+        The interval of the difference, for other rows of the same kind.
     p_value : float
-        Of the corrected paired t-test, two-sided.
+        The p-value of the corrected paired t-test, two-sided.
     confidence : float
-        That of the interval.
+        The confidence of the interval.
 
     See Also
     --------
@@ -180,9 +177,9 @@ def cross_validate_seeds(
     folder: str | PathLike[str] | None = None,
     verbose: int | bool = 0,
 ) -> FoldScores:
-    """Train on a few rows of all folds but one and test on that one, for every fold and seed.
+    """Test on each fold, after training on a few rows of the other folds, for every seed.
 
-    Folds are stratified and shuffled. Every fold and every seed draws shots of its own.
+    Folds are stratified and shuffled. Every fold and every seed draws different shots.
 
     Parameters
     ----------
@@ -195,32 +192,32 @@ def cross_validate_seeds(
     n_shots : int or None, default=None
         How many rows are drawn outside the fold. ``None`` takes all.
     n_seeds : int, default=3
-        How many seeds in each fold.
+        The number of seeds in each fold.
     n_folds : int, default=5
-        How many folds.
+        The number of folds.
     sampler : str or object with a select method, default="balanced"
         How the rows are drawn.
     scoring : {"accuracy", "balanced_accuracy"}, default="accuracy"
-        What the scores are. Balanced accuracy is the mean over labels of the share of their texts
+        The kind of score. Balanced accuracy is the mean over labels of the share of their texts
         that are right, so that no label counts more for being frequent in the test set.
     random_state : int or None, default=0
-        Where folds and seeds come from. ``None`` gives others at each call.
+        Determines folds and seeds. ``None`` takes different ones in each call.
     folder : str, path or None, default=None
-        Where finished runs are kept, as for `evaluate_seeds`.
+        A folder with a file for each finished run, as for `evaluate_seeds`.
     verbose : int or bool, default=0
         Whether to show a progress bar on standard error.
 
     Returns
     -------
     FoldScores
-        The score for each fold and seed, with a corrected interval. Print it.
+        The score for each fold and seed, with a corrected interval. Can be printed.
 
     Raises
     ------
     InvalidParameterError
         If a parameter is outside its domain.
     InvalidTextsError
-        If texts are not a sequence of strings, or there are none.
+        If texts are not a sequence of strings, or are empty.
     InvalidLabelsError
         If labels do not fit the texts, or a label has fewer rows than there are folds.
     InvalidShotsError
@@ -228,7 +225,7 @@ def cross_validate_seeds(
 
     See Also
     --------
-    evaluate_seeds : With a test set of its own, which is better where there are rows enough.
+    evaluate_seeds : The same with a separate test set, which is better with many rows.
 
     Examples
     --------
@@ -249,26 +246,20 @@ def cross_validate_seeds(
         folder=folder,
         verbose=verbose,
     )
-    random_state = settle(random_state)
+    random_state = draw_seed(random_state)
     texts, labels = check_texts(X), check_labels(y)
     check_same_length(texts, labels)
     test_rows = _choose_folds(labels, n_folds, random_state)
-    splits = [_leave_out(texts, labels, rows) for rows in test_rows]
     seeds = np.random.SeedSequence(random_state).spawn(n_folds)
-    plans = [
-        plan_runs(split, n_shots=n_shots, n_seeds=n_seeds, sampler=sampler, random_state=seed)
-        for split, seed in zip(splits, seeds, strict=True)
-    ]
-    folds = []
-    with Progress("folds", n_folds * n_seeds, verbose=verbose) as progress:
-        for split, runs in zip(splits, plans, strict=True):
-            store = Store(folder, split)
-            outcomes = []
-            for run in runs:
-                outcomes.append(store.execute(run, estimator))
-                progress.advance(note=describe_score(outcomes[-1], split, scoring))
-            folds.append(collect(runs, outcomes, split=split, n_shots=n_shots, scoring=scoring))
-    return FoldScores(folds, test_rows, len(texts))
+    plans = {}
+    for number, (rows, seed) in enumerate(zip(test_rows, seeds, strict=True), start=1):
+        split = _leave_out(texts, labels, rows)
+        runs = plan_runs(
+            split, n_shots=n_shots, n_seeds=n_seeds, sampler=sampler, random_state=seed
+        )
+        plans[f"fold {number}"] = Plan(estimator, split, runs, n_shots)
+    scores = execute_plans("folds", plans, scoring=scoring, folder=folder, verbose=verbose)
+    return FoldScores(list(scores.values()), test_rows, len(texts))
 
 
 def _choose_folds(labels: NDArray[Any], n_folds: int, random_state: int) -> list[NDArray[np.intp]]:

@@ -1,12 +1,12 @@
-"""The cells of a table → HTML that stands on any page, light or dark."""
+"""The cells of a table → HTML for any page, light or dark."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
 
-# Colours come from the page: text in its colour, rules in a shade of it. The sheet of a notebook
-# or a site would otherwise decide on alignment, so the styles stand on the cells themselves.
+# Text has the colour of the page, and rules a shade of it. Styles are set on the cells themselves,
+# because the style sheet of a notebook or a site would otherwise decide on alignment.
 _TABLE = "border-collapse:collapse;font-variant-numeric:tabular-nums"
 _CAPTION = "caption-side:bottom;text-align:left;padding:.5em .75em;font-size:.9em;opacity:.8"
 _CELL = "padding:.35em .75em;background:none;border:0"
@@ -18,20 +18,20 @@ def write_html(
     caption: str,
     header: Sequence[str],
     *,
-    title: str = "Comparison",
+    title: str,
 ) -> str:
     """Return a table element.
 
     Parameters
     ----------
     cells : sequence of tuple of str
-        The cells of each row, the first of which names it.
+        The cells of each row. The first cell names the row.
     caption : str
-        What stands below the table.
+        The text below the table.
     header : sequence of str
         The names of the columns.
-    title : str, default="Comparison"
-        What to call the table to those who do not see it.
+    title : str
+        The name of the table for screen readers.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def write_html(
         for row in cells
     ]
     rows = "\n".join(f"<tr>{row}</tr>" for row in body)
-    # The wrapper scrolls where the page is narrow; a scrolled region must be reachable by keyboard.
+    # On narrow pages the wrapper scrolls; a scrolled region must be reachable by keyboard.
     return (
         f'<div style="overflow-x:auto" tabindex="0" role="region" aria-label="{escape(title)}">\n'
         f'<table style="{_TABLE}">\n<caption style="{_CAPTION}">{escape(caption)}</caption>\n'

@@ -1,7 +1,7 @@
-"""Scores → intervals and p-values, with the seeds and the texts both taken as drawn at random.
+"""Scores → intervals and p-values that treat both seeds and texts as random draws.
 
 Another draw of shots gives another score, and so does another test set. An interval over seeds
-alone speaks of this test set only.
+alone is valid for this test set only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit
 from sklearn.utils._param_validation import InvalidParameterError
 
-_BLOCK = 2**22  # drawn texts held at once: 32 MiB
+_BLOCK = 2**22  # resampled texts held in memory at once: 32 MiB
 
 
 class Interval(NamedTuple):
@@ -34,8 +34,8 @@ class Interval(NamedTuple):
     def within(self, least: float, most: float) -> Interval:
         """Return the part between two limits: 0 and 1 for shares, -1 and 1 for their differences.
 
-        An interval of few scores that differ much knows of no such limits, and leaves them. What
-        it holds, the part holds as often.
+        The interval of a few very different scores can exceed these limits. The part contains the
+        true value as often.
 
         Parameters
         ----------
@@ -53,14 +53,14 @@ class Interval(NamedTuple):
 def t_interval(
     values: ArrayLike, confidence: float = 0.95, *, test_to_train: float = 0.0
 ) -> Interval:
-    """Return Student's interval of a mean, corrected for training rows in common if asked for.
+    """Return Student's interval of a mean, optionally corrected for shared training rows.
 
     Parameters
     ----------
     values : array-like of shape (n_values,)
         Scores, or differences.
     confidence : float, default=0.95
-        How often such intervals hold the true mean.
+        The share of such intervals that hold the true mean.
     test_to_train : float, default=0.0
         Test rows per training row. Above 0 the variance is that of Nadeau and Bengio, "Inference
         for the Generalization Error" (Machine Learning 52, 2003): ``1/n_values + test_to_train``
@@ -118,28 +118,30 @@ def resample_means(
     n_resamples: int = 2000,
     random_state: int | None = 0,
 ) -> NDArray[np.float64]:
-    """Draw the mean of a (seed, text) matrix as other seeds and other texts would have given it.
+    """Resample the mean of a (seed, text) matrix, for other seeds and other texts.
 
-    The crossed bootstrap, or "pigeonhole" bootstrap (Owen, Annals of Applied Statistics 1(2),
-    2007): rows and columns are drawn with replacement, each on their own. It errs on the wide side.
+    This is the crossed or "pigeonhole" bootstrap (Owen, Annals of Applied Statistics 1(2), 2007):
+    rows and columns are resampled with replacement, independently. Its intervals are conservative.
 
-    Few seeds cannot show their spread by being drawn again: in simulation, 95 % intervals of five
-    seeds hold the true value in 88 % of cases. So the part of each drawn mean that comes from its
-    seeds is multiplied by √(n / χ²) with χ² drawn at n - 1 degrees of freedom, which gives it the
-    tails of Student's t, and 95 % or more of the cases; with many seeds the factor is 1.
+    Resampling a few seeds underestimates their spread: in simulation, 95 % intervals of five seeds
+    hold the true value in 88 % of cases. Therefore the deviation of each resampled mean that comes
+    from its seeds is multiplied by √(n / χ²), where χ² is drawn with n - 1 degrees of freedom. This
+    gives it the tails of Student's t, and 95 % or more of the cases; with many seeds the factor
+    approaches 1.
 
     Parameters
     ----------
     values : array-like of shape (n_seeds, n_texts)
-        1 where right and 0 where wrong, or differences of these. With one seed only texts are
-        drawn, and the means say nothing about other seeds.
+        1 for right and 0 for wrong answers, or differences of these. With one seed only texts are
+        resampled, and the means tell nothing about other seeds.
     groups : array-like of shape (n_texts,) or None, default=None
-        The label of each text. Given, as many texts of each are drawn as there are, as a score over
-        labels holds their numbers for given. The only text of a label is then in every draw.
+        The label of each text. If given, every resample has the same number of texts of each label,
+        because a score over labels takes these numbers as fixed. The only text of a label is then
+        in every resample.
     n_resamples : int, default=2000
-        How many means.
+        The number of means.
     random_state : int or None, default=0
-        Decides the draws.
+        Determines the resamples.
 
     Returns
     -------
@@ -164,7 +166,7 @@ def resample_means(
 
 
 def _members(n_texts: int, groups: ArrayLike | None) -> list[NDArray[np.intp]]:
-    """Return the texts among which one is drawn for another: all, or those of each group."""
+    """Return the sets of texts that are resampled within: all texts, or those of each group."""
     if groups is None:
         return [np.arange(n_texts)]
     codes = np.unique(np.asarray(groups), return_inverse=True)[1]
@@ -174,24 +176,24 @@ def _members(n_texts: int, groups: ArrayLike | None) -> list[NDArray[np.intp]]:
 def _draw_texts(
     members: list[NDArray[np.intp]], n_draws: int, rng: np.random.Generator
 ) -> NDArray[np.intp]:
-    """Return the texts of each draw, of shape (n_draws, n_texts)."""
-    drawn = [own[rng.integers(len(own), size=(n_draws, len(own)))] for own in members]
+    """Return the texts of each resample, of shape (n_draws, n_texts)."""
+    drawn = [group[rng.integers(len(group), size=(n_draws, len(group)))] for group in members]
     return np.concatenate(drawn, axis=1)
 
 
 def crossed_means(
     matrix: NDArray[np.float64], seeds: NDArray[np.intp], texts: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """Return the mean over drawn rows and drawn columns, for each draw.
+    """Return the mean over resampled rows and columns, for each resample.
 
     Parameters
     ----------
     matrix : ndarray of shape (n_seeds, n_texts)
         The values.
     seeds : ndarray of shape (n_resamples, n_seeds)
-        The rows of each draw.
+        The rows of each resample.
     texts : ndarray of shape (n_resamples, n_texts)
-        The columns of each draw.
+        The columns of each resample.
 
     Returns
     -------
@@ -204,14 +206,14 @@ def crossed_means(
 
 
 def percentile_interval(draws: NDArray[np.float64], confidence: float = 0.95) -> Interval:
-    """Return the interval that leaves equal shares of the draws on both sides.
+    """Return the interval with equal shares of the resampled means on both sides.
 
     Parameters
     ----------
     draws : ndarray of shape (n_resamples,)
         Means, from ``resample_means``.
     confidence : float, default=0.95
-        The share inside.
+        The share of means inside.
 
     Returns
     -------
@@ -224,7 +226,7 @@ def percentile_interval(draws: NDArray[np.float64], confidence: float = 0.95) ->
 
 
 def check_confidence(confidence: float) -> None:
-    """Raise scikit-learn's error unless this is a share of the intervals."""
+    """Raise scikit-learn's error unless this is a number between 0 and 1."""
     if not isinstance(confidence, Real) or not 0 < confidence < 1:
         msg = (
             "The 'confidence' parameter must be a float between 0 and 1, such as 0.95. "
@@ -234,11 +236,11 @@ def check_confidence(confidence: float) -> None:
 
 
 def bootstrap_p_value(draws: NDArray[np.float64]) -> float:
-    """Return twice the share of the draws on the rarer side of zero, and never nothing.
+    """Return twice the share of the resampled means on the rarer side of zero, and never 0.
 
-    Below 0.05 it is where the 95 % percentile interval of the same draws leaves zero out. One is
-    added to share and total (Davison and Hinkley, "Bootstrap Methods and their Application",
-    1997), as no number of draws shows that something is impossible.
+    It is below 0.05 if the 95 % percentile interval of the same means excludes zero. One is added
+    to numerator and denominator (Davison and Hinkley, "Bootstrap Methods and their Application",
+    1997), because no number of resamples shows that something is impossible.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Probabilities and labels → how well the probabilities are calibrated."""
+"""Probabilities and labels → the calibration of the probabilities."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class ReliabilityBins(NamedTuple):
     edges : ndarray of shape (n_bins + 1,)
         The limits of the bins, from 0 to 1.
     counts : ndarray of shape (n_bins,)
-        How many predictions fall into each.
+        The number of predictions in each bin.
     confidence : ndarray of shape (n_bins,)
         Their mean confidence, NaN in an empty bin.
     accuracy : ndarray of shape (n_bins,)
-        The share of them that is right, NaN in an empty bin.
+        The share of right predictions, NaN in an empty bin.
     """
 
     edges: NDArray[np.float64]
@@ -39,9 +39,9 @@ def reliability_bins(confidence: ArrayLike, correct: ArrayLike, n_bins: int) -> 
     confidence : array-like of shape (n_predictions,)
         The probability given to the label predicted.
     correct : array-like of shape (n_predictions,)
-        Whether it is the true one.
+        Whether this label is the true one.
     n_bins : int
-        How many bins between 0 and 1. A bin holds its upper limit.
+        The number of bins between 0 and 1. A bin includes its upper limit.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def reliability_bins(confidence: ArrayLike, correct: ArrayLike, n_bins: int) -> 
 def expected_calibration_error(
     confidence: ArrayLike, correct: ArrayLike, n_bins: int = 15
 ) -> float:
-    """Return by how much confidence and accuracy differ, on average over the predictions.
+    """Return the mean difference between confidence and accuracy over the predictions.
 
     ``Σ_b n_b/n · |accuracy_b - confidence_b|`` over bins of equal width (Naeini et al., AAAI 2015;
     Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, with 15 bins).
@@ -73,14 +73,14 @@ def expected_calibration_error(
     confidence : array-like of shape (n_predictions,)
         The probability given to the label predicted.
     correct : array-like of shape (n_predictions,)
-        Whether it is the true one.
+        Whether this label is the true one.
     n_bins : int, default=15
-        How many bins between 0 and 1.
+        The number of bins between 0 and 1.
 
     Returns
     -------
     float
-        The error, between 0 and 1. Even a calibrated classifier has one above 0 on few texts.
+        The error, between 0 and 1. On few texts even a calibrated classifier has an error above 0.
     """
     bins = reliability_bins(confidence, correct, n_bins)
     gaps = np.abs(bins.accuracy - bins.confidence)

@@ -1,7 +1,7 @@
-"""Split, estimator, seed → predictions and seconds: the one way in which an approach is measured.
+"""Split, estimator, seed → predictions and seconds: how every approach is measured.
 
-Shots are drawn here, before any estimator sees a row, so that every approach learns from the same
-rows under the same seed.
+Shots are drawn here, before any estimator sees a row, so that under the same seed every approach
+learns from the same rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sklearn.utils._param_validation import (
     validate_parameter_constraints,
 )
 
-from instructclf.evaluation.scoring import SCORINGS, answer_weights, name_scoring
+from instructclf.evaluation.scoring import SCORINGS
 from instructclf.evaluation.splitting import Split
 from instructclf.sampling import ShotSampler, get_sampler
 
@@ -36,24 +36,24 @@ _CONSTRAINTS = {
     "folder": [str, PathLike, None],
     "verbose": ["verbose"],
 }
-_LEAST = np.finfo(np.float64).tiny  # the probability of what an estimator holds impossible
+_LEAST = np.finfo(np.float64).tiny  # replaces a probability of 0, which has no logarithm
 
 
 class Run(NamedTuple):
-    """One training and its test, before it happens."""
+    """One training and its test, before they are executed."""
 
-    rows: NDArray[np.intp]  # (n_rows,), the training rows handed to the estimator
-    shots: NDArray[np.intp]  # (n_shots,), the same, or none where they only name the labels
+    rows: NDArray[np.intp]  # (n_rows,), the training rows that the estimator is given
+    shots: NDArray[np.intp]  # (n_shots,), the same, or empty if the rows only name the labels
     seed: int
 
 
 class Outcome(NamedTuple):
-    """What a run gave."""
+    """The predictions, losses and seconds of a run."""
 
     predictions: list[Any]  # (n_test,)
-    classes: list[Any]  # (n_classes,), of the columns of the next; empty without these
+    classes: list[Any]  # (n_classes,), the columns of log_probabilities; empty without these
     log_probabilities: NDArray[np.float64] | None  # (n_test, n_classes)
-    loss_curves: list[list[float]]  # one for each seed that the estimator itself trains with
+    loss_curves: list[list[float]]  # one for each seed of the estimator itself
     fit_seconds: float
     predict_seconds: float
 
@@ -72,21 +72,21 @@ def check_parameters(caller: str, **parameters: Any) -> None:
 
 
 def _check_takes_no_more(caller: str, estimator: Any, n_shots: int | None) -> None:
-    """Raise if an estimator takes more rows as shots than it will be given."""
-    for name, own in _shot_counts(estimator).items():
-        if n_shots and isinstance(own, Integral) and int(own) > n_shots:
+    """Raise an error if an estimator takes more rows as shots than it will be given."""
+    for name, count in _shot_counts(estimator).items():
+        if n_shots and isinstance(count, Integral) and int(count) > n_shots:
             msg = (
-                f"{caller} gives n_shots={n_shots} rows to the estimator, which has {name}={own} "
+                f"{caller} gives n_shots={n_shots} rows to the estimator, which has {name}={count} "
                 f"itself. Set its {name} to None, so that it takes all rows it is given. "
                 f"Got {estimator!r}."
             )
             raise InvalidParameterError(msg)
 
 
-def settle(random_state: int | None) -> int:
-    """Return the number given, or one drawn for all the plans of a call.
+def draw_seed(random_state: int | None) -> int:
+    """Return the given number, or draw one for all plans of a call.
 
-    What is compared must learn from the same rows, which seeds of their own would not give.
+    Approaches that are compared must learn from the same rows, so they need a common seed.
     """
     if random_state is not None:
         return random_state
@@ -101,10 +101,12 @@ def plan_runs(
     sampler: str | ShotSampler,
     random_state: int | np.random.SeedSequence | None,
 ) -> list[Run]:
-    """Draw the rows of every run, so that a wrong request fails before the first hour of work."""
+    """Draw the rows of every run, so that a wrong request fails before the first run."""
     chosen = get_sampler(sampler)
+    if not isinstance(random_state, np.random.SeedSequence):
+        random_state = np.random.SeedSequence(random_state)
     runs = []
-    for child in _spawn(random_state, n_seeds):
+    for child in random_state.spawn(n_seeds):
         # 31 bits, because some estimators keep seeds in signed integers.
         shot_seed, seed = (int(word >> 1) for word in child.generate_state(2))
         if n_shots is None:
@@ -132,7 +134,7 @@ def execute(run: Run, prepared: Any, split: Split) -> Outcome:
     prepared.fit(texts, split.y_train[run.rows])
     fitted = perf_counter()
     if _answers_with_the_likeliest(prepared):
-        # Prediction and probabilities from one pass, as a language model takes its time.
+        # Both come from one pass, because language models are slow.
         log_probabilities = np.maximum(prepared.predict_log_proba(split.X_test), np.log(_LEAST))
         predictions = prepared.classes_[log_probabilities.argmax(axis=1)]
         ended = perf_counter()
@@ -150,31 +152,16 @@ def execute(run: Run, prepared: Any, split: Split) -> Outcome:
     )
 
 
-def describe_score(outcome: Outcome, split: Split, scoring: str) -> str:
-    """Return the score of a run in words, for who waits for the next one."""
-    right = np.asarray(outcome.predictions) == split.y_test
-    score = np.mean(right * answer_weights(split.y_test, scoring))
-    return f"{name_scoring(scoring)} {score:.3f}"
-
-
-def _spawn(
-    random_state: int | np.random.SeedSequence | None, n_seeds: int
-) -> list[np.random.SeedSequence]:
-    if isinstance(random_state, np.random.SeedSequence):
-        return random_state.spawn(n_seeds)
-    return np.random.SeedSequence(random_state).spawn(n_seeds)
-
-
 def _loss_curves(fitted: Any) -> list[list[float]]:
-    """Return the losses of a tuned estimator, or of each member where it has ``n_seeds``."""
-    # Other ensembles have estimators_ too, that differ by more than their seed.
+    """Return the losses of a tuned estimator, or of each member if it has ``n_seeds``."""
+    # The estimators_ of other ensembles differ by more than their seeds.
     members = getattr(fitted, "estimators_", None) if hasattr(fitted, "n_seeds") else None
-    curves = [getattr(own, "loss_curve_", None) for own in members or [fitted]]
+    curves = [getattr(member, "loss_curve_", None) for member in members or [fitted]]
     return [[float(loss) for loss in curve] for curve in curves if curve is not None]
 
 
 def _last_step(estimator: Any) -> Any:
-    """Return what classifies in the end, in a pipeline or behind a ``FewShot``."""
+    """Return the classifier at the end of a pipeline, or inside a ``FewShot``."""
     if hasattr(estimator, "steps"):
         return _last_step(estimator.steps[-1][1])
     if hasattr(estimator, "shots_") and hasattr(estimator, "estimator_"):
@@ -183,16 +170,16 @@ def _last_step(estimator: Any) -> Any:
 
 
 def _answers_with_the_likeliest(estimator: Any) -> bool:
-    """Say whether ``predict`` is known to be the likeliest label, as it is for our classifiers.
+    """Say whether ``predict`` returns the likeliest label, as with the classifiers of this package.
 
-    It need not be for others: a support vector machine's probabilities come from another model,
-    and a tuned threshold moves predictions alone.
+    With others it need not: the probabilities of a support vector machine come from another model,
+    and a tuned threshold changes predictions alone.
     """
     return hasattr(_last_step(estimator), "label_log_likelihood")
 
 
 def _log_probabilities(estimator: Any, X: list[str]) -> NDArray[np.float64] | None:
-    """Return finite log-probabilities, or nothing where the estimator has none."""
+    """Return finite log-probabilities, or ``None`` if the estimator has no probabilities."""
     if not hasattr(estimator, "predict_proba"):
         return None
     probabilities = np.asarray(estimator.predict_proba(X), dtype=np.float64)
@@ -205,13 +192,13 @@ def _uses_no_shots(estimator: Any) -> bool:
 
 
 def _shot_counts(estimator: Any) -> dict[str, Any]:
-    """Return the parameters, nested ones too, that say how many shots an estimator takes."""
+    """Return all parameters, including nested ones, that set a number of shots."""
     parameters = estimator.get_params(deep=True) if hasattr(estimator, "get_params") else {}
     return {n: value for n, value in parameters.items() if n.split("__")[-1] == "n_shots"}
 
 
 def _with_seed(estimator: Any, seed: int) -> Any:
-    """Set every ``random_state`` of the estimator, nested ones too, each to its own seed."""
+    """Set every ``random_state`` of the estimator, including nested ones, to a different seed."""
     names = [n for n in estimator.get_params(deep=True) if n.split("__")[-1] == "random_state"]
     seeds = np.random.SeedSequence(seed).generate_state(len(names)) >> 1
     given = dict(zip(sorted(names), seeds.tolist(), strict=True))

@@ -1,8 +1,8 @@
-"""Outcomes of one estimator under several seeds → its scores, with how sure they are."""
+"""Outcomes of one estimator under several seeds → its scores and their intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,9 +24,9 @@ from instructclf.exceptions import InvalidLabelsError
 
 @dataclass(frozen=True, eq=False)
 class SeedScores:
-    """How an estimator did on one test set, trained once for every seed.
+    """The scores of an estimator on one test set, trained once for every seed.
 
-    What is not here can be computed from ``predictions`` with any function of ``sklearn.metrics``.
+    Other metrics can be computed from ``predictions`` with any function of ``sklearn.metrics``.
 
     Parameters
     ----------
@@ -35,24 +35,24 @@ class SeedScores:
     predictions : ndarray of shape (n_seeds, n_test)
         The labels predicted under each seed.
     fit_seconds : ndarray of shape (n_seeds,)
-        How long each ``fit`` took. The first one loads the model, if it was not loaded yet.
+        The duration of each ``fit``. The first one loads the model, if it was not loaded yet.
     predict_seconds : ndarray of shape (n_seeds,)
-        How long each prediction of the whole test set took.
+        The duration of each prediction of the whole test set.
     shots : list of ndarray of shape (n_shots,)
         Indices of the training rows drawn under each seed, in the order drawn.
     n_shots : int or None
-        How many rows were asked for; ``None`` means all.
+        The number of rows that was requested; ``None`` means all.
     classes : ndarray of shape (n_classes,) or None, default=None
         All labels, sorted. ``None`` takes those of ``y_test``.
     log_probabilities : ndarray of shape (n_seeds, n_test, n_classes) or None, default=None
-        What each label was given, columns as in ``classes``. ``None`` where the estimator gives
+        The log-probability of each label, columns as in ``classes``. ``None`` if the estimator has
         no probabilities.
     loss_curves : list of ndarray, default=()
-        The training loss of each epoch under each seed, where the estimator has a
-        ``loss_curve_``; of each of its own seeds, where it has ``n_seeds``.
+        The training loss of each epoch under each seed, if the estimator has a ``loss_curve_``. An
+        estimator with ``n_seeds`` has a curve for each of these.
     scoring : {"accuracy", "balanced_accuracy"}, default="accuracy"
-        What ``scores`` and all that is made of them are: the share of the texts that are right, or
-        the mean over labels of the share of their texts that are right.
+        The kind of ``scores`` and all figures derived from them: the share of the texts that are
+        right, or the mean over labels of the share of their texts that are right.
 
     See Also
     --------
@@ -82,7 +82,7 @@ class SeedScores:
 
     @property
     def correct(self) -> NDArray[np.bool_]:
-        """Return where the predictions are right, of shape (n_seeds, n_test)."""
+        """Return which predictions are right, of shape (n_seeds, n_test)."""
         return self.predictions == self.y_test
 
     @property
@@ -103,12 +103,12 @@ class SeedScores:
     def t_interval(self, confidence: float = 0.95) -> Interval:
         """Return Student's interval of the mean over seeds, on this test set.
 
-        It says where the mean of all seeds would lie on these texts, and nothing about other texts.
+        It is about the mean over all possible seeds on these texts, and not about other texts.
 
         Parameters
         ----------
         confidence : float, default=0.95
-            How often such intervals hold the true mean.
+            The share of such intervals that hold the true mean.
 
         Returns
         -------
@@ -126,20 +126,20 @@ class SeedScores:
     ) -> Interval:
         """Return the interval of the mean over seeds and texts, by the crossed bootstrap.
 
-        Seeds and texts are both drawn again with replacement (Owen, "The Pigeonhole Bootstrap",
-        Annals of Applied Statistics 1(2), 2007), and the part of the seeds is widened as far as
-        their small number demands. With one seed only texts are drawn. For balanced accuracy texts
-        are drawn within their labels: a label with few of them is drawn from few, and the interval
-        is then too narrow.
+        Seeds and texts are both resampled with replacement (Owen, "The Pigeonhole Bootstrap",
+        Annals of Applied Statistics 1(2), 2007), and the contribution of the seeds is widened to
+        correct for their small number. With one seed only texts are resampled. For balanced
+        accuracy texts are resampled within their labels; if a label has few texts, the interval is
+        too narrow.
 
         Parameters
         ----------
         confidence : float, default=0.95
-            How often such intervals hold the true mean.
+            The share of such intervals that hold the true mean.
         n_resamples : int, default=2000
-            How many draws.
+            The number of resamples.
         random_state : int or None, default=0
-            Decides the draws.
+            Determines the resamples.
 
         Returns
         -------
@@ -156,7 +156,7 @@ class SeedScores:
 
     @property
     def ensemble_score(self) -> float:
-        """Return the score of the mean of log-probabilities over the seeds, NaN without any."""
+        """Return the score of the mean log-probabilities over seeds, NaN without probabilities."""
         if self.log_probabilities is None or self.classes is None:
             return float("nan")
         likeliest = self.log_probabilities.mean(axis=0).argmax(axis=1)
@@ -170,21 +170,22 @@ class SeedScores:
         codes = np.searchsorted(self.classes, self.y_test)
         every = np.arange(len(self.classes))
         losses = [
-            log_loss(codes, _normalised(np.exp(own)), labels=every)
-            for own in self.log_probabilities
+            log_loss(codes, _normalised(np.exp(scores)), labels=every)
+            for scores in self.log_probabilities
         ]
         return float(np.mean(losses))
 
     def calibration_error(self, n_bins: int = 15) -> float:
         """Return the expected calibration error, averaged over seeds.
 
-        By how much the probability of the predicted label differs from its accuracy, over bins of
-        equal width (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017).
+        It is the mean difference between the probability of the predicted label and its accuracy,
+        over bins of equal width (Guo et al., "On Calibration of Modern Neural Networks", ICML
+        2017).
 
         Parameters
         ----------
         n_bins : int, default=15
-            How many bins between 0 and 1.
+            The number of bins between 0 and 1.
 
         Returns
         -------
@@ -206,13 +207,13 @@ class SeedScores:
 
     @property
     def likeliest_correct(self) -> NDArray[np.bool_]:
-        """Return where the likeliest label is the true one, of shape (n_seeds, n_test)."""
+        """Return for which texts the likeliest label is true, of shape (n_seeds, n_test)."""
         likeliest = self._get_log_probabilities().argmax(axis=2)
         return np.asarray(self.classes)[likeliest] == self.y_test
 
     @property
     def texts_per_second(self) -> float:
-        """Return how many texts were predicted a second, over all seeds."""
+        """Return the number of texts predicted per second, over all seeds."""
         seconds = float(np.sum(self.predict_seconds))
         return self.n_test * self.n_seeds / seconds if seconds > 0 else float("inf")
 
@@ -226,31 +227,33 @@ class SeedScores:
     ) -> PairedDifference:
         """Compare with other scores on the same texts, paired by seed and by text.
 
-        The interval and the p-value come from the crossed bootstrap of ``interval``, on the
-        differences. Draw both with the same ``random_state``, so that a seed means the same rows.
+        The interval and the p-value come from the crossed bootstrap of ``interval``, applied to
+        the differences. Both scores need the same ``random_state``, so that a seed stands for the
+        same rows.
 
         Parameters
         ----------
         other : SeedScores
-            Scores on the same test set, with as many seeds. One of the two may have one seed only.
+            Scores on the same test set with the same number of seeds. One of the two may have only
+            one seed.
         confidence : float, default=0.95
-            That of the interval.
+            The confidence of the interval.
         n_resamples : int, default=2000
-            How many draws.
+            The number of resamples.
         random_state : int or None, default=0
-            Decides the draws.
+            Determines the resamples.
 
         Returns
         -------
         PairedDifference
-            This one minus the other.
+            These scores minus the others.
 
         Raises
         ------
         InvalidLabelsError
             If test sets or numbers of seeds differ.
         InvalidParameterError
-            If the two are scored in different ways.
+            If the two have different kinds of scores.
         """
         check_same_scoring(self.scoring, other.scoring)
         if not np.array_equal(self.y_test, other.y_test):
@@ -284,8 +287,8 @@ class SeedScores:
             With the keys ``shots`` (the number of training rows), ``n_seeds``, ``accuracy``
             (mean), ``low`` and ``high`` (of ``interval()``), ``std``, ``ensemble_accuracy``,
             ``log_loss``, ``calibration_error``, ``fit_seconds`` (mean) and ``texts_per_second``.
-            With another ``scoring`` its name stands in place of ``accuracy``. What does not exist
-            is NaN.
+            With another ``scoring`` its name stands in place of ``accuracy``. Missing figures are
+            NaN.
         """
         low, high = self.interval()
         return {
@@ -311,7 +314,7 @@ class SeedScores:
         )
 
     def _credits(self, correct: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Return what each answer adds to the score, times the number of texts."""
+        """Return the contribution of each answer to the score, times the number of texts."""
         return correct * answer_weights(self.y_test, self.scoring)
 
     def _groups(self) -> NDArray[Any] | None:
@@ -325,10 +328,15 @@ class SeedScores:
 
 
 def write_scoring(scores: SeedScores) -> str:
-    """Return what is to stand before a score, which is an accuracy where nothing is said."""
+    """Return the prefix that names the kind of a score, empty for accuracies."""
     return "" if scores.scoring == "accuracy" else f"{name_scoring(scores.scoring)} "
 
 
+def name_scorings(scores: Iterable[SeedScores]) -> str:
+    """Return the kind of scores in words, or all kinds if they differ."""
+    return " or ".join(dict.fromkeys(name_scoring(one.scoring) for one in scores))
+
+
 def _normalised(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Take the rounding of exp and log back, of which log_loss would warn."""
+    """Correct the rounding errors of exp and log, which make log_loss warn."""
     return probabilities / probabilities.sum(axis=1, keepdims=True)

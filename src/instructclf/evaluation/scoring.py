@@ -1,4 +1,4 @@
-"""True labels and a way to score → how much each right answer counts, and the name of it."""
+"""True labels and a kind of score → the weight of each right answer, and the name of the kind."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 from sklearn.utils._param_validation import InvalidParameterError
 
 SCORINGS = ("accuracy", "balanced_accuracy")
-"""What can be scored: scikit-learn's names."""
+"""The kinds of scores, by scikit-learn's names."""
 
 
 def answer_weights(y_test: NDArray[Any], scoring: str) -> NDArray[np.float64]:
-    """Return how much each right answer counts. The mean over all texts is the score.
+    """Return the weight of each right answer. The mean weight over all texts is the score.
 
     Parameters
     ----------
     y_test : ndarray of shape (n_test,)
         The true labels.
     scoring : {"accuracy", "balanced_accuracy"}
-        Whether texts count alike, or labels do: then a text of a label counts less the more such
-        texts there are, and the score is the mean over labels of the share that is found.
+        Whether all texts or all labels have the same weight. In the second case the score is the
+        mean over labels of the share of their texts that are right.
 
     Returns
     -------
@@ -35,12 +35,12 @@ def answer_weights(y_test: NDArray[Any], scoring: str) -> NDArray[np.float64]:
 
 
 def name_scoring(scoring: str) -> str:
-    """Return a way to score in words, for tables and pictures."""
+    """Return a kind of score in words, for tables and pictures."""
     return scoring.replace("_", " ")
 
 
 def check_same_scoring(one: str, other: str) -> None:
-    """Raise if two ways to score differ, so that their scores cannot be compared."""
+    """Raise an error if scores are of two kinds and cannot be compared."""
     if one != other:
         msg = (
             "Only scores of one kind can be compared. The 'scoring' parameter was "

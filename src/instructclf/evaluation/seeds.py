@@ -1,4 +1,4 @@
-"""One estimator, several seeds → its score on each: one lucky draw of shots says little."""
+"""One estimator, several seeds → its score under each, because a single draw may be lucky."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
-from joblib import Parallel, delayed, effective_n_jobs
 from numpy.typing import ArrayLike
 
-from instructclf.engine.running.progress import Progress
-from instructclf.evaluation.collecting import collect
-from instructclf.evaluation.running import check_parameters, describe_score, plan_runs
+from instructclf.evaluation.plans import Plan, execute_plans
+from instructclf.evaluation.running import check_parameters, plan_runs
 from instructclf.evaluation.scores import SeedScores
 from instructclf.evaluation.splitting import check_split
-from instructclf.evaluation.storing import Store
 from instructclf.sampling import ShotSampler
 
 
@@ -35,10 +32,10 @@ def evaluate_seeds(
 ) -> SeedScores:
     """Train on a few rows and test, once for every seed.
 
-    Each seed draws its own rows and sets every ``random_state`` of a clone of the estimator. The
-    draw depends on the seed and the rows alone: whatever classifier is evaluated with the same
-    ``random_state`` and ``n_shots`` learns from the same rows, and the first three of five seeds
-    are those of three.
+    Each seed draws different rows and sets every ``random_state`` of a clone of the estimator. The
+    draw depends on the seed and the rows alone: all classifiers that are evaluated with the same
+    ``random_state`` and ``n_shots`` learn from the same rows, and the first three of five seeds
+    are the same as three seeds.
 
     Parameters
     ----------
@@ -56,38 +53,39 @@ def evaluate_seeds(
         How many rows are drawn. ``None`` takes all. 0 is for an estimator that learns from no
         row: it gets one row of each label, to know their names, and these do not count as shots.
     n_seeds : int, default=5
-        How many times.
+        The number of seeds.
     sampler : str or object with a select method, default="balanced"
         How the rows are drawn.
     scoring : {"accuracy", "balanced_accuracy"}, default="accuracy"
-        What the scores are. Balanced accuracy is the mean over labels of the share of their texts
+        The kind of score. Balanced accuracy is the mean over labels of the share of their texts
         that are right, so that no label counts more for being frequent in the test set.
     random_state : int or None, default=0
-        Where all seeds come from. ``None`` gives other seeds at each call.
+        Determines all seeds. ``None`` takes different seeds in each call.
     folder : str, path or None, default=None
-        Where a file of JSON is kept for each finished run, and read instead of running it again.
-        It is recognised by the estimator's class, source and parameters, the rows, the seed and
-        the versions; where any of these has changed, it is run again.
+        A folder with a file for each finished run, which is read instead of repeating the run. A
+        run is recognised by the estimator's class and parameters, the files of its model, the
+        rows, the seed and the versions of instructclf and scikit-learn. If any of these change, the
+        run is repeated. Changes of code are not noticed: then empty the folder.
     verbose : int or bool, default=0
         Whether to show a progress bar on standard error.
 
     Returns
     -------
     SeedScores
-        Predictions, score and seconds under each seed, with intervals. Print it.
+        Predictions, score and seconds under each seed, with intervals. Can be printed.
 
     Raises
     ------
     InvalidParameterError
         If a parameter is outside its domain.
     InvalidTextsError
-        If texts are not a sequence of strings, or there are none.
+        If texts are not a sequence of strings, or are empty.
     InvalidLabelsError
         If labels do not fit the texts, or test and training labels have nothing in common.
     InvalidShotsError
         If ``n_shots`` rows cannot be drawn.
-    DataFormatError
-        If a file in the folder does not hold what it should.
+    CheckpointError
+        If a file in the folder is damaged.
 
     See Also
     --------
@@ -95,8 +93,8 @@ def evaluate_seeds(
 
     Notes
     -----
-    Within ``joblib.parallel_config`` the seeds are run by its workers, without a progress bar.
-    Seconds are then those of workers that share the machine.
+    Within ``joblib.parallel_config`` its workers execute the seeds at the same time. Seconds are
+    then those of workers that share the machine.
 
     Examples
     --------
@@ -129,14 +127,5 @@ def evaluate_seeds(
     runs = plan_runs(
         split, n_shots=n_shots, n_seeds=n_seeds, sampler=sampler, random_state=random_state
     )
-    store = Store(folder, split)
-    n_jobs: Any = None  # what a joblib.parallel_config around this says, else 1
-    if effective_n_jobs(n_jobs) > 1:
-        outcomes: Any = Parallel()(delayed(store.execute)(run, estimator) for run in runs)
-        return collect(runs, outcomes, split=split, n_shots=n_shots, scoring=scoring)
-    outcomes = []
-    with Progress("seeds", n_seeds, verbose=verbose) as progress:
-        for run in runs:
-            outcomes.append(store.execute(run, estimator))
-            progress.advance(note=describe_score(outcomes[-1], split, scoring))
-    return collect(runs, outcomes, split=split, n_shots=n_shots, scoring=scoring)
+    plans = {"": Plan(estimator, split, runs, n_shots)}
+    return execute_plans("seeds", plans, scoring=scoring, folder=folder, verbose=verbose)[""]

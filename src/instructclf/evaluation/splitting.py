@@ -1,8 +1,9 @@
-"""What a user gives → a checked split into training and test rows."""
+"""Texts and labels of a user → a checked split into training and test rows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from instructclf.exceptions import InvalidLabelsError
 from instructclf.inputs.labels import check_labels, check_same_length
 from instructclf.inputs.texts import check_texts
+from instructclf.storage import fingerprint
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +35,14 @@ class Split:
     X_test: list[str]
     y_test: NDArray[Any]
 
+    @cached_property
+    def test_fingerprint(self) -> str:
+        """Return the fingerprint of the test rows, which all runs of the split share."""
+        return fingerprint([self.X_test, self.y_test])
+
 
 def check_split(X_train: Any, y_train: Any, X_test: Any, y_test: Any) -> Split:
-    """Return the split, or say which of its four parts is wrong."""
+    """Return the split, or raise an error that names the wrong part."""
     split = Split(
         check_texts(X_train, "X_train"),
         check_labels(y_train, "y_train"),

@@ -1,116 +1,103 @@
-"""Outcome ↔ a file of JSON, so that runs that are done need not be done again."""
+"""Run → outcome, read from a file if the same run was executed before."""
 
 from __future__ import annotations
 
-import json
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
+import sklearn
+from sklearn.utils._param_validation import InvalidParameterError
 
+import instructclf
 from instructclf.engine.running.processes import is_first_process
-from instructclf.evaluation.fingerprints import fingerprint
 from instructclf.evaluation.running import Outcome, Run, execute, prepare
 from instructclf.evaluation.splitting import Split
-from instructclf.exceptions import DataFormatError
-from instructclf.storage import replacing_file
+from instructclf.exceptions import CheckpointError
+from instructclf.storage import fingerprint, read_record, write_record
 
-_FORMAT = 2
-
-
-class Place(NamedTuple):
-    """Where the outcome of a run is kept."""
-
-    path: Path
-    fingerprint: str
+_REMEDY = "Delete it to run it again."
+_ARRAY = "log_probabilities"
 
 
-class Store:
-    """A folder with a file for each finished run, named by what was run.
+def execute_once(
+    run: Run, estimator: Any, split: Split, folder: str | PathLike[str] | None
+) -> Outcome:
+    """Execute a run, or read its outcome if the folder has it.
 
     Parameters
     ----------
-    folder : str, path or None
-        The folder, made when there is something to keep. ``None`` keeps nothing.
+    run : Run
+        The rows and the seed.
+    estimator : estimator
+        The estimator, which is cloned.
     split : Split
-        The rows that all runs are about.
+        The training and test rows.
+    folder : str, path or None
+        The folder with a file for each finished run. ``None`` stores nothing.
+
+    Returns
+    -------
+    Outcome
+        Predictions and seconds. Seconds of a stored run are those of its execution.
+
+    Raises
+    ------
+    InvalidParameterError
+        If there is a folder, and a parameter could not be recognised in a later call.
+    CheckpointError
+        If the file of this run is damaged.
     """
-
-    def __init__(self, folder: str | PathLike[str] | None, split: Split) -> None:
-        self._folder = None if folder is None else Path(folder)
-        self._split = split
-        self._rows = "" if folder is None else fingerprint(y_test=split.y_test, X_test=split.X_test)
-
-    def execute(self, run: Run, estimator: Any) -> Outcome:
-        """Return the outcome of a run, the one in the folder if there is one.
-
-        Parameters
-        ----------
-        run : Run
-            The rows and the seed.
-        estimator : estimator
-            What is cloned and fitted.
-
-        Returns
-        -------
-        Outcome
-            Predictions and seconds. Seconds of a stored run are those that it took then.
-
-        Raises
-        ------
-        DataFormatError
-            If the file of this run does not hold an outcome.
-        """
-        prepared = prepare(estimator, run)
-        if self._folder is None:
-            return execute(run, prepared, self._split)
-        place = self._find(run, prepared)
-        if place.path.exists():
-            return _read(place)
-        outcome = execute(run, prepared, self._split)
-        if is_first_process():
-            _write(place, outcome, approach=repr(estimator))
-        return outcome
-
-    def _find(self, run: Run, prepared: Any) -> Place:
-        found = fingerprint(
-            estimator=prepared,
-            seed=run.seed,  # for what draws from a generator that no parameter sets
-            X_train=[self._split.X_train[i] for i in run.rows.tolist()],
-            y_train=self._split.y_train[run.rows],
-            test=self._rows,
-        )
-        folder = self._folder or Path()
-        return Place(folder / f"run-{found[:24]}.json", found)
+    prepared = prepare(estimator, run)
+    if folder is None:
+        return execute(run, prepared, split)
+    identity = _identify(run, prepared, split)
+    path = Path(folder) / f"run-{identity[:24]}.safetensors"
+    if path.exists():
+        return _read(path, identity)
+    outcome = execute(run, prepared, split)
+    if is_first_process():
+        _write(path, identity, outcome, approach=repr(estimator))
+    return outcome
 
 
-def _write(place: Place, outcome: Outcome, *, approach: str) -> None:
-    """Write in one step, so that a file that is there is whole."""
-    scores = outcome.log_probabilities
-    content = {
-        "format": _FORMAT,
-        "fingerprint": place.fingerprint,
-        "approach": approach,  # for a reader; the fingerprint decides
-        **outcome._asdict(),
-        "log_probabilities": None if scores is None else scores.tolist(),
-    }
-    with replacing_file(place.path) as beside:
-        beside.write_text(json.dumps(content), encoding="utf-8")
-
-
-def _read(place: Place) -> Outcome:
+def _identify(run: Run, prepared: Any, split: Split) -> str:
+    """Return the fingerprint of all that determines the outcome of a run."""
+    versions = [instructclf.__version__, sklearn.__version__]
+    rows = [[split.X_train[i] for i in run.rows.tolist()], split.y_train[run.rows]]
     try:
-        content = json.loads(place.path.read_text(encoding="utf-8"))
-        if (content["format"], content["fingerprint"]) != (_FORMAT, place.fingerprint):
-            raise _not_an_outcome(place)
-        outcome = Outcome(**{name: content[name] for name in Outcome._fields})
-    except (ValueError, KeyError, TypeError) as error:
-        raise _not_an_outcome(place) from error
-    scores = outcome.log_probabilities
-    return outcome._replace(log_probabilities=None if scores is None else np.array(scores))
+        # The seed counts too: a generator may draw from it that no parameter sets.
+        return fingerprint([versions, prepared, run.seed, rows, split.test_fingerprint])
+    except TypeError as error:
+        msg = (
+            f"With a folder, {_find_cause(prepared)} must be recognised in later calls. {error} "
+            "Or leave the folder out."
+        )
+        raise InvalidParameterError(msg) from None
 
 
-def _not_an_outcome(place: Place) -> DataFormatError:
-    msg = f"{place.path} is not a finished run of this version. Delete it to run it again."
-    return DataFormatError(msg)
+def _find_cause(prepared: Any) -> str:
+    """Name the most deeply nested parameter that has no fingerprint."""
+    parameters = prepared.get_params(deep=True)
+    for name in sorted(parameters, key=lambda name: -name.count("__")):
+        try:
+            fingerprint(parameters[name])
+        except TypeError:
+            return f"the {name!r} parameter of {type(prepared).__name__}"
+    return "the estimator"
+
+
+def _write(path: Path, identity: str, outcome: Outcome, *, approach: str) -> None:
+    values = outcome._asdict()
+    scores = values.pop(_ARRAY)
+    description = {"fingerprint": identity, "approach": approach, **values}  # a name for readers
+    write_record(path, description, {} if scores is None else {_ARRAY: scores})
+
+
+def _read(path: Path, identity: str) -> Outcome:
+    description, arrays = read_record(path, _REMEDY)
+    if description.pop("fingerprint", None) != identity:
+        msg = f"{path} is not the outcome of the run that its name stands for. {_REMEDY}"
+        raise CheckpointError(msg)
+    del description["approach"]
+    return Outcome(**description, log_probabilities=arrays.get(_ARRAY))

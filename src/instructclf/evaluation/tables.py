@@ -1,61 +1,95 @@
-"""Names and scores → the cells of a table, and these as Markdown and as aligned text."""
+"""Rows of figures → a data frame, and cells → a table as text, Markdown and HTML."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
-from instructclf.evaluation.scores import SeedScores
-from instructclf.evaluation.scoring import name_scoring
-
-
-def write_header(scores: Mapping[str, SeedScores]) -> tuple[str, ...]:
-    """Return the names of the columns."""
-    name = name_scores(scores.values())
-    return ("approach", "shots", name, "95% interval", "fit seconds", "texts per second")
+from instructclf.datasets.extras import import_data_extra
+from instructclf.evaluation.html_tables import write_html
 
 
-def name_scores(scores: Iterable[SeedScores]) -> str:
-    """Return what the scores are, in words, or all of it where they differ."""
-    return " or ".join(dict.fromkeys(name_scoring(of.scoring) for of in scores))
+class Figures(ABC):
+    """Figures that can be read as dicts and as a data frame."""
+
+    @abstractmethod
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return the figures, unrounded."""
+
+    def to_frame(self) -> Any:
+        """Return the figures, unrounded, as a data frame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each dict of ``to_rows``.
+
+        Raises
+        ------
+        MissingExtraError
+            If pandas is not installed.
+        """
+        pandas = import_data_extra("pandas", needed_for="A data frame")
+        return pandas.DataFrame(self.to_rows())
 
 
-def write_cells(scores: Mapping[str, SeedScores]) -> list[tuple[str, ...]]:
-    """Return the cells of each row, in the order of the header."""
-    return [
-        (
-            approach,
-            _write_shots(of),
-            f"{of.mean:.3f}",
-            "{:.3f} to {:.3f}".format(*of.interval()),
-            _write_number(float(of.fit_seconds.mean())),
-            _write_number(of.texts_per_second),
-        )
-        for approach, of in scores.items()
-    ]
+class Table(Figures):
+    """Figures that are also a table; subclasses provide its cells and its caption."""
+
+    _title: ClassVar[str]
+
+    @abstractmethod
+    def _header(self) -> tuple[str, ...]:
+        """Return the names of the columns."""
+
+    @abstractmethod
+    def _cells(self) -> list[tuple[str, ...]]:
+        """Return the cells of each row. The first cell names the row."""
+
+    @abstractmethod
+    def _caption(self) -> str:
+        """Return an explanation of the figures, which stands below the table."""
+
+    def to_markdown(self) -> str:
+        """Return the table in Markdown.
+
+        Returns
+        -------
+        str
+            The table and its caption.
+        """
+        return f"{_write_markdown(self._cells(), self._header())}\n\n{self._caption()}"
+
+    def to_html(self) -> str:
+        """Return the table in HTML, as a notebook shows it.
+
+        Returns
+        -------
+        str
+            A ``table`` element with a caption and header cells, for any page, light or dark.
+            Names are escaped.
+        """
+        return write_html(self._cells(), self._caption(), self._header(), title=self._title)
+
+    def __str__(self) -> str:
+        return f"{_write_text(self._cells(), self._header())}\n\n{self._caption()}"
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
 
 
-def write_caption(scores: Mapping[str, SeedScores]) -> str:
-    """Say what the figures are averages over."""
-    n_test = max(of.n_test for of in scores.values())
-    counts = sorted({of.n_seeds for of in scores.values()})
-    if counts == [1]:
-        return f"{n_test:,} test texts, one seed; intervals are over texts alone."
-    n_seeds = " or ".join(str(count) for count in counts)
-    alone = ", over texts alone where there is 1 seed" if 1 in counts else ""
-    return f"{n_test:,} test texts, {n_seeds} seeds; intervals are over both{alone}."
-
-
-def write_markdown(cells: Sequence[tuple[str, ...]], header: Sequence[str]) -> str:
-    """Return a Markdown table whose source lines up too."""
+def _write_markdown(cells: Sequence[tuple[str, ...]], header: tuple[str, ...]) -> str:
+    """Return a Markdown table with aligned source."""
     escaped = [tuple(_escape(cell) for cell in row) for row in cells]
-    first, *body = _align([tuple(header), *escaped])
+    first, *body = _align([header, *escaped])
     rule = ["-" * len(first[0]), *("-" * (len(name) - 1) + ":" for name in first[1:])]
     return "\n".join("| " + " | ".join(row) + " |" for row in (first, rule, *body))
 
 
-def write_text(cells: Sequence[tuple[str, ...]], header: Sequence[str]) -> str:
-    """Return a table whose columns line up in a terminal."""
-    first, *body = _align([tuple(header), *cells])
+def _write_text(cells: Sequence[tuple[str, ...]], header: tuple[str, ...]) -> str:
+    """Return a table whose columns are aligned in a terminal."""
+    first, *body = _align([header, *cells])
     rule = ["-" * len(name) for name in first]
     return "\n".join("  ".join(row).rstrip() for row in (first, rule, *body))
 
@@ -68,15 +102,3 @@ def _align(rows: Sequence[tuple[str, ...]]) -> list[list[str]]:
     """Pad cells to the width of their column: the first to the left, figures to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
-
-
-def _write_shots(scores: SeedScores) -> str:
-    n_rows = len(scores.shots[0])
-    return f"all {n_rows:,}" if scores.n_shots is None else f"{n_rows:,}"
-
-
-def _write_number(value: float) -> str:
-    """Return three significant digits, and whole numbers from there on."""
-    if value >= 99.95:  # rounds to 100
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"

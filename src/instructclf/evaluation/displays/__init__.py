@@ -1,4 +1,4 @@
-"""Scores → pictures. Displays in scikit-learn's manner; matplotlib is loaded when one is drawn."""
+"""Scores → pictures, as displays like scikit-learn's. Drawing one imports matplotlib."""
 
 from instructclf.evaluation.displays.accuracy_seconds import AccuracySecondsDisplay
 from instructclf.evaluation.displays.confusion import confusion_display

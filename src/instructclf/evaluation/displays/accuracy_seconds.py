@@ -1,4 +1,4 @@
-"""A comparison → accuracy over seconds: what a better answer costs."""
+"""A comparison → accuracy over seconds: the time that better answers cost."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from sklearn.utils._param_validation import InvalidParameterError
 from instructclf.evaluation.comparison import ComparisonReport
 from instructclf.evaluation.displays.axes import (
     MARKERS,
+    Display,
     colours,
-    get_axes,
     legend_label,
-    place_legend,
     quiet_grid,
-    whole_figure,
 )
-from instructclf.evaluation.scores import SeedScores
-from instructclf.evaluation.tables import name_scores
+from instructclf.evaluation.scores import SeedScores, name_scorings
 
 _LABELS = {
     "fit": "seconds to fit",
@@ -26,7 +23,7 @@ _LABELS = {
 }
 
 
-class AccuracySecondsDisplay:
+class AccuracySecondsDisplay(Display):
     """Accuracy with its interval over seconds; the best lies at the top left.
 
     Make one with `from_report`.
@@ -36,16 +33,16 @@ class AccuracySecondsDisplay:
     report : ComparisonReport
         The comparison.
     seconds : {"total", "fit", "predict"}, default="total"
-        Which seconds.
+        The seconds to show.
     confidence : float, default=0.95
-        That of the intervals.
+        The confidence of the intervals.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where it is drawn.
+        The axes it is drawn on.
     figure_ : matplotlib Figure
-        The figure of these.
+        Their figure.
     """
 
     def __init__(
@@ -71,11 +68,11 @@ class AccuracySecondsDisplay:
         report : ComparisonReport
             The comparison.
         seconds : {"total", "fit", "predict"}, default="total"
-            Which seconds: those of one ``fit``, of one prediction of the test set, or both.
+            The seconds of one ``fit``, of one prediction of the test set, or of both.
         confidence : float, default=0.95
-            That of the intervals.
+            The confidence of the intervals.
         ax : matplotlib Axes or None, default=None
-            Where to draw. ``None`` makes a figure.
+            The axes to draw on. ``None`` makes a figure.
 
         Returns
         -------
@@ -87,38 +84,17 @@ class AccuracySecondsDisplay:
         MissingExtraError
             If matplotlib is not installed.
         InvalidParameterError
-            If there are no such seconds.
+            If ``seconds`` is something else.
         """
-        return cls(report, seconds=seconds, confidence=confidence).plot(ax)
-
-    def plot(self, ax: Any = None) -> Self:
-        """Draw.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw. ``None`` makes a figure.
-
-        Returns
-        -------
-        AccuracySecondsDisplay
-            The display.
-
-        Raises
-        ------
-        MissingExtraError
-            If matplotlib is not installed.
-        InvalidParameterError
-            If there are no such seconds.
-        """
-        if self.seconds not in _LABELS:
+        if seconds not in _LABELS:
             msg = (
                 f"The 'seconds' parameter must be one of {list(_LABELS)!r}. "
-                f"Got {self.seconds!r} instead."
+                f"Got {seconds!r} instead."
             )
             raise InvalidParameterError(msg)
-        self.ax_ = get_axes(ax, type(self).__name__)
-        self.figure_ = whole_figure(self.ax_)
+        return cls(report, seconds=seconds, confidence=confidence).plot(ax)
+
+    def _draw(self) -> None:
         approaches = self.report.scores
         shades = colours(self.ax_, len(approaches))
         for n, (name, scores) in enumerate(approaches.items()):
@@ -126,7 +102,7 @@ class AccuracySecondsDisplay:
             self.ax_.errorbar(
                 self._mean_seconds(scores),
                 scores.mean,
-                # Where all answers are alike, the ends are the mean but for rounding.
+                # If all answers are alike, the ends may pass the mean by a rounding error.
                 yerr=[[max(scores.mean - low, 0.0)], [max(high - scores.mean, 0.0)]],
                 color=shades[n],
                 marker=MARKERS[n % len(MARKERS)],
@@ -136,7 +112,6 @@ class AccuracySecondsDisplay:
             )
         n_test = max(scores.n_test for scores in approaches.values())
         self._label_axes(_LABELS[self.seconds].format(n_test))
-        return self
 
     def _mean_seconds(self, scores: SeedScores) -> float:
         fit, predict = float(scores.fit_seconds.mean()), float(scores.predict_seconds.mean())
@@ -147,7 +122,6 @@ class AccuracySecondsDisplay:
         self.ax_.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
         self.ax_.xaxis.set_minor_formatter(lambda *_: "")
         self.ax_.margins(x=0.1)
-        name = name_scores(self.report.scores.values())
+        name = name_scorings(self.report.scores.values())
         self.ax_.set(xlabel=xlabel, ylabel=f"{name}, {100 * self.confidence:g}% interval")
         quiet_grid(self.ax_, "both")
-        place_legend(self.ax_)

@@ -1,17 +1,59 @@
-"""What all displays draw on: the axes given, or new ones in the reader's own style."""
+"""Drawing that all displays share, on given axes or new ones, in the user's current style."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from instructclf.exceptions import MissingExtraError
 
 MARKERS = "os^DvPX"
-"""Shapes in turn, so that approaches differ for those who see no colours, too."""
+"""Shapes in turn, which distinguish approaches without colours."""
 
 _CHARACTER = 0.08  # inches, of a legend's small letters
-_HIDING = "_"  # matplotlib leaves labels that begin with it out of legends
+_HIDING = "_"  # matplotlib omits labels that begin with it from legends
+
+
+class Display:
+    """A picture that draws itself on axes. A subclass has ``_draw``.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The axes it is drawn on.
+    figure_ : matplotlib Figure
+        Their figure.
+    """
+
+    def plot(self, ax: Any = None) -> Self:
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or None, default=None
+            The axes to draw on. ``None`` makes a figure.
+
+        Returns
+        -------
+        Display
+            This object.
+
+        Raises
+        ------
+        MissingExtraError
+            If matplotlib is not installed.
+        """
+        self.ax_ = get_axes(ax, type(self).__name__, figsize=self._figsize())
+        self.figure_ = whole_figure(self.ax_)
+        self._draw()
+        place_legend(self.ax_)
+        return self
+
+    def _figsize(self) -> tuple[float, float] | None:
+        return None
+
+    def _draw(self) -> None:
+        raise NotImplementedError
 
 
 def import_pyplot(needed_for: str) -> Any:
@@ -20,7 +62,7 @@ def import_pyplot(needed_for: str) -> Any:
     Parameters
     ----------
     needed_for : str
-        What it is needed for, as the beginning of a sentence.
+        The feature that needs it, as the beginning of a sentence.
 
     Returns
     -------
@@ -46,23 +88,23 @@ def get_axes(
     figsize: tuple[float, float] | None = None,
     layout: str = "constrained",
 ) -> Any:
-    """Return the axes given, or those of a new figure whose layout leaves nothing cut off.
+    """Return the given axes, or those of a new figure whose layout cuts nothing off.
 
     Parameters
     ----------
     ax : matplotlib Axes or None
-        The axes given.
+        The given axes.
     needed_for : str
         The display, as the beginning of a sentence.
     figsize : tuple of float or None, default=None
         Width and height of a new figure, in inches.
     layout : str, default="constrained"
-        How a new figure is laid out, ``"compressed"`` where the axes are square.
+        The layout of a new figure, ``"compressed"`` for square axes.
 
     Returns
     -------
     matplotlib Axes
-        Where to draw.
+        The axes to draw on.
     """
     plt = import_pyplot(needed_for)
     if ax is not None:
@@ -71,53 +113,18 @@ def get_axes(
 
 
 def whole_figure(ax: Any) -> Any:
-    """Return the figure of the axes, which can be saved, also if they are in a part of it.
-
-    Parameters
-    ----------
-    ax : matplotlib Axes
-        The axes.
-
-    Returns
-    -------
-    matplotlib Figure
-        The figure.
-    """
-    return ax.figure.figure  # of a SubFigure the figure it is in, of a figure itself
+    """Return the figure that can be saved, even if the axes are in a SubFigure of it."""
+    return ax.figure.figure  # the figure of a SubFigure; a figure is its own
 
 
 def panel_size(ax: Any) -> tuple[float, float]:
-    """Return the size of the figure of the axes, or of the part of it that they are in.
-
-    Parameters
-    ----------
-    ax : matplotlib Axes
-        The axes.
-
-    Returns
-    -------
-    tuple of float
-        Width and height, in inches.
-    """
+    """Return width and height in inches of the figure or SubFigure of the axes."""
     panel = ax.figure  # a SubFigure has no get_size_inches
     return panel.bbox.width / panel.dpi, panel.bbox.height / panel.dpi
 
 
 def colours(ax: Any, n_colours: int) -> list[Any]:
-    """Return colours of the current style, in turn.
-
-    Parameters
-    ----------
-    ax : matplotlib Axes
-        Where they are drawn.
-    n_colours : int
-        How many.
-
-    Returns
-    -------
-    list of colour
-        The colours.
-    """
+    """Return this number of colours of the current style, in turn."""
     import matplotlib as mpl
 
     cycle = mpl.rcParams["axes.prop_cycle"].by_key().get("color", [text_colour(ax)])
@@ -125,75 +132,33 @@ def colours(ax: Any, n_colours: int) -> list[Any]:
 
 
 def text_colour(ax: Any) -> Any:
-    """Return the colour of text on these axes, for lines that refer to no approach.
-
-    Parameters
-    ----------
-    ax : matplotlib Axes
-        Where they are drawn.
-
-    Returns
-    -------
-    colour
-        The colour.
-    """
+    """Return the colour of text on these axes, for lines that refer to no approach."""
     return ax.xaxis.label.get_color()
 
 
-def plain_ticks(axis: Any, values: Sequence[int]) -> None:
-    """Put ticks at these values, written as they are, whatever the scale.
-
-    Parameters
-    ----------
-    axis : matplotlib Axis
-        The x or y axis.
-    values : sequence of int
-        Where the ticks are.
-    """
+def set_integer_ticks(axis: Any, values: Sequence[int]) -> None:
+    """Put ticks at these values, labelled as integers on any scale."""
     axis.set_ticks(list(values), labels=[f"{value:,}" for value in values])
     axis.set_ticks([], minor=True)
 
 
 def quiet_grid(ax: Any, axis: str) -> None:
-    """Draw a faint grid behind the data.
-
-    Parameters
-    ----------
-    ax : matplotlib Axes
-        The axes.
-    axis : {"x", "y", "both"}
-        Which lines.
-    """
+    """Draw a faint grid behind the data, of ``"x"``, ``"y"`` or ``"both"`` lines."""
     ax.set_axisbelow(True)
     ax.grid(visible=True, axis=axis, color=text_colour(ax), alpha=0.15, linewidth=0.8)
     ax.spines[["top", "right"]].set_visible(False)
 
 
 def legend_label(name: str) -> str:
-    """Return the label that puts a name into the legend, whatever it begins with.
+    """Return the label that puts any name into the legend.
 
-    Parameters
-    ----------
-    name : str
-        What the legend is to show.
-
-    Returns
-    -------
-    str
-        The label. A name that matplotlib would leave out gets a space in front, which
-        `place_legend` takes away again.
+    A name that matplotlib would omit gets a leading space, which `place_legend` removes again.
     """
     return f" {name}" if str(name).startswith(_HIDING) else name
 
 
 def place_legend(ax: Any) -> None:
-    """Put the legend above the axes, where it covers nothing, if there is more than one entry.
-
-    Parameters
-    ----------
-    ax : matplotlib Axes
-        The axes.
-    """
+    """Put a legend of more than one entry above the axes, where it covers nothing."""
     handles, labels = ax.get_legend_handles_labels()
     if len(labels) > 1:
         width = ax.get_position().width * panel_size(ax)[0]

@@ -1,4 +1,4 @@
-"""Scores → scikit-learn's own picture of which labels are taken for which."""
+"""Scores → scikit-learn's confusion matrix, over all seeds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from instructclf.evaluation.scores import SeedScores
 _MOST_WITH_NUMBERS = 12  # classes; beyond, the numbers do not fit into the cells
 _POINTS = 72  # of an inch
 _SMALLEST = 5.0  # points of a letter that can still be read
-_LONG = 5  # characters of a label that stand upright under a column
+_LONG = 5  # characters of the longest label that fits under a column without rotation
 
 
 def confusion_display(
@@ -26,9 +26,9 @@ def confusion_display(
     scores : SeedScores
         The scores.
     ax : matplotlib Axes or None, default=None
-        Where to draw. ``None`` makes a figure.
+        The axes to draw on. ``None`` makes a figure.
     cmap : str, default="Blues"
-        A colour map of matplotlib's.
+        A colour map of matplotlib.
 
     Returns
     -------
@@ -63,12 +63,12 @@ def confusion_display(
     if not few:
         ax.figure.colorbar(display.im_, ax=ax, shrink=0.8, label="share of the true label")
     _set_labels(ax, [str(label) for label in labels], cell)
-    display.figure_ = whole_figure(ax)  # scikit-learn's may be a part, which cannot be saved
+    display.figure_ = whole_figure(ax)  # scikit-learn's may be a SubFigure, which cannot be saved
     return display
 
 
 def _set_labels(ax: Any, labels: list[str], cell: float) -> None:
-    """Turn long labels, write many of them small, and leave out some where they do not fit."""
+    """Rotate long labels, make many labels small, and omit some if they do not fit."""
     few = len(labels) <= _MOST_WITH_NUMBERS
     size = min(10.0, max(_SMALLEST, 0.8 * cell))
     step = int(np.ceil(1.2 * size / cell))
@@ -77,7 +77,7 @@ def _set_labels(ax: Any, labels: list[str], cell: float) -> None:
     ax.set_yticks(ticks, labels=shown, fontsize=size)
     if max(map(len, labels)) <= _LONG or len(labels) == 2:
         ax.set_xticks(ticks, labels=shown, fontsize=size)
-    elif few:  # the end of a slanted label stands under its column
+    elif few:  # the end of a slanted label is under its column
         turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
         ax.set_xticks(ticks, labels=shown, fontsize=size, **turned)
     else:

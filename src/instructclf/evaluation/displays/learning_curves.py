@@ -8,18 +8,16 @@ from typing import Any, Self
 from instructclf.evaluation.curves import LearningCurve
 from instructclf.evaluation.displays.axes import (
     MARKERS,
+    Display,
     colours,
-    get_axes,
     legend_label,
-    place_legend,
-    plain_ticks,
     quiet_grid,
-    whole_figure,
+    set_integer_ticks,
 )
-from instructclf.evaluation.tables import name_scores
+from instructclf.evaluation.scores import name_scorings
 
 
-class LearningCurveDisplay:
+class LearningCurveDisplay(Display):
     """Scores over the number of shots, with intervals over seeds and texts.
 
     Make one with `from_curves`.
@@ -29,14 +27,14 @@ class LearningCurveDisplay:
     curves : dict of str to LearningCurve
         The curve of each approach.
     confidence : float, default=0.95
-        That of the intervals.
+        The confidence of the intervals.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where it is drawn.
+        The axes it is drawn on.
     figure_ : matplotlib Figure
-        The figure of these.
+        Their figure.
 
     See Also
     --------
@@ -62,9 +60,9 @@ class LearningCurveDisplay:
         curves : LearningCurve or dict of str to LearningCurve
             A curve, or the name of each approach and its curve.
         confidence : float, default=0.95
-            That of the intervals.
+            The confidence of the intervals.
         ax : matplotlib Axes or None, default=None
-            Where to draw. ``None`` makes a figure.
+            The axes to draw on. ``None`` makes a figure.
 
         Returns
         -------
@@ -79,37 +77,15 @@ class LearningCurveDisplay:
         named = {"": curves} if isinstance(curves, LearningCurve) else curves
         return cls(named, confidence=confidence).plot(ax)
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw. ``None`` makes a figure.
-
-        Returns
-        -------
-        LearningCurveDisplay
-            The display.
-
-        Raises
-        ------
-        MissingExtraError
-            If matplotlib is not installed.
-        """
-        self.ax_ = get_axes(ax, type(self).__name__)
-        self.figure_ = whole_figure(self.ax_)
+    def _draw(self) -> None:
         shades = colours(self.ax_, len(self.curves))
         for n, (name, curve) in enumerate(self.curves.items()):
             self._draw_curve(name, curve, shades[n], MARKERS[n % len(MARKERS)])
         counts = sorted({k for curve in self.curves.values() for k in curve.scores})
         self._set_scale(counts)
-        every = (of for curve in self.curves.values() for of in curve.scores.values())
-        name = name_scores(every)
+        name = name_scorings(s for curve in self.curves.values() for s in curve.scores.values())
         self.ax_.set(xlabel="shots", ylabel=f"{name}, {100 * self.confidence:g}% interval")
         quiet_grid(self.ax_, "y")
-        place_legend(self.ax_)
-        return self
 
     def _draw_curve(self, name: str, curve: LearningCurve, colour: Any, marker: str) -> None:
         counts = list(curve.scores)
@@ -121,10 +97,10 @@ class LearningCurveDisplay:
         self.ax_.plot(counts, means, color=colour, marker=marker, label=legend_label(name))
 
     def _set_scale(self, counts: list[int]) -> None:
-        """Give each doubling the same width, and 0 a place of its own."""
+        """Give each doubling the same width, and leave room for 0."""
         above = [count for count in counts if count > 0]
         if 0 in counts and above:
             self.ax_.set_xscale("symlog", base=2, linthresh=above[0])
         elif 0 not in counts:
             self.ax_.set_xscale("log", base=2)
-        plain_ticks(self.ax_.xaxis, counts)
+        set_integer_ticks(self.ax_.xaxis, counts)

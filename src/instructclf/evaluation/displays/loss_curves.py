@@ -1,4 +1,4 @@
-"""Training losses → a line for each run: whether tuning settled, and when it stopped."""
+"""Training losses → a line for each run, which shows whether tuning converged."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ from numpy.typing import ArrayLike
 from sklearn.exceptions import NotFittedError
 
 from instructclf.evaluation.displays.axes import (
+    Display,
     colours,
-    get_axes,
     legend_label,
-    place_legend,
     quiet_grid,
-    whole_figure,
 )
 from instructclf.evaluation.scores import SeedScores
 
 
-class LossCurveDisplay:
+class LossCurveDisplay(Display):
     """The training loss over epochs, a line for each run.
 
     Make one with `from_estimator` or `from_scores`.
@@ -34,9 +32,9 @@ class LossCurveDisplay:
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where it is drawn.
+        The axes it is drawn on.
     figure_ : matplotlib Figure
-        The figure of these.
+        Their figure.
     """
 
     def __init__(self, curves: Mapping[str, Sequence[ArrayLike]]) -> None:
@@ -49,10 +47,10 @@ class LossCurveDisplay:
         Parameters
         ----------
         estimator : estimator with loss_curve_
-            Such as an `InstructionTunedClassifier` or scikit-learn's ``MLPClassifier``, also as
-            the last step of a pipeline, in a `FewShot` or as the best of a search.
+            For example an `InstructionTunedClassifier` or scikit-learn's ``MLPClassifier``, also
+            as the last step of a pipeline, in a `FewShot` or as the best estimator of a search.
         ax : matplotlib Axes or None, default=None
-            Where to draw. ``None`` makes a figure.
+            The axes to draw on. ``None`` makes a figure.
 
         Returns
         -------
@@ -64,7 +62,7 @@ class LossCurveDisplay:
         MissingExtraError
             If matplotlib is not installed.
         NotFittedError
-            If there is no ``loss_curve_``.
+            If it has no ``loss_curve_``.
         """
         last = _trained(estimator)
         curves = {
@@ -84,10 +82,10 @@ class LossCurveDisplay:
         Parameters
         ----------
         scores : SeedScores or dict of str to SeedScores
-            The scores, or the name of each approach and its scores. Those of estimators that do
-            not train in epochs are left out.
+            The scores, or the name of each approach and its scores. Scores of estimators that do
+            not train in epochs are omitted.
         ax : matplotlib Axes or None, default=None
-            Where to draw. ``None`` makes a figure.
+            The axes to draw on. ``None`` makes a figure.
 
         Returns
         -------
@@ -102,32 +100,13 @@ class LossCurveDisplay:
             If no approach has loss curves.
         """
         named = {"": scores} if isinstance(scores, SeedScores) else scores
-        curves = {name: own.loss_curves for name, own in named.items() if len(own.loss_curves)}
+        curves = {name: one.loss_curves for name, one in named.items() if len(one.loss_curves)}
         if not curves:
             msg = "These scores have no loss curves, as no estimator had a loss_curve_ once fitted."
             raise NotFittedError(msg)
         return cls(curves).plot(ax)
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw. ``None`` makes a figure.
-
-        Returns
-        -------
-        LossCurveDisplay
-            The display.
-
-        Raises
-        ------
-        MissingExtraError
-            If matplotlib is not installed.
-        """
-        self.ax_ = get_axes(ax, type(self).__name__)
-        self.figure_ = whole_figure(self.ax_)
+    def _draw(self) -> None:
         shades = colours(self.ax_, len(self.curves))
         styles = cycle(["-", "--", "-.", ":"])
         for (name, runs), colour, style in zip(self.curves.items(), shades, styles, strict=False):
@@ -141,14 +120,12 @@ class LossCurveDisplay:
         self.ax_.set_ylim(bottom=0)
         self.ax_.xaxis.get_major_locator().set_params(integer=True)
         quiet_grid(self.ax_, "y")
-        place_legend(self.ax_)
-        return self
 
 
 def _trained(estimator: Any) -> Any:
-    """Return what is trained in the end: in pipelines, a ``FewShot`` or a search.
+    """Return the innermost trained estimator of a pipeline, a ``FewShot`` or a search.
 
-    It looks further than measuring does, where a tuned threshold around a classifier decides.
+    Unlike the measuring of predictions, this also looks into meta-estimators that tune a threshold.
     """
     if hasattr(estimator, "steps"):
         return _trained(estimator.steps[-1][1])
@@ -159,8 +136,8 @@ def _trained(estimator: Any) -> Any:
 
 
 def _runs(estimator: Any) -> dict[str, Any]:
-    """Return what was fitted: for each seed its own, or the estimator itself."""
-    # Other ensembles have estimators_ too, that differ by more than their seed.
+    """Return the fitted estimator of each seed, or the estimator itself."""
+    # The estimators_ of other ensembles differ by more than their seeds.
     if hasattr(estimator, "n_seeds") and hasattr(estimator, "estimators_"):
-        return {f"seed {n}": own for n, own in enumerate(estimator.estimators_, start=1)}
+        return {f"seed {n}": run for n, run in enumerate(estimator.estimators_, start=1)}
     return {"": estimator}

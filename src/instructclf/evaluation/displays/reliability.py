@@ -1,4 +1,4 @@
-"""Probabilities → accuracy over confidence: whether 90 % sure means right in 90 % of cases."""
+"""Probabilities → accuracy over confidence: whether 90 % confident answers are 90 % right."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 from instructclf.evaluation.displays.axes import (
     MARKERS,
+    Display,
     colours,
-    get_axes,
     legend_label,
-    place_legend,
     quiet_grid,
     text_colour,
-    whole_figure,
 )
 from instructclf.evaluation.metrics import expected_calibration_error, reliability_bins
 from instructclf.evaluation.scores import SeedScores
@@ -25,18 +23,18 @@ from instructclf.exceptions import InvalidLabelsError
 from instructclf.inputs.labels import check_labels
 
 _LARGEST = 300  # area of the largest dot, in square points
-_ROUNDING = 1e-6  # by which a probability may pass 1, as the softmax of 32-bit floats does
+_ROUNDING = 1e-6  # by which a probability may exceed 1, as in a softmax of 32-bit floats
 
 
 class Answers(NamedTuple):
-    """How sure the answers of an approach are, and which are right.
+    """The confidence of an approach's answers, and which are right.
 
     Parameters
     ----------
     confidence : ndarray of shape (n_answers,)
         The probability of the likeliest label.
     correct : ndarray of shape (n_answers,)
-        Whether it is the true one.
+        Whether this label is the true one.
     error : float
         The expected calibration error.
     """
@@ -46,26 +44,26 @@ class Answers(NamedTuple):
     error: float
 
 
-class ReliabilityDisplay:
+class ReliabilityDisplay(Display):
     """Accuracy over confidence, in bins; a calibrated classifier lies on the diagonal.
 
-    Dots below the diagonal are too sure. The larger a dot, the more answers are in its bin.
+    Dots below the diagonal mean overconfidence. The size of a dot shows the answers in its bin.
     scikit-learn's ``CalibrationDisplay`` shows one class of two; this shows the likeliest of all.
     Make one with `from_scores` or `from_predictions`.
 
     Parameters
     ----------
     answers : dict of str to Answers
-        Confidence, what is right and calibration error of each approach.
+        Confidence, right answers and calibration error of each approach.
     n_bins : int, default=10
-        How many bins between 0 and 1.
+        The number of bins between 0 and 1.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where it is drawn.
+        The axes it is drawn on.
     figure_ : matplotlib Figure
-        The figure of these.
+        Their figure.
     """
 
     def __init__(self, answers: Mapping[str, Answers], *, n_bins: int = 10) -> None:
@@ -87,28 +85,28 @@ class ReliabilityDisplay:
         scores : SeedScores or dict of str to SeedScores
             Scores with probabilities, or the name of each approach and its scores.
         n_bins : int, default=10
-            How many bins between 0 and 1.
+            The number of bins between 0 and 1.
         ax : matplotlib Axes or None, default=None
-            Where to draw. ``None`` makes a figure.
+            The axes to draw on. ``None`` makes a figure.
 
         Returns
         -------
         ReliabilityDisplay
-            The display. The error it states is that of `SeedScores.calibration_error`.
+            The display. Its calibration error is `SeedScores.calibration_error`.
 
         Raises
         ------
         MissingExtraError
             If matplotlib is not installed.
         AttributeError
-            If an estimator gave no probabilities.
+            If an estimator has no probabilities.
         """
         named = {"": scores} if isinstance(scores, SeedScores) else scores
         answers = {
             name: Answers(
-                own.confidence.ravel(), own.likeliest_correct.ravel(), own.calibration_error()
+                one.confidence.ravel(), one.likeliest_correct.ravel(), one.calibration_error()
             )
-            for name, own in named.items()
+            for name, one in named.items()
         }
         return cls(answers, n_bins=n_bins).plot(ax)
 
@@ -122,7 +120,7 @@ class ReliabilityDisplay:
         n_bins: int = 10,
         ax: Any = None,
     ) -> Self:
-        """Draw what ``predict_proba`` gave.
+        """Draw the result of ``predict_proba``.
 
         Parameters
         ----------
@@ -133,9 +131,9 @@ class ReliabilityDisplay:
         classes : array-like of shape (n_classes,)
             The labels of the columns.
         n_bins : int, default=10
-            How many bins between 0 and 1.
+            The number of bins between 0 and 1.
         ax : matplotlib Axes or None, default=None
-            Where to draw. ``None`` makes a figure.
+            The axes to draw on. ``None`` makes a figure.
 
         Returns
         -------
@@ -147,7 +145,7 @@ class ReliabilityDisplay:
         MissingExtraError
             If matplotlib is not installed.
         InvalidLabelsError
-            If there are no labels, none of them is a class, or the shapes do not fit.
+            If there are no labels, no label is a class, or the shapes do not fit.
         InvalidParameterError
             If a probability is not between 0 and 1.
         """
@@ -159,26 +157,10 @@ class ReliabilityDisplay:
         error = expected_calibration_error(confidence, correct)
         return cls({"": Answers(confidence, correct, error)}, n_bins=n_bins).plot(ax)
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw.
+    def _figsize(self) -> tuple[float, float]:
+        return 4.8, 4.8
 
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw. ``None`` makes a figure.
-
-        Returns
-        -------
-        ReliabilityDisplay
-            The display.
-
-        Raises
-        ------
-        MissingExtraError
-            If matplotlib is not installed.
-        """
-        self.ax_ = get_axes(ax, type(self).__name__, figsize=(4.8, 4.8))
-        self.figure_ = whole_figure(self.ax_)
+    def _draw(self) -> None:
         ink = text_colour(self.ax_)
         self.ax_.plot([0, 1], [0, 1], color=ink, linestyle="--", alpha=0.6, label="perfect")
         shades = colours(self.ax_, len(self.answers))
@@ -189,8 +171,6 @@ class ReliabilityDisplay:
         self.ax_.set(xlim=(start - 0.03, 1.03), ylim=(-0.03, 1.03))
         self.ax_.set(xlabel="confidence", ylabel="accuracy")
         quiet_grid(self.ax_, "both")
-        place_legend(self.ax_)
-        return self
 
     def _draw_bins(self, name: str, answers: Answers, colour: Any, marker: str) -> None:
         bins = reliability_bins(answers.confidence, answers.correct, self.n_bins)
@@ -206,7 +186,7 @@ class ReliabilityDisplay:
 
 
 def _check_probabilities(given: NDArray[np.float64], shape: tuple[int, int]) -> None:
-    """Raise unless these are probabilities, of this shape."""
+    """Raise an error unless these are probabilities of this shape."""
     if given.shape != shape:
         msg = (
             f"Probabilities must be of shape {shape}, a row for each label in y_true and a column "
@@ -224,7 +204,7 @@ def _check_probabilities(given: NDArray[np.float64], shape: tuple[int, int]) -> 
 
 
 def _check_known(labels: list[Any], classes: list[Any]) -> None:
-    """Raise if no label is a class: then they are written in another way. Some may be unknown."""
+    """Raise an error if no label is a class, because then their types or spellings differ."""
     if set(labels).isdisjoint(classes):
         unknown = sorted(set(labels), key=str)
         msg = (

@@ -10,21 +10,18 @@ import numpy as np
 
 from instructclf.evaluation.comparison import ComparisonReport
 from instructclf.evaluation.displays.axes import (
+    Display,
     colours,
-    get_axes,
-    place_legend,
     quiet_grid,
     text_colour,
-    whole_figure,
 )
-from instructclf.evaluation.scores import SeedScores
-from instructclf.evaluation.tables import name_scores
+from instructclf.evaluation.scores import SeedScores, name_scorings
 
-_SPREAD = 0.16  # how far dots are moved up and down, so that equal ones do not hide each other
+_SPREAD = 0.16  # by which dots are moved up and down, so that equal ones do not hide each other
 _LONGEST = 20  # characters of a name in one line
 
 
-class SeedScoresDisplay:
+class SeedScoresDisplay(Display):
     """The score under each seed, and the mean with its interval.
 
     Make one with `from_report` or `from_scores`.
@@ -34,14 +31,14 @@ class SeedScoresDisplay:
     scores : dict of str to SeedScores
         The scores of each approach.
     confidence : float, default=0.95
-        That of the intervals.
+        The confidence of the intervals.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where it is drawn.
+        The axes it is drawn on.
     figure_ : matplotlib Figure
-        The figure of these.
+        Their figure.
     """
 
     def __init__(self, scores: Mapping[str, SeedScores], *, confidence: float = 0.95) -> None:
@@ -59,9 +56,9 @@ class SeedScoresDisplay:
         report : ComparisonReport
             The comparison.
         confidence : float, default=0.95
-            That of the intervals.
+            The confidence of the intervals.
         ax : matplotlib Axes or None, default=None
-            Where to draw. ``None`` makes a figure.
+            The axes to draw on. ``None`` makes a figure.
 
         Returns
         -------
@@ -90,9 +87,9 @@ class SeedScoresDisplay:
         scores : SeedScores or dict of str to SeedScores
             The scores, or the name of each approach and its scores.
         confidence : float, default=0.95
-            That of the intervals.
+            The confidence of the intervals.
         ax : matplotlib Axes or None, default=None
-            Where to draw. ``None`` makes a figure.
+            The axes to draw on. ``None`` makes a figure.
 
         Returns
         -------
@@ -107,27 +104,11 @@ class SeedScoresDisplay:
         named = {"": scores} if isinstance(scores, SeedScores) else scores
         return cls(named, confidence=confidence).plot(ax)
 
-    def plot(self, ax: Any = None) -> Self:
-        """Draw.
+    def _figsize(self) -> tuple[float, float]:
+        return 6.4, 1.4 + 0.5 * len(self.scores)
 
-        Parameters
-        ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw. ``None`` makes a figure.
-
-        Returns
-        -------
-        SeedScoresDisplay
-            The display.
-
-        Raises
-        ------
-        MissingExtraError
-            If matplotlib is not installed.
-        """
+    def _draw(self) -> None:
         n_approaches = len(self.scores)
-        self.ax_ = get_axes(ax, type(self).__name__, figsize=(6.4, 1.4 + 0.5 * n_approaches))
-        self.figure_ = whole_figure(self.ax_)
         shades = colours(self.ax_, n_approaches)
         for row, scores in enumerate(self.scores.values()):
             self._draw_row(row, scores, shades[row])
@@ -135,11 +116,10 @@ class SeedScoresDisplay:
         self.ax_.set_yticks(range(n_approaches), labels=names)
         self.ax_.set_ylim(n_approaches - 0.5, -0.5)  # the first on top, as in the table
         self.ax_.tick_params(axis="y", length=0)
-        self.ax_.set_xlabel(name_scores(self.scores.values()))
+        self.ax_.set_xlabel(name_scorings(self.scores.values()))
         quiet_grid(self.ax_, "x")
         self.ax_.spines["left"].set_visible(False)
         self._explain()
-        return self
 
     def _draw_row(self, row: int, scores: SeedScores, colour: Any) -> None:
         low, high = scores.interval(self.confidence)
@@ -152,10 +132,9 @@ class SeedScoresDisplay:
         )
 
     def _explain(self) -> None:
-        """Say in the legend what is what, in no approach's colour."""
+        """Add the legend's entries, in the colour of text."""
         ink = text_colour(self.ax_)
         self.ax_.plot([], [], "o", color=ink, markersize=5, label="seed")
         self.ax_.plot([], [], "|", color=ink, markersize=10, markeredgewidth=2, label="mean")
         interval = f"{100 * self.confidence:g}% interval"
         self.ax_.plot([], [], color=ink, linewidth=1.5, alpha=0.7, label=interval)
-        place_legend(self.ax_)

@@ -1,0 +1,154 @@
+"""Plans → runs, executed one after the other → the scores of each plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from os import PathLike
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from joblib import Parallel, delayed, effective_n_jobs
+from numpy.typing import NDArray
+
+from instructclf.engine.running.progress import Progress
+from instructclf.evaluation.running import Outcome, Run
+from instructclf.evaluation.scores import SeedScores
+from instructclf.evaluation.scoring import answer_weights, name_scoring
+from instructclf.evaluation.splitting import Split
+from instructclf.evaluation.storing import execute_once
+
+_Result = TypeVar("_Result")
+
+_IMPOSSIBLE = float(np.log(np.finfo(np.float64).tiny))
+
+
+class Plan(NamedTuple):
+    """The runs of one estimator, before they are executed."""
+
+    estimator: Any
+    split: Split
+    runs: Sequence[Run]
+    n_shots: int | None  # as the user gave it
+
+
+def execute_plans(
+    task: str,
+    plans: Mapping[str, Plan],
+    *,
+    scoring: str,
+    folder: str | PathLike[str] | None,
+    verbose: int | bool,
+) -> dict[str, SeedScores]:
+    """Execute all runs of all plans, and return the scores of each plan.
+
+    Parameters
+    ----------
+    task : str
+        The title of the progress bar.
+    plans : mapping of str to Plan
+        The plans, by names that the progress bar shows.
+    scoring : str
+        As for `evaluate_seeds`.
+    folder : str, path or None
+        As for `evaluate_seeds`.
+    verbose : int or bool
+        As for `evaluate_seeds`.
+
+    Returns
+    -------
+    dict of str to SeedScores
+        The scores, by the same names.
+    """
+    calls = {
+        name: [partial(execute_once, run, plan.estimator, plan.split, folder) for run in plan.runs]
+        for name, plan in plans.items()
+    }
+
+    def describe(name: str, outcome: Outcome) -> str:
+        y_test = plans[name].split.y_test
+        right = np.asarray(outcome.predictions) == y_test
+        return f"{name_scoring(scoring)} {np.mean(right * answer_weights(y_test, scoring)):.3f}"
+
+    outcomes = call_all(task, calls, describe, verbose=verbose)
+    return {name: _collect(plan, outcomes[name], scoring) for name, plan in plans.items()}
+
+
+def call_all(
+    task: str,
+    calls: Mapping[str, Sequence[Callable[[], _Result]]],
+    describe: Callable[[str, _Result], str],
+    *,
+    verbose: int | bool,
+) -> dict[str, list[_Result]]:
+    """Make the calls of one group after the other, and show a progress bar.
+
+    Parameters
+    ----------
+    task : str
+        The title of the progress bar.
+    calls : mapping of str to sequence of callable
+        The name of each group, and its calls without arguments.
+    describe : callable
+        Takes a name and a result, and returns what the bar shows about it.
+    verbose : int or bool
+        Whether to show the bar.
+
+    Returns
+    -------
+    dict of str to list
+        The results of each group. An error gets a note that names its group.
+    """
+    results: dict[str, list[_Result]] = {name: [] for name in calls}
+    with Progress(task, sum(map(len, calls.values())), verbose=verbose) as progress:
+        for name, group in calls.items():
+            progress.advance(0, note=name)
+            try:
+                for result in _call(group):
+                    results[name].append(result)
+                    note = (name, describe(name, result))
+                    progress.advance(note=", ".join(filter(None, note)))
+            except Exception as error:
+                if name:
+                    error.add_note(f"This happened during {task}, at {name!r}.")
+                raise
+    return results
+
+
+def _call(group: Sequence[Callable[[], _Result]]) -> Iterable[_Result]:
+    """Return the results, from the workers of a surrounding ``joblib.parallel_config`` if any."""
+    n_jobs: Any = None
+    if len(group) > 1 and effective_n_jobs(n_jobs) > 1:
+        results: Any = Parallel()(delayed(call)() for call in group)
+        return results
+    return (call() for call in group)
+
+
+def _collect(plan: Plan, outcomes: Sequence[Outcome], scoring: str) -> SeedScores:
+    """Put the outcomes of all runs of a plan together."""
+    split = plan.split
+    known = [split.y_train.tolist(), split.y_test.tolist(), *(found.classes for found in outcomes)]
+    classes = np.unique(np.array([label for labels in known for label in labels]))
+    has_scores = all(outcome.log_probabilities is not None for outcome in outcomes)
+    return SeedScores(
+        y_test=split.y_test,
+        predictions=np.array([outcome.predictions for outcome in outcomes]),
+        fit_seconds=np.array([outcome.fit_seconds for outcome in outcomes]),
+        predict_seconds=np.array([outcome.predict_seconds for outcome in outcomes]),
+        shots=[run.shots for run in plan.runs],
+        n_shots=plan.n_shots,
+        classes=classes,
+        log_probabilities=np.stack([_align(outcome, classes) for outcome in outcomes])
+        if has_scores
+        else None,
+        loss_curves=[np.array(curve) for outcome in outcomes for curve in outcome.loss_curves],
+        scoring=scoring,
+    )
+
+
+def _align(outcome: Outcome, classes: NDArray[Any]) -> NDArray[np.float64]:
+    """Return a column for each class, including those that the estimator never saw."""
+    scores = np.asarray(outcome.log_probabilities)
+    aligned = np.full((len(scores), len(classes)), _IMPOSSIBLE)
+    aligned[:, np.searchsorted(classes, outcome.classes)] = scores
+    return aligned
