@@ -163,6 +163,18 @@ def test_a_prompt_of_one_token_is_scored(texts, model):
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("words", LABEL_SETS.values(), ids=LABEL_SETS.keys())
+def test_the_scores_of_tokens_sum_up_to_those_of_labels(words, model, tokenizer):
+    scorer = LocalLabelScorer(shared_view(model), make_encoder(tokenizer, words))
+    for text in TEXTS[:3]:
+        found = scorer.score_tokens(text)
+        sums = np.zeros(len(words))
+        labels = [label for label, _, _ in found.prompt.trie.edges]
+        np.add.at(sums, labels, found.log_likelihoods)
+        np.testing.assert_allclose(sums, scorer.score([text])[0], rtol=0, atol=1e-5)
+        assert found.n_shared == len(scorer.encoder.prefix_ids)
+
+
 def test_an_architecture_with_a_recurrent_state_falls_back_to_full_prompts(tokenizer):
     model = make_model("mamba", state_size=4)
     encoder = make_encoder(tokenizer, LABEL_SETS["shared beginnings"])

@@ -66,6 +66,39 @@ def test_each_thread_has_its_own_positions(model):
 # The last decoder layer
 
 
+class ReturnsAPair(torch.nn.Module):
+    """A feed-forward part that returns more than a tensor, as experts do."""
+
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+    def forward(self, hidden):
+        return self.part(hidden), hidden.shape[:-1]
+
+
+@torch.inference_mode()
+def test_a_part_that_returns_more_than_a_tensor_computes_all_positions(model):
+    view = shared_view(model)
+    layer = list(named_decoder_layers(view).values())[-1]
+    layer.mlp = part = ReturnsAPair(layer.mlp)
+    limit_last_feed_forward(view)
+    hidden = torch.ones(3, 10, 32)
+    expected, _ = ReturnsAPair.forward(part, hidden)
+    with output_at(view, ROWS, COLUMNS, limits_last_layer=True):
+        found, shape = part(hidden)
+    assert shape == hidden.shape[:-1]
+    assert torch.equal(found, expected)
+
+
+def test_a_model_whose_layers_have_no_such_part_is_left_alone(model):
+    view = shared_view(model)
+    layer = list(named_decoder_layers(view).values())[-1]
+    del layer.mlp
+    limit_last_feed_forward(view)
+    assert "forward" not in vars(layer)
+
+
 def record_last_feed_forward(view):
     """Return a list that collects the shapes of all inputs of the part's first linear layer."""
     shapes = []

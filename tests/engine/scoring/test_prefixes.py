@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from instructclf.engine.models.views import shared_view
 from instructclf.engine.scoring.attention import PrefixAttention
 from instructclf.engine.scoring.forward import label_log_likelihoods
 from instructclf.engine.scoring.layouts import row_layout, tree_layout
-from instructclf.engine.scoring.prefixes import PrefixCache
+from instructclf.engine.scoring.prefixes import PrefixCache, _check_keys_and_values
 from instructclf.engine.tokens.encoding import PromptEncoder
 from instructclf.exceptions import ScoringError
 from instructclf.prompts import TEMPLATES, Prompt, write_instruction
@@ -97,3 +99,25 @@ def test_extended_attention_reaches_neither_the_base_nor_another_view(model, enc
     PrefixAttention(view, encoder.prefix_ids)
     assert view.config._attn_implementation == "instructclf"
     assert model.config._attn_implementation == other.config._attn_implementation == "sdpa"
+
+
+class Cache:
+    """A cache that holds these attributes, and one layer of keys and values."""
+
+    def __init__(self, **attributes):
+        self.layers = [SimpleNamespace(keys=torch.ones(1), values=torch.ones(1))]
+        vars(self).update(attributes)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [{"state": torch.ones(1)}, {"states": [torch.ones(1)]}, {"states": {0: torch.ones(1)}}],
+    ids=["a tensor", "a list", "a mapping"],
+)
+def test_tensors_of_a_cache_outside_its_layers_cannot_be_shared(attributes):
+    with pytest.raises(ScoringError, match="Cache holds other tensors than keys and values"):
+        _check_keys_and_values(object(), Cache(**attributes))
+
+
+def test_numbers_and_private_tensors_of_a_cache_do_not_matter():
+    _check_keys_and_values(object(), Cache(length=3, _seen=torch.ones(1), names=["a"]))

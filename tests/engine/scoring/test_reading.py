@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from instructclf.engine.models.views import shared_view
+from instructclf.engine.running.processes import Processes
 from instructclf.engine.running.progress import Progress
 from instructclf.engine.scoring.attention import PrefixAttention
 from instructclf.engine.scoring.budgets import TokenBudget
@@ -212,3 +213,55 @@ def test_cuts_are_reported_by_the_positions_of_all_texts(model, tokenizer):
     with pytest.warns(TruncationWarning, match=r"^3 of the texts .*\(positions 1, 2, 4\)") as seen:
         scorer.score(["short", "long " * 500, "more " * 500, "short", "long " * 500])
     assert len(seen) == 1
+
+
+def test_a_prompt_without_the_common_prefix_goes_through_whole(model, tokenizer):
+    scorer = LocalLabelScorer(
+        shared_view(model), make_encoder(tokenizer, LABEL_SETS["single tokens"])
+    )
+    (prompt,) = scorer.encoder.encode(["good"])
+    for odd in (
+        EncodedPrompt(prompt.ids, prompt.trie),
+        EncodedPrompt([*prompt.prefix[4:], *prompt.tail], prompt.trie, prompt.prefix[:4]),
+    ):
+        assert scorer._reader_of([odd]).prepare(odd) == (FULL_PROMPTS, None)
+    assert scorer._reader_of([prompt]) is scorer._shared
+
+
+def test_prompts_that_share_more_than_others_get_their_own_reader(tokenizer):
+    model = make_model("mistral", sliding_window=400)
+    scorer = LocalLabelScorer(
+        shared_view(model), make_encoder(tokenizer, LABEL_SETS["single tokens"])
+    )
+    (prompt,) = scorer.encoder.encode(["good"])
+    prefix = [*prompt.prefix, *range(50, 60)]
+    short = EncodedPrompt([20, 21], prompt.trie, prefix)
+    long = EncodedPrompt([20] * 400, prompt.trie, prefix)
+    assert scorer._reader_of([short]).prepare(short)[1].length == len(prefix)
+    assert scorer._reader_of([short, long]) is scorer._shared
+
+
+# Several processes
+
+
+class FirstOfTwo(Processes):
+    """The first of two processes, of which the other one computes nothing."""
+
+    def check_alike(self, rows, what):
+        assert what == "texts"
+
+    def sum(self, values):
+        return values
+
+
+def test_a_process_reads_its_share_and_leaves_the_others_at_zero(model, tokenizer, monkeypatch):
+    scorer = LocalLabelScorer(
+        shared_view(model), make_encoder(tokenizer, LABEL_SETS["single tokens"])
+    )
+    texts = ["a", "b", "a", "c", "d"]
+    expected = scorer.score(texts)
+    processes = FirstOfTwo(rank=0, size=2)
+    monkeypatch.setattr("instructclf.engine.scoring.reading.current_processes", lambda: processes)
+    found = scorer.score(texts)
+    np.testing.assert_allclose(found[[0, 2, 3]], expected[[0, 2, 3]], rtol=0, atol=1e-5)
+    assert not found[[1, 4]].any()

@@ -222,6 +222,11 @@ def test_prompts_whose_labels_have_the_same_tokens_share_one_trie(tokenizer):
     assert tries == {id(encoder.trie)}
 
 
+def test_every_text_gets_the_same_prompt(tokenizer):
+    encoder = make_encoder(tokenizer)
+    assert encoder.prompt_for("one") is encoder.prompt_for("two") is encoder.prompt
+
+
 def test_no_texts_make_no_prompts(tokenizer):
     assert make_encoder(tokenizer).encode([]) == []
 

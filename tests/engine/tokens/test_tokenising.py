@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from instructclf.engine.tokens.tokenising import (
@@ -101,6 +101,15 @@ def test_a_prompt_that_changes_the_prefix_shares_none(tokenizer):
     assert [tail] == tokenise([f"{BEGINNING}bad"])
 
 
+def test_examples_that_disagree_leave_whole_prompts(tokenizer):
+    tokenise = WholeStringTokeniser(tokenizer, frame="")
+    wholes = tokenise([f"{BEGINNING}good", f"{BEGINNING}bad"])
+    wrong = {"good": wholes[0], "bad": [*wholes[1][:-1], 7]}
+    tokenise_suffixes = SuffixTokeniser(tokenise, BEGINNING, wholes[0][:20], wrong)
+    assert tokenise_suffixes(["good"]) == [(wholes[0][:20], wholes[0][20:])]
+    assert tokenise_suffixes(["bad"]) == [(wholes[1][:20], wholes[1][20:])]
+
+
 def test_the_first_items_that_all_sequences_share_are_counted():
     assert common_prefix_length([[1, 2, 3], [1, 2, 4], [1, 2]]) == 2
     assert common_prefix_length([[1, 2], [2, 2]]) == 0
@@ -136,6 +145,10 @@ def make_blind_tokenizer(separator):
 @pytest.mark.parametrize(("separator", "breaker"), [("~", "|"), ("|", "_")])
 def test_a_tokenizer_that_drops_white_space_gets_a_breaker_that_it_sees(separator, breaker):
     assert find_breaker(make_blind_tokenizer(separator), ["###text:", "###answer:"]) == breaker
+
+
+def test_a_tokenizer_that_sees_no_breaker_gets_a_space():
+    assert find_breaker(make_blind_tokenizer(Regex("[|_.]")), ["###text:"]) == " "
 
 
 # Tokens as characters

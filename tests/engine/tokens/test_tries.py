@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from instructclf.engine.tokens.tries import build_trie, with_response_end
+from instructclf.engine.tokens.tries import build_trie, label_path, with_response_end
 from instructclf.exceptions import InvalidLabelsError, ScoringError
 
 END = 9
@@ -129,3 +129,12 @@ def test_a_label_is_ended_although_another_one_ends_already():
     label, node, token = ended.edges[-1]
     assert (label, token) == (2, END)
     assert (ended.tokens[node], ended.depths[node]) == (2, 2)
+
+
+@pytest.mark.parametrize("label", range(4))
+def test_the_path_of_a_label_is_a_trie_of_that_label_alone(label):
+    trie = build_trie([[1, 2, 3], [1, 4], [1], [5]], END)
+    path = label_path(trie, label)
+    assert spelled(path) == [spelled(trie)[label]]
+    assert len(path.tokens) == len(spelled(path)[0])
+    assert len(path.paths) == 1

@@ -12,6 +12,7 @@ from instructclf.engine.tokens.truncation import (
     cut_to_fit,
     find_cut,
     share_room,
+    warn_of_cut_demonstrations,
     warn_of_cuts,
 )
 from instructclf.exceptions import TruncationWarning
@@ -108,8 +109,15 @@ def test_many_positions_are_abridged():
         warn_of_cuts(range(9), 20)
 
 
+def test_cut_demonstrations_have_a_warning_of_their_texts():
+    match = r"^For 2 of the texts, demonstrations were cut .*max_length=20 .*\(positions 3, 5\)"
+    with pytest.warns(TruncationWarning, match=match):
+        warn_of_cut_demonstrations([3, 5], 20)
+
+
 def test_without_cuts_there_is_no_warning():
     warn_of_cuts([], 20)
+    warn_of_cut_demonstrations([], 20)
 
 
 def test_the_ellipsis_of_a_cut_text_is_found_in_any_text():
