@@ -74,7 +74,7 @@ def test_dask_searches_evaluates_seeds_and_predicts_a_collection(make_prompting,
     fitted = make_tuning().fit(TEXTS, LABELS)
     shipped = dask.delayed(fitted)  # sent to each worker once, not with each partition
     texts = bag.from_sequence(NEW, npartitions=4)
-    labels = texts.map_partitions(lambda part, own: own.predict(list(part)).tolist(), shipped)
+    labels = texts.map_partitions(lambda part, it: it.predict(list(part)).tolist(), shipped)
     assert labels.compute() == fitted.predict(NEW).tolist()
 
 
@@ -91,11 +91,11 @@ def test_ray_searches_evaluates_seeds_and_predicts_a_data_set(make_prompting, ma
     fitted = make_tuning().fit(TEXTS, LABELS)
 
     class Predict:
-        def __init__(self, own):
-            self.own = own
+        def __init__(self, classifier):
+            self.classifier = classifier
 
         def __call__(self, batch):
-            return batch | {"label": self.own.predict(batch["text"])}
+            return batch | {"label": self.classifier.predict(batch["text"])}
 
     data.DataContext.get_current().enable_progress_bars = False
     texts = data.from_pandas(pd.DataFrame({"text": NEW}))
@@ -104,8 +104,8 @@ def test_ray_searches_evaluates_seeds_and_predicts_a_data_set(make_prompting, ma
     assert dict(zip(labels["text"], labels["label"], strict=True)) == expected
 
 
-def test_what_is_shipped_to_a_worker_holds_the_adapter_and_no_base_weights(make_tuning, model):
-    fitted = make_tuning(lora_rank=1).fit(TEXTS, LABELS)
+def test_a_pickle_for_a_worker_holds_the_adapter_and_no_base_weights(make_tuning, model):
+    fitted = make_tuning(adapter__rank=1).fit(TEXTS, LABELS)
     fitted.predict(TEXTS)
     n_adapter = sum(weight.nbytes for weight in fitted.adapter_.values())
     n_base = sum(weight.nbytes for weight in model.parameters())

@@ -1,4 +1,4 @@
-"""Processes that are really killed, while they fit and while they save, lose and mix nothing."""
+"""Processes that are really killed while they fit or save lose nothing and mix nothing."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ pytestmark = [
 
 OPTIONS = {
     "as it is": {},
-    "dropout and two seeds": {"lora_dropout": 0.3, "n_seeds": 2, "max_epochs": 3},
-    "upper layers": {"n_tuned_layers": 1},
+    "dropout and two seeds": {"adapter__dropout": 0.3, "n_seeds": 2, "max_epochs": 3},
+    "upper layers": {"adapter__n_layers": 1},
     "a run that fails": {"learning_rate": 1e-6, "max_epochs": 3},
-    "half precision": {"dtype": "bfloat16"},
+    "half precision": {"model_options__dtype": "bfloat16"},
 }
 KILLED = -9
 
 
-def fit_and_save(model, options, place, has_begun):
-    """Run in a child: a fit of some dozens of steps, and what it came to."""
+def fit_and_save(model, options, folder, has_begun):
+    """Run in a child: fit in some dozens of steps, and save the classifier."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", FailedRunWarning)
     defaults = {
         "learning_rate": 0.01,
-        "lora_rank": 4,
+        "adapter__rank": 4,
         "max_epochs": 5,
-        "train_batch_size": 2,
-        "n_iter_no_change": 5,
-        "target_loss": 0.0,
+        "batch_size": 2,
+        "training_options__n_iter_no_change": 5,
+        "training_options__target_loss": 0.0,
         "calibration": None,
         "random_state": 0,
-        "checkpoint_dir": place / "runs",
+        "training_options__checkpoint_dir": folder / "runs",
     }
-    classifier = InstructionTunedClassifier(model, **(defaults | options))
+    classifier = InstructionTunedClassifier(model).set_params(**(defaults | options))
     has_begun.set()
     classifier.fit(TEXTS, LABELS)
-    classifier.save(place / "saved")
+    classifier.save(folder / "saved")
 
 
 @dataclass
@@ -65,10 +65,10 @@ class Crashes:
         self.rng = random.Random(self.seed)
         self.n_kills = self.n_begun = 0
 
-    def run(self, options, place, limit=None):
+    def run(self, options, folder, limit=None):
         """Fit in a child, and kill it after some seconds. Return its exit code and its seconds."""
         has_begun = context.Event()
-        child = context.Process(target=fit_and_save, args=(self.model, options, place, has_begun))
+        child = context.Process(target=fit_and_save, args=(self.model, options, folder, has_begun))
         child.start()
         assert has_begun.wait(120)
         start = time.monotonic()
@@ -77,23 +77,23 @@ class Crashes:
             child.kill()
             child.join()
             self.n_kills += child.exitcode == KILLED
-            self.n_begun += any((place / "runs").glob("run-*"))
+            self.n_begun += any((folder / "runs").glob("run-*"))
         return child.exitcode, time.monotonic() - start
 
-    def kill_until_done(self, options, place, seconds, most):
-        """Kill one fit again and again, wherever it is, and then let it end."""
+    def kill_until_done(self, options, folder, seconds, most):
+        """Kill one fit again and again, at random moments, and then let it end."""
         for _ in range(most):
-            code, _ = self.run(options, place, limit=self.rng.uniform(0, seconds))
+            code, _ = self.run(options, folder, limit=self.rng.uniform(0, seconds))
             if code == 0:
                 return
             assert code == KILLED
-            if (place / "saved").exists():  # killed while it was ending: the folder is whole
-                load(place / "saved")
-        assert self.run(options, place)[0] == 0
+            if (folder / "saved").exists():  # killed at its end: the folder is complete
+                load(folder / "saved")
+        assert self.run(options, folder)[0] == 0
 
 
-def read(place):
-    classifier = load(place / "saved")
+def read(folder):
+    classifier = load(folder / "saved")
     members = getattr(classifier, "estimators_", [classifier])
     return [(member.adapter_, member.loss_curve_, member.stopped_by_) for member in members]
 
@@ -109,17 +109,17 @@ def assert_same(found, expected):
 
 
 def crash(model, options, folder, n_kills, seed):
-    """Kill fits of one kind until there are so many kills, and hold each against a whole one."""
+    """Kill fits of one kind this many times, and compare each with an uninterrupted fit."""
     crashes = Crashes(model, seed)
     code, seconds = crashes.run(options, folder / "whole")
     assert code == 0
     expected = read(folder / "whole")
     n_fits = 0
     while crashes.n_kills < n_kills:
-        place = folder / f"killed-{n_fits}"
-        crashes.kill_until_done(options, place, 0.7 * seconds, n_kills - crashes.n_kills)
-        assert_same(read(place), expected)
-        shutil.rmtree(place)
+        killed = folder / f"killed-{n_fits}"
+        crashes.kill_until_done(options, killed, 0.7 * seconds, n_kills - crashes.n_kills)
+        assert_same(read(killed), expected)
+        shutil.rmtree(killed)
         n_fits += 1
     return crashes, n_fits
 

@@ -1,6 +1,6 @@
-"""What two processes do together: run by a launcher in each of them, and by a test alone.
+"""Steps that two processes do together: a launcher runs them in each, and a test runs them alone.
 
-Each step returns arrays or strings. The script writes them to ``rank-0`` and ``rank-1``.
+Each step returns arrays or strings. The script writes them to a file for each step and rank.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from instructclf import InstructionTunedClassifier, PromptClassifier, predict_in_chunks
+from instructclf import InstructionTunedClassifier, PromptClassifier
 from instructclf.sampling import BalancedSampler
 
 TEXTS = [f"good thing {i}" for i in range(8)] + [f"bad thing {i}" for i in range(8)]
@@ -24,13 +24,22 @@ NEW = [*TEXTS[::3], "good", "bad", "good", "a thing of which there is much to sa
 TUNING = {
     "learning_rate": 0.01,
     "max_epochs": 3,
-    "train_batch_size": 3,  # a batch has rows for one process and a half
-    "lora_rank": 4,
+    "batch_size": 3,  # which two processes cannot share equally
+    "adapter__rank": 4,
     "n_shots": 11,
     "random_state": 0,
-    "dtype": "float64",
+    "model_options__dtype": "float64",
 }
 RANK = int(os.environ.get("RANK", "0"))
+
+
+def make_tuning(folder, **changes):
+    return InstructionTunedClassifier(folder).set_params(**(TUNING | changes))
+
+
+def fit_prompting(folder, **changes):
+    classifier = PromptClassifier(folder, n_shots=4, random_state=0)
+    return classifier.set_params(**changes).fit(TEXTS, LABELS)
 
 
 def describe(tuned):
@@ -44,54 +53,39 @@ def describe(tuned):
 
 
 def tune(folder, **changes):
-    return describe(InstructionTunedClassifier(folder, **(TUNING | changes)).fit(TEXTS, LABELS))
+    return describe(make_tuning(folder, **changes).fit(TEXTS, LABELS))
 
 
-def tune_plainly(folder):
+def tune_with_the_defaults(folder):
     return tune(folder)
 
 
 def tune_until_it_is_good_enough(folder):
-    return tune(folder, max_epochs=20, target_loss=0.1)
+    return tune(folder, max_epochs=20, training_options__target_loss=0.1)
 
 
 def tune_the_upper_layer_on_rows_that_count_differently(folder):
-    classifier = InstructionTunedClassifier(folder, **(TUNING | {"n_tuned_layers": 1}))
+    classifier = make_tuning(folder, adapter__n_layers=1)
     return describe(classifier.fit(TEXTS, LABELS, sample_weight=np.arange(1, 17)))
 
 
-def place_beside(folder, name):
-    return Path(folder).with_name(f"{name}-of-{os.environ.get('WORLD_SIZE', '1')}")
-
-
-def tune_and_take_what_was_kept(folder):
-    kept = place_beside(folder, "kept")
-    first = tune(folder, checkpoint_dir=kept)
-    again = tune(folder, checkpoint_dir=kept)
+def tune_and_read_the_checkpoint(folder):
+    size = os.environ.get("WORLD_SIZE", "1")
+    options = {"training_options__checkpoint_dir": Path(folder).with_name(f"runs-of-{size}")}
+    first, again = tune(folder, **options), tune(folder, **options)
     return {**first, **{f"again {name}": value for name, value in again.items()}}
 
 
-def predict_in_chunks_that_are_kept(folder):
-    kept = place_beside(folder, "chunks")
-    classifier = PromptClassifier(folder, n_shots=4, random_state=0).fit(TEXTS, LABELS)
-    first = predict_in_chunks(classifier, NEW, kept, chunk_size=3)
-    if RANK == 0:
-        (kept / "chunk-000001.safetensors").unlink()
-    return {"first": first, "again": predict_in_chunks(classifier, NEW, kept, chunk_size=3)}
-
-
 def prompt(folder):
-    classifier = PromptClassifier(folder, n_shots=4, random_state=0).fit(TEXTS, LABELS)
-    return {"probabilities": classifier.predict_proba(NEW)}
+    return {"probabilities": fit_prompting(folder).predict_proba(NEW)}
 
 
-def prompt_with_a_text_too_few_for_all(folder):
-    classifier = PromptClassifier(folder, n_shots=4, random_state=0).fit(TEXTS, LABELS)
-    return {"probabilities": classifier.predict_proba(["good"])}
+def prompt_with_fewer_texts_than_processes(folder):
+    return {"probabilities": fit_prompting(folder).predict_proba(["good"])}
 
 
 def average_over_seeds(folder):
-    classifier = InstructionTunedClassifier(folder, **(TUNING | {"n_seeds": 2, "max_epochs": 1}))
+    classifier = make_tuning(folder, n_seeds=2, max_epochs=1)
     return {"probabilities": classifier.fit(TEXTS, LABELS).predict_proba(NEW)}
 
 
@@ -114,18 +108,17 @@ def tune_where_one_process_has_less_memory(folder):
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64)
     model.register_forward_pre_hook(_run_out_of_memory, with_kwargs=True)
     pair = (model, AutoTokenizer.from_pretrained(folder))
-    return describe(InstructionTunedClassifier(pair, **TUNING).fit(TEXTS, LABELS))
+    return describe(make_tuning(pair).fit(TEXTS, LABELS))
 
 
 ALIKE = [
-    tune_plainly,
+    tune_with_the_defaults,
     tune_until_it_is_good_enough,
     tune_the_upper_layer_on_rows_that_count_differently,
     prompt,
-    prompt_with_a_text_too_few_for_all,
+    prompt_with_fewer_texts_than_processes,
     average_over_seeds,
-    tune_and_take_what_was_kept,
-    predict_in_chunks_that_are_kept,
+    tune_and_read_the_checkpoint,
     tune_where_one_process_has_less_memory,
 ]
 """Steps whose results do not depend on the number of processes."""
@@ -149,9 +142,7 @@ def error_of(call):
 
 
 def fail_in_one_process(folder):
-    sampler = SamplerWithAFault()
-    classifier = PromptClassifier(folder, n_shots=4, sampler=sampler, random_state=0)
-    return error_of(lambda: classifier.fit(TEXTS, LABELS))
+    return error_of(lambda: fit_prompting(folder, sampler=SamplerWithAFault()))
 
 
 def get_other_rows(folder):
@@ -160,13 +151,13 @@ def get_other_rows(folder):
 
 
 def get_other_texts(folder):
-    classifier = PromptClassifier(folder, n_shots=4, random_state=0).fit(TEXTS, LABELS)
+    classifier = fit_prompting(folder)
     return error_of(lambda: classifier.predict(TEXTS[RANK:]))
 
 
 def ask_one_process_only(folder):
-    """Rank 1 never comes here, and nobody waits for it."""
-    classifier = PromptClassifier(folder, n_shots=4, random_state=0).fit(TEXTS, LABELS)
+    """Rank 1 computes nothing, and rank 0 does not wait for it."""
+    classifier = fit_prompting(folder)
     if RANK == 1:
         return {}
     found = {}
@@ -177,21 +168,21 @@ def ask_one_process_only(folder):
     thread = threading.Thread(target=ask)
     thread.start()
     thread.join()
-    alone = pickle.loads(pickle.dumps(classifier)).set_params(distributed=None)
+    alone = pickle.loads(pickle.dumps(classifier)).set_params(model_options__distributed=None)
     return found | {"alone": alone.predict_proba(NEW)}
 
 
 def save(folder):
-    place = Path(os.environ["RESULTS"])
-    classifier = InstructionTunedClassifier(folder, **TUNING, verbose=1)
-    classifier.fit(TEXTS, LABELS).save(place / f"saved-by-{RANK}")
-    classifier.export(place / f"exported-by-{RANK}")
+    results = Path(os.environ["RESULTS"])
+    classifier = make_tuning(folder, verbose=1).fit(TEXTS, LABELS)
+    classifier.save(results / f"saved-by-{RANK}")
+    classifier.export(results / f"exported-by-{RANK}")
     return {}
 
 
 def leave_the_other_alone(folder):
     """Rank 1 ends, and rank 0 asks for its part."""
-    classifier = PromptClassifier(folder, n_shots=4, random_state=0).fit(TEXTS, LABELS)
+    classifier = fit_prompting(folder)
     return {} if RANK == 1 else error_of(lambda: classifier.predict(NEW))
 
 
@@ -205,13 +196,13 @@ TOGETHER = [
     save,
     leave_the_other_alone,  # the last: nothing can be done together after it
 ]
-"""Steps that mean something in several processes only."""
+"""Steps for several processes only."""
 
 
 def main(folder):
-    place = Path(os.environ["RESULTS"])
+    results = Path(os.environ["RESULTS"])
     for step in [*ALIKE, *TOGETHER]:
-        np.savez(place / f"{step.__name__}-{RANK}.npz", **step(folder))
+        np.savez(results / f"{step.__name__}-{RANK}.npz", **step(folder))
 
 
 if __name__ == "__main__":

@@ -156,7 +156,7 @@ def random_generator(random_state: Any) -> np.random.RandomState:
     if isinstance(random_state, Integral):
         return generator
     is_given = isinstance(random_state, np.random.RandomState)
-    return current_processes().agree_on(generator, is_own=is_given)
+    return current_processes().agree_on(generator, is_given=is_given)
 
 
 def _read_labelled_texts(

@@ -33,8 +33,8 @@ def exchange(processes):
         "gradients": [weight.grad.tolist() for weight in weights],
         "weights": [weight.tolist() for weight in weights],
         "object": processes.from_first({"of": rank}),
-        "drawn": processes.agree_on(generator, is_own=True).randint(1000),
-        "seeded": processes.agree_on(np.random.RandomState(rank), is_own=False).randint(1000),
+        "drawn": processes.agree_on(generator, is_given=True).randint(1000),
+        "seeded": processes.agree_on(np.random.RandomState(rank), is_given=False).randint(1000),
     }
 
 

@@ -84,5 +84,5 @@ def test_a_process_by_itself_keeps_its_values():
         processes.copy_from_first([weight])
         processes.check_alike([object()], "rows")
         generator = np.random.RandomState(0)
-        assert processes.agree_on(generator, is_own=False) is generator
+        assert processes.agree_on(generator, is_given=False) is generator
     assert weight.grad is None

@@ -108,19 +108,19 @@ class Processes:
             )
             raise ValueError(msg)
 
-    def agree_on(self, generator: np.random.RandomState, *, is_own: bool) -> np.random.RandomState:
+    def agree_on(self, generator: np.random.RandomState, *, is_given: bool) -> np.random.RandomState:
         """Return a generator that draws the same numbers in every process.
 
         Parameters
         ----------
         generator : RandomState
             The generator of this process.
-        is_own : bool
+        is_given : bool
             Whether the user gave it. Otherwise it is NumPy's global one, and only draws a seed.
         """
         if self.size == 1:
             return generator
-        if not is_own:
+        if not is_given:
             seed = int(generator.randint(np.iinfo(np.int32).max))
             return np.random.RandomState(self.from_first(seed))
         generator.set_state(self.from_first(generator.get_state()))
