@@ -1,4 +1,4 @@
-"""Workers of Dask and Ray, in processes of their own, find what this process finds.
+"""Workers of Dask and Ray, in other processes, find the same as this process.
 
 Each cluster is real: two workers on this machine, reached through its loopback address.
 """
@@ -18,14 +18,14 @@ from sklearn.model_selection import GridSearchCV
 from instructclf.evaluation import evaluate_seeds
 from tests.fixtures import LABELS, TEXTS
 
-# Ray looks for its own address, and Dask's workers come back to this process.
+# Ray looks up its address, and Dask's workers come back to this process.
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1", "localhost"])
 NEW = [f"{text} again" for text in TEXTS]
 
 
 @pytest.fixture
 def _dask():
-    """Two workers of Dask, which joblib uses meanwhile."""
+    """Two workers of Dask, which joblib uses during the test."""
     dask_distributed = pytest.importorskip("dask.distributed", reason="takes the scale extra")
     options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "host": "127.0.0.1"}
     with (
@@ -78,7 +78,7 @@ def test_dask_searches_evaluates_seeds_and_predicts_a_collection(make_prompting,
     assert labels.compute() == fitted.predict(NEW).tolist()
 
 
-# Ray 2.60 warns of options of its own while it sets them to their defaults. Look again by 2027-06.
+# Ray 2.60 warns of some of its options while it sets them to their defaults. Look again by 2027-06.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.usefixtures("_ray")
 def test_ray_searches_evaluates_seeds_and_predicts_a_data_set(make_prompting, make_tuning):

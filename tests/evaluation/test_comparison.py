@@ -286,10 +286,10 @@ def test_a_name_of_two_lines_takes_one_line_in_markdown():
 
 def test_without_a_seed_all_approaches_still_learn_from_the_same_rows():
     report = compare({"a": SVM, "b": SVM}, *TRAIN, *TEST, n_shots=8, n_seeds=2, random_state=None)
-    for one, other in zip(*(own.shots for own in report.scores.values()), strict=True):
+    for one, other in zip(*(scores.shots for scores in report.scores.values()), strict=True):
         assert one.tolist() == other.tolist()
     again = compare({"a": SVM}, *TRAIN, *TEST, n_shots=8, n_seeds=2, random_state=None)
-    drawn = [np.concatenate(own.scores["a"].shots).tolist() for own in (report, again)]
+    drawn = [np.concatenate(one.scores["a"].shots).tolist() for one in (report, again)]
     assert drawn[0] != drawn[1]
 
 

@@ -60,7 +60,7 @@ def test_several_seeds_of_one_classifier_each_order_the_rows(make_prompting):
     assert curve.scores[4].n_test == len(TEST[0])
 
 
-def test_what_draws_its_own_shots_inside_takes_them_all():
+def test_an_estimator_that_draws_shots_itself_takes_all_rows():
     few = FewShot(SVM, n_shots=2, random_state=0)
     curve = learning_curve(few, *TRAIN, *TEST, shots=[8], n_seeds=3)
     alone = learning_curve(SVM, *TRAIN, *TEST, shots=[8], n_seeds=3)

@@ -12,7 +12,7 @@ def slow_holm(p_values):
 
 
 @pytest.mark.parametrize("p_values", [[0.01, 0.04, 0.03, 0.005], [0.5], [0.9, 0.8], []])
-def test_adjusted_p_values_are_those_of_a_plain_loop(p_values):
+def test_adjusted_p_values_are_those_of_a_simple_loop(p_values):
     assert_allclose(adjust_p_values(p_values), slow_holm(p_values))
 
 

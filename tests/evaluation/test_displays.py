@@ -290,7 +290,7 @@ def test_losses_of_a_fitted_estimator_or_of_the_end_of_a_pipeline():
         assert_allclose(line.get_ydata(), network.loss_curve_)
 
 
-def test_losses_of_what_a_few_shot_or_a_search_has_fitted():
+def test_losses_of_the_estimator_in_a_few_shot_or_a_search():
     words = make_pipeline(TfidfVectorizer(), MLPClassifier(max_iter=300, tol=0.1))
     few = FewShot(words, n_shots=4, random_state=0)
     search = GridSearchCV(few, {"n_shots": [2, 4]}, cv=2)
@@ -341,8 +341,8 @@ def test_scores_that_are_all_alike_can_be_drawn():
     """Sums of thirds are not quite 1, and the interval would end before its middle."""
     scores = made(1, n_seeds=10, classes=tuple("abcdefg"))
     for scoring in ("accuracy", "balanced_accuracy"):
-        own = replace(scores, scoring=scoring)
-        AccuracySecondsDisplay.from_report(ComparisonReport({"": own}))
+        changed = replace(scores, scoring=scoring)
+        AccuracySecondsDisplay.from_report(ComparisonReport({"": changed}))
 
 
 @pytest.mark.parametrize("confidence", [95, 0, 1.0, "0.95"])

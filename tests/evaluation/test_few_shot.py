@@ -81,8 +81,8 @@ def test_weights_are_cut_to_the_shots_and_other_arguments_passed_on():
         logisticregression__sample_weight=weights[drawn],
     )
     assert_allclose(few.predict_proba(TEST[0]), alone.predict_proba(TEST[0]))
-    plain = clone(few).fit(TEXTS, LABELS, logisticregression__sample_weight=None)
-    assert not np.allclose(plain.predict_proba(TEST[0]), few.predict_proba(TEST[0]))
+    unweighted = clone(few).fit(TEXTS, LABELS, logisticregression__sample_weight=None)
+    assert not np.allclose(unweighted.predict_proba(TEST[0]), few.predict_proba(TEST[0]))
 
 
 @pytest.mark.parametrize("routes", [False, True])
@@ -120,7 +120,7 @@ def test_all_rows_can_be_taken():
     )
 
 
-def test_shots_and_what_is_inside_can_be_searched():
+def test_shots_and_inner_parameters_can_be_searched():
     search = GridSearchCV(
         FewShot(svm(), random_state=0), {"n_shots": [4, 8], "estimator__linearsvc__C": [1, 10]}
     )

@@ -30,7 +30,7 @@ def with_scores(scores, n_rows=50):
     return FoldScores(folds, list(rows), n_rows)
 
 
-def test_scores_are_those_of_a_plain_loop():
+def test_scores_are_those_of_a_simple_loop():
     found = cross_validate_seeds(BAYES, TEXTS, LABELS, n_shots=6, n_seeds=2, n_folds=5)
     folds = StratifiedKFold(5, shuffle=True, random_state=0).split(TEXTS, LABELS)
     for (train, test), scores, rows in zip(folds, found.folds, found.test_rows, strict=True):
@@ -42,7 +42,7 @@ def test_scores_are_those_of_a_plain_loop():
     assert found.scores.shape == (5, 2)
 
 
-def test_every_fold_and_seed_draws_its_own_shots():
+def test_every_fold_and_seed_draws_different_shots():
     found = cross_validate_seeds(DummyClassifier(), TEXTS, LABELS, n_shots=6, n_seeds=3)
     assert len({tuple(shots) for fold in found.folds for shots in fold.shots}) == 15
 

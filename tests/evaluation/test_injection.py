@@ -29,7 +29,7 @@ class Obeys(ClassifierMixin, BaseEstimator):
 
 
 class Knows(Obeys):
-    """Answers by what an ordinary word says, whatever else a text asks for."""
+    """Answers according to one ordinary word, and ignores what a text asks for."""
 
     def predict(self, X):
         return np.array(["positive" if "good" in text else "negative" for text in X])
@@ -84,7 +84,7 @@ def test_a_report_is_a_table_in_every_form(obeyed):
         assert f"\n| {name} " in markdown
         assert f">{name}</th>" in html
     for form in (text, markdown, html):
-        assert "3 texts, each made to ask for a label that is not its own. Mean accuracy" in form
+        assert "3 texts, each made to ask for a label that is not the true one. Mean" in form
     assert 'aria-label="Attacks"' in html
     frame = obeyed.to_frame()
     assert frame.to_dict("records") == obeyed.to_rows()

@@ -30,10 +30,10 @@ def test_t_p_value_is_that_of_scipy():
 
 
 def test_corrected_interval_is_wider_by_the_factor_of_nadeau_and_bengio():
-    plain, corrected = t_interval(VALUES), t_interval(VALUES, test_to_train=0.25)
+    uncorrected, corrected = t_interval(VALUES), t_interval(VALUES, test_to_train=0.25)
     factor = np.sqrt((1 / 5 + 0.25) / (1 / 5))
-    assert np.diff(corrected)[0] == pytest.approx(factor * np.diff(plain)[0])
-    assert np.mean(corrected) == pytest.approx(np.mean(plain))
+    assert np.diff(corrected)[0] == pytest.approx(factor * np.diff(uncorrected)[0])
+    assert np.mean(corrected) == pytest.approx(np.mean(uncorrected))
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.25])
@@ -51,7 +51,7 @@ def test_anything_but_a_share_of_the_intervals_is_no_confidence(confidence):
             interval_of(np.array(VALUES), confidence)
 
 
-def test_what_lies_beyond_the_limits_is_cut_off():
+def test_the_part_beyond_the_limits_is_cut_off():
     assert intervals.Interval(-0.2, 0.4).within(0.0, 1.0) == (0.0, 0.4)
     assert intervals.Interval(-1.2, 1.4).within(-1.0, 1.0) == (-1.0, 1.0)
 
@@ -110,7 +110,7 @@ def test_without_spread_over_seeds_the_interval_is_that_over_texts():
 
 @pytest.mark.parametrize("n_seeds", [3, 5])
 def test_interval_holds_the_true_value_as_often_as_it_says(n_seeds):
-    """Simulated seeds and texts, each with an effect of its own; the true mean is 0.8."""
+    """Simulated seeds and texts, each with a random effect; the true mean is 0.8."""
     rng = np.random.default_rng(0)
     n_trials, hits, naive_hits = 200, 0, 0
     for _ in range(n_trials):

@@ -19,7 +19,7 @@ def slow_error(confidence, correct, n_bins):
 
 
 @pytest.mark.parametrize("n_bins", [1, 4, 16])
-def test_error_is_that_of_a_plain_loop(n_bins):
+def test_error_is_that_of_a_simple_loop(n_bins):
     rng = np.random.default_rng(0)
     confidence = np.concatenate([rng.random(200), [0, 0.25, 0.5, 1]])
     correct = rng.random(204) < confidence

@@ -27,7 +27,7 @@ SVM = make_pipeline(TfidfVectorizer(), LinearSVC())
 
 
 def refit(estimator, scores):
-    """Fit once more on the shots of each seed, in a plain loop."""
+    """Fit once more on the shots of each seed, in a simple loop."""
     for shots in scores.shots:
         yield estimator.fit([TRAIN[0][i] for i in shots], [TRAIN[1][i] for i in shots])
 
@@ -41,7 +41,7 @@ def made(correct, **options):
     return SeedScores(truth, np.where(correct, "p", "n"), seconds, seconds, shots, 4, **options)
 
 
-def test_predictions_and_probabilities_are_those_of_a_plain_loop():
+def test_predictions_and_probabilities_are_those_of_a_simple_loop():
     scores = evaluate_seeds(REGRESSION, *TRAIN, *TEST, n_shots=6, n_seeds=3)
     for seed, fitted in enumerate(refit(REGRESSION, scores)):
         assert_array_equal(scores.predictions[seed], fitted.predict(TEST[0]))

@@ -1,4 +1,4 @@
-"""Balanced accuracy in place of accuracy: the same figures, with labels that count alike."""
+"""Balanced accuracy gives the same figures as accuracy, with equal weights of labels."""
 
 import warnings
 
@@ -34,7 +34,7 @@ BALANCED = {"scoring": "balanced_accuracy"}
 
 
 def answered(share, *, n_seeds=4, truth=TRUTH, **options):
-    """Make scores of which this share is right, whatever the label; the rest says "a"."""
+    """Make scores in which this share of every label is right; the other answers are "a"."""
     predictions = np.where(RNG.random((n_seeds, len(truth))) < share, truth, "a")
     seconds = np.ones(n_seeds)
     shots = [np.arange(4)] * n_seeds
@@ -43,7 +43,7 @@ def answered(share, *, n_seeds=4, truth=TRUTH, **options):
 
 def test_it_is_that_of_scikit_learn():
     scores = answered(0.6, **BALANCED)
-    expected = [balanced_accuracy_score(TRUTH, own) for own in scores.predictions]
+    expected = [balanced_accuracy_score(TRUTH, row) for row in scores.predictions]
     assert_allclose(scores.scores, expected)
     assert scores.mean == pytest.approx(np.mean(expected))
     assert scores.std == pytest.approx(np.std(expected, ddof=1))
@@ -68,17 +68,17 @@ def test_the_ensemble_is_scored_alike():
 def test_with_as_many_texts_of_each_label_it_is_the_accuracy():
     truth = np.repeat(["a", "b", "c"], 20)
     scores = answered(0.5, truth=truth, **BALANCED)
-    assert_allclose(scores.scores, [accuracy_score(truth, own) for own in scores.predictions])
+    assert_allclose(scores.scores, [accuracy_score(truth, row) for row in scores.predictions])
 
 
 def test_always_the_most_frequent_label_is_worth_no_more_than_chance():
     majority = evaluate_seeds(DummyClassifier(), *TRAIN, *TEST, n_seeds=1, **BALANCED)
     assert majority.mean == pytest.approx(1 / 3)
-    assert_allclose(majority.interval(), (1 / 3, 1 / 3))  # whichever texts are drawn
+    assert_allclose(majority.interval(), (1 / 3, 1 / 3))  # for any draw of texts
 
 
 def test_its_interval_draws_texts_within_their_labels():
-    """One seed, so that texts alone are drawn: held against a plain loop of draws."""
+    """With one seed only texts are drawn, which a simple loop does as well."""
     scores = answered(0.5, n_seeds=1, **BALANCED)
     drawn = []
     for _ in range(4000):
@@ -130,7 +130,7 @@ def test_folds_and_curves_are_scored_alike():
     assert str(folds).startswith("balanced accuracy ")
     curve = learning_curve(REGRESSION, *TRAIN, *TEST, shots=[6, 9], n_seeds=2, **BALANCED)
     for scores in curve.scores.values():
-        expected = [balanced_accuracy_score(TEST[1], own) for own in scores.predictions]
+        expected = [balanced_accuracy_score(TEST[1], row) for row in scores.predictions]
         assert_allclose(scores.scores, expected)
 
 

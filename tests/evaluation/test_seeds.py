@@ -50,7 +50,7 @@ def seen(monkeypatch):
     return Recording.seen
 
 
-def test_scores_are_the_accuracies_of_a_plain_loop():
+def test_scores_are_the_accuracies_of_a_simple_loop():
     classifier = make_pipeline(TfidfVectorizer(), LinearSVC(random_state=0))
     scores = evaluate_seeds(classifier, *TRAIN, *TEST, n_shots=4, n_seeds=3)
     for score, shots in zip(scores.scores, scores.shots, strict=True):
@@ -70,7 +70,7 @@ def test_every_estimator_sees_the_same_rows(seen):
         assert_array_equal(labels, [TRAIN[1][i] for i in shots])
 
 
-def test_each_seed_has_its_own_rows_and_its_own_random_state(seen):
+def test_each_seed_has_different_rows_and_a_different_random_state(seen):
     scores = evaluate_seeds(Recording(), *TRAIN, *TEST, n_shots=6, n_seeds=4)
     assert len({tuple(shots) for shots in scores.shots}) == 4
     assert len({random_state for random_state, _, _ in seen}) == 4
@@ -203,11 +203,11 @@ def test_unknown_sampler_is_refused():
         evaluate_seeds(DummyClassifier(), *TRAIN, *TEST, n_shots=4, sampler="best")
 
 
-def test_shots_that_an_estimator_takes_by_itself_must_be_there():
-    own = make_pipeline(FunctionTransformer(), PromptClassifier(n_shots=16))
+def test_an_estimator_cannot_take_more_shots_than_it_is_given():
+    sampling = make_pipeline(FunctionTransformer(), PromptClassifier(n_shots=16))
     match = "evaluate_seeds gives n_shots=4 rows .* promptclassifier__n_shots=16 .* to None"
     with pytest.raises(InvalidParameterError, match=match):
-        evaluate_seeds(own, *TRAIN, *TEST, n_shots=4)
+        evaluate_seeds(sampling, *TRAIN, *TEST, n_shots=4)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_shots_that_cannot_be_drawn_are_refused(n_shots, message):
         (["a", 1.5, "c", "d"], r"Text 1 of X_test is 1\.5 \(float\), expected a str"),
     ],
 )
-def test_what_is_no_sequence_of_texts_is_refused(texts, message):
+def test_anything_but_a_sequence_of_texts_is_refused(texts, message):
     with pytest.raises(InvalidTextsError, match=message):
         evaluate_seeds(DummyClassifier(), *TRAIN, texts, TEST[1])
 

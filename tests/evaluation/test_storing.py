@@ -92,7 +92,7 @@ def test_nothing_is_run_twice(run):
     ],
     ids=["parameter", "its type", "seed", "shots", "texts", "labels", "test texts", "test labels"],
 )
-def test_whatever_changes_is_noticed(run, change):
+def test_every_change_is_noticed(run, change):
     if "train" in change and change["train"][1] != TRAIN[1]:
         change = change | {"test": (TEST[0], [label.upper() for label in TEST[1]])}
     assert [run(), run(**change), run()] == [3, 3, 0]
@@ -188,7 +188,7 @@ def test_file_of_another_run_is_refused(tmp_path):
         evaluate_seeds(DummyClassifier(), *TRAIN, *TEST, n_seeds=2, folder=tmp_path)
 
 
-def test_files_say_what_was_run(tmp_path):
+def test_files_describe_their_run(tmp_path):
     evaluate_seeds(PIPELINE, *TRAIN, *TEST, n_seeds=1, folder=tmp_path / "new" / "folder")
     (path,) = (tmp_path / "new" / "folder").iterdir()
     description, arrays = read_record(path, "")

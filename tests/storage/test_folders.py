@@ -1,4 +1,4 @@
-"""A folder is the old one or the new one, whatever happens while it is replaced."""
+"""A folder has its old or its new contents at any time, also if its replacement is cut off."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_an_exception_leaves_the_old_folder_and_nothing_beside_it(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["saved"]
 
 
-def test_what_somebody_else_wrote_is_not_replaced(tmp_path):
+def test_files_of_others_are_not_replaced(tmp_path):
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "thesis.txt").write_text("years of work")
@@ -86,7 +86,7 @@ def test_an_empty_folder_may_be_written_to(tmp_path):
     assert (tmp_path / MARKER).read_text() == "first"
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path):
+def test_folders_of_killed_processes_are_removed(tmp_path):
     folder = tmp_path / "saved"
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()

@@ -161,14 +161,14 @@ def test_it_makes_no_difference_how_an_array_lies_in_memory():
     assert fingerprint(array) == fingerprint(np.repeat(array, 2, axis=1)[:, ::2])
 
 
-def test_what_a_fit_or_a_cache_has_added_does_not_count():
+def test_attributes_of_a_fit_or_a_cache_do_not_count():
     before = fingerprint([LinearSVC(), Settings(1)])
     fitted, used = LinearSVC().fit([[0], [1]], [0, 1]), Settings(1)
     assert used.total == 1
     assert before == fingerprint([fitted, used])
 
 
-def test_sets_have_one_fingerprint_whatever_their_order():
+def test_the_order_of_a_set_makes_no_difference():
     numbers = [8, 16, 0]  # these collide, so that a set keeps the order of their arrival
     backwards = numbers[::-1]
     assert list(set(numbers)) != list(set(backwards))

@@ -36,7 +36,7 @@ def path(tmp_path):
     return path
 
 
-def test_what_is_read_is_what_was_written(path):
+def test_reading_returns_what_was_written(path):
     description, arrays = read_record(path, REMEDY)
     assert description == DESCRIPTION
     assert arrays.keys() == ARRAYS.keys()
@@ -59,7 +59,7 @@ def test_an_exception_leaves_the_old_file_and_nothing_beside_it(path):
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_what_a_killed_process_left_is_removed(path):
+def test_files_of_killed_processes_are_removed(path):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     left = path.with_name(f".{path.name}.new-{gone.pid}-0123abcd")
@@ -81,9 +81,9 @@ def test_a_truncated_file_is_named_with_the_remedy(share, path):
 
 def test_every_changed_byte_is_found(path):
     whole = path.read_bytes()
-    for place in range(len(whole)):
-        changed = bytes([whole[place] ^ 1])
-        path.write_bytes(whole[:place] + changed + whole[place + 1 :])
+    for position in range(len(whole)):
+        changed = bytes([whole[position] ^ 1])
+        path.write_bytes(whole[:position] + changed + whole[position + 1 :])
         with pytest.raises(CheckpointError, match=r"two\.safetensors .*Delete it\."):
             read_record(path, REMEDY)
 

@@ -276,10 +276,10 @@ def _choose_folds(labels: NDArray[Any], n_folds: int, random_state: int) -> list
 
 
 def _leave_out(texts: list[str], labels: NDArray[Any], rows: NDArray[np.intp]) -> Split:
-    kept = np.setdiff1d(np.arange(len(texts)), rows)
+    training = np.setdiff1d(np.arange(len(texts)), rows)
     return Split(
-        [texts[i] for i in kept.tolist()],
-        labels[kept],
+        [texts[i] for i in training.tolist()],
+        labels[training],
         [texts[i] for i in rows.tolist()],
         labels[rows],
     )

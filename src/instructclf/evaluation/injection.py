@@ -87,7 +87,7 @@ class InjectionReport(Table):
 
     def _caption(self) -> str:
         return (
-            f"{len(self.y):,} texts, each made to ask for a label that is not its own. "
+            f"{len(self.y):,} texts, each made to ask for a label that is not the true one. "
             f"Mean accuracy under attack {self.attacked_accuracy:.3f}."
         )
 

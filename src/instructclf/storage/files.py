@@ -18,7 +18,7 @@ import psutil
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
-    """Yield a path to write to. What is written there then replaces a file in one step.
+    """Yield a path to write to. The new file then replaces another one in one step.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def remove_abandoned(path: Path) -> None:
 def sync(path: Path) -> None:
     """Wait until a file, or a folder's list of files, is on the disk."""
     flags = os.O_RDONLY
-    if os.name == "nt":  # there only what can be written can be synced, and no folder
+    if os.name == "nt":  # Windows syncs only writable files, and no folders
         if path.is_dir() or not os.access(path, os.W_OK):
             return
         flags = os.O_RDWR

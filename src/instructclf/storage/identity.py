@@ -1,6 +1,6 @@
 """A value → a fingerprint, which says whether something stored belongs to the same value.
 
-joblib hashes what the value consists of. Functions, classes and compiled objects count by the name
+joblib hashes the parts of the value. Functions, classes and compiled objects count by the name
 under which they can be imported, so a change of their code is not noticed.
 """
 
@@ -94,7 +94,7 @@ def _describe_object(value: Any) -> Any:
     reduce = copyreg.dispatch_table.get(type(value))
     try:
         reduced = reduce(value) if reduce else value.__reduce_ex__(4)
-    except Exception as error:  # what a class raises that cannot be pickled
+    except Exception as error:  # a class may raise anything if it cannot be pickled
         msg = f"An object of class {_name(type(value))} cannot be recognised: {error}"
         raise TypeError(msg) from error
     if isinstance(reduced, str):  # a global name

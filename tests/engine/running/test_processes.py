@@ -38,14 +38,14 @@ def test_sums_are_equal_to_the_last_bit(found):
 
 
 def test_gradients_of_several_types_are_summed_and_none_counts_as_zero(found):
-    for own in found:
-        assert own["gradients"] == [[[3.0] * 3] * 2, [2.0] * 4, [1.0] * 4]
+    for one in found:
+        assert one["gradients"] == [[[3.0] * 3] * 2, [2.0] * 4, [1.0] * 4]
 
 
 def test_weights_and_objects_are_those_of_the_first_process(found):
-    for own in found:
-        assert own["weights"] == [[[0.0] * 3] * 2, [0.5] * 4, [0.5] * 4]
-        assert own["object"] == {"of": 0}
+    for one in found:
+        assert one["weights"] == [[[0.0] * 3] * 2, [0.5] * 4, [0.5] * 4]
+        assert one["object"] == {"of": 0}
 
 
 @pytest.mark.parametrize("name", ["drawn", "seeded"])
@@ -55,12 +55,12 @@ def test_both_processes_draw_the_same_numbers(name, found):
 
 
 def test_rows_that_differ_are_an_error_in_both_processes(found):
-    for own in found:
-        assert own["other rows"].startswith("Process 1 of 2 was given other rows than process 0.")
+    for one in found:
+        assert one["other rows"].startswith("Process 1 of 2 was given other rows than process 0.")
 
 
 def test_without_sharing_a_process_is_alone(found):
-    assert [own["alone"] for own in found] == [1, 1]
+    assert [one["alone"] for one in found] == [1, 1]
 
 
 @pytest.mark.parametrize("when", ["failure", "failure at the end"])
