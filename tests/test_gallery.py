@@ -73,8 +73,8 @@ def test_page_holds_text_code_output_and_pictures_in_order(built, gallery):
         'plt.title("A line")\n```',
         "![A line](pictures/sum-1.png)",
     ]
-    places = [page.index(part) for part in parts]
-    assert places == sorted(places)
+    positions = [page.index(part) for part in parts]
+    assert positions == sorted(positions)
     assert "two = 2" not in page
     assert (pages / "pictures" / "sum-1.png").read_bytes().startswith(b"\x89PNG")
 
@@ -82,11 +82,11 @@ def test_page_holds_text_code_output_and_pictures_in_order(built, gallery):
 def test_page_of_a_program_holds_its_story_its_output_and_its_code(built, gallery):
     examples, _, weights = gallery
     program = '"""Takes arguments.\n\nAnd adds them.\n"""\nimport sys\nprint(len(sys.argv))\n'
-    (examples / "plain.py").write_text(program)
-    page, pictures = built.make_page(examples / "plain.py", weights)
+    (examples / "program.py").write_text(program)
+    page, pictures = built.make_page(examples / "program.py", weights)
     parts = ["# Takes arguments.", "And adds them.", "```text\n1\n```", "```python\n" + program]
-    places = [page.index(part) for part in parts]
-    assert places == sorted(places)
+    positions = [page.index(part) for part in parts]
+    assert positions == sorted(positions)
     assert pictures == []
 
 
