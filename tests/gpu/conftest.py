@@ -1,4 +1,4 @@
-"""Every test begins and ends without base models in memory, on whatever device."""
+"""Every test begins and ends without base models in memory, on every device."""
 
 from __future__ import annotations
 

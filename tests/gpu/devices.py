@@ -1,7 +1,7 @@
-"""Which device these tests run on.
+"""The device that these tests run on.
 
-They want CUDA and are skipped without it. ``INSTRUCTCLF_TEST_DEVICE=cpu python -m pytest -m gpu``
-runs all that makes sense on a CPU, to see on any machine that the tests themselves work.
+They need CUDA and are skipped without it. ``INSTRUCTCLF_TEST_DEVICE=cpu python -m pytest -m gpu``
+runs those that make sense on a CPU, which checks the tests themselves on any machine.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ ON_DEVICE = [
 """The marks of a module whose tests need the device."""
 
 SHORT_RUNS = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
-"""For runs of which nothing is asked but that they take place."""
+"""For runs that are too short to learn anything."""
 
-ONLY_CUDA = pytest.mark.skipif(not IS_CUDA, reason="only CUDA tells how much memory tensors take")
+ONLY_CUDA = pytest.mark.skipif(not IS_CUDA, reason="only CUDA counts the memory of tensors")
 
 TOLERANCES = {"float32": 1e-3, "float16": 0.1, "bfloat16": 0.5}
-"""How far log-likelihoods may lie from those of the CPU in float32. In half precision the models'
-own rounding decides; a wrong mask or position moves them by several units."""
+"""The largest difference of log-likelihoods from those of the CPU in float32. In half precision the
+rounding of the model decides; a wrong mask or position changes them by several units."""

@@ -1,4 +1,4 @@
-"""Memory on the device: flat in the number of texts, and what runs out is not lost."""
+"""Memory does not grow with the number of texts, and no text is lost when it runs out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from instructclf import InstructionTunedClassifier, PromptClassifier
+from instructclf import (
+    InstructionTunedClassifier,
+    ModelOptions,
+    PromptClassifier,
+    TrainingOptions,
+)
 from instructclf.datasets import load_reviews
 from instructclf.exceptions import ScoringError
 from tests.gpu.devices import DEVICE, IS_CUDA, ON_DEVICE, ONLY_CUDA
@@ -26,15 +31,16 @@ MANY = [f"{text} ({i})" for i in range(8) for text in REVIEWS.texts]
 """3,600 texts, no two alike."""
 
 
-def make_prompting(**changes):
-    options = {"device": DEVICE, "dtype": "float32", "n_shots": 4, "calibration": None}
-    return PromptClassifier(random_state=0, **(options | changes)).fit(
-        REVIEWS.texts, REVIEWS.labels
+def fit_prompting(max_batch_tokens):
+    options = ModelOptions(device=DEVICE, dtype="float32", max_batch_tokens=max_batch_tokens)
+    classifier = PromptClassifier(
+        n_shots=4, calibration=None, model_options=options, random_state=0
     )
+    return classifier.fit(REVIEWS.texts, REVIEWS.labels)
 
 
 def extra_memory(call):
-    """The most bytes of the device's memory that a call takes above what was taken before it."""
+    """Return the most bytes that a call takes on the device, in addition to those in use."""
     gc.collect()
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
@@ -46,7 +52,7 @@ def extra_memory(call):
 
 @contextmanager
 def no_more_than(n_bytes):
-    """Let this process take so much more memory, and then run out of it."""
+    """Limit the memory that this process can take in addition to what it has."""
     if IS_CUDA:
         torch.cuda.empty_cache()
         total = torch.cuda.get_device_properties(DEVICE).total_memory
@@ -71,8 +77,8 @@ def no_more_than(n_bytes):
 
 @ONLY_CUDA
 def test_the_peak_does_not_grow_with_the_number_of_texts():
-    classifier = make_prompting(max_batch_tokens=4096)
-    classifier.label_log_likelihood(MANY[:8])  # the prefix goes in
+    classifier = fit_prompting(max_batch_tokens=4096)
+    classifier.label_log_likelihood(MANY[:8])  # computes the prefix
     few, many = (
         extra_memory(lambda n=n: classifier.label_log_likelihood(MANY[:n])) for n in (400, 3600)
     )
@@ -80,13 +86,13 @@ def test_the_peak_does_not_grow_with_the_number_of_texts():
 
 
 @ONLY_CUDA
-def test_the_peak_stays_within_what_the_budget_allows():
+def test_the_peak_stays_within_the_budget():
     peaks = {}
     for budget in (1024, 8192):
-        classifier = make_prompting(max_batch_tokens=budget)
+        classifier = fit_prompting(max_batch_tokens=budget)
         classifier.label_log_likelihood(MANY[:8])
-        peaks[budget] = extra_memory(lambda own=classifier: own.label_log_likelihood(MANY))
-    config = classifier._get_base().config
+        peaks[budget] = extra_memory(lambda c=classifier: c.label_log_likelihood(MANY))
+    config = classifier.open_model().base.config
     bytes_a_token = 4 * (16 * config.hidden_size + 4 * config.intermediate_size)
     for budget, peak in peaks.items():
         logits = 4 * 4 * config.vocab_size * (budget // 8)  # texts have more than 8 tokens
@@ -94,21 +100,24 @@ def test_the_peak_stays_within_what_the_budget_allows():
 
 
 @ONLY_CUDA
-def test_tuning_takes_a_small_part_of_what_full_logits_would():
+def test_tuning_takes_a_small_part_of_the_memory_of_full_logits():
     classifier = InstructionTunedClassifier(
-        device=DEVICE, dtype="float32", max_epochs=1, target_loss=100.0, calibration=None
+        max_epochs=1,
+        training_options=TrainingOptions(target_loss=100.0),
+        model_options=ModelOptions(device=DEVICE, dtype="float32"),
+        calibration=None,
     )
     classifier.fit(REVIEWS.texts[:16], REVIEWS.labels[:16])
-    n_vocabulary = classifier._get_base().config.vocab_size
+    n_vocabulary = classifier.open_model().base.config.vocab_size
     peak = extra_memory(lambda: classifier.fit(REVIEWS.texts[:64], REVIEWS.labels[:64]))
     # Logits of eight prompts of 150 tokens, in float32, with their gradients.
     assert peak < 512 * MIB + 2 * 4 * n_vocabulary * 8 * 150
 
 
-def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(caplog):
+def test_a_batch_that_does_not_fit_is_halved_and_no_text_is_lost(caplog):
     some = MANY[:900]
-    expected = make_prompting(max_batch_tokens=2048).label_log_likelihood(some)
-    classifier = make_prompting(max_batch_tokens=10**6)
+    expected = fit_prompting(max_batch_tokens=2048).label_log_likelihood(some)
+    classifier = fit_prompting(max_batch_tokens=10**6)
     classifier.label_log_likelihood(MANY[:2])
     with caplog.at_level(logging.WARNING, "instructclf"), no_more_than(256 * MIB):
         scores = classifier.label_log_likelihood(some)
@@ -117,8 +126,8 @@ def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(caplog):
 
 
 @ONLY_CUDA  # a CPU's allocator has freed memory to give
-def test_a_text_that_does_not_fit_alone_is_an_error_that_says_what_to_do():
-    classifier = make_prompting(max_batch_tokens=10**6)
+def test_a_text_that_does_not_fit_alone_is_an_error_with_a_way_out():
+    classifier = fit_prompting(max_batch_tokens=10**6)
     classifier.label_log_likelihood(MANY[:2])
     long = " ".join(REVIEWS.texts)[:12_000]
     with no_more_than(2 * MIB), pytest.raises(ScoringError, match="Lower max_length"):

@@ -134,7 +134,7 @@ def test_an_adapter_on_an_adapter_is_merged_into_both(make_tuning, adapter, tmp_
     )
 
 
-def test_a_tokenizer_that_was_saved_with_the_adapter_is_taken(adapter, tmp_path):
+def test_a_tokenizer_that_was_saved_with_the_adapter_is_used(adapter, tmp_path):
     folder = shutil.copytree(adapter, tmp_path / "adapter")
     tokenizer = make_tokenizer()
     tokenizer.chat_template = "{{ messages }}"
@@ -227,7 +227,7 @@ def test_a_broken_configuration_is_an_error(adapter, tmp_path):
     ],
     ids=["another task", "outside the layers"],
 )
-def test_what_cannot_be_merged_is_an_error(config, said, adapter, tmp_path):
+def test_an_adapter_that_cannot_be_merged_is_an_error(config, said, adapter, tmp_path):
     folder = change(adapter, tmp_path)
     config.base_model_name_or_path = json.loads(
         (Path(adapter) / "adapter_config.json").read_text()

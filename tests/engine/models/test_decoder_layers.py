@@ -1,4 +1,4 @@
-"""Decoder layers are found in every architecture, and give their memory back for time."""
+"""Decoder layers are found in every architecture, and can run again to save memory."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_more_layers_than_there_are_is_an_error_with_a_way_out(model):
         n_frozen_layers(model, 3)
 
 
-def test_layers_that_are_no_list_are_an_error_with_a_way_out(model):
+def test_layers_that_are_not_in_a_list_are_an_error_with_a_way_out(model):
     view = shared_view(model)
     view.config.num_hidden_layers = 5
     match = r"LlamaForCausalLM does not keep its layers in one list\. Use n_layers=None"
@@ -50,7 +50,7 @@ def test_layers_that_are_no_list_are_an_error_with_a_way_out(model):
         n_frozen_layers(view, 1)
 
 
-def test_a_layer_runs_in_another_way_for_a_while(model):
+def test_a_replaced_forward_is_restored(model):
     view = shared_view(model)
     layer = next(iter(named_decoder_layers(view).values()))
     before = view(IDS).logits
@@ -79,7 +79,7 @@ def losses_and_gradients(view):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_checkpoints_change_memory_and_nothing_else(architecture):
+def test_gradient_checkpointing_keeps_less_and_gives_the_same_gradients(architecture):
     view = shared_view(make_model(architecture))
     loss, gradients, n_kept = losses_and_gradients(view)
     with gradient_checkpointing(view):
@@ -90,7 +90,7 @@ def test_checkpoints_change_memory_and_nothing_else(architecture):
         torch.testing.assert_close(same[name], gradient, rtol=0, atol=0)
 
 
-def test_what_has_no_gradients_needs_no_checkpoints(model):
+def test_gradient_checkpointing_does_nothing_without_gradients(model):
     view = shared_view(model)
     with gradient_checkpointing(view), torch.inference_mode():
         logits = view(IDS).logits

@@ -1,4 +1,4 @@
-"""Names of devices and data types, and what suits the machine where nothing is named."""
+"""Names of devices and data types, and the best ones of a machine."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_an_unknown_device_is_an_error(unknown):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without CUDA")
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
-def test_a_device_that_is_not_there_is_an_error_with_a_way_out(device):
+def test_a_device_that_does_not_exist_is_an_error_with_a_way_out(device):
     match = (
         f"device='{device}' was requested and torch finds no CUDA device. "
         r"Use model_options=ModelOptions\(device='cpu'\)"
@@ -82,7 +82,7 @@ def test_a_process_forked_after_cuda_was_used_is_told_to_be_started_afresh():
 
 
 @pytest.mark.parametrize(("device", "was_forked"), [("cpu", True), ("cuda", False), ("cpu", None)])
-def test_a_fork_is_no_matter_on_the_cpu_or_before_cuda_is_used(device, was_forked):
+def test_a_fork_is_harmless_on_the_cpu_or_before_cuda_is_used(device, was_forked):
     check_not_forked(torch.device(device), was_forked=was_forked)
 
 

@@ -148,12 +148,12 @@ def test_a_file_on_the_hub_is_named_after_its_repository(name, source):
     assert split_source(name) == source
 
 
-def test_a_file_that_is_not_there_is_an_error(model_folder):
+def test_a_gguf_file_that_does_not_exist_is_an_error(model_folder):
     with pytest.raises(ModelLoadingError, match="has no file 'none.gguf'. Name one that it holds"):
         PromptClassifier(f"{model_folder}/none.gguf").fit(TEXTS, LABELS)
 
 
-def test_a_file_that_is_no_gguf_is_an_error(tmp_path):
+def test_a_file_that_is_not_gguf_is_an_error(tmp_path):
     Path(tmp_path, "a.gguf").write_text("no")
     with pytest.raises(ModelLoadingError, match=r"'.*a\.gguf' could not be loaded"):
         PromptClassifier(f"{tmp_path}/a.gguf").fit(TEXTS, LABELS)

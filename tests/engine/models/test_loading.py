@@ -61,7 +61,7 @@ def test_the_context_is_that_of_the_model_or_the_tokenizer_whichever_is_shorter(
     assert BaseModel("a", model, tokenizer).context_length == 100
 
 
-def test_a_model_that_says_nothing_of_its_context_has_no_limit(tokenizer):
+def test_a_model_that_states_no_context_length_has_no_limit(tokenizer):
     model = make_model("mamba", state_size=4, max_position_embeddings=None)
     assert BaseModel("a", model, tokenizer).context_length is None
 
@@ -96,12 +96,12 @@ def test_an_unknown_name_is_an_error_that_says_what_a_name_can_be(name):
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "../nowhere", "~/nowhere", "/nowhere/at/all"])
-def test_a_path_to_nothing_is_no_hub_id(name):
+def test_a_path_that_does_not_exist_is_not_looked_up_on_the_hub(name):
     with pytest.raises(ModelLoadingError, match=rf"model folder '{name}' does not exist: it is '/"):
         load(name)
 
 
-def test_the_error_can_be_caught_as_what_transformers_raises():
+def test_the_error_is_an_os_error_like_that_of_transformers():
     with pytest.raises(OSError, match="no-such-model"):
         load("no-such-model")
 
@@ -138,7 +138,7 @@ def test_no_weights_at_all_are_an_error(folder):
 # What is broken
 
 
-def test_a_configuration_that_is_no_json_is_an_error(folder):
+def test_a_configuration_that_is_not_json_is_an_error(folder):
     (folder / "config.json").write_text("{")
     with pytest.raises(ModelLoadingError, match="not a valid JSON file"):
         load(folder)
@@ -175,7 +175,7 @@ def test_weights_that_are_missing_are_an_error_and_never_random(folder):
         load(folder)
 
 
-# What is no decoder-only language model
+# Other models than decoder-only language models
 
 
 def test_an_encoder_decoder_is_an_error(folder):
@@ -222,13 +222,13 @@ def test_objects_that_run_code_of_their_own_are_taken_with_a_warning(tokenizer):
 
 
 REMOTE = "transformers_modules.somebody.modeling_mine"
-"""Where transformers puts what ``trust_remote_code=True`` lets it download."""
+"""The module of a class that transformers downloads with ``trust_remote_code=True``."""
 
 
 # Objects
 
 
-def test_a_pair_is_taken_as_it_is(model, tokenizer):
+def test_a_pair_stays_the_same_objects(model, tokenizer):
     base = wrap_loaded_model((model, tokenizer))
     assert base.model is model
     assert base.tokenizer is tokenizer
@@ -254,7 +254,7 @@ def test_a_pair_of_two_models_is_an_error(model):
 
 
 @pytest.mark.parametrize("length", [0, 1, 3])
-def test_a_tuple_that_is_no_pair_is_an_error(length, model):
+def test_a_tuple_of_another_length_is_an_error(length, model):
     with pytest.raises(ModelLoadingError, match=r"must be \(model, tokenizer\)"):
         wrap_loaded_model((model,) * length)
 

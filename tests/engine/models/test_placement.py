@@ -41,9 +41,7 @@ def whole(model_folder):
     return get_base_model(model_folder)
 
 
-def test_a_model_spread_in_one_way_is_loaded_once_and_is_another_than_the_whole(
-    spread, whole, model_folder
-):
+def test_a_spread_model_is_loaded_once_and_not_taken_for_the_whole_one(spread, whole, model_folder):
     turned = dict(reversed(SPREAD.items()))
     assert get_base_model(model_folder, device_map=turned) is spread
     assert spread is not whole
@@ -57,7 +55,7 @@ def test_inputs_go_where_the_embeddings_are_computed(spread, whole):
 
 
 @torch.no_grad()
-def test_a_view_runs_hooks_of_its_own_over_the_same_weights(spread, whole):
+def test_a_view_has_its_own_hooks_over_the_same_weights(spread, whole):
     view = shared_view(spread.model)
     expected = whole.model(IDS).logits
     assert torch.equal(view(IDS).logits, expected)
@@ -76,7 +74,7 @@ def _is_hooked(module):
     return hasattr(module, "_hf_hook")
 
 
-def test_it_is_recognised_as_the_model_that_it_is(spread, whole):
+def test_a_spread_model_has_the_fingerprint_of_the_whole_one(spread, whole):
     assert take_fingerprint(spread) == take_fingerprint(whole)
 
 
@@ -116,14 +114,14 @@ def test_tuning_a_model_with_offloaded_weights_is_an_error_with_a_way_out(make_t
         make_tuning(model_options__device_map=SPREAD).fit(TEXTS, LABELS)
 
 
-def test_one_device_and_several_are_not_both_taken(model_folder):
+def test_a_device_and_a_device_map_together_are_an_error(model_folder):
     with pytest.raises(
         ValueError, match=r"device='cpu' puts the whole model on one device.*default"
     ):
         get_base_model(model_folder, device="cpu", device_map="auto")
 
 
-def test_a_loaded_model_is_not_spread_afterwards(model, tokenizer):
+def test_a_loaded_model_cannot_be_spread(model, tokenizer):
     with pytest.raises(
         ModelLoadingError, match=r"device_map='auto'\) is for models.*loaded by name"
     ):

@@ -122,9 +122,7 @@ def test_linear_layers_are_stored_in_4_bits_and_nothing_else(base, bitsandbytes)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gpt_neox"])
-def test_it_computes_with_the_numbers_that_its_weights_stand_for(
-    architecture, make_base, bitsandbytes
-):
+def test_it_computes_with_the_dequantised_weights(architecture, make_base, bitsandbytes):
     model = make_base(architecture).model
     unpacked = dequantised(model, bitsandbytes)
     torch.testing.assert_close(logits(model), logits(unpacked), rtol=0, atol=1e-4)
@@ -132,7 +130,7 @@ def test_it_computes_with_the_numbers_that_its_weights_stand_for(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_it_computes_in_the_type_asked_for(dtype, make_base, bitsandbytes):
+def test_it_computes_in_the_requested_type(dtype, make_base, bitsandbytes):
     model = make_base(dtype=dtype).model
     assert logits(model).dtype == dtype
     assert compute_dtype(model) == dtype
@@ -140,7 +138,7 @@ def test_it_computes_in_the_type_asked_for(dtype, make_base, bitsandbytes):
     assert {layer.compute_dtype for layer in layers} == {dtype}
 
 
-def test_running_it_leaves_the_weights_as_they_are_stored(base):
+def test_running_it_does_not_repack_weights(base):
     before = [weight.data.clone() for weight in base.model.parameters()]
     logits(base.model)
     logits(shared_view(base.model))
@@ -148,7 +146,7 @@ def test_running_it_leaves_the_weights_as_they_are_stored(base):
         assert torch.equal(weight.data, old)
 
 
-def test_a_model_saved_in_4_bits_loads_as_it_is(base, tmp_path):
+def test_a_model_saved_in_4_bits_loads_in_4_bits(base, tmp_path):
     base.model.save_pretrained(tmp_path / "quantised")
     base.tokenizer.save_pretrained(tmp_path / "quantised")
     again = load_base_model(str(tmp_path / "quantised"), device=CPU, dtype=torch.float32)
@@ -174,7 +172,7 @@ def test_scores_equal_a_naive_forward_pass(architecture, words, make_base):
 # Views and adapters
 
 
-def test_a_view_shares_the_weights_and_what_belongs_to_them(base, bitsandbytes):
+def test_a_view_shares_weights_and_quantisation_states(base, bitsandbytes):
     view = shared_view(base.model)
     in_view, shared = (linear_layers(model, bitsandbytes) for model in (view, base.model))
     assert in_view.keys() == shared.keys()
@@ -198,7 +196,7 @@ def test_an_adapter_in_full_precision_trains_on_it(dtype, make_base):
     assert_trains(make_base(dtype=dtype).model)
 
 
-def test_gradients_are_those_over_the_numbers_that_the_weights_stand_for(base, bitsandbytes):
+def test_gradients_are_those_over_the_dequantised_weights(base, bitsandbytes):
     """Also after the model has run: bitsandbytes repacks weights then, and cuts the gradient."""
     logits(base.model)
     logits(shared_view(base.model))
@@ -208,7 +206,7 @@ def test_gradients_are_those_over_the_numbers_that_the_weights_stand_for(base, b
         torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_an_adapter_and_its_training_leave_the_base_model_as_it_was(base, bitsandbytes):
+def test_training_an_adapter_does_not_change_the_base_model(base, bitsandbytes):
     expected = logits(base.model)
     stored = [weight.data.clone() for weight in base.model.parameters()]
     adapter = Adapter(shared_view(base.model), LORA, seed=0)
@@ -244,13 +242,13 @@ def test_a_pair_in_4_bits_is_taken_and_trains(base, tmp_path):
 def test_a_pair_whose_weights_were_repacked_is_an_error(base, tmp_path, bitsandbytes):
     pair = load_pair(base, tmp_path)
     weight = next(iter(linear_layers(pair[0], bitsandbytes).values())).weight
-    weight.quant_state.packing_format_for_cpu = True  # what AVX512-BF16 processors come to
+    weight.quant_state.packing_format_for_cpu = True  # as on AVX512-BF16 processors
     match = r"repacked .* this LlamaForCausalLM .* Load the model again .*\(quantization='4bit'\)"
     with pytest.raises(ModelLoadingError, match=match):
         wrap_loaded_model(pair)
 
 
-def test_a_pair_that_runs_here_does_so_without_repacking(base, tmp_path):
+def test_a_view_of_a_pair_runs_without_repacking(base, tmp_path):
     pair = load_pair(base, tmp_path)
     logits(shared_view(pair[0]))
     wrap_loaded_model(pair)
@@ -272,7 +270,7 @@ def test_the_least_precise_type_of_all_layers_counts(base, tmp_path):
 # The registry
 
 
-def test_4_bits_are_another_model_loaded_once(fresh_folder, n_loads, bitsandbytes):
+def test_a_model_in_4_bits_is_another_model_and_loaded_once(fresh_folder, n_loads, bitsandbytes):
     whole = get_base_model(fresh_folder, device="cpu")
     quantised = get_base_model(fresh_folder, device="cpu", quantization="4bit")
     assert quantised is not whole
@@ -283,7 +281,7 @@ def test_4_bits_are_another_model_loaded_once(fresh_folder, n_loads, bitsandbyte
     assert linear_layers(quantised.model, bitsandbytes)
 
 
-# What cannot be done
+# Errors
 
 
 def test_a_missing_package_is_an_error_that_says_what_to_install(model_folder, monkeypatch):
@@ -293,7 +291,7 @@ def test_a_missing_package_is_an_error_that_says_what_to_install(model_folder, m
         get_base_model(model_folder, device="cpu", quantization="4bit")
 
 
-def test_an_unknown_way_is_an_error_that_names_those_there_are(model_folder):
+def test_an_unknown_quantization_is_an_error_that_lists_the_known_ones(model_folder):
     match = (
         r"'quantization' parameter of ModelOptions must be one of \('4bit',\) or None\. Got '8bit'"
     )
@@ -307,12 +305,12 @@ def test_double_precision_is_an_error(model_folder):
         get_base_model(model_folder, device="cpu", dtype="float64", quantization="4bit")
 
 
-def test_models_as_they_are_need_no_package(fresh_folder, monkeypatch):
+def test_models_without_quantization_need_no_package(fresh_folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     assert get_base_model(fresh_folder, device="cpu").model.dtype == torch.float32
 
 
-def test_the_log_level_of_bitsandbytes_is_left_as_it_was(bitsandbytes):
+def test_the_log_level_of_bitsandbytes_is_restored(bitsandbytes):
     logger = logging.getLogger("bitsandbytes")
     before = logger.level
     check_quantization("4bit", torch.float32)

@@ -47,7 +47,7 @@ def test_names_for_the_same_folder_load_once(fresh_folder, n_loads, monkeypatch)
     assert n_loads() == 1
 
 
-def test_a_device_or_data_type_that_is_the_default_anyway_loads_nothing_new(fresh_folder, n_loads):
+def test_naming_the_default_device_or_data_type_loads_nothing_new(fresh_folder, n_loads):
     expected = get_base_model(fresh_folder, device="cpu")
     assert get_base_model(fresh_folder, device="cpu", dtype="auto") is expected
     assert get_base_model(fresh_folder, device="cpu", dtype="float32") is expected
@@ -112,7 +112,7 @@ def test_a_failed_load_can_be_tried_again(model_folder, tmp_path):
     assert get_base_model(str(folder)).name == str(folder)
 
 
-def test_loaded_objects_are_taken_as_they_are(model, tokenizer, n_loads):
+def test_loaded_objects_keep_device_and_data_type(model, tokenizer, n_loads):
     base = get_base_model((model, tokenizer), device="cpu", dtype="float64")
     assert base.model is model
     assert base.tokenizer is tokenizer

@@ -1,4 +1,4 @@
-"""A view shares weights with its base model, and nothing else."""
+"""A view shares only weights with its base model."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def train_a_step(adapter):
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-def test_an_adapter_and_its_training_leave_the_base_model_as_it_was(architecture, tied):
+def test_training_an_adapter_does_not_change_the_base_model(architecture, tied):
     model = make_model(architecture, tie_word_embeddings=tied).train()
     model.requires_grad_(requires_grad=True)
     before = snapshot(model)
@@ -53,7 +53,7 @@ def test_an_adapter_and_its_training_leave_the_base_model_as_it_was(architecture
     assert_same(snapshot(model), before)
 
 
-def test_an_adapter_leaves_another_view_as_it_was():
+def test_an_adapter_does_not_change_another_view():
     model = make_model()
     one, other = shared_view(model), shared_view(model)
     before = snapshot(other)
@@ -64,11 +64,11 @@ def test_an_adapter_leaves_another_view_as_it_was():
     assert torch.equal(model(IDS).logits, expected)
 
 
-def test_a_view_holds_the_same_memory():
+def test_a_view_shares_the_memory_of_weights():
     model = make_model()
     view = shared_view(model)
-    places = {name: weight.data_ptr() for name, weight in model.state_dict().items()}
-    assert {name: weight.data_ptr() for name, weight in view.state_dict().items()} == places
+    addresses = {name: weight.data_ptr() for name, weight in model.state_dict().items()}
+    assert {name: weight.data_ptr() for name, weight in view.state_dict().items()} == addresses
 
 
 def test_tied_weights_stay_tied():
@@ -84,7 +84,7 @@ def test_a_view_is_frozen_and_in_evaluation_mode():
     assert model.training
 
 
-def test_modules_and_configuration_are_the_views_own():
+def test_a_view_has_its_own_modules_and_configuration():
     model = make_model()
     view = shared_view(model)
     assert type(view) is type(model)

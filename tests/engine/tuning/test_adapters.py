@@ -1,4 +1,4 @@
-"""Adapters: nothing at first, everything they learned afterwards, and only on their own view."""
+"""New adapters change nothing, and trained ones are restored from their state, on one view."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_the_seed_decides_the_initial_weights():
     assert not all(torch.equal(same[name], other[name]) for name in same)
 
 
-def test_the_global_generator_is_left_alone():
+def test_the_global_generator_is_not_advanced():
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)

@@ -11,8 +11,8 @@ import torch
 from instructclf.engine.models.views import shared_view
 from instructclf.engine.scoring.label_scoring import LocalLabelScorer
 from instructclf.engine.tuning.examples import make_examples
-from tests.engine.tuning.test_replay import assert_close, make_adapter, take_gradients
-from tests.engine.tuning.test_replay import make_backpropagation as make
+from tests.engine.tuning.test_backpropagation import assert_close, make_adapter, take_gradients
+from tests.engine.tuning.test_backpropagation import make_backpropagation as make
 from tests.engine.tuning.test_training import (
     FROZEN,
     LABEL_SETS,
@@ -20,7 +20,7 @@ from tests.engine.tuning.test_training import (
     LORA,
     TEXTS,
     assert_same_weights,
-    fails,
+    ignore_failed_runs,
     make_base,
     make_encoder,
     tune,
@@ -32,7 +32,7 @@ WEIGHTS = np.array([1.0, 3.0, 2.0, 1.0, 2.0, 1.0])
 
 
 def log_probabilities(model, encoder, tokenizer, text, words, *, end):
-    """Return those of the tokens of a response, by a forward pass of its own."""
+    """Return the log-probabilities of a response's tokens, by a separate forward pass."""
     prompt = tokenizer(encoder.prompt.render(text))["input_ids"]
     whole = tokenizer(encoder.prompt.render(text, words))["input_ids"]
     assert whole[: len(prompt)] == prompt
@@ -52,10 +52,10 @@ def naive_loss(model, encoder, tokenizer, row, *, loss):
                 encoder,
                 tokenizer,
                 text,
-                own,
-                end=any(w.startswith(own + " ") for w in words),
+                answer,
+                end=any(w.startswith(answer + " ") for w in words),
             ).sum()
-            for own in words
+            for answer in words
         ]
     )
     response = log_probabilities(model, encoder, tokenizer, text, words[label], end=True)
@@ -65,7 +65,7 @@ def naive_loss(model, encoder, tokenizer, row, *, loss):
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("words", LABEL_SETS.values(), ids=LABEL_SETS)
-def test_gradients_are_those_of_the_loss_as_it_is_defined(words, loss, tokenizer):
+def test_gradients_are_those_of_the_definition_of_the_loss(words, loss, tokenizer):
     adapter, encoder = make_adapter(make_model(dtype=torch.float64)), make_encoder(tokenizer, words)
     backpropagate, examples = make(adapter, encoder, loss=loss, weights=WEIGHTS / WEIGHTS.mean())
     with backpropagate.prepared():
@@ -83,8 +83,8 @@ def test_gradients_are_those_of_the_loss_as_it_is_defined(words, loss, tokenizer
     assert_close(found, take_gradients(adapter), 1e-6)
 
 
-def test_each_loss_pays_for_what_it_reads_only(tokenizer):
-    """Nodes that go through the model after a prompt, and log-probabilities read off them."""
+def test_each_loss_computes_only_what_it_reads(tokenizer):
+    """Compare the nodes after a prompt that go through the model, and the entries that are read."""
     encoder = make_encoder(tokenizer, ["very negative", "very positive", "so so"])
     n_words = {
         words: len(tokenizer(" " + words)["input_ids"]) for words in encoder.verbalizer.answers
@@ -102,19 +102,19 @@ def test_each_loss_pays_for_what_it_reads_only(tokenizer):
     assert n_labels == {"label": 3, "lm": 2, "lm+label": 4}
 
 
-@fails
-def test_what_stops_the_language_loss_is_the_likelihood_of_the_right_words(tokenizer):
+@ignore_failed_runs
+def test_the_label_loss_of_lm_is_the_likelihood_of_the_right_words(tokenizer):
     base, encoder = (
         make_base(tokenizer),
         make_encoder(tokenizer, ["very negative", "very positive"]),
     )
     _, record = tune(base, encoder, loss="lm", **FROZEN)
     scores = LocalLabelScorer(shared_view(base.model), encoder).score(TEXTS)
-    own = scores[np.arange(len(TEXTS)), LABELS]
-    assert record.label_loss_curve[0] == pytest.approx(-own.mean(), abs=1e-5)
+    right = scores[np.arange(len(TEXTS)), LABELS]
+    assert record.label_loss_curve[0] == pytest.approx(-right.mean(), abs=1e-5)
 
 
-@fails
+@ignore_failed_runs
 @pytest.mark.parametrize("loss", LOSSES)
 def test_each_loss_is_learned(loss, tokenizer):
     base = make_base(tokenizer)
@@ -124,9 +124,9 @@ def test_each_loss_is_learned(loss, tokenizer):
     assert (scores.argmax(axis=1) == LABELS).all()
 
 
-@fails
+@ignore_failed_runs
 @pytest.mark.parametrize("words", LABEL_SETS.values(), ids=LABEL_SETS)
-def test_the_label_loss_leaves_out_what_the_sum_adds(words, tokenizer):
+def test_the_sum_of_both_losses_is_lm_plus_label(words, tokenizer):
     base, encoder = make_base(tokenizer), make_encoder(tokenizer, words)
     records = {loss: tune(base, encoder, loss=loss, **FROZEN)[1] for loss in LOSSES}
     parts = records["lm"].loss_curve[0] + records["label"].loss_curve[0]
@@ -142,7 +142,7 @@ def repeated(weights):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_a_weight_is_as_good_as_rows_given_so_often(loss, tokenizer):
+def test_a_weight_equals_repeated_rows(loss, tokenizer):
     weights = np.array([1.0, 3.0, 0.0, 1.0, 2.0, 1.0])
     rows = repeated(weights)
     adapter, encoder = make_adapter(make_model(dtype=torch.float64)), make_encoder(tokenizer)
@@ -158,12 +158,12 @@ def test_a_weight_is_as_good_as_rows_given_so_often(loss, tokenizer):
     assert_close(*gradients, 1e-6)
 
 
-def test_a_rows_gradient_does_not_depend_on_the_weights_beside_it(tokenizer):
+def test_the_gradient_of_a_row_does_not_depend_on_other_weights(tokenizer):
     """A batch of one row is not scaled back to a weight of 1."""
     adapter, encoder = make_adapter(make_model(dtype=torch.float64)), make_encoder(tokenizer)
-    plain, examples = make(adapter, encoder)
-    with plain.prepared():
-        plain(examples[1:2])
+    unweighted, examples = make(adapter, encoder)
+    with unweighted.prepared():
+        unweighted(examples[1:2])
     expected = [3.0 * gradient for gradient in take_gradients(adapter)]
     weighted, examples = make(adapter, encoder, weights=WEIGHTS)
     with weighted.prepared():
@@ -171,7 +171,7 @@ def test_a_rows_gradient_does_not_depend_on_the_weights_beside_it(tokenizer):
     assert_close(take_gradients(adapter), expected, 1e-6)
 
 
-@fails
+@ignore_failed_runs
 def test_rows_of_weight_0_are_left_out(tokenizer):
     base, kept = make_base(tokenizer), [0, 1, 3, 5]
     weights = np.where(np.isin(np.arange(len(TEXTS)), kept), 2.0, 0.0)
@@ -181,23 +181,23 @@ def test_rows_of_weight_0_are_left_out(tokenizer):
     assert record.loss_curve == expected.loss_curve
 
 
-@fails
+@ignore_failed_runs
 @pytest.mark.parametrize("scale", [0.1, 1.0, 7.0])
-def test_weights_that_are_all_alike_change_nothing(scale, tokenizer):
+def test_equal_weights_change_nothing(scale, tokenizer):
     base = make_base(tokenizer, dtype=torch.float64)
-    plain, weighted = tune(base), tune(base, weights=np.full(len(TEXTS), scale))
-    assert_same_weights(plain[0].state(), weighted[0].state(), atol=1e-7)
-    assert weighted[1].loss_curve == pytest.approx(plain[1].loss_curve)
+    unweighted, weighted = tune(base), tune(base, weights=np.full(len(TEXTS), scale))
+    assert_same_weights(unweighted[0].state(), weighted[0].state(), atol=1e-7)
+    assert weighted[1].loss_curve == pytest.approx(unweighted[1].loss_curve)
 
 
-@fails
+@ignore_failed_runs
 def test_only_the_ratios_of_weights_matter(tokenizer):
     base = make_base(tokenizer, dtype=torch.float64)
     one, other = (tune(base, weights=scale * WEIGHTS, batch_size=2) for scale in (1.0, 100.0))
     assert_same_weights(one[0].state(), other[0].state(), atol=1e-7)
 
 
-@fails
+@ignore_failed_runs
 def test_the_loss_curve_is_the_weighted_mean(tokenizer):
     base = make_base(tokenizer)
     losses = [
@@ -208,11 +208,11 @@ def test_the_loss_curve_is_the_weighted_mean(tokenizer):
     assert record.loss_curve[0] == pytest.approx(np.average(losses, weights=WEIGHTS), abs=1e-5)
 
 
-# Going on
+# Starting from an earlier adapter
 
 
-@fails
-def test_a_start_is_where_an_earlier_run_ended(tokenizer):
+@ignore_failed_runs
+def test_a_start_continues_from_an_earlier_adapter(tokenizer):
     base = make_base(tokenizer)
     adapter, _ = tune(base, max_epochs=2)
     earlier = adapter.state()

@@ -1,4 +1,4 @@
-"""Attention to a shared prefix and to oneself is one softmax, with the gradients of one softmax."""
+"""Attention to a shared prefix and to the row has the outputs and gradients of a single softmax."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from instructclf.engine.tuning.joint_attention import joint_attention
 
 N_ROWS, LENGTH, N_PREFIX, WIDTH, VALUE_WIDTH = 3, 5, 7, 8, 4
 SCALING = 0.3
-HEADS = {"each its own keys": (4, 4), "three share keys": (6, 2), "all share keys": (4, 1)}
+HEADS = {"each has keys": (4, 4), "three share keys": (6, 2), "all share keys": (4, 1)}
 
 
 def make_inputs(
@@ -34,7 +34,7 @@ def make_inputs(
 
 
 def make_mask(kind, dtype=torch.float64):
-    """What rows see of themselves, besides what is on the diagonal."""
+    """Return a mask of the tokens of a row that are visible to each other."""
     if kind == "causal":
         return None
     generator = torch.Generator().manual_seed(1)
@@ -44,7 +44,7 @@ def make_mask(kind, dtype=torch.float64):
     return torch.zeros(visible.shape, dtype=dtype).masked_fill(~visible, -1e30)
 
 
-def attend_plainly(inputs, mask):
+def attend_with_torch(inputs, mask):
     """Copy the prefix for every row, and each key head for every query head."""
     query, key, value, far_key, far_value = inputs
     n_repeats = query.shape[1] // key.shape[1]
@@ -78,28 +78,26 @@ def test_outputs_and_gradients_are_those_of_a_copied_prefix(heads, kind, most_by
     mask = make_mask(kind)
     query, key, value, *prefix = inputs
     output = joint_attention(query, key, value, tuple(prefix), mask=mask, scaling=SCALING)
-    expected = attend_plainly(inputs, mask)
+    expected = attend_with_torch(inputs, mask)
     torch.testing.assert_close(output, expected)
-    for found, own in zip(gradients(output, inputs), gradients(expected, inputs), strict=True):
-        torch.testing.assert_close(found, own)
+    for found, right in zip(gradients(output, inputs), gradients(expected, inputs), strict=True):
+        torch.testing.assert_close(found, right)
 
 
 @pytest.mark.parametrize("heads", HEADS.values(), ids=HEADS)
 @pytest.mark.parametrize("kind", ["causal", "boolean", "additive"])
-def test_long_rows_in_single_precision_give_the_same_with_copies_of_the_prefix(
-    heads, kind, monkeypatch
-):
+def test_copies_of_the_prefix_give_the_same_outputs_and_gradients(heads, kind, monkeypatch):
     monkeypatch.setattr(module, "_LEAST_COPIED", LENGTH)
     inputs = make_inputs(*heads, torch.float32, n_prefix=LENGTH, value_width=WIDTH)
     query, key, value, *prefix = inputs
     mask = make_mask(kind, torch.float32)
     output = joint_attention(query, key, value, tuple(prefix), mask=mask, scaling=SCALING)
     assert runs_in_torch(output)
-    exact = [own.detach().double().requires_grad_() for own in inputs]
-    expected = attend_plainly(exact, mask)
+    exact = [tensor.detach().double().requires_grad_() for tensor in inputs]
+    expected = attend_with_torch(exact, mask)
     torch.testing.assert_close(output.double(), expected, rtol=1e-5, atol=1e-5)
-    for found, own in zip(gradients(output, inputs), gradients(expected, exact), strict=True):
-        torch.testing.assert_close(found.double(), own, rtol=1e-5, atol=1e-5)
+    for found, right in zip(gradients(output, inputs), gradients(expected, exact), strict=True):
+        torch.testing.assert_close(found.double(), right, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +109,7 @@ def test_long_rows_in_single_precision_give_the_same_with_copies_of_the_prefix(
     ],
     ids=["a prefix longer than rows", "values of another width", "half precision"],
 )
-def test_the_prefix_is_not_copied_where_that_would_not_pay(unlike, monkeypatch):
+def test_the_prefix_is_not_copied_if_that_would_be_slower(unlike, monkeypatch):
     monkeypatch.setattr(module, "_LEAST_COPIED", LENGTH)
     query, key, value, *prefix = make_inputs(4, 4, **({"dtype": torch.float32} | unlike))
     output = joint_attention(query, key, value, tuple(prefix), mask=None, scaling=SCALING)
@@ -119,7 +117,7 @@ def test_the_prefix_is_not_copied_where_that_would_not_pay(unlike, monkeypatch):
 
 
 def runs_in_torch(output):
-    """Say whether no operation of ours is in a tensor's history."""
+    """Say whether the history of a tensor has only operations of torch."""
     waiting, names = [output.grad_fn], set()
     while waiting:
         function = waiting.pop()
@@ -130,22 +128,22 @@ def runs_in_torch(output):
 
 def test_half_precision_is_as_close_as_that_of_torch():
     halves = make_inputs(6, 2, torch.bfloat16)
-    exact = [own.detach().double().requires_grad_() for own in halves]
-    expected = attend_plainly(exact, None)
+    exact = [tensor.detach().double().requires_grad_() for tensor in halves]
+    expected = attend_with_torch(exact, None)
     query, key, value, *prefix = halves
     output = joint_attention(query, key, value, tuple(prefix), mask=None, scaling=SCALING)
     assert output.dtype == torch.bfloat16
     ours = [output, *gradients(output, halves)]
-    torchs = attend_plainly(halves, None)
+    torchs = attend_with_torch(halves, None)
     theirs = [torchs, *gradients(torchs, halves)]
     for found, usual, right in zip(
         ours, theirs, [expected, *gradients(expected, exact)], strict=True
     ):
-        error, usual_error = ((own.double() - right).norm().item() for own in (found, usual))
+        error, usual_error = ((t.double() - right).norm().item() for t in (found, usual))
         assert error < 2 * usual_error + 1e-3 * right.norm().item()
 
 
-def test_nothing_but_inputs_is_kept_for_the_backward_pass():
+def test_only_inputs_are_kept_for_the_backward_pass():
     inputs = make_inputs(6, 2)
     query, key, value, *prefix = inputs
     n_kept = 0
@@ -157,4 +155,4 @@ def test_nothing_but_inputs_is_kept_for_the_backward_pass():
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         joint_attention(query, key, value, tuple(prefix), mask=None, scaling=SCALING)
-    assert n_kept == sum(own.numel() for own in inputs) + LENGTH**2
+    assert n_kept == sum(tensor.numel() for tensor in inputs) + LENGTH**2

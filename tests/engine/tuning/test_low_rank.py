@@ -44,7 +44,7 @@ def test_the_update_is_added(n_tokens, needs_grad):
 
 
 @pytest.mark.parametrize("name", ["x", "a", "b"])
-def test_gradients_are_those_of_the_plain_sum(name):
+def test_gradients_are_those_of_separate_operations(name):
     gradients = []
     for function in (slowly, linear_with_update):
         layer, drawn = given(MANY)
@@ -76,7 +76,7 @@ def test_a_small_update_is_not_rounded_away_in_half_precision():
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen3", "gpt_neox", "gpt2"])
-def test_a_model_with_fused_updates_gives_the_logits_of_pefts_own(architecture):
+def test_a_model_with_fused_updates_gives_the_logits_of_peft(architecture):
     model = make_model(architecture)
     settings = LoraSettings(4, 8.0, 0.0, "all-linear")
     adapter = Adapter(shared_view(model), settings, seed=0)
@@ -86,17 +86,17 @@ def test_a_model_with_fused_updates_gives_the_logits_of_pefts_own(architecture):
         for name, weight in adapter.state().items()
     }
     adapter.load(state)
-    plain = peft_model(model, settings, state)
+    by_peft = peft_model(model, settings, state)
     ids = torch.arange(3, 153).view(1, -1)
     with torch.inference_mode():
-        found, expected = adapter.model(ids).logits, plain(ids).logits
+        found, expected = adapter.model(ids).logits, by_peft(ids).logits
         base = model(ids).logits
     assert (found - base).abs().max() > 0.1
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
 def peft_model(model, settings, state):
-    """Put the adapter on a copy of the model, as PEFT does it by itself."""
+    """Put the adapter on a copy of the model, as PEFT does."""
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,

@@ -1,4 +1,4 @@
-"""A step is that of torch's own parts, and an end where loss or gradient are no numbers."""
+"""A step is that of torch's parts, and a loss or gradient that is not finite is an error."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def train(optimiser, weights, steps):
 
 
 def test_steps_are_those_of_adamw_with_a_schedule_and_clipping():
-    """The slow twin is put together from torch's parts."""
+    """The slow twin is assembled from torch's parts."""
     weights, twins = make_weights(), make_weights()
     train(make_optimiser(weights), weights, range(10))
     adamw = torch.optim.AdamW(twins, lr=0.1, weight_decay=0.0)
@@ -52,7 +52,7 @@ def test_steps_are_those_of_adamw_with_a_schedule_and_clipping():
         torch.testing.assert_close(weight, twin)
 
 
-def test_the_rate_rises_to_its_highest_and_falls_to_nothing():
+def test_the_rate_rises_and_falls_to_0():
     factors = [rate_factor(step, 10, 0.25) for step in range(11)]
     assert factors[:3] == [1 / 3, 2 / 3, 1.0]
     assert factors[3] == 1.0
@@ -66,12 +66,12 @@ def test_a_restored_optimiser_takes_the_same_steps(dtype):
     weights = make_weights()
     whole = make_optimiser(weights, model_dtype=dtype)
     train(whole, weights, range(4))
-    plain, tensors = whole.state()
+    values, tensors = whole.state()
     kept = {name: tensor.clone() for name, tensor in tensors.items()}
     train(whole, weights, range(4, 10))
     others = make_weights()
     restored = make_optimiser(others, model_dtype=dtype)
-    restored.restore(plain, kept)
+    restored.restore(values, kept)
     assert restored.n_done == 4
     train(restored, others, range(4, 10))
     for weight, other in zip(weights, others, strict=True):
@@ -99,7 +99,7 @@ def test_a_gradient_that_is_no_number_ends_it_before_a_weight_has_changed():
     assert all(torch.equal(weight, old) for weight, old in zip(weights, before, strict=True))
 
 
-def test_in_half_precision_gradients_that_overflow_lower_the_scale_and_change_nothing():
+def test_gradients_that_overflow_in_half_precision_lower_the_scale_and_change_no_weight():
     """With a scale of 65,536 this gradient is beyond 65,504; with half of it, it is not."""
     weight = nn.Parameter(torch.zeros(1))
     optimiser = make_optimiser([weight], model_dtype=torch.float16)

@@ -1,4 +1,4 @@
-"""What frozen layers make of a prompt is computed once, and gradients stay as they are."""
+"""Outputs of frozen layers are computed once, and gradients stay the same."""
 
 from __future__ import annotations
 
@@ -7,117 +7,17 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from instructclf.engine.models.decoder_layers import n_frozen_layers, named_decoder_layers
-from instructclf.engine.models.views import shared_view
-from instructclf.engine.scoring.forward import label_log_likelihoods
-from instructclf.engine.scoring.layouts import row_layout
-from instructclf.engine.tuning.adapters import Adapter, LoraSettings
-from instructclf.engine.tuning.backpropagation import Backpropagation
-from instructclf.engine.tuning.examples import make_examples, response_losses, shared_ids
-from tests.engine.tuning.test_training import LABEL_SETS, LABELS, TEXTS, make_encoder
+from instructclf.engine.models.decoder_layers import named_decoder_layers
+from tests.engine.tuning.test_backpropagation import (
+    ARCHITECTURES,
+    assert_close,
+    make_adapter,
+    make_backpropagation,
+    naive_gradients,
+    take_gradients,
+)
+from tests.engine.tuning.test_training import LABEL_SETS, make_encoder
 from tests.fixtures import make_model
-
-ARCHITECTURES = ["llama", "gpt2", "gpt_neox", "gemma", "qwen3"]
-
-
-def make_adapter(model, n_tuned=None):
-    adapter = Adapter(shared_view(model), LoraSettings(4, 8, 0.0, "all-linear", n_tuned), seed=0)
-    with torch.no_grad():  # B is 0 at first, where A has no gradient
-        for parameter in adapter.parameters:
-            parameter.add_(torch.linspace(-0.1, 0.1, parameter.numel()).view_as(parameter))
-    return adapter
-
-
-def make_backpropagation(
-    adapter, encoder, *, texts=TEXTS, labels=LABELS, loss="lm+label", weights=None, **changes
-):
-    examples = make_examples(encoder, texts, labels, loss=loss, weights=weights)
-    backpropagate = Backpropagation(
-        adapter.model,
-        examples,
-        shared_ids(encoder, examples),
-        n_frozen_layers=n_frozen_layers(adapter.model, changes.get("n_tuned")),
-        n_epochs=changes.get("n_epochs", 1),
-        max_batch_tokens=changes.get("budget", 150),
-        gradient_checkpointing=changes.get("gradient_checkpointing", False),
-    )
-    return backpropagate, examples
-
-
-def take_gradients(adapter):
-    found = [parameter.grad for parameter in adapter.parameters]
-    for parameter in adapter.parameters:
-        parameter.grad = None
-    return found
-
-
-def naive_gradients(adapter, examples):
-    """Full prompts, one at a time, no shortcut."""
-    for example in examples:
-        scores = label_log_likelihoods(adapter.model, [example.prompt], row_layout)
-        loss, _ = response_losses(scores, [example])
-        (loss.sum() / len(examples)).backward()
-    return take_gradients(adapter)
-
-
-def assert_close(found, expected, share):
-    assert len(found) == len(expected) > 0
-    for one, other in zip(found, expected, strict=True):
-        assert (one - other).norm() <= share * other.norm()
-
-
-# Gradients of batches
-
-
-@pytest.mark.parametrize("words", LABEL_SETS.values(), ids=LABEL_SETS)
-@pytest.mark.parametrize(("dtype", "share"), [(torch.float64, 1e-6), (torch.float32, 1e-4)])
-def test_gradients_are_those_of_a_loop_over_full_prompts(words, dtype, share, tokenizer):
-    adapter = make_adapter(make_model(dtype=dtype))
-    backpropagate, examples = make_backpropagation(adapter, make_encoder(tokenizer, words))
-    with backpropagate.prepared():
-        backpropagate(examples)
-    assert_close(take_gradients(adapter), naive_gradients(adapter, examples), share)
-
-
-@pytest.mark.parametrize("words", LABEL_SETS.values(), ids=LABEL_SETS)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_checkpoints_leave_gradients_as_they_are(architecture, words, tokenizer):
-    adapter = make_adapter(make_model(architecture, dtype=torch.float64))
-    encoder = make_encoder(tokenizer, words)
-    backpropagate, examples = make_backpropagation(adapter, encoder, gradient_checkpointing=True)
-    with backpropagate.prepared():
-        backpropagate(examples)
-        assert len(set(map(prefix_of(backpropagate), examples))) == 1
-    assert_close(take_gradients(adapter), naive_gradients(adapter, examples), 1e-6)
-
-
-def prefix_of(backpropagate):
-    return lambda example: backpropagate._strategies.choose(example.prompt).prefix
-
-
-def test_checkpoints_keep_less(tokenizer):
-    def n_kept(*, gradient_checkpointing):
-        adapter = make_adapter(make_model(num_hidden_layers=6))
-        backpropagate, examples = make_backpropagation(
-            adapter, make_encoder(tokenizer), gradient_checkpointing=gradient_checkpointing
-        )
-        kept = []
-
-        def note(tensor):
-            kept.append(tensor.numel())
-            return tensor
-
-        with backpropagate.prepared():
-            backpropagate._micro_batches(examples)  # tries strategies
-            with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-                part = backpropagate._compute_prefix(prefix_of(backpropagate)(examples[0]))
-                assert part.length > 0
-        return sum(kept)
-
-    assert n_kept(gradient_checkpointing=True) < 0.3 * n_kept(gradient_checkpointing=False)
-
-
-# Frozen layers
 
 
 @pytest.mark.parametrize("words", LABEL_SETS.values(), ids=LABEL_SETS)
@@ -175,7 +75,7 @@ def test_all_layers_run_again_after_tuning(tokenizer):
 
 
 class ReadsTheFirstLayer(LlamaForCausalLM):
-    """Reads what the lowest layer makes of the first token, past all layers between."""
+    """Multiplies logits by an output of the lowest layer, which replay does not run."""
 
     def forward(self, input_ids=None, attention_mask=None, **kwargs):
         returned = []
@@ -191,7 +91,9 @@ class ReadsTheFirstLayer(LlamaForCausalLM):
 @pytest.mark.parametrize(
     "why", ["one epoch", "no layer is frozen", "no memory", "not exact", "a cache takes part"]
 )
-def test_frozen_layers_run_in_every_epoch_where_replay_makes_no_sense(why, tokenizer, monkeypatch):
+def test_frozen_layers_run_in_every_epoch_if_replay_is_impossible_or_useless(
+    why, tokenizer, monkeypatch
+):
     if why == "no memory":
         monkeypatch.setattr("instructclf.engine.tuning.replay.free_memory", lambda _: 1000)
     model = make_model(dtype=torch.float64)
@@ -213,7 +115,7 @@ def test_frozen_layers_run_in_every_epoch_where_replay_makes_no_sense(why, token
     assert_close(take_gradients(adapter), naive_gradients(adapter, examples), 1e-6)
 
 
-def test_stored_states_are_those_of_tokens_and_not_of_padding(tokenizer):
+def test_stored_states_leave_out_padding(tokenizer):
     adapter = make_adapter(make_model(), n_tuned=1)
     backpropagate, examples = make_backpropagation(
         adapter, make_encoder(tokenizer), n_tuned=1, n_epochs=2, budget=10_000

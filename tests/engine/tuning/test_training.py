@@ -1,4 +1,4 @@
-"""Tuning follows the gradient of the very scores that prediction gives."""
+"""Tuning follows the gradient of the scores that prediction computes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ LABEL_SETS = {
     "shared beginnings": ["very negative", "very positive"],
     "one begins the other": ["good", "good film"],
 }
-fails = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
+ignore_failed_runs = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
 
 
 def make_base(tokenizer, **options):
@@ -80,24 +80,24 @@ def assert_same_weights(one, other, atol=0.0):
         torch.testing.assert_close(weight, other[name], rtol=0, atol=atol)
 
 
-# The loss is that of prediction
+# The loss and prediction
 
 
-@fails
+@ignore_failed_runs
 @pytest.mark.parametrize("words", LABEL_SETS.values(), ids=LABEL_SETS)
-def test_the_first_loss_is_what_prediction_gives_with_the_opposite_sign(words, tokenizer):
+def test_the_first_loss_is_the_negative_mean_of_predicted_log_probabilities(words, tokenizer):
     base, encoder = make_base(tokenizer), make_encoder(tokenizer, words)
     scores = LocalLabelScorer(shared_view(base.model), encoder).score(TEXTS)
-    own = scores[np.arange(len(TEXTS)), LABELS]
-    expected = np.mean(np.logaddexp.reduce(scores, axis=1) - own)
+    right = scores[np.arange(len(TEXTS)), LABELS]
+    expected = np.mean(np.logaddexp.reduce(scores, axis=1) - right)
     _, record = tune(base, encoder, **FROZEN)
     assert record.label_loss_curve[0] == pytest.approx(expected, abs=1e-5)
 
 
-@fails
+@ignore_failed_runs
 @pytest.mark.parametrize("words", LABEL_SETS.values(), ids=LABEL_SETS)
 def test_the_language_loss_is_that_of_a_naive_forward_pass(words, tokenizer):
-    """The mean negative log-likelihood of the response's tokens, its end included."""
+    """It is the mean negative log-likelihood of the response's tokens, including its end."""
     base, encoder = make_base(tokenizer), make_encoder(tokenizer, words)
     losses = [
         naive_language_loss(base, encoder, text, words[label])
@@ -108,14 +108,14 @@ def test_the_language_loss_is_that_of_a_naive_forward_pass(words, tokenizer):
     assert language_loss == pytest.approx(np.mean(losses), abs=1e-5)
 
 
-@fails
+@ignore_failed_runs
 def test_with_several_answers_a_label_is_right_by_any_and_taught_by_the_first(tokenizer):
     base = make_base(tokenizer)
     answers = [("bad", "very bad"), ("good", "good film")]
     encoder = PromptEncoder(tokenizer, make_encoder(tokenizer).prompt, answers, None)
     scores = LocalLabelScorer(shared_view(base.model), encoder).score(TEXTS)
-    own = scores[np.arange(len(TEXTS)), LABELS]
-    label_loss = np.mean(np.logaddexp.reduce(scores, axis=1) - own)
+    right = scores[np.arange(len(TEXTS)), LABELS]
+    label_loss = np.mean(np.logaddexp.reduce(scores, axis=1) - right)
     language_losses = [
         naive_language_loss(base, encoder, text, answers[label][0])
         for text, label in zip(TEXTS, LABELS, strict=True)
@@ -137,15 +137,15 @@ def naive_language_loss(base, encoder, text, words):
     return -steps[range(len(steps)), whole[len(prompt) :]].mean().item()
 
 
-@fails
+@ignore_failed_runs
 def test_without_an_end_token_the_labels_alone_are_learned():
     base = make_base(make_tokenizer(end=None))
     encoder = make_encoder(base.tokenizer)
     scores = LocalLabelScorer(shared_view(base.model), encoder).score(TEXTS)
     _, record = tune(base, encoder, **FROZEN)
     language_loss = record.loss_curve[0] - record.label_loss_curve[0]
-    own = scores[np.arange(len(TEXTS)), LABELS]
-    assert language_loss == pytest.approx(-own.mean(), abs=1e-5)  # one token each
+    right = scores[np.arange(len(TEXTS)), LABELS]
+    assert language_loss == pytest.approx(-right.mean(), abs=1e-5)  # one token each
 
 
 @pytest.mark.parametrize("words", LABEL_SETS.values(), ids=LABEL_SETS)
@@ -161,12 +161,12 @@ def test_the_trained_adapter_scores_what_its_loss_says(words, tokenizer):
     assert (scores.argmax(axis=1) == LABELS).all()
 
 
-# One step, however it is split
+# Splitting a step
 
 
-@fails
+@ignore_failed_runs
 @pytest.mark.parametrize("words", LABEL_SETS.values(), ids=LABEL_SETS)
-def test_small_batches_through_the_model_give_the_gradient_of_the_whole(words, tokenizer):
+def test_small_parts_give_the_gradient_of_the_whole_batch(words, tokenizer):
     base = make_base(tokenizer, dtype=torch.float64)
     states = [
         tune(base, make_encoder(tokenizer, words), max_batch_tokens=budget, max_epochs=2)[0].state()
@@ -184,14 +184,14 @@ def test_the_gradient_is_the_mean_over_the_rows_of_a_batch(tokenizer):
     assert_same_weights(once.state(), twice.state(), atol=1e-6)
 
 
-@fails
+@ignore_failed_runs
 @pytest.mark.parametrize("words", LABEL_SETS.values(), ids=LABEL_SETS)
-def test_checkpoints_train_the_same_adapter(words, tokenizer):
+def test_gradient_checkpointing_trains_the_same_adapter(words, tokenizer):
     base, encoder = make_base(tokenizer, dtype=torch.float64), make_encoder(tokenizer, words)
-    plain, with_checkpoints = (
+    without, with_checkpointing = (
         tune(base, encoder, gradient_checkpointing=wanted)[0].state() for wanted in (False, True)
     )
-    assert_same_weights(plain, with_checkpoints, atol=1e-7)
+    assert_same_weights(without, with_checkpointing, atol=1e-7)
 
 
 # Upper layers only
@@ -199,14 +199,14 @@ def test_checkpoints_train_the_same_adapter(words, tokenizer):
 UPPER = dataclasses.replace(LORA, n_layers=1)
 
 
-@fails
+@ignore_failed_runs
 def test_updates_are_in_the_upper_layers_only(tokenizer):
     adapter, _ = tune(make_base(tokenizer), adapter=UPPER)
     assert adapter.state()
     assert all(".layers.1." in name for name in adapter.state())
 
 
-@fails
+@ignore_failed_runs
 @pytest.mark.parametrize("words", LABEL_SETS.values(), ids=LABEL_SETS)
 def test_an_adapter_is_the_same_whether_frozen_layers_run_once_or_in_every_epoch(
     words, tokenizer, monkeypatch
@@ -218,8 +218,8 @@ def test_an_adapter_is_the_same_whether_frozen_layers_run_once_or_in_every_epoch
     assert_same_weights(once.state(), every_epoch.state(), atol=1e-7)
 
 
-@fails
-def test_all_layers_tuned_by_number_are_all_layers(tokenizer):
+@ignore_failed_runs
+def test_tuning_the_number_of_all_layers_tunes_all_layers(tokenizer):
     base = make_base(tokenizer)
     by_number, _ = tune(base, adapter=dataclasses.replace(LORA, n_layers=2))
     assert_same_weights(by_number.state(), tune(base)[0].state())
@@ -232,7 +232,7 @@ def test_more_tuned_layers_than_there_are_is_an_error_with_a_way_out(tokenizer):
         tune(make_base(tokenizer), adapter=dataclasses.replace(LORA, n_layers=3))
 
 
-def test_prediction_shares_its_prefix_in_its_own_way_after_tuning(tokenizer):
+def test_prediction_after_tuning_uses_its_own_attention(tokenizer):
     base, encoder = make_base(tokenizer), make_encoder(tokenizer)
     adapter, _ = tune(base, encoder, max_epochs=10)
     scorer = LocalLabelScorer(adapter.model, encoder)
@@ -249,7 +249,7 @@ def test_the_loss_falls(tokenizer):
     assert record.label_loss_curve[-1] < 0.3
 
 
-def test_the_base_model_stays_as_it_was(tokenizer):
+def test_the_base_model_does_not_change(tokenizer):
     base = make_base(tokenizer)
     before = {name: weight.clone() for name, weight in base.model.state_dict().items()}
     tune(base, max_epochs=2, batch_size=2)
@@ -258,38 +258,38 @@ def test_the_base_model_stays_as_it_was(tokenizer):
     assert all(weight.grad is None for weight in base.model.parameters())
 
 
-@fails
-def test_a_training_that_never_ends_stops_after_max_epochs(tokenizer):
+@ignore_failed_runs
+def test_training_stops_after_max_epochs(tokenizer):
     _, record = tune(make_base(tokenizer), max_epochs=2)
     assert record.stopped_by == "max_epochs"
     assert len(record.loss_curve) == 2
 
 
-@fails
-def test_it_stops_when_the_loss_is_low_enough(tokenizer):
+@ignore_failed_runs
+def test_training_stops_when_the_loss_is_low_enough(tokenizer):
     _, record = tune(make_base(tokenizer), target_loss=100.0)
     assert record.stopped_by == "target_loss"
     assert len(record.loss_curve) == 1
 
 
-def test_the_loss_that_is_low_enough_is_that_of_the_labels(tokenizer):
+def test_the_target_is_one_for_the_label_loss(tokenizer):
     _, record = tune(make_base(tokenizer), max_epochs=20, target_loss=0.3)
     assert record.stopped_by == "target_loss"
     assert record.label_loss_curve[-1] <= 0.3 < record.label_loss_curve[-2]
 
 
-@fails
+@ignore_failed_runs
 @pytest.mark.parametrize("patience", [1, 2])
-def test_it_stops_when_the_loss_falls_no_more(patience, tokenizer):
+def test_training_stops_when_the_loss_stops_falling(patience, tokenizer):
     _, record = tune(make_base(tokenizer), tol=100.0, n_iter_no_change=patience, max_epochs=9)
     assert record.stopped_by == "n_iter_no_change"
     assert len(record.loss_curve) == patience + 1
 
 
-# Chance
+# Random numbers
 
 
-@fails
+@ignore_failed_runs
 def test_one_seed_gives_one_adapter(tokenizer):
     base = make_base(tokenizer)
     (one, first), (other, second) = tune(base, batch_size=2), tune(base, batch_size=2)
@@ -297,22 +297,22 @@ def test_one_seed_gives_one_adapter(tokenizer):
     assert first.loss_curve == second.loss_curve
 
 
-@fails
+@ignore_failed_runs
 def test_another_seed_gives_another_adapter(tokenizer):
     base = make_base(tokenizer)
     one, other = (tune(base, seeds=(seed, seed + 1))[0].state() for seed in (0, 5))
     assert not all(torch.equal(one[name], other[name]) for name in one)
 
 
-@fails
+@ignore_failed_runs
 def test_one_seed_gives_one_adapter_with_dropout_too(tokenizer):
     base, lora = make_base(tokenizer), dataclasses.replace(LORA, dropout=0.3)
     one, other = (tune(base, adapter=lora)[0].state() for _ in range(2))
     assert_same_weights(one, other)
 
 
-@fails
-def test_the_global_generator_is_left_alone(tokenizer):
+@ignore_failed_runs
+def test_the_global_generator_is_not_advanced(tokenizer):
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
@@ -333,19 +333,19 @@ def test_a_run_that_learns_nothing_is_restarted_with_a_warning(tokenizer):
 
 
 def test_a_run_that_was_too_slow_is_told_to_take_larger_steps(tokenizer):
-    """A learning rate at which two epochs lower the loss, and cannot lower it enough."""
+    """At this learning rate, two epochs lower the loss, but not enough."""
     match = r"still falling, from .* above 1e-05, such as 5e-05, or max_epochs above 2"
     with pytest.warns(FailedRunWarning, match=match):
         tune(make_base(tokenizer), learning_rate=1e-5, max_epochs=2)
 
 
-def test_a_run_that_stood_still_is_not(tokenizer):
+def test_a_run_that_did_not_improve_is_told_to_change_other_settings(tokenizer):
     with pytest.warns(FailedRunWarning, match="more rows, more epochs or another learning_rate"):
         tune(make_base(tokenizer), **FROZEN)
 
 
-def test_a_restart_takes_the_second_seed(tokenizer):
-    """A first seed that fails at once leaves no trace if the second run is the better one."""
+def test_the_better_of_two_failed_runs_is_kept(tokenizer):
+    """A first run that fails leaves no trace if the second one is better."""
     base = make_base(tokenizer)
     with pytest.warns(FailedRunWarning, match="another seed"):
         adapter, record = tune(base, learning_rate=0.003, max_epochs=1, seeds=(0, 1))
@@ -365,7 +365,7 @@ def test_guessing_depends_on_the_number_of_labels(tokenizer):
         tune(make_base(tokenizer), make_encoder(tokenizer, words), labels=labels, **FROZEN)
 
 
-def test_a_loss_that_is_no_number_is_an_error_with_a_way_out(tokenizer):
+def test_a_loss_that_is_not_finite_is_an_error_with_a_way_out(tokenizer):
     base = make_base(tokenizer)
     with torch.no_grad():
         base.model.get_output_embeddings().weight.fill_(float("nan"))
@@ -384,8 +384,8 @@ def test_texts_too_long_are_cut_with_one_warning(tokenizer):
 
 
 @pytest.mark.parametrize("limit", [70, 100])
-def test_where_memory_runs_out_tuning_goes_on_with_less_at_once(limit, tokenizer, monkeypatch):
-    """A backward pass stands for the device: with too many tokens it fails as one does."""
+def test_tuning_continues_in_smaller_parts_after_memory_ran_out(limit, tokenizer, monkeypatch):
+    """With too many tokens, a forward pass raises the error of a device that is full."""
     base = make_base(tokenizer)
     expected, _ = tune(base, max_batch_tokens=10_000, batch_size=8)
     n_failures = 0
@@ -397,7 +397,7 @@ def test_where_memory_runs_out_tuning_goes_on_with_less_at_once(limit, tokenizer
         scores = forward(model, prompts, layout, prefix)
         if sum(prompt.n_tokens - n_prefix for prompt in prompts) > limit:
             n_failures += 1
-            scores.sum().backward()  # what has arrived at the weights must not stay there
+            scores.sum().backward()  # these gradients must be dropped
             msg = "CUDA out of memory."
             raise RuntimeError(msg)
         return scores
@@ -425,9 +425,9 @@ class NotInHalf(torch.nn.Module):
         return x * torch.special.ndtri(torch.full_like(x, 0.7))
 
 
-@fails
+@ignore_failed_runs
 def test_a_model_in_half_precision_learns_with_a_scaled_loss(tokenizer):
-    """The first scale is too large here, and no step may be lost to that."""
+    """The first scale is too large here, and no step may be skipped because of that."""
     _, scaled = tune(make_base(tokenizer, dtype=torch.float16), max_epochs=6)
     _, expected = tune(make_base(tokenizer), max_epochs=6)
     np.testing.assert_allclose(scaled.loss_curve, expected.loss_curve, rtol=0.05)

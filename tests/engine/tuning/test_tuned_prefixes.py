@@ -64,32 +64,32 @@ def assert_equal_gradients(found, expected):
 def test_gradients_are_those_of_full_prompts(kind, targets, layout, n_parts, encoder):
     adapter = make_adapter(make_model(dtype=torch.float64), targets)
     encoded = encoder.encode(TEXTS)
-    plain = gradients(adapter, encoded, row_layout, None, n_parts=4)
+    expected = gradients(adapter, encoded, row_layout, None, n_parts=4)
     prefix = kind(adapter.model, encoder.prefix_ids)
-    assert_equal_gradients(gradients(adapter, encoded, layout, prefix, n_parts=n_parts), plain)
+    assert_equal_gradients(gradients(adapter, encoded, layout, prefix, n_parts=n_parts), expected)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox", "gemma", "qwen3", "olmo"])
 def test_gradients_of_other_architectures_are_those_of_full_prompts(architecture, encoder):
     adapter = make_adapter(make_model(architecture, dtype=torch.float64))
     encoded = encoder.encode(TEXTS)
-    plain = gradients(adapter, encoded, row_layout, None, n_parts=4)
+    expected = gradients(adapter, encoded, row_layout, None, n_parts=4)
     prefix = DifferentiablePrefixAttention(adapter.model, encoder.prefix_ids)
-    assert_equal_gradients(gradients(adapter, encoded, tree_layout, prefix, n_parts=2), plain)
+    assert_equal_gradients(gradients(adapter, encoded, tree_layout, prefix, n_parts=2), expected)
 
 
-def test_gradients_in_single_precision_are_as_close_as_that_allows(encoder):
+def test_gradients_in_single_precision_are_close(encoder):
     adapter = make_adapter(make_model())
     encoded = encoder.encode(TEXTS)
-    plain = gradients(adapter, encoded, row_layout, None, n_parts=4)
+    expected = gradients(adapter, encoded, row_layout, None, n_parts=4)
     prefix = DifferentiablePrefixAttention(adapter.model, encoder.prefix_ids)
     shared = gradients(adapter, encoded, tree_layout, prefix, n_parts=2)
-    for found, expected in zip(shared, plain, strict=True):
-        assert (found - expected).norm() <= 1e-4 * expected.norm()
+    for found, right in zip(shared, expected, strict=True):
+        assert (found - right).norm() <= 1e-4 * right.norm()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_leave_a_prefix_as_it_is(kind, encoder):
+def test_rows_do_not_change_a_prefix(kind, encoder):
     adapter = make_adapter(make_model())
     prefix = kind(adapter.model, encoder.prefix_ids)
     encoded = encoder.encode(TEXTS)
@@ -98,21 +98,21 @@ def test_rows_leave_a_prefix_as_it_is(kind, encoder):
     torch.testing.assert_close(second, first, rtol=0, atol=0)
 
 
-def test_attention_that_is_not_the_expected_one_is_left_alone(encoder):
+def test_another_attention_function_is_an_error_and_is_kept(encoder):
     view = shared_view(make_model())
     view.set_attn_implementation("eager")
     with pytest.raises(ScoringError, match=r"attention of LlamaForCausalLM \(eager\) cannot be"):
         DifferentiablePrefixAttention(view, encoder.prefix_ids)
 
 
-def test_layers_that_no_prefix_reaches_are_noticed(encoder):
+def test_layers_that_no_prefix_reaches_are_an_error(encoder):
     """Falcon swallows the keyword, so its layers never see the prefix."""
     view = shared_view(make_model("falcon"))
     with pytest.raises(ScoringError, match=r"FalconForCausalLM"):
         DifferentiablePrefixAttention(view, encoder.prefix_ids)
 
 
-def test_the_attention_of_prediction_is_another_one(encoder):
+def test_the_attention_of_prediction_is_not_extended(encoder):
     """A view serves one at a time, and tuning gives it back."""
     view = shared_view(make_model())
     DifferentiablePrefixAttention(view, encoder.prefix_ids)

@@ -71,19 +71,9 @@ def n_frozen_layers(model: nn.Module, n_tuned: int | None) -> int:
 
 
 def frozen_layers_pattern(model: nn.Module, n_tuned: int | None) -> str | None:
-    """Return a pattern for the names of all modules inside layers that are not tuned.
+    """Return a regular expression for the names of all modules inside layers that are not tuned.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        A causal language model.
-    n_tuned : int or None
-        How many of the upper layers are tuned. ``None`` for all.
-
-    Returns
-    -------
-    str or None
-        A regular expression. ``None`` if all layers are tuned.
+    ``None`` if all layers are tuned. The parameters are those of `n_frozen_layers`.
     """
     frozen = list(named_decoder_layers(model))[: n_frozen_layers(model, n_tuned)]
     return "|".join(rf"{re.escape(name)}\..*" for name in frozen) or None
@@ -91,15 +81,7 @@ def frozen_layers_pattern(model: nn.Module, n_tuned: int | None) -> str | None:
 
 @contextmanager
 def replacing_forward(layer: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Let a layer of a view run another function inside the block. Its hooks still run around it.
-
-    Parameters
-    ----------
-    layer : torch.nn.Module
-        The layer.
-    forward : callable
-        Takes and returns what the layer's ``forward`` does.
-    """
+    """Replace the ``forward`` of a view's layer inside the block. Its hooks still run around it."""
     before = vars(layer).get("forward")
     layer.forward = forward
     try:

@@ -50,12 +50,7 @@ def take_fingerprint(base: BaseModel) -> dict[str, Any]:
 
 
 def find_difference(known: dict[str, Any], found: dict[str, Any]) -> str | None:
-    """Name the part in which two fingerprints differ.
-
-    Parameters
-    ----------
-    known, found : dict
-        Two results of `take_fingerprint`.
+    """Name the part in which two results of `take_fingerprint` differ.
 
     Returns
     -------

@@ -91,7 +91,7 @@ class LoraSettings:
         return self.dropout > 0
 
     def make_config(self, view: Any) -> Any:
-        """Return PEFT's configuration of such an adapter on this view."""
+        """Return the configuration of LoRA in the tuned layers of this view."""
         from peft import LoraConfig
 
         targets = self.target_modules
@@ -221,13 +221,7 @@ class Adapter:
         return {name: weight.detach().cpu().clone() for name, weight in weights.items()}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Set the weights to those that `state` returned.
-
-        Raises
-        ------
-        ValueError
-            If they are of an adapter with other settings, or on another model.
-        """
+        """Set the weights to a result of `state`. Raise ``ValueError`` if they do not fit."""
         from peft import set_peft_model_state_dict
 
         check_same_shapes(state, self.state())

@@ -158,17 +158,10 @@ class Backpropagation:
     def take_less(self, batch: Sequence[Example], error: BaseException) -> None:
         """Send fewer tokens through the model at once, after a batch ran out of memory.
 
-        Parameters
-        ----------
-        batch : sequence of Example
-            The batch.
-        error : BaseException
-            The error that was raised.
-
         Raises
         ------
         ScoringError
-            If the examples went through the model one by one already.
+            If the examples of the batch went through the model one by one already.
         """
         parts = [
             (len(part), max(self._lengths(part, strategy)))

@@ -70,20 +70,7 @@ class FittedAdapter:
 
 
 def read_fitted_adapter(folder: Path, settings: AdapterSettings) -> FittedAdapter | None:
-    """Read weights that `FittedAdapter.write` wrote.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The folder that they were written into.
-    settings : AdapterSettings
-        The kind of adapter and its shape.
-
-    Returns
-    -------
-    FittedAdapter or None
-        ``None`` if the folder holds no adapter.
-    """
+    """Read the adapter that `FittedAdapter.write` wrote. Return ``None`` if a folder has none."""
     path = folder / WEIGHTS_FILE
     return FittedAdapter(settings, load_file(path)) if path.is_file() else None
 

@@ -151,21 +151,9 @@ class Optimiser:
 
 
 def rate_factor(step: int, n_steps: int, warmup_ratio: float) -> float:
-    """Return the share of the highest learning rate after so many steps: up to 1, then down to 0.
+    """Return the share of the highest learning rate after ``step`` steps: up to 1, then down to 0.
 
-    Parameters
-    ----------
-    step : int
-        The number of steps that are done.
-    n_steps : int
-        The number of all steps.
-    warmup_ratio : float
-        The share of all steps in which the learning rate rises.
-
-    Returns
-    -------
-    float
-        From 0 to 1.
+    It rises linearly over a share of ``warmup_ratio`` of all steps, and falls over the others.
     """
     n_warmup = math.ceil(n_steps * warmup_ratio)
     if step < n_warmup:

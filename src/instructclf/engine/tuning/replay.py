@@ -55,15 +55,7 @@ class Replay:
     def store(self, batches: Batches) -> dict[type[Prefix] | None, Prefix | None]:
         """Run the frozen layers on the prefix and on all prompts.
 
-        Parameters
-        ----------
-        batches : sequence of (Strategy, sequence of EncodedPrompt)
-            All prompts.
-
-        Returns
-        -------
-        dict of type to Prefix
-            The prefixes that the whole model has made, one of each kind that strategies use.
+        Return the prefixes that the whole model has made, one of each kind that strategies use.
         """
         prefixes: dict[type[Prefix] | None, Prefix | None] = {None: None}
         for strategy, prompts in batches:
@@ -89,19 +81,8 @@ class Replay:
     ) -> Tensor:
         """Return what the function of this name returns, from a run of the tuned layers alone.
 
-        Parameters
-        ----------
-        batch : sequence of EncodedPrompt
-            Prompts that are stored.
-        layout : callable
-            The layout with which they were stored.
-        prefix : Prefix or None
-            The result of ``compute_prefix``, if the strategy shares a prefix.
-
-        Returns
-        -------
-        Tensor of shape (n_texts, n_labels)
-            Log-likelihoods.
+        The prompts must be stored, and with this layout. ``prefix`` is the result of
+        `compute_prefix`, if the strategy shares a prefix.
         """
         # The layout is made inside the forward pass, so the hidden states are padded only then.
         remembered = _LastLayout(layout)
