@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from instructclf.evaluation import SeedScores
-from instructclf.evaluation.scoring import answer_weights
+from instructclf.evaluation.metrics import answer_weights
 
 SIZES = (2, 5, 10)
 _N_DRAWS = 100

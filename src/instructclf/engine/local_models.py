@@ -190,32 +190,7 @@ class LocalModel:
         checkpoints: Path | None = None,
         verbose: int | bool = 0,
     ) -> Tuned:
-        """Train an adapter on rows.
-
-        Parameters
-        ----------
-        question : Question
-            The prompt and its answers.
-        rows : LabelledTexts
-            What is learned.
-        adapter : LoraSettings or PeftSettings
-            What the adapter looks like.
-        training : TrainingSettings
-            How it is trained.
-        seeds : tuple of (int, int)
-            Initial weights and order of the rows; the second one if the first run fails.
-        start : FittedAdapter or None, default=None
-            The adapter to begin with. ``None`` for a new one.
-        checkpoints : pathlib.Path or None, default=None
-            The folder in which runs are kept.
-        verbose : int or bool, default=0
-            Whether to show a progress bar.
-
-        Returns
-        -------
-        Tuned
-            The adapter, the record of its training, and what scores with it.
-        """
+        """Train an adapter on rows."""
         trained, record = tune_adapter(
             self.base,
             _make_encoder(self.base, question),

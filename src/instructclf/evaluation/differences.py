@@ -71,28 +71,7 @@ def compare_correct(
     n_resamples: int,
     random_state: int | None,
 ) -> PairedDifference:
-    """Compare two matrices of right answers.
-
-    Parameters
-    ----------
-    first, second : ndarray of shape (n_seeds, n_texts)
-        Whether each answer is right. If one has a single seed, it is paired with all of the other.
-    weights : ndarray of shape (n_texts,)
-        The weight of each right answer.
-    groups : ndarray of shape (n_texts,) or None
-        As for ``resample_means``.
-    confidence : float
-        The confidence of the interval.
-    n_resamples : int
-        The number of resamples.
-    random_state : int or None
-        Determines the resamples.
-
-    Returns
-    -------
-    PairedDifference
-        The first minus the second.
-    """
+    """Compare two matrices of right answers."""
     differences = (first.astype(float) - second) * weights
     draws = resample_means(
         differences, groups=groups, n_resamples=n_resamples, random_state=random_state
@@ -108,18 +87,7 @@ def compare_correct(
 
 
 def adjust_p_values(p_values: list[float]) -> list[float]:
-    """Adjust p-values for their number (Holm, Scandinavian Journal of Statistics 6, 1979).
-
-    Parameters
-    ----------
-    p_values : list of float
-        One for each comparison.
-
-    Returns
-    -------
-    list of float
-        The adjusted p-values in the same order, to be compared with the significance level.
-    """
+    """Adjust p-values for their number (Holm, Scandinavian Journal of Statistics 6, 1979)."""
     order = np.argsort(p_values, kind="stable")
     factors = np.arange(len(p_values), 0, -1)
     stepped = np.maximum.accumulate(np.asarray(p_values)[order] * factors)

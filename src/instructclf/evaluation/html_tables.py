@@ -20,24 +20,7 @@ def write_html(
     *,
     title: str,
 ) -> str:
-    """Return a table element.
-
-    Parameters
-    ----------
-    cells : sequence of tuple of str
-        The cells of each row. The first cell names the row.
-    caption : str
-        The text below the table.
-    header : sequence of str
-        The names of the columns.
-    title : str
-        The name of the table for screen readers.
-
-    Returns
-    -------
-    str
-        HTML.
-    """
+    """Return a table element."""
     head = "".join(_cell("th", name, 'scope="col"', n) for n, name in enumerate(header))
     body = [
         _cell("th", row[0], 'scope="row"', 0)

@@ -80,20 +80,7 @@ def t_interval(
 
 
 def t_p_value(values: ArrayLike, *, test_to_train: float = 0.0) -> float:
-    """Return the two-sided p-value of a mean of zero, with the variance of ``t_interval``.
-
-    Parameters
-    ----------
-    values : array-like of shape (n_values,)
-        Differences.
-    test_to_train : float, default=0.0
-        Test rows per training row.
-
-    Returns
-    -------
-    float
-        The p-value, NaN for fewer than two values.
-    """
+    """Return the two-sided p-value of a mean of zero, with the variance of ``t_interval``."""
     mean, error, degrees = _standard_error(values, test_to_train)
     if degrees < 1:
         return float("nan")
@@ -120,6 +107,10 @@ def resample_means(
 ) -> NDArray[np.float64]:
     """Resample the mean of a (seed, text) matrix, for other seeds and other texts.
 
+    With one seed only texts are resampled, and the means tell nothing about other seeds. With
+    ``groups``, every resample has the same number of texts of each label, because a score over
+    labels takes these numbers as fixed.
+
     This is the crossed or "pigeonhole" bootstrap (Owen, Annals of Applied Statistics 1(2), 2007):
     rows and columns are resampled with replacement, independently. Its intervals are conservative.
 
@@ -128,25 +119,6 @@ def resample_means(
     from its seeds is multiplied by √(n / χ²), where χ² is drawn with n - 1 degrees of freedom. This
     gives it the tails of Student's t, and 95 % or more of the cases; with many seeds the factor
     approaches 1.
-
-    Parameters
-    ----------
-    values : array-like of shape (n_seeds, n_texts)
-        1 for right and 0 for wrong answers, or differences of these. With one seed only texts are
-        resampled, and the means tell nothing about other seeds.
-    groups : array-like of shape (n_texts,) or None, default=None
-        The label of each text. If given, every resample has the same number of texts of each label,
-        because a score over labels takes these numbers as fixed. The only text of a label is then
-        in every resample.
-    n_resamples : int, default=2000
-        The number of means.
-    random_state : int or None, default=0
-        Determines the resamples.
-
-    Returns
-    -------
-    ndarray of shape (n_resamples,)
-        The means.
     """
     matrix = np.asarray(values, dtype=float)
     n_seeds, n_texts = matrix.shape
@@ -184,42 +156,14 @@ def _draw_texts(
 def crossed_means(
     matrix: NDArray[np.float64], seeds: NDArray[np.intp], texts: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """Return the mean over resampled rows and columns, for each resample.
-
-    Parameters
-    ----------
-    matrix : ndarray of shape (n_seeds, n_texts)
-        The values.
-    seeds : ndarray of shape (n_resamples, n_seeds)
-        The rows of each resample.
-    texts : ndarray of shape (n_resamples, n_texts)
-        The columns of each resample.
-
-    Returns
-    -------
-    ndarray of shape (n_resamples,)
-        The means.
-    """
+    """Return the mean over resampled rows and columns, of shape (n_resamples,)."""
     weights = np.zeros((len(seeds), len(matrix)))
     np.add.at(weights, (np.arange(len(seeds))[:, np.newaxis], seeds), 1 / seeds.shape[1])
     return np.take_along_axis(weights @ matrix, texts, axis=1).mean(axis=1)
 
 
 def percentile_interval(draws: NDArray[np.float64], confidence: float = 0.95) -> Interval:
-    """Return the interval with equal shares of the resampled means on both sides.
-
-    Parameters
-    ----------
-    draws : ndarray of shape (n_resamples,)
-        Means, from ``resample_means``.
-    confidence : float, default=0.95
-        The share of means inside.
-
-    Returns
-    -------
-    Interval
-        Both ends.
-    """
+    """Return the interval with equal shares of the resampled means on both sides."""
     check_confidence(confidence)
     low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(low), float(high))
@@ -241,16 +185,6 @@ def bootstrap_p_value(draws: NDArray[np.float64]) -> float:
     It is below 0.05 if the 95 % percentile interval of the same means excludes zero. One is added
     to numerator and denominator (Davison and Hinkley, "Bootstrap Methods and their Application",
     1997), because no number of resamples shows that something is impossible.
-
-    Parameters
-    ----------
-    draws : ndarray of shape (n_resamples,)
-        Mean differences, from ``resample_means``.
-
-    Returns
-    -------
-    float
-        The p-value.
     """
     rarer = min(np.sum(draws <= 0), np.sum(draws >= 0))
     return float(min(1.0, 2 * (rarer + 1) / (len(draws) + 1)))

@@ -1,13 +1,43 @@
-"""Probabilities and labels → the calibration of the probabilities."""
+"""Right answers and probabilities → the scores of classifiers, and how well they are calibrated."""
 
 from __future__ import annotations
 
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._param_validation import InvalidParameterError
+
+SCORINGS = ("accuracy", "balanced_accuracy")
+"""The kinds of scores, by scikit-learn's names."""
+
+
+def answer_weights(y_test: NDArray[Any], scoring: str) -> NDArray[np.float64]:
+    """Return the weight of each right answer, of shape (n_test,). Their mean is 1.
+
+    With ``"balanced_accuracy"`` all labels have the same weight: the score is the mean over labels
+    of the share of their texts that are right.
+    """
+    if scoring == "accuracy":
+        return np.ones(len(y_test))
+    _, codes, counts = np.unique(y_test, return_inverse=True, return_counts=True)
+    return len(y_test) / (len(counts) * counts[codes])
+
+
+def name_scoring(scoring: str) -> str:
+    """Return a kind of score in words, for tables and pictures."""
+    return scoring.replace("_", " ")
+
+
+def check_same_scoring(one: str, other: str) -> None:
+    """Raise an error if scores are of two kinds and cannot be compared."""
+    if one != other:
+        msg = (
+            "Only scores of one kind can be compared. The 'scoring' parameter was "
+            f"{one!r} for the first and {other!r} for the second."
+        )
+        raise InvalidParameterError(msg)
 
 
 class ReliabilityBins(NamedTuple):
@@ -32,22 +62,7 @@ class ReliabilityBins(NamedTuple):
 
 
 def reliability_bins(confidence: ArrayLike, correct: ArrayLike, n_bins: int) -> ReliabilityBins:
-    """Sort predictions into bins of equal width by their confidence.
-
-    Parameters
-    ----------
-    confidence : array-like of shape (n_predictions,)
-        The probability given to the label predicted.
-    correct : array-like of shape (n_predictions,)
-        Whether this label is the true one.
-    n_bins : int
-        The number of bins between 0 and 1. A bin includes its upper limit.
-
-    Returns
-    -------
-    ReliabilityBins
-        Counts and means of each bin.
-    """
+    """Sort predictions into bins of equal width by their confidence."""
     if not isinstance(n_bins, Integral) or n_bins < 1:
         msg = f"The 'n_bins' parameter must be an int of 1 or more. Got {n_bins!r} instead."
         raise InvalidParameterError(msg)
@@ -67,20 +82,6 @@ def expected_calibration_error(
 
     ``Σ_b n_b/n · |accuracy_b - confidence_b|`` over bins of equal width (Naeini et al., AAAI 2015;
     Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, with 15 bins).
-
-    Parameters
-    ----------
-    confidence : array-like of shape (n_predictions,)
-        The probability given to the label predicted.
-    correct : array-like of shape (n_predictions,)
-        Whether this label is the true one.
-    n_bins : int, default=15
-        The number of bins between 0 and 1.
-
-    Returns
-    -------
-    float
-        The error, between 0 and 1. On few texts even a calibrated classifier has an error above 0.
     """
     bins = reliability_bins(confidence, correct, n_bins)
     gaps = np.abs(bins.accuracy - bins.confidence)

@@ -12,9 +12,9 @@ from joblib import Parallel, delayed, effective_n_jobs
 from numpy.typing import NDArray
 
 from instructclf.engine.running.progress import Progress
+from instructclf.evaluation.metrics import answer_weights, name_scoring
 from instructclf.evaluation.running import Outcome, Run
 from instructclf.evaluation.scores import SeedScores
-from instructclf.evaluation.scoring import answer_weights, name_scoring
 from instructclf.evaluation.splitting import Split
 from instructclf.evaluation.storing import execute_once
 
@@ -40,26 +40,7 @@ def execute_plans(
     folder: str | PathLike[str] | None,
     verbose: int | bool,
 ) -> dict[str, SeedScores]:
-    """Execute all runs of all plans, and return the scores of each plan.
-
-    Parameters
-    ----------
-    task : str
-        The title of the progress bar.
-    plans : mapping of str to Plan
-        The plans, by names that the progress bar shows.
-    scoring : str
-        As for `evaluate_seeds`.
-    folder : str, path or None
-        As for `evaluate_seeds`.
-    verbose : int or bool
-        As for `evaluate_seeds`.
-
-    Returns
-    -------
-    dict of str to SeedScores
-        The scores, by the same names.
-    """
+    """Execute all runs of all plans, and return the scores of each plan."""
     calls = {
         name: [partial(execute_once, run, plan.estimator, plan.split, folder) for run in plan.runs]
         for name, plan in plans.items()
@@ -81,24 +62,7 @@ def call_all(
     *,
     verbose: int | bool,
 ) -> dict[str, list[_Result]]:
-    """Make the calls of one group after the other, and show a progress bar.
-
-    Parameters
-    ----------
-    task : str
-        The title of the progress bar.
-    calls : mapping of str to sequence of callable
-        The name of each group, and its calls without arguments.
-    describe : callable
-        Takes a name and a result, and returns what the bar shows about it.
-    verbose : int or bool
-        Whether to show the bar.
-
-    Returns
-    -------
-    dict of str to list
-        The results of each group. An error gets a note that names its group.
-    """
+    """Make the calls of one group after the other, and show a progress bar."""
     results: dict[str, list[_Result]] = {name: [] for name in calls}
     with Progress(task, sum(map(len, calls.values())), verbose=verbose) as progress:
         for name, group in calls.items():

@@ -22,7 +22,7 @@ from sklearn.utils._param_validation import (
     validate_parameter_constraints,
 )
 
-from instructclf.evaluation.scoring import SCORINGS
+from instructclf.evaluation.metrics import SCORINGS
 from instructclf.evaluation.splitting import Split
 from instructclf.sampling import ShotSampler, get_sampler
 

@@ -17,8 +17,12 @@ from instructclf.evaluation.intervals import (
     resample_means,
     t_interval,
 )
-from instructclf.evaluation.metrics import expected_calibration_error
-from instructclf.evaluation.scoring import answer_weights, check_same_scoring, name_scoring
+from instructclf.evaluation.metrics import (
+    answer_weights,
+    check_same_scoring,
+    expected_calibration_error,
+    name_scoring,
+)
 from instructclf.exceptions import InvalidLabelsError
 
 

@@ -25,22 +25,6 @@ def execute_once(
 ) -> Outcome:
     """Execute a run, or read its outcome if the folder has it.
 
-    Parameters
-    ----------
-    run : Run
-        The rows and the seed.
-    estimator : estimator
-        The estimator, which is cloned.
-    split : Split
-        The training and test rows.
-    folder : str, path or None
-        The folder with a file for each finished run. ``None`` stores nothing.
-
-    Returns
-    -------
-    Outcome
-        Predictions and seconds. Seconds of a stored run are those of its execution.
-
     Raises
     ------
     InvalidParameterError

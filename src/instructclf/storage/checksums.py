@@ -10,31 +10,13 @@ from instructclf.exceptions import SavedClassifierError
 
 
 def find_checksums(folder: Path) -> dict[str, str]:
-    """Return the checksum of every file in a folder.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The folder.
-
-    Returns
-    -------
-    dict of str to str
-        SHA-256 in hexadecimal, by path inside the folder, with forward slashes.
-    """
+    """Return the checksum of every file in a folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): _checksum(path) for path in files}
 
 
 def check_files(folder: Path, expected: Mapping[str, str]) -> None:
     """Raise an error unless all files exist and have the checksums they were saved with.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The folder.
-    expected : mapping of str to str
-        SHA-256 in hexadecimal, by path inside the folder.
 
     Raises
     ------

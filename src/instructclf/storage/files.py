@@ -18,18 +18,7 @@ import psutil
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
-    """Yield a path to write to. The new file then replaces another one in one step.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file to write. Missing parent folders are made.
-
-    Yields
-    ------
-    pathlib.Path
-        The temporary path. If the block raises an exception, it is removed.
-    """
+    """Yield a path to write to. The new file then replaces another one in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(path)
     fresh = temporary_path(path)

@@ -32,18 +32,6 @@ _IGNORED = {".DS_Store"}
 def replacing_folder(folder: Path, marker: str) -> Iterator[Path]:
     """Yield an empty folder to write into, which then replaces another folder.
 
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The folder to write. Missing parent folders are made.
-    marker : str
-        The name of a file. Only folders that hold it, and empty ones, are replaced.
-
-    Yields
-    ------
-    pathlib.Path
-        The temporary folder. If the block raises an exception, it is removed.
-
     Raises
     ------
     SavedClassifierError
@@ -65,31 +53,13 @@ def replacing_folder(folder: Path, marker: str) -> Iterator[Path]:
 
 
 def find_folder(folder: Path) -> Path:
-    """Return a folder, or its old contents if a process was killed between two renames.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The folder as it was saved.
-
-    Returns
-    -------
-    pathlib.Path
-        The folder that holds its contents now.
-    """
+    """Return a folder, or its old contents if a process was killed between two renames."""
     old = _old(folder.resolve())
     return old if old.is_dir() and not folder.exists() else folder
 
 
 def check_replaceable(folder: Path, marker: str) -> None:
     """Raise an error if replacing a folder would lose files of others.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The folder to write.
-    marker : str
-        The name of a file. Only folders that hold it, and empty ones, are replaced.
 
     Raises
     ------

@@ -42,22 +42,6 @@ def fetch_folder(
 ) -> Path:
     """Return a folder with files of a repository, fetched once.
 
-    Parameters
-    ----------
-    repo_id : str
-        Owner and name.
-    marker : str
-        A file that the repository must have.
-    revision : str or None, default=None
-        Branch, tag or commit. ``None`` for the main branch.
-    files : sequence of str
-        Patterns of the files to fetch. The default is all JSON and safetensors files.
-
-    Returns
-    -------
-    pathlib.Path
-        The folder, in the cache that all tools for the hub share.
-
     Raises
     ------
     SavedClassifierError
@@ -89,26 +73,6 @@ def push_folder(
     commit_message: str,
 ) -> str:
     """Write a folder into a repository, which is created if it does not exist.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The folder.
-    repo_id : str
-        Owner and name.
-    marker : str
-        The name of a file. Only repositories that hold it, and empty ones, are replaced.
-    private : bool or None
-        Whether a created repository is private. ``None`` takes the owner's default.
-    revision : str or None
-        The branch, which is created if it does not exist. ``None`` for the main branch.
-    commit_message : str
-        The message of the commit.
-
-    Returns
-    -------
-    str
-        The address of the commit.
 
     Raises
     ------

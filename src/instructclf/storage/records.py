@@ -27,17 +27,7 @@ _CHECKSUM = "sha256"
 def write_record(
     path: Path, description: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
 ) -> None:
-    """Write a description and arrays into one file, with a checksum over both.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file. An existing one is replaced.
-    description : mapping
-        JSON-serialisable values.
-    arrays : mapping of str to ndarray
-        The arrays.
-    """
+    """Write a description and arrays into one file, with a checksum over both."""
     text = json.dumps(description)
     metadata = {_DESCRIPTION: text, _CHECKSUM: _checksum(text, arrays)}
     with replacing_file(path) as fresh:
@@ -46,20 +36,6 @@ def write_record(
 
 def read_record(path: Path, remedy: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Read a file that `write_record` wrote.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    remedy : str
-        What to do if it is damaged, for the error message.
-
-    Returns
-    -------
-    description : dict
-        The description.
-    arrays : dict of str to ndarray
-        The arrays.
 
     Raises
     ------

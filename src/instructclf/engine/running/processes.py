@@ -83,13 +83,6 @@ class Processes:
     def check_alike(self, rows: Sequence[object], what: str) -> None:
         """Raise an error in every process if one has other rows than the first.
 
-        Parameters
-        ----------
-        rows : sequence of object
-            The rows.
-        what : str
-            What they are, for the error message.
-
         Raises
         ------
         ValueError
@@ -108,15 +101,12 @@ class Processes:
             )
             raise ValueError(msg)
 
-    def agree_on(self, generator: np.random.RandomState, *, is_given: bool) -> np.random.RandomState:
+    def agree_on(
+        self, generator: np.random.RandomState, *, is_given: bool
+    ) -> np.random.RandomState:
         """Return a generator that draws the same numbers in every process.
 
-        Parameters
-        ----------
-        generator : RandomState
-            The generator of this process.
-        is_given : bool
-            Whether the user gave it. Otherwise it is NumPy's global one, and only draws a seed.
+        One that was not given is NumPy's global one, and only draws a seed.
         """
         if self.size == 1:
             return generator
@@ -180,17 +170,6 @@ def current_processes() -> Processes:
 @contextmanager
 def sharing_work(way: str | None) -> Iterator[Processes]:
     """Share the work inside with the other processes of the job, which must all come here.
-
-    Parameters
-    ----------
-    way : {"auto"} or None
-        ``"auto"`` shares the work if a launcher has started several processes, or torch has a
-        process group. ``None`` does all of it here.
-
-    Yields
-    ------
-    Processes
-        The processes that share the work: those of the outer context, if there is one.
 
     Raises
     ------

@@ -59,16 +59,6 @@ class Display:
 def import_pyplot(needed_for: str) -> Any:
     """Import matplotlib's pyplot.
 
-    Parameters
-    ----------
-    needed_for : str
-        The feature that needs it, as the beginning of a sentence.
-
-    Returns
-    -------
-    module
-        ``matplotlib.pyplot``.
-
     Raises
     ------
     MissingExtraError
@@ -88,24 +78,7 @@ def get_axes(
     figsize: tuple[float, float] | None = None,
     layout: str = "constrained",
 ) -> Any:
-    """Return the given axes, or those of a new figure whose layout cuts nothing off.
-
-    Parameters
-    ----------
-    ax : matplotlib Axes or None
-        The given axes.
-    needed_for : str
-        The display, as the beginning of a sentence.
-    figsize : tuple of float or None, default=None
-        Width and height of a new figure, in inches.
-    layout : str, default="constrained"
-        The layout of a new figure, ``"compressed"`` for square axes.
-
-    Returns
-    -------
-    matplotlib Axes
-        The axes to draw on.
-    """
+    """Return the given axes, or those of a new figure whose layout cuts nothing off."""
     plt = import_pyplot(needed_for)
     if ax is not None:
         return ax
