@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from instructclf.classifiers.plain import from_plain, to_plain
+from instructclf.classifiers.saving.json_values import from_json, to_json
 from instructclf.engine.tokens.encoding import PromptEncoder
 from instructclf.engine.tokens.tries import build_trie
 from instructclf.engine.tokens.truncation import ELLIPSIS, cut_to_fit, find_cut
@@ -146,7 +146,7 @@ VALUES = st.recursive(
 
 @given(VALUES)
 def test_values_read_back_unchanged(value):
-    read = from_plain(json.loads(json.dumps(to_plain(value, "x"))))
+    read = from_json(json.loads(json.dumps(to_json(value, "x"))))
     assert repr(read) == repr(value)  # nan differs from itself, and 0.0 equals -0.0
 
 
@@ -154,7 +154,7 @@ def test_values_read_back_unchanged(value):
 def test_labels_words_and_definitions_read_back(labels, text):
     prompt = Prompt(ALPACA, text, ((text, labels[0]),), tuple(labels), definitions=text)
     array = np.array(labels)
-    read, classes = from_plain(json.loads(json.dumps(to_plain((prompt, array), "x"))))
+    read, classes = from_json(json.loads(json.dumps(to_json((prompt, array), "x"))))
     assert read == prompt
     np.testing.assert_array_equal(classes, array)
     assert classes.dtype == array.dtype
@@ -163,4 +163,4 @@ def test_labels_words_and_definitions_read_back(labels, text):
 @given(st.dictionaries(st.text(max_size=8), st.none() | st.integers(), max_size=3))
 def test_an_unknown_record_is_an_error(stranger):
     with pytest.raises(SavedClassifierError, match="which this version cannot read"):
-        from_plain(stranger)
+        from_json(stranger)

@@ -114,7 +114,7 @@ def test_a_classifier_tuned_in_its_upper_layers_is_restored(make_tuning):
 
 
 def test_more_tuned_layers_than_the_model_has_are_an_error(make_tuning):
-    with pytest.raises(ValueError, match=r"n_layers=3 is more than the 2 layers"):
+    with pytest.raises(ValueError, match=r"LoRA\(n_layers=3\) asks for more than the 2 layers"):
         make_tuning(adapter__n_layers=3).fit(TEXTS, LABELS)
 
 

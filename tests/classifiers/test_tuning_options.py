@@ -308,10 +308,10 @@ def test_a_warm_start_with_other_classes_is_an_error(make_tuning):
     ids=lambda changes: next(iter(changes)),
 )
 def test_a_warm_start_of_another_shape_is_an_error(changes, make_tuning):
-    classifier = (
-        make_tuning(**WARM).fit(TEXTS, LABELS).set_params(**changes)
-    )
-    with pytest.raises(ValueError, match="do not fit: .* begin anew with warm_start=False"):
+    classifier = make_tuning(**WARM).fit(TEXTS, LABELS).set_params(**changes)
+    with pytest.raises(
+        ValueError, match=r"do not fit: .* from a new adapter with .*warm_start=False"
+    ):
         classifier.fit(TEXTS, LABELS)
 
 

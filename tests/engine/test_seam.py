@@ -98,7 +98,7 @@ def test_a_classifier_is_fitted_and_predicts(model):
 def test_rows_calibrate(n_shots):
     classifier = PromptClassifier(WordModel(), n_shots=n_shots, random_state=0).fit(TEXTS, LABELS)
     assert classifier.calibration_.n_rows == (12 if n_shots else 16)
-    assert classifier.calibration_.temperature < 1
+    assert classifier.calibration_.temperature <= 1
 
 
 def test_several_seeds_are_averaged():
@@ -136,7 +136,7 @@ def test_the_prompt_is_shown(model):
 def test_an_adapter_is_tuned_and_scores():
     tuning = InstructionTunedClassifier(TunableModel(), random_state=0).fit(TEXTS, LABELS)
     assert tuning.predict(TEXTS).tolist() == LABELS
-    assert tuning.get_prompt("x").count("### Input:") == 1
+    assert tuning.prompt_.demonstrations == ()
     assert (tuning.loss_curve_, tuning.n_iter_, tuning.stopped_by_) == ([0.5], 1, "max_epochs")
     assert len(tuning.adapter_) == 16
 

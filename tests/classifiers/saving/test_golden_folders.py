@@ -35,5 +35,7 @@ def test_each_schema_has_folders_of_all_kinds():
         assert sum(name.startswith(f"schema-{schema}/") for name in FOLDERS) >= 7
 
 
-def test_the_folders_are_small():
-    assert sum(path.stat().st_size for path in SAVED.rglob("*") if path.is_file()) < 400_000
+@pytest.mark.parametrize("schema", range(1, SCHEMA + 1))
+def test_the_folders_of_a_schema_are_small(schema):
+    files = (SAVED / f"schema-{schema}").rglob("*")
+    assert sum(path.stat().st_size for path in files if path.is_file()) < 400_000

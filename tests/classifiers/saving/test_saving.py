@@ -185,7 +185,7 @@ def test_peft_loads_the_adapter_and_gives_the_same_scores(
 
 def test_a_record_of_another_kind_is_refused(make_prompting, tmp_path):
     folder = save(make_prompting, tmp_path)
-    edit(folder, lambda record: record["attributes"].update(prompt_={"record": "Popen"}))
+    edit(folder, lambda record: record["fitted"].update(prompt={"record": "Popen"}))
     with pytest.raises(SavedClassifierError, match="'Popen'.* which this version cannot read"):
         load(folder)
     edit(folder, lambda record: record.update({"class": "Popen"}))
@@ -230,7 +230,7 @@ def test_a_parameter_that_cannot_be_saved_is_an_error_with_its_name(make_prompti
         pass
 
     classifier = make_prompting(sampler=Sampler()).fit(TEXTS, LABELS)
-    with pytest.raises(SavedClassifierError, match="sampler=.* Only samplers of instructclf"):
+    with pytest.raises(SavedClassifierError, match="sampler=.* Only estimators of this package"):
         classifier.save(tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
 
