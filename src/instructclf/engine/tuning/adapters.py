@@ -150,14 +150,14 @@ class PeftSettings:
 def check_peft_config(config: Any) -> None:
     """Raise ``ValueError`` unless adapters of this kind can be tuned and scored on some model.
 
-    The text of the error continues a sentence that ends with "must be".
+    The text of the error continues a sentence such as "The 'adapter' parameter must be".
     """
     with without_repacking_hint():
         from peft import PeftConfig, PeftType
         from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 
     if not isinstance(config, PeftConfig):
-        msg = f"LoRA(...), an instance of peft.PeftConfig, or None. Got {config!r}"
+        msg = f"an instance of peft.PeftConfig, such as peft.IA3Config(), or None. Got {config!r}"
         raise ValueError(msg)  # noqa: TRY004  (the caller names the parameter)
     kinds: Any = PEFT_TYPE_TO_TUNER_MAPPING
     tuner = kinds.get(config.peft_type)
