@@ -46,7 +46,7 @@ def linear_with_update(layer: nn.Linear, x: Tensor, a: Tensor, b: Tensor, scalin
     a, b = a.to(dtype), b.to(dtype)
     rows = x.reshape(-1, x.shape[-1])
     is_many = len(rows) >= _TOKENS_PER_RANK * len(a)
-    # With gradients, the sum of weight and update would have to be kept for the backward pass.
+    # Training would keep the sum for the backward pass, and compute a gradient of its size.
     if is_many and dtype in _EXACT and not torch.is_grad_enabled():
         output = linear(rows, torch.addmm(layer.weight, b, a, alpha=scaling), layer.bias)
     else:
