@@ -162,7 +162,7 @@ def test_very_unlikely_labels_do_not_underflow():
 
 
 class FakeEvidence:
-    """Rows of which every text scores its length for its label."""
+    """Labelled rows. A text scores minus its length for its label, and -9 for the other."""
 
     n_classes = 2
 

@@ -109,11 +109,11 @@ def test_scikit_learn_calibrates_a_classifier_again(calibration, make_prompting)
 
 def test_scikit_learn_calibrates_a_classifier_for_each_fold(make_classifier):
     calibrated = CalibratedClassifierCV(make_classifier(n_shots=2), cv=FOLDS).fit(TEXTS, LABELS)
-    members = [own.estimator for own in calibrated.calibrated_classifiers_]
+    members = [fold.estimator for fold in calibrated.calibrated_classifiers_]
     assert len(members) == 2
     assert not np.array_equal(*(member.predict_proba(TEXTS) for member in members))
-    mean = np.mean([own.predict_proba(TEXTS) for own in calibrated.calibrated_classifiers_], axis=0)
-    np.testing.assert_allclose(calibrated.predict_proba(TEXTS), mean)
+    folds = [fold.predict_proba(TEXTS) for fold in calibrated.calibrated_classifiers_]
+    np.testing.assert_allclose(calibrated.predict_proba(TEXTS), np.mean(folds, axis=0))
 
 
 def test_a_threshold_separates_the_labels(make_classifier):
@@ -122,6 +122,6 @@ def test_a_threshold_separates_the_labels(make_classifier):
     shifted = FixedThresholdClassifier(
         make_classifier(), threshold=threshold, pos_label="positive"
     ).fit(TEXTS, LABELS)
-    expected = ["positive" if own >= threshold else "negative" for own in positive]
+    expected = ["positive" if p >= threshold else "negative" for p in positive]
     assert shifted.predict(TEXTS).tolist() == expected
     assert expected.count("positive") == 4
