@@ -1,12 +1,14 @@
 """Pages made from scripts say what the scripts say, print and draw, and grow stale with them."""
 
 import importlib
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[1] / "tools" / "gallery"
+TESTS = Path(__file__).parent
+FOLDER = TESTS.parent / "tools" / "gallery"
 SCRIPT = """\
 # %% [markdown]
 # # Two and two
@@ -138,3 +140,12 @@ def test_error_in_a_block_names_the_line_of_the_page(load, tmp_path):
     with pytest.raises(ZeroDivisionError) as caught:
         load("pages").run_page(page)
     assert caught.traceback[-1].lineno + 1 == 5
+
+
+def test_tests_that_the_page_on_reliability_names_exist():
+    page = (TESTS.parent / "docs" / "reliability.md").read_text(encoding="utf-8")
+    sources = [file.read_text(encoding="utf-8") for file in TESTS.rglob("test_*.py")]
+    tests = {name for source in sources for name in re.findall(r"def (test_\w+)", source)}
+    files = {str(file.relative_to(TESTS.parent)) for file in TESTS.rglob("test_*.py")}
+    assert set(re.findall(r"\b(test_\w+)\b(?!\.py)", page)) - tests == set()
+    assert set(re.findall(r"\btests/[\w/]+\.py", page)) - files == set()
