@@ -4,9 +4,9 @@ A calibrator has one method, ``calibrate(evidence, rng)``. It looks at what a fi
 about texts and returns an object with one method, ``log_probabilities(scores)``.
 """
 
-from instructclf.calibration.calibrations import Calibration, no_calibration
+from instructclf.calibration.calibrations import Calibration, Evidence, no_calibration
 from instructclf.calibration.labelled_rows import LabelledRowsCalibrator
-from instructclf.calibration.named import CALIBRATORS, Calibrator, Evidence, get_calibrator
+from instructclf.calibration.named import CALIBRATORS, Calibrator, get_calibrator
 
 __all__ = [
     "CALIBRATORS",

@@ -8,16 +8,17 @@ for a text depends on no other text.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
-from instructclf.calibration.calibrations import Calibration, log_softmax, no_calibration
-
-if TYPE_CHECKING:
-    from instructclf.calibration.named import Evidence
+from instructclf.calibration.calibrations import (
+    Calibration,
+    Evidence,
+    log_softmax,
+    no_calibration,
+)
 
 _PRIOR_SCALE = 0.2
 """Scale of the logarithm of the temperature: how far a few rows move it without strong evidence."""

@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.utils._param_validation import InvalidParameterError
 
-from instructclf.calibration.calibrations import Calibration, no_calibration
+from instructclf.calibration.calibrations import Calibration, Evidence, no_calibration
 from instructclf.calibration.labelled_rows import LabelledRowsCalibrator
-
-
-class Evidence(Protocol):
-    """What a calibrator may look at: the rows of ``fit``, and what the fitted prompt says."""
-
-    texts: list[str]
-    """The texts of ``fit``."""
-    codes: NDArray[np.intp]
-    """The position of each text's label among the classes, of shape (n_texts,)."""
-    n_classes: int
-    shots: NDArray[np.intp]
-    """Positions of the rows that the classifier has learned from."""
-
-    def score(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Return label log-likelihoods of texts, of shape (n_texts, n_classes)."""
-        ...
-
-    def score_shots(self) -> NDArray[np.float64] | None:
-        """Score each shot as if it had not been one, or return ``None`` where that costs a fit."""
-        ...
 
 
 @runtime_checkable

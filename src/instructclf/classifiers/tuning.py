@@ -194,7 +194,7 @@ def _find_start(
         msg = (
             f"warm_start=True continues a fit with the classes {earlier!r}, and now they are "
             f"{now!r}. Give labels of the same classes, name all of them in label_definitions from "
-            "the first fit on, or set warm_start=False."
+            "the first fit on, or set training_options=TrainingOptions(warm_start=False)."
         )
         raise InvalidLabelsError(msg)
     return previous.adapter
