@@ -70,15 +70,15 @@ class Comparison:
         """Return the first losses, and distances of gradients in the second step."""
         weights, gradients, losses = self._tune()
         single = [[example] for example in tokenised(self._rows, self._tokenizer)]
-        whole = [example for (example,) in single]
+        batch = [example for (example,) in single]
         view = self._view(None)
         with torch.no_grad():
             label_loss = self._label_loss(view).item()
             row_mean = sum(self._loop_loss(view, one).item() for one in single) / len(single)
-            token_mean = self._loop_loss(view, whole).item()
+            token_mean = self._loop_loss(view, batch).item()
         trainer, trainer_gradients = self._trainer(make_trainer, weights)
         trl, trl_gradients = self._trainer(make_trl_trainer, weights)
-        loop = self._gradients(weights, lambda model: self._loop_loss(model, whole))
+        loop = self._gradients(weights, lambda model: self._loop_loss(model, batch))
         ours = self._gradients(weights, lambda model: self._our_loss(model, single))
         return {
             "ours_language": losses[0] - label_loss,

@@ -236,12 +236,13 @@ def _explain(
         from peers import skorch_few_shot  # noqa: PLC0415  (as above)
 
         start = task.tokenizer.bos_token
-        told = forwards.Task(
+        with_start = forwards.Task(
             task.model, task.tokenizer, task.words, lambda text: task.prompt_of(text) + start
         )
         unchanged = skorch_few_shot.score(skorch_few_shot.make(task, keeps_start=True), texts)
         start_id = [task.tokenizer.bos_token_id]
-        by_hand = forwards.one_by_one(told, texts) + forwards.ending(told, texts, start_id)[:, None]
+        by_hand = forwards.one_by_one(with_start, texts)
+        by_hand += forwards.ending(with_start, texts, start_id)[:, None]
         found["skorch_unchanged"] = _difference(unchanged, expected)
         found["skorch_unchanged_explained"] = float(np.abs(unchanged - by_hand).max())
     return found

@@ -1,7 +1,7 @@
-"""Hold every family of causal language models against plain forward passes; write the table.
+"""Compare scores of every family of causal language models with ordinary forward passes.
 
-python -m tools.families                 # into docs/families.md
-python -m tools.families llama rwkv      # prints what becomes of these
+python -m tools.families                 # writes docs/families.md
+python -m tools.families llama rwkv      # only prints the outcomes of these
 """
 
 from __future__ import annotations
@@ -51,23 +51,24 @@ def write_page(outcomes: dict[str, Outcome]) -> str:
             unbuilt=len(kinds["not built"]),
         ),
         "## Exact\n\n| family | class | largest difference |\n|---|---|---|",
-        *(f"| {name} | {_class_of(name)} | {own.detail} |" for name, own in kinds["exact"].items()),
+        *_lines(kinds["exact"]),
         "\n## Refused\n\n| family | class | what the error says |\n|---|---|---|",
-        *(
-            f"| {name} | {_class_of(name)} | {_escape(own.detail)} |"
-            for name, own in kinds["refused"].items()
-        ),
+        *_lines(kinds["refused"]),
         "\n## Not built\n\n| family | class | why |\n|---|---|---|",
-        *(
-            f"| {name} | {_class_of(name)} | {_escape(own.detail)} |"
-            for name, own in kinds["not built"].items()
-        ),
+        *_lines(kinds["not built"]),
     ]
     return "\n".join(page) + "\n"
 
 
+def _lines(outcomes: dict[str, Outcome]) -> list[str]:
+    return [
+        f"| {name} | {_class_of(name)} | {_escape(outcome.detail)} |"
+        for name, outcome in outcomes.items()
+    ]
+
+
 def _of_kind(outcomes: dict[str, Outcome], kind: str) -> dict[str, Outcome]:
-    return {name: own for name, own in outcomes.items() if own.kind == kind}
+    return {name: outcome for name, outcome in outcomes.items() if outcome.kind == kind}
 
 
 def _class_of(name: str) -> str:
@@ -83,7 +84,7 @@ def _escape(detail: str) -> str:
 
 def main() -> None:
     """Check the families named, or all of them."""
-    warnings.simplefilter("ignore")  # of what models warn of when they are made
+    warnings.simplefilter("ignore")  # models warn when they are made
     transformers.logging.set_verbosity_error()
     named = sys.argv[1:]
     outcomes = {}

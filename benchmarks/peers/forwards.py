@@ -51,11 +51,11 @@ class Task:
         """Return the ids that each label adds to a prompt that is tokenised with it."""
         prompt = self.prompt_of("A text.")
         (ids,) = self.tokenizer([prompt])["input_ids"]
-        wholes = self.tokenizer([prompt + words for words in self.words])["input_ids"]
-        if any(whole[: len(ids)] != ids for whole in wholes):
+        complete = self.tokenizer([prompt + words for words in self.words])["input_ids"]
+        if any(row[: len(ids)] != ids for row in complete):
             msg = "A label changes the tokens of the prompt before it: compare on another template."
             raise ValueError(msg)
-        return [whole[len(ids) :] for whole in wholes]
+        return [row[len(ids) :] for row in complete]
 
     @cached_property
     def tree(self) -> Tree:

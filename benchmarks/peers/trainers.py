@@ -80,9 +80,9 @@ def add_adapter(model: Any, settings: TuningSettings) -> Any:
 def tokenised(rows: Sequence[Row], tokenizer: Any) -> list[dict[str, list[int]]]:
     """Encode rows as alpaca-lora does: as one string, of which the response is the target."""
     encoded = []
-    whole = tokenizer([row.prompt + row.response for row in rows]).input_ids
+    complete = tokenizer([row.prompt + row.response for row in rows]).input_ids
     prompts = tokenizer([row.prompt for row in rows]).input_ids
-    for ids, prompt_ids in zip(whole, prompts, strict=True):
+    for ids, prompt_ids in zip(complete, prompts, strict=True):
         full = [*ids, tokenizer.eos_token_id]
         targets = [IGNORE_INDEX] * len(prompt_ids) + full[len(prompt_ids) :]
         encoded.append({"input_ids": full, "attention_mask": [1] * len(full), "labels": targets})

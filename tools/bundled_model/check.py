@@ -93,7 +93,7 @@ def check_kind(model: str, composer: Composer, kind: str, n_tasks: int) -> str:
 
 
 def of_held(units: Units) -> Units:
-    """Return the texts that are kept out, without meanings that have none."""
+    """Return the units with the texts that are kept out, and only the meanings that have some."""
     filled = {
         kind: [i for i, pool in enumerate(pools) if len(pool)] for kind, pools in units.held.items()
     }
@@ -124,7 +124,7 @@ def write_held_out(data: Path, out: Path) -> None:
 def write_apart(data: Path, rows: Path, out: Path) -> None:
     """Write the rows of a file that share no run of words with an unlabelled product review.
 
-    Training rows of a task may come from the same place as the product reviews.
+    Training rows of a task may come from the same source as the product reviews.
     """
     runs = set().union(*map(word_runs, read_texts(data)[PRODUCTS]))
     kept = (row for row in read_rows(rows) if runs.isdisjoint(word_runs(row["text"])))

@@ -133,7 +133,7 @@ class Run:
         )
 
     def go(self) -> None:
-        """Train to the end, or until told to terminate."""
+        """Train to the end, or until the process is asked to terminate."""
         signal.signal(signal.SIGTERM, self._stop)
         self.pool.write(self.model)
         start_assistants(self.options, self.pool, self.optimiser.steps * 8)
@@ -158,7 +158,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hidden", type=int, default=704)
     parser.add_argument("--tokens", type=float, default=60e6)
     parser.add_argument("--minutes", type=float, default=0.0)
-    parser.add_argument("--anew", action="store_true", help="go on with a schedule of its own")
+    parser.add_argument("--anew", action="store_true", help="restart the schedule of a resumed run")
     parser.add_argument(
         "--begin", type=Path, help="folder of a finished model to start from, as deep or less"
     )
