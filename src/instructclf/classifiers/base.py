@@ -93,8 +93,7 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
         rows: Rows,  # noqa: ARG002  (for a subclass)
         model: LanguageModel,  # noqa: ARG002
     ) -> LabellerEnsemble:
-        """Average adapters of several seeds, if that is asked for."""
-        return ensemble
+        return ensemble  # predictions are averaged
 
     # Predicting
 
@@ -126,17 +125,17 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
         Returns
         -------
         ndarray of shape (n_texts, n_classes)
-            ``log p(label words | prompt)``, columns in the order of ``classes_``: the sum over a
-            label's tokens of the log-softmax over the whole vocabulary. Likelihoods of several
-            answers to one label are added up; those of several seeds are averaged.
+            ``log p(label words | prompt)``, from the log-softmax over the whole vocabulary, columns
+            as in ``classes_``. Likelihoods of several answers to one label are added up; those of
+            several seeds are averaged.
         """
         return self.label_scores(X).log_likelihood
 
     def label_mass(self, X: Any) -> NDArray[np.float64]:
         """Return how likely the model is to answer with any label's words at all.
 
-        With a small mass the model would rather say something else, and ``predict_proba`` compares
-        labels that are all unlikely. It does not say how sure the model is of one label.
+        With a small mass the model would rather say something else. The mass does not tell how sure
+        the model is of one label.
 
         Parameters
         ----------
@@ -194,8 +193,7 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
         -------
         ndarray of shape (n_texts,)
             Labels, as they are in ``classes_``. With ``min_label_mass``, of dtype object and
-            ``None`` where the classifier abstains: scikit-learn's metrics refuse ``None``, and
-            ``pandas.isna`` finds it.
+            ``None``, which scikit-learn's metrics refuse, where the classifier abstains.
         """
         validate_parameter_constraints(
             {"min_label_mass": [Interval(Real, 0, 1, closed="both"), None]},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from instructclf.exceptions import (
     warn_caller,
 )
 from instructclf.inputs.labels import check_labels
+from instructclf.inputs.spelling import did_you_mean
 
 
 def find_classes(
@@ -50,18 +51,19 @@ def defined_classes(label_definitions: Mapping[Any, str]) -> NDArray[Any]:
     Raises
     ------
     InvalidLabelsError
-        If a definition is no text, or labels of different types are mixed.
+        If a definition is no text, or labels are of different kinds.
     """
     for label, definition in label_definitions.items():
         if not isinstance(definition, str) or not definition.strip():
             msg = f"The definition of label {label!r} must be a sentence. Got {definition!r}."
             raise InvalidLabelsError(msg)
-    try:
-        return np.array(sorted(label_definitions))
-    except TypeError:
-        names = list(label_definitions)
-        msg = f"The labels in label_definitions must be of one type. Got {names!r}."
-        raise InvalidLabelsError(msg) from None
+    return _sorted_labels(label_definitions, "label_definitions")
+
+
+def _sorted_labels(labels: Iterable[Any], name: str) -> NDArray[Any]:
+    """Return the different labels, sorted, possibly none."""
+    given = list(labels)
+    return np.unique(check_labels(given, name)) if given else np.empty(0, str)
 
 
 def find_stated_labels(
@@ -75,8 +77,8 @@ def find_stated_labels(
         If both name different labels.
     """
     if labels is None:
-        return np.empty(0, str) if label_definitions is None else defined_classes(label_definitions)
-    found = np.unique(np.asarray(labels))
+        return defined_classes(label_definitions or {})
+    found = _sorted_labels(labels, "labels")
     defined = found if label_definitions is None else defined_classes(label_definitions)
     if found.tolist() != defined.tolist():
         msg = (
@@ -162,7 +164,9 @@ def words_of(label: Any, classes: NDArray[Any], label_words: Sequence[Sequence[s
     for known, answers in zip(classes.tolist(), label_words, strict=True):
         if known == label:
             return answers[0]
-    msg = f"There is no label {label!r}. The classes are {classes.tolist()!r}."
+    labels = classes.tolist()
+    hint = did_you_mean([label], labels)
+    msg = f"There is no label {label!r}. The classes are {labels!r}.{hint}"
     raise InvalidLabelsError(msg)
 
 
@@ -188,14 +192,14 @@ def _check_answers(label: Any, words: Any) -> tuple[str, ...]:
 
 def _check_defined(found: NDArray[Any], classes: NDArray[Any]) -> None:
     undefined = sorted(set(found.tolist()) - set(classes.tolist()), key=str)
+    absent = sorted(set(classes.tolist()) - set(found.tolist()), key=str)
     if undefined:
-        hint = _hint_at_numbered_labels(found, {label: label for label in classes.tolist()})
+        hint = _hint_at(undefined, absent, {label: label for label in classes.tolist()}, found)
         msg = (
             f"label_definitions says nothing about {undefined!r}, which occur in y. It defines "
             f"{classes.tolist()!r}: add the missing ones.{hint}"
         )
         raise InvalidLabelsError(msg)
-    absent = sorted(set(classes.tolist()) - set(found.tolist()), key=str)
     if absent:
         warn_caller(
             f"label_definitions names {absent!r}, of which y has no row. They stay classes, known "
@@ -207,22 +211,27 @@ def _check_defined(found: NDArray[Any], classes: NDArray[Any]) -> None:
 def _check_names(labels: list[Any], verbalizer: Mapping[Any, Any]) -> None:
     missing = [label for label in labels if label not in verbalizer]
     if missing:
+        extra = [label for label in verbalizer if label not in labels]
         msg = (
             f"The 'verbalizer' must have words for all classes {labels!r}. It names "
-            f"{list(verbalizer)!r}: add {missing!r}.{_hint_at_numbered_labels(labels, verbalizer)}"
+            f"{list(verbalizer)!r}: add {missing!r}."
+            f"{_hint_at(missing, extra, verbalizer, labels)}"
         )
         raise InvalidLabelsError(msg)
 
 
-def _hint_at_numbered_labels(found: ArrayLike, words: Mapping[Any, Any]) -> str:
-    """Explain labels that a meta-estimator has numbered, where that is what they look like.
+def _hint_at(
+    missing: Sequence[Any], extra: Sequence[Any], words: Mapping[Any, Any], found: ArrayLike
+) -> str:
+    """Explain labels that are misspelled, or that a meta-estimator seems to have numbered.
 
-    To take them for the sorted labels would be a guess: OneVsRestClassifier numbers "no" and "yes".
+    To take numbers for the sorted labels would be a guess: OneVsRestClassifier numbers "no" and
+    "yes".
     """
     numbers = np.asarray(found)
     is_numbered = numbers.dtype.kind in "iu" and numbers.tolist() == list(range(len(words)))
     if not is_numbered or not all(isinstance(label, str) for label in words):
-        return ""
+        return did_you_mean(extra, missing) or did_you_mean(missing, words)
     numbered = {number: words[label] for number, label in enumerate(sorted(words))}
     return (
         " The labels look numbered: some meta-estimators, such as VotingClassifier, "

@@ -18,7 +18,7 @@ from instructclf.classifiers.saving.writing import FILE, FORMAT, IN_ADAPTER, SCH
 from instructclf.classifiers.shots_per_text import ShotsPerText
 from instructclf.engine.interfaces import Question
 from instructclf.engine.models.fingerprints import find_difference
-from instructclf.engine.tuning.adapters import LoraSettings, PeftSettings, read_config
+from instructclf.engine.tuning.adapters import PeftSettings, read_config
 from instructclf.engine.tuning.fitted_adapters import read_fitted_adapter
 from instructclf.engine.tuning.runs import TrainingRecord
 from instructclf.exceptions import SavedClassifierError
@@ -168,9 +168,9 @@ def _restore_one(fitted: Mapping[str, Any], folder: Path) -> Labeller:
 def _restore_adapter(described: Any, folder: Path) -> Any:
     if described is None:
         return None
-    if described == IN_ADAPTER:
-        return read_fitted_adapter(folder, PeftSettings(read_config(folder)))
-    return read_fitted_adapter(folder, LoraSettings(**from_json(described)))
+    in_file = described == IN_ADAPTER
+    settings = PeftSettings(read_config(folder)) if in_file else from_json(described)
+    return read_fitted_adapter(folder, settings)
 
 
 def _read_config(fitted: Mapping[str, Any], folder: Path) -> Any:

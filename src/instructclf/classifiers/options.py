@@ -34,7 +34,7 @@ class ModelOptions(BaseEstimator):
         memory, then the disk; a dict names a device for each part, as accelerate takes it. Scores
         stay the same. ``None`` puts the whole model on ``device``. An adapter cannot be tuned on a
         model of which a part is offloaded to the CPU or the disk.
-    quantization : {"4bit"} or None, default=None
+    quantization : "4bit" or None, default=None
         ``"4bit"`` stores the weights of linear layers in 4 bits (NF4) while loading them, for
         models that do not fit otherwise. They compute in ``dtype``. Scores move, more so for small
         models. Takes the ``quantization`` extra.
@@ -44,7 +44,7 @@ class ModelOptions(BaseEstimator):
     max_batch_tokens : int or "auto", default="auto"
         The most tokens that go through the model at once, padding included. A larger number takes
         more memory and does not change scores. ``"auto"`` takes what suits the device.
-    distributed : {"auto"} or None, default="auto"
+    distributed : "auto" or None, default="auto"
         Whether several processes share the work. With ``"auto"`` they do if ``torchrun`` or
         ``accelerate launch`` has started several, or if torch has a process group: call ``fit`` and
         all predictions in each process with the same rows, and each gets the same result. ``None``
@@ -142,6 +142,23 @@ class LoRA(BaseEstimator):
         self.target_modules = target_modules
         self.n_layers = n_layers
 
+    def describe(self) -> LoraSettings:
+        """Return the adapter as the engine takes it, with every default filled in.
+
+        Returns
+        -------
+        LoraSettings
+            A frozen copy.
+        """
+        targets = self.target_modules
+        return LoraSettings(
+            rank=self.rank,
+            alpha=2 * self.rank if self.alpha is None else self.alpha,
+            dropout=self.dropout,
+            target_modules=targets if isinstance(targets, str) else tuple(targets),
+            n_layers=self.n_layers,
+        )
+
 
 class TrainingOptions(BaseEstimator):
     """How training stops, resumes and saves memory.
@@ -223,25 +240,7 @@ def given_or_default(options: Any, kind: Callable[[], Any]) -> Any:
 
 
 def describe_adapter(adapter: LoRA | Any) -> AdapterSettings:
-    """Return an adapter as the engine takes it.
-
-    Parameters
-    ----------
-    adapter : LoRA or peft.PeftConfig
-        The adapter of a classifier, validated.
-
-    Returns
-    -------
-    LoraSettings or PeftSettings
-        A copy that later changes of parameters do not reach.
-    """
-    if not isinstance(adapter, LoRA):
-        return PeftSettings(copy.deepcopy(adapter))
-    targets = adapter.target_modules
-    return LoraSettings(
-        rank=adapter.rank,
-        alpha=2 * adapter.rank if adapter.alpha is None else adapter.alpha,
-        dropout=adapter.dropout,
-        target_modules=targets if isinstance(targets, str) else tuple(targets),
-        n_layers=adapter.n_layers,
-    )
+    """Return an adapter as the engine takes it: a copy that later changes do not reach."""
+    if isinstance(adapter, BaseEstimator):
+        return adapter.describe()  # pyright: ignore[reportAttributeAccessIssue]
+    return PeftSettings(copy.deepcopy(adapter))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import _check_sample_weight
 
 from instructclf.exceptions import InvalidLabelsError, MissingClassWarning, warn_caller
+from instructclf.inputs.spelling import did_you_mean
 
 
 def rows_that_count(
@@ -106,7 +107,7 @@ def _given_weights(class_weight: Mapping[Any, float], labels: list[Any]) -> NDAr
     if missing and unknown:
         msg = (
             f"class_weight names {unknown!r}, which are no classes, and not {missing!r}. The "
-            f"classes are {labels!r}."
+            f"classes are {labels!r}.{did_you_mean(unknown, missing)}"
         )
         raise InvalidLabelsError(msg)
     for label, weight in class_weight.items():

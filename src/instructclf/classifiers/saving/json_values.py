@@ -13,17 +13,21 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from instructclf import sampling
-from instructclf.calibration import Calibration, LabelledRowsCalibrator
-from instructclf.classifiers.options import LoRA, ModelOptions, TrainingOptions
+from instructclf import calibration, sampling
+from instructclf.calibration import Calibration
+from instructclf.classifiers import options
+from instructclf.engine.tuning.adapters import LoraSettings
 from instructclf.exceptions import SavedClassifierError
 from instructclf.prompts import Prompt, PromptTemplate
 
-_RECORDS: dict[str, type] = {kind.__name__: kind for kind in (Calibration, Prompt, PromptTemplate)}
-_SAMPLERS = [getattr(sampling, name) for name in sampling.__all__ if name.endswith("Sampler")]
+_RECORDS: dict[str, type] = {
+    kind.__name__: kind for kind in (Calibration, LoraSettings, Prompt, PromptTemplate)
+}
 _ESTIMATORS: dict[str, type] = {
-    kind.__name__: kind
-    for kind in (*_SAMPLERS, LabelledRowsCalibrator, ModelOptions, TrainingOptions, LoRA)
+    name: kind
+    for room in (calibration, options, sampling)
+    for name, kind in vars(room).items()
+    if isinstance(kind, type) and issubclass(kind, BaseEstimator) and kind is not BaseEstimator
 }
 _NUMBERS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _ARRAYS = "biufU"

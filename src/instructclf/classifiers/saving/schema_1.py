@@ -149,4 +149,5 @@ def _upgrade_adapter(parameters: Mapping[str, Any], n_adapters: int) -> Any:
         "target_modules": {"tuple": targets} if isinstance(targets, list) else targets,
         "n_layers": parameters["n_tuned_layers"],
     }
-    return {"dict": [[*pair] for pair in settings.items()]}
+    fields = {"dict": [[*pair] for pair in settings.items()]}
+    return {"record": "LoraSettings", "fields": fields}

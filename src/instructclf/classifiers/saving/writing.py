@@ -15,7 +15,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 import instructclf
@@ -24,7 +24,7 @@ from instructclf.classifiers.options import LoRA, describe_adapter, given_or_def
 from instructclf.classifiers.saving.cards import write_card
 from instructclf.classifiers.saving.json_values import to_json
 from instructclf.engine.interfaces import LanguageModel
-from instructclf.engine.tuning.adapters import LoraSettings
+from instructclf.engine.tuning.adapters import PeftSettings
 from instructclf.exceptions import SavedClassifierError
 from instructclf.storage import check_files, find_checksums, replacing_folder
 
@@ -125,7 +125,7 @@ def _describe_parameters(classifier: Any, model_name: str | None) -> dict[str, A
 
 
 def _is_peft_config(name: str, value: Any) -> bool:
-    return name == "adapter" and value is not None and not isinstance(value, LoRA)
+    return name == "adapter" and value is not None and not isinstance(value, BaseEstimator)
 
 
 def _describe_fitted(labeller: Labeller | LabellerEnsemble) -> dict[str, Any]:
@@ -155,11 +155,9 @@ def _describe_fitted(labeller: Labeller | LabellerEnsemble) -> dict[str, Any]:
 
 
 def _describe_adapter(adapter: Any) -> Any:
-    if adapter is None:
-        return None
-    if isinstance(adapter.settings, LoraSettings):
-        return to_json(asdict(adapter.settings), "adapter")
-    return IN_ADAPTER
+    if adapter is None or isinstance(adapter.settings, PeftSettings):
+        return None if adapter is None else IN_ADAPTER
+    return to_json(adapter.settings, "adapter")
 
 
 def _write_adapters(
