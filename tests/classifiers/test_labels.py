@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -13,9 +15,18 @@ from instructclf.classifiers.labels import (
     check_label_words,
     defined_classes,
     find_classes,
+    find_stated_labels,
     warn_of_numbers,
 )
 from instructclf.exceptions import InvalidLabelsError, MissingClassWarning, NumberedLabelsWarning
+
+
+class Mood(str, enum.Enum):  # noqa: UP042  (whose str() is the name of a member, not its text)
+    """Labels as members of an enum."""
+
+    GLAD = "glad"
+    SAD = "sad"
+
 
 # Labels
 
@@ -107,11 +118,14 @@ def test_the_missing_value_of_pandas_is_an_error():
 
 @pytest.mark.parametrize(
     ("y", "match"),
-    [([0.5, 1.5, 2.5], "Unknown label type: continuous"), ([["a", "b"]] * 3, "should be a 1d arr")],
+    [
+        ([0.0, 1.5, 2.5], r"Unknown label type: continuous. Label 1 of y is 1.5, .*into ranges"),
+        ([["a", "b"]] * 3, r"1d array, got an array of shape \(3, 2\) instead. Give one label"),
+    ],
     ids=["continuous", "two columns"],
 )
 def test_regression_targets_are_an_error_in_scikit_learns_words(y, match):
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises(InvalidLabelsError, match=match):
         find_classes(y, None)
 
 
@@ -152,8 +166,36 @@ def test_an_empty_definition_is_an_error(definition):
 
 
 def test_definitions_of_mixed_labels_are_an_error():
-    with pytest.raises(InvalidLabelsError, match=r"must be of one type. Got \['a', 1\]"):
+    with pytest.raises(InvalidLabelsError, match=r"Label 1 of label_definitions is 1 \(int\)"):
         defined_classes({"a": "A.", 1: "B."})
+
+
+def test_a_misspelled_definition_is_named_with_its_label():
+    match = r"says nothing about \['positive'\].* Did you mean 'positive' instead of 'Postive'\?"
+    with pytest.raises(InvalidLabelsError, match=match):
+        find_classes(["negative", "positive"], {"negative": "No.", "Postive": "Yes."})
+
+
+def test_a_misspelled_label_in_y_is_named_with_its_definition():
+    with pytest.raises(InvalidLabelsError, match=r"Did you mean 'good' instead of 'goood'\?"):
+        find_classes(["bad", "good", "goood"], {"bad": "No.", "good": "Yes."})
+
+
+def test_definitions_may_name_the_members_of_an_enum():
+    classes, codes = find_classes(["sad", "glad"], {Mood.GLAD: "Yes.", Mood.SAD: "No."})
+    assert classes.tolist() == ["glad", "sad"] == [Mood.GLAD, Mood.SAD]
+    assert codes.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("labels", [None, []], ids=str)
+def test_no_labels_are_stated_without_labels(labels):
+    assert find_stated_labels(labels, None).tolist() == []
+
+
+def test_stated_labels_are_of_one_kind():
+    assert find_stated_labels([Mood.SAD, Mood.GLAD], None).tolist() == ["glad", "sad"]
+    with pytest.raises(InvalidLabelsError, match=r"Label 1 of labels is 1 \(int\), and label 0 is"):
+        find_stated_labels(["a", 1], None)
 
 
 # Label words
@@ -181,8 +223,9 @@ def test_a_list_of_words_is_several_answers():
         ({"a": "x", "b": " "}, "words of label 'b' must be a text that is not empty.* Got ' '"),
         ({"a": "x", "b": None}, "words of label 'b' must be a text that is not empty.* Got None"),
         ({"a": "x", "b": []}, "words of label 'b' must be a text.*list of such texts. Got \\[]"),
+        ({"a": "x", "B": "y"}, r"add \['b'\]. Did you mean 'b' instead of 'B'\?"),
     ],
-    ids=["missing", "same", "same in a list", "twice", "empty", "no text", "no answers"],
+    ids=["missing", "same", "same in a list", "twice", "empty", "no text", "no answers", "typo"],
 )
 def test_invalid_words_are_an_error(verbalizer, match):
     with pytest.raises(InvalidLabelsError, match=match):

@@ -104,7 +104,7 @@ def test_labels_of_any_type_are_found(labels):
 
 
 def test_a_misspelt_label_is_an_error():
-    match = r"class_weight names \['god'\], which are no classes, and not \['good'\]. The classes a"
+    match = r"names \['god'\], which are no classes, and not \['good'\]. .* Did you mean 'good' in"
     with pytest.raises(InvalidLabelsError, match=match):
         weigh_rows({"bad": 1, "god": 2}, CLASSES, CODES, None)
 
