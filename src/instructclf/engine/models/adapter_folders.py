@@ -21,17 +21,9 @@ _BASE = "base_model_name_or_path"
 
 
 def find_adapter_folder(source: str) -> Path | None:
-    """Return the folder of an adapter, if the source is an adapter and not a whole model.
+    """Return the folder of an adapter, or ``None`` for whole models and what does not exist.
 
-    Parameters
-    ----------
-    source : str
-        A folder, or a hub id, from which an adapter is then fetched.
-
-    Returns
-    -------
-    pathlib.Path or None
-        The folder. ``None`` for whole models, and for sources that do not exist.
+    An adapter on the hub is downloaded.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
@@ -45,19 +37,7 @@ def find_adapter_folder(source: str) -> Path | None:
 
 
 def read_base_name(folder: Path, source: str) -> str:
-    """Return the name of the model that an adapter was trained on.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The folder of the adapter.
-    source : str
-        The adapter's name in error messages.
-
-    Returns
-    -------
-    str
-        The name.
+    """Return the name of the model that an adapter was trained on. Errors call it ``source``.
 
     Raises
     ------
@@ -85,17 +65,7 @@ def read_base_name(folder: Path, source: str) -> str:
 
 
 def check_mergeable(source: str, quantization: str | None, device_map: object = None) -> None:
-    """Raise ``ModelLoadingError`` if weights would be quantised, or spread over devices.
-
-    Parameters
-    ----------
-    source : str
-        The adapter's name in error messages.
-    quantization : str or None
-        How the weights are to be quantised.
-    device_map : object, default=None
-        Where the parts of the model are to go.
-    """
+    """Raise ``ModelLoadingError`` if weights would be quantised, or spread over devices."""
     if device_map is None and quantization is None:
         return
     if device_map is not None:
@@ -112,21 +82,9 @@ def check_mergeable(source: str, quantization: str | None, device_map: object = 
 
 
 def merge_adapter_folder(model: Any, folder: Path, source: str) -> Any:
-    """Return a model with an adapter's updates added to its weights.
+    """Add an adapter's updates to a model's weights, in place, and keep their precision.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        The model that the adapter was trained on. Its weights change.
-    folder : pathlib.Path
-        The folder of the adapter.
-    source : str
-        The adapter's name in error messages.
-
-    Returns
-    -------
-    torch.nn.Module
-        A model without adapter layers, in the precision of the one given.
+    The result has no adapter layers.
 
     Raises
     ------

@@ -15,15 +15,7 @@ from torch.utils.checkpoint import checkpoint
 def named_decoder_layers(model: Any) -> dict[str, nn.Module]:
     """Return the decoder layers of a model with their names, the lowest first.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        A causal language model.
-
-    Returns
-    -------
-    dict of str to torch.nn.Module
-        The layers. Empty if the model has no list of as many modules as its configuration says.
+    The result is empty if no list of modules is as long as the configuration says.
     """
     n_layers = model.config.get_text_config().num_hidden_layers
     for name, module in model.named_modules():
@@ -33,19 +25,7 @@ def named_decoder_layers(model: Any) -> dict[str, nn.Module]:
 
 
 def n_frozen_layers(model: nn.Module, n_tuned: int | None) -> int:
-    """Return how many of the lower layers are not tuned.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        A causal language model.
-    n_tuned : int or None
-        How many of the upper layers are tuned. ``None`` for all.
-
-    Returns
-    -------
-    int
-        The number of layers below them.
+    """Return how many of the lower layers are not tuned. ``n_tuned=None`` tunes all layers.
 
     Raises
     ------
@@ -97,11 +77,7 @@ def gradient_checkpointing(model: nn.Module) -> Iterator[None]:
     """Keep only the inputs of each decoder layer for the backward pass, which runs it again.
 
     The layers of transformers can do so themselves, but not with keys and values of a prefix.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        A view of a causal language model. Inside the block, no cache may be passed to it.
+    Inside the block, no cache may be passed to the model.
     """
     with ExitStack() as stack:
         for layer in named_decoder_layers(model).values():

@@ -14,16 +14,6 @@ _WORKERS = ("LokyProcess", "ForkPoolWorker", "SpawnPoolWorker", "ForkServerPoolW
 def resolve_device(device: str) -> torch.device:
     """Return the device of this name; for ``"auto"`` CUDA, else Apple's GPU, else the CPU.
 
-    Parameters
-    ----------
-    device : str
-        A torch device name, or ``"auto"`` for the best device of this machine.
-
-    Returns
-    -------
-    torch.device
-        The device.
-
     Raises
     ------
     ValueError
@@ -52,12 +42,7 @@ def resolve_device(device: str) -> torch.device:
 def check_not_forked(device: torch.device, *, was_forked: bool | None = None) -> None:
     """Raise ``ScoringError`` if this process inherited CUDA from the one it was forked from.
 
-    Parameters
-    ----------
-    device : torch.device
-        The device to be used.
-    was_forked : bool or None, default=None
-        Whether this process was forked after CUDA had been used. ``None`` asks torch.
+    ``was_forked=None`` asks torch whether it was forked after CUDA had been used.
     """
     if was_forked is None:
         was_forked = torch.cuda._is_in_bad_fork()  # noqa: SLF001  (torch has no public way)
@@ -73,12 +58,7 @@ def check_not_forked(device: torch.device, *, was_forked: bool | None = None) ->
 def warn_of_shared_device(device: torch.device, process_name: str) -> None:
     """Warn if a base model is loaded onto a GPU by one of several workers.
 
-    Parameters
-    ----------
-    device : torch.device
-        The device that it is loaded onto.
-    process_name : str
-        The name that multiprocessing has given to this process.
+    ``process_name`` is what multiprocessing calls this process.
 
     Warns
     -----
@@ -101,18 +81,6 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     Half precision is not the default on the CPU: many processors compute float16 one number at a
     time, and bfloat16 keeps only three digits of each number on the way to a score. CUDA devices
     without bfloat16 take float16.
-
-    Parameters
-    ----------
-    dtype : str
-        A name in ``DTYPES``, or ``"auto"`` for the type that suits the device.
-    device : torch.device
-        Where the model runs.
-
-    Returns
-    -------
-    torch.dtype
-        The data type.
 
     Raises
     ------

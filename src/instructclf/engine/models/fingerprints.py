@@ -23,18 +23,9 @@ def take_fingerprint(base: BaseModel) -> dict[str, Any]:
 
     It reads a few elements of every tensor, which takes milliseconds. That is enough: two models of
     one family, such as a base model and its chat model, differ in nearly all elements.
-
-    Parameters
-    ----------
-    base : BaseModel
-        The model.
-
-    Returns
-    -------
-    dict
-        ``"tokenizer"``, ``"shapes"`` and ``"weights"`` are checksums; ``"dtype"`` lists the types
-        that weights are stored in; ``"samples"`` are a few elements of the embeddings, which are
-        never quantised.
+    ``"tokenizer"``, ``"shapes"`` and ``"weights"`` are checksums; ``"dtype"`` lists the types that
+    weights are stored in; ``"samples"`` are a few elements of the embeddings, which are never
+    quantised.
     """
     weights = dict(sorted(named_weights(base.model)))
     samples = {name: _sample(weight) for name, weight in weights.items()}
@@ -50,13 +41,10 @@ def take_fingerprint(base: BaseModel) -> dict[str, Any]:
 
 
 def find_difference(known: dict[str, Any], found: dict[str, Any]) -> str | None:
-    """Name the part in which two results of `take_fingerprint` differ.
+    """Name the part in which two results of `take_fingerprint` differ; ``None`` for equal models.
 
-    Returns
-    -------
-    str or None
-        ``"tokenizer"``, ``"shape"`` or ``"weights"``; ``None`` if both are of one model. Weights
-        stored in another precision, or in 4 bits, are compared as closely as that allows.
+    The part is ``"tokenizer"``, ``"shape"`` or ``"weights"``. Weights stored in another precision,
+    or in 4 bits, are compared as closely as that allows.
     """
     if known["tokenizer"] != found["tokenizer"]:
         return "tokenizer"

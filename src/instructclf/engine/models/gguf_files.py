@@ -43,16 +43,8 @@ class Source(NamedTuple):
 def split_source(name: str) -> Source:
     """Split a model's name into its parts.
 
-    Parameters
-    ----------
-    name : str
-        A folder or a hub id; either of them followed by a slash and the name of a GGUF file; or a
-        hub id followed by ``@`` and a revision.
-
-    Returns
-    -------
-    Source
-        The parts.
+    The name is a folder or a hub id; either of them followed by a slash and the name of a GGUF
+    file; or a hub id followed by ``@`` and a revision.
 
     Raises
     ------

@@ -104,25 +104,9 @@ def load_base_model(
     """Load a model and its tokenizer from a folder, the hub, or this package.
 
     Only safetensors and GGUF weights are read, and code that comes with a model is never run.
-
-    Parameters
-    ----------
-    name : str
-        ``"bundled"``, a folder, or a hub id. Either may hold a PEFT adapter, which is merged into
-        the model that it was trained on, or be followed by a slash and the name of a GGUF file.
-    device : torch.device
-        Where the weights go.
-    dtype : torch.dtype
-        What the weights are converted to.
-    quantization : str or None, default=None
-        ``"4bit"`` stores the weights of linear layers in 4 bits, which compute in ``dtype``.
-    device_map : str, dict or None, default=None
-        Where the parts of the model go, instead of ``device``.
-
-    Returns
-    -------
-    BaseModel
-        The model, frozen and in evaluation mode.
+    The name is ``"bundled"``, or one that `split_source` takes; an adapter is merged into the model
+    that it was trained on. Layers in ``"4bit"`` compute in ``dtype``. A device map replaces
+    ``device``. The result is frozen and in evaluation mode.
 
     Raises
     ------
@@ -177,14 +161,8 @@ def _load_with_adapter(
 def install_attention(view: Any, name: str, make: Callable[[Any], Any]) -> None:
     """Give a view an attention function of this package that extends the one of transformers.
 
-    Parameters
-    ----------
-    view : torch.nn.Module
-        A view that uses torch's scaled dot-product attention.
-    name : str
-        The name under which transformers registers the function.
-    make : callable
-        Makes the function from the one of transformers.
+    ``make`` makes it from torch's scaled dot-product attention, which the view has to use, and
+    transformers registers it under ``name``.
 
     Raises
     ------
@@ -210,15 +188,7 @@ def install_attention(view: Any, name: str, make: Callable[[Any], Any]) -> None:
 def wrap_loaded_model(pair: tuple[Any, Any]) -> BaseModel:
     """Make a base model of a loaded model and its tokenizer, which stay the same objects.
 
-    Parameters
-    ----------
-    pair : tuple of (model, tokenizer)
-        A transformers causal language model and its tokenizer.
-
-    Returns
-    -------
-    BaseModel
-        The base model, named after the model's class.
+    It is named after the model's class.
 
     Raises
     ------

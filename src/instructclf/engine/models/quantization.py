@@ -26,12 +26,7 @@ _IS_REPACKED = "packing_format_for_cpu"
 def check_quantization(quantization: str | None, dtype: torch.dtype) -> None:
     """Check that this machine can quantise weights this way, and compute with them in this type.
 
-    Parameters
-    ----------
-    quantization : str or None
-        A name in ``QUANTIZATIONS``. ``None`` leaves weights as they are.
-    dtype : torch.dtype
-        The type that the model computes in.
+    ``None`` leaves weights as they are.
 
     Raises
     ------
@@ -96,11 +91,7 @@ def prevent_repacking(model: Any) -> None:
     On CPUs with AVX512-BF16 it does so in evaluation mode, for speed. Reordered weights compute in
     bfloat16 whatever type was requested, and silently pass no gradient back to the layers before
     them. All views share these weights, so a single view could spoil them for all.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        A model or a view, quantised or not. Only a switch of its layers is changed.
+    Only a switch of each layer changes here, and models that are not quantised have none.
     """
     for module in model.modules():
         if hasattr(module, _REPACKS):
@@ -108,15 +99,7 @@ def prevent_repacking(model: Any) -> None:
 
 
 def check_not_repacked(model: Any, name: str) -> None:
-    """Raise ``ModelLoadingError`` if bitsandbytes has reordered weights: see `prevent_repacking`.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        A model, quantised or not.
-    name : str
-        The model's name in the error message.
-    """
+    """Raise ``ModelLoadingError`` if bitsandbytes reordered weights: see `prevent_repacking`."""
     if any(getattr(state, _IS_REPACKED, False) for state in quantization_states(model)):
         msg = (
             f"bitsandbytes repacked the 4-bit weights of this {name} when the model first ran on "
@@ -128,18 +111,7 @@ def check_not_repacked(model: Any, name: str) -> None:
 
 
 def compute_dtype(model: Any) -> torch.dtype:
-    """Return the least precise type that a model computes in.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        A causal language model. Quantised layers may compute in another type than the rest.
-
-    Returns
-    -------
-    torch.dtype
-        The type.
-    """
+    """Return the least precise type that a model computes in: quantised layers may have another."""
     dtypes = {model.get_input_embeddings().weight.dtype}
     dtypes |= {getattr(module, "compute_dtype", None) for module in model.modules()}
     floating = [d for d in dtypes if isinstance(d, torch.dtype) and d.is_floating_point]

@@ -42,26 +42,10 @@ def get_base_model(
     quantization: str | None = None,
     device_map: DeviceMap = None,
 ) -> BaseModel:
-    """Return the base model of this name, loaded at most once per process.
+    """Return the base model of this name, loaded at most once per process and only ever read.
 
-    Parameters
-    ----------
-    model : str, path or tuple of (model, tokenizer)
-        ``"bundled"``, a folder or a hub id; or loaded objects, which keep their device and data
-        type.
-    device : str, default="auto"
-        Where a model that is loaded goes. ``"auto"`` takes CUDA if there is a device.
-    dtype : str, default="auto"
-        What weights that are loaded are converted to. ``"auto"`` takes what suits the device.
-    quantization : str or None, default=None
-        ``"4bit"`` stores the weights of linear layers in 4 bits while loading them.
-    device_map : str, dict or None, default=None
-        Where the parts of a model that is loaded go, instead of the whole model to ``device``.
-
-    Returns
-    -------
-    BaseModel
-        The shared model, which is only ever read.
+    A pair of (model, tokenizer) keeps its device and data type, so the other parameters say nothing
+    of it. With a device map, parts of the model go where the map says instead of to ``device``.
 
     Raises
     ------

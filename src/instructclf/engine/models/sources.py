@@ -18,11 +18,6 @@ _REMOTE_MODULES = "transformers_modules."
 def check_source(source: str) -> None:
     """Report what is wrong with a folder, before transformers looks for its name on the hub.
 
-    Parameters
-    ----------
-    source : str
-        A folder, a file or a hub id.
-
     Raises
     ------
     ModelLoadingError
@@ -52,13 +47,7 @@ def check_source(source: str) -> None:
 
 
 def check_safetensors(source: str) -> None:
-    """Raise ``ModelLoadingError`` if all weights of a folder are pickles, which can run code.
-
-    Parameters
-    ----------
-    source : str
-        A folder or a hub id.
-    """
+    """Raise ``ModelLoadingError`` if all weights of a folder are pickles, which can run code."""
     folder = Path(source).expanduser()
     pickles = sorted(path.name for path in folder.glob("*.bin") if folder.is_dir())
     if pickles and not any(folder.glob("*.safetensors")):
@@ -73,11 +62,6 @@ def check_safetensors(source: str) -> None:
 
 def warn_of_remote_code(*objects: Any) -> None:
     """Warn of objects whose class transformers has downloaded, as with ``trust_remote_code``.
-
-    Parameters
-    ----------
-    *objects : object
-        A model, a tokenizer.
 
     Warns
     -----
@@ -108,15 +92,7 @@ def is_model_and_tokenizer(*objects: Any) -> bool:
 
 
 def check_complete(missing: Iterable[str], source: str) -> None:
-    """Raise ``ModelLoadingError`` if weights are missing, which transformers would draw at random.
-
-    Parameters
-    ----------
-    missing : iterable of str
-        Names of weights that the model's configuration asks for and its files lack.
-    source : str
-        The model's name in the error message.
-    """
+    """Raise ``ModelLoadingError`` if weights are missing: transformers draws them at random."""
     names = sorted(missing)
     if names:
         msg = (

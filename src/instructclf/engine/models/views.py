@@ -21,17 +21,7 @@ def shared_view(model: Any) -> Any:
     Each parameter becomes a new, frozen ``Parameter`` over the same storage, so that flags such as
     ``requires_grad`` belong to the view. Tied parameters stay tied. Quantised weights are shared
     as they are: they carry more than a tensor, and cannot be trained. The hooks of a model that is
-    spread over devices are copied, and run the modules of the view.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        The base model.
-
-    Returns
-    -------
-    torch.nn.Module
-        The view, in evaluation mode.
+    spread over devices are copied, and run the modules of the view. The view is in evaluation mode.
     """
     # deepcopy takes the values of the memo where it would have copied these objects.
     memo: dict[int, Any] = {id(parameter): _shared(parameter) for parameter in model.parameters()}

@@ -85,11 +85,8 @@ class Backpropagation:
     def prepared(self, earlier: Mapping[str, Any] | None = None) -> Iterator[None]:
         """Prepare the model and store outputs of frozen layers, for calls inside the block.
 
-        Parameters
-        ----------
-        earlier : mapping or None, default=None
-            The result of `state` in a run that was interrupted. Batches are then split as they were
-            there, however much memory is free now, so that sums are equal to the last bit.
+        ``earlier`` is the result of `state` in a run that was interrupted. Batches are then split
+        as they were there, however much memory is free now, so that sums are equal to the last bit.
         """
         if earlier is not None:
             self._n_tokens_at_first = self._budget.n_tokens = earlier["n_tokens_at_first"]
@@ -123,20 +120,10 @@ class Backpropagation:
     ) -> Tensor:
         """Compute the gradient of a batch's mean weighted loss, and add it to those of the weights.
 
-        Parameters
-        ----------
-        batch : sequence of Example
-            The examples.
-        scale : callable or None, default=None
-            Scales a loss up, whose gradients would be too small for the data type otherwise.
-        n_rows : int or None, default=None
-            The number of examples to divide by. ``None`` for that of the batch, which may be only
-            this process's part of a larger one.
-
-        Returns
-        -------
-        Tensor of shape (2,)
-            The weighted sums over the batch of both results of ``response_losses``.
+        ``scale`` scales a loss up, whose gradients would be too small for the data type otherwise.
+        ``n_rows=None`` divides by the number of examples in the batch, which may be only this
+        process's part of a larger one. Returns weighted sums of both results of
+        `response_losses` over the batch, of shape (2,).
         """
         prefixes: dict[Any, Any] = {None: None}
         sums = torch.zeros(2, dtype=torch.float32, device=self._model.device)

@@ -56,23 +56,7 @@ def make_examples(
 ) -> list[Example]:
     """Encode texts as prediction does, and add the ends of responses to their tries.
 
-    Parameters
-    ----------
-    encoder : PromptEncoder
-        Turns texts into prompts.
-    texts : sequence of str
-        The texts.
-    labels : ndarray of shape (n_texts,)
-        The class of each text.
-    loss : {"lm", "label", "lm+label"}, default="lm+label"
-        The loss to minimise.
-    weights : ndarray of shape (n_texts,) or None, default=None
-        The factor of each text's loss. ``None`` for 1.
-
-    Returns
-    -------
-    list of Example
-        One entry a text.
+    ``weights`` are the factors of the texts' losses. ``None`` is 1 for each.
 
     Warns
     -----
@@ -122,22 +106,13 @@ def _with_end(trie: LabelTrie, label: int, end_token: int | None) -> LabelTrie:
 def response_losses(scores: Tensor, examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
     """Return the loss of each text, and its label loss, which tells how well labels are told apart.
 
-    Parameters
-    ----------
-    scores : Tensor of shape (n_texts, n_answers)
-        Log-likelihoods of the entries in the examples' tries, the end of the response last.
-    examples : sequence of Example
-        The texts. All have the same kind of loss.
-
-    Returns
-    -------
-    loss : Tensor of shape (n_texts,)
-        ``"lm"`` is the mean negative log-likelihood of the response's tokens, including its end;
-        ``"label"`` is the negative log-probability of the label among the labels, where all answers
-        of a label count for it; ``"lm+label"`` is their sum. Weights are not applied.
-    label_loss : Tensor of shape (n_texts,)
-        The loss ``"label"``. For ``"lm"``, which computes no other answers, the negative
-        log-likelihood of the answer among all continuations. It is never smaller.
+    ``scores`` are log-likelihoods of the entries in the examples' tries, of shape (n_texts,
+    n_answers), the end of the response last. All examples have the same kind of loss: ``"lm"`` is
+    the mean negative log-likelihood of the response's tokens, including its end; ``"label"`` is the
+    negative log-probability of the label among the labels, where all answers of a label count for
+    it; ``"lm+label"`` is their sum. Weights are not applied. The label loss is ``"label"``; for
+    ``"lm"``, which computes no other answers, it is the negative log-likelihood of the answer among
+    all continuations, which is never smaller. Both results have shape (n_texts,).
     """
     device = scores.device
     preferred = torch.tensor([example.synonyms[0] for example in examples], device=device)

@@ -37,29 +37,14 @@ class FittedAdapter:
     def write(self, view: Any, folder: Path, base_name: str) -> None:
         """Write weights and configuration into a folder, for ``PeftModel.from_pretrained``.
 
-        Parameters
-        ----------
-        view : torch.nn.Module
-            A view of the base model, on which the adapter is put.
-        folder : pathlib.Path
-            A folder that exists.
-        base_name : str
-            The name of the base model.
+        The folder has to exist. The adapter is put on the view.
         """
         self._attach(view).write(folder, base_name)
 
     def merge_into(self, model: Any) -> Any:
-        """Return a copy of a model with the adapter's updates added to its weights.
+        """Return a copy of a model with the adapter's updates added to its weights, and no adapter.
 
-        Parameters
-        ----------
-        model : torch.nn.Module
-            The base model. It is not changed.
-
-        Returns
-        -------
-        torch.nn.Module
-            A model without adapter layers, in the precision of the base model.
+        It has the precision of the model.
         """
         return self._attach(copy.deepcopy(model)).merge()
 
@@ -81,16 +66,7 @@ def average_adapters(adapters: Sequence[FittedAdapter]) -> FittedAdapter:
     The mean of the products ``B_i A_i`` is a single product: the ``B_i`` side by side, divided by
     their number, times the ``A_i`` stacked. The mean of the ``B_i`` times the mean of the ``A_i``
     would be another matrix.
-
-    Parameters
-    ----------
-    adapters : sequence of FittedAdapter
-        At least one. All have the same settings.
-
-    Returns
-    -------
-    FittedAdapter
-        An adapter whose rank and alpha are the sums of those given.
+    Rank and alpha of the result are the sums of those given, whose other settings are equal.
 
     Raises
     ------

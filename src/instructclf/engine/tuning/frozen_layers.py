@@ -40,17 +40,9 @@ class FrozenLayers:
         self._returns_tuple: dict[nn.Module, bool] = {}
 
     def record(self, forward: Callable[[], object]) -> Tensor:
-        """Run a forward pass up to the first tuned layer, and return what this layer would read.
+        """Run a forward pass, which does not return, up to the first tuned layer.
 
-        Parameters
-        ----------
-        forward : callable
-            Runs a forward pass of the model. It does not return.
-
-        Returns
-        -------
-        Tensor of shape (n_rows, length, n_hidden)
-            The outputs of the frozen layers.
+        Returns what this layer would read, of shape (n_rows, length, n_hidden).
         """
         handles = [layer.register_forward_hook(self._note_form) for layer in self._frozen]
         handles.append(self._first_tuned.register_forward_pre_hook(_stop, with_kwargs=True))
@@ -68,11 +60,8 @@ class FrozenLayers:
     def replaying(self, hidden: Callable[[], Tensor]) -> Iterator[None]:
         """Skip the frozen layers in forward passes inside the block.
 
-        Parameters
-        ----------
-        hidden : callable
-            Returns the stored hidden states. It is called when the first tuned layer runs, because
-            the layout of a batch is not known before.
+        ``hidden`` returns the stored hidden states. It is called when the first tuned layer runs,
+        because the layout of a batch is not known before.
         """
 
         def inject(_: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:

@@ -45,15 +45,7 @@ class TunedPrefix(Protocol):
 def with_tuned_prefix(attention: AttentionFunction) -> AttentionFunction:
     """Extend an attention function by a prefix that rows share and send gradients to.
 
-    Parameters
-    ----------
-    attention : callable
-        The attention function to use in forward passes without a prefix.
-
-    Returns
-    -------
-    callable
-        An attention function with the same parameters, and one more: a ``TunedPrefix``.
+    The result takes one more parameter, a ``TunedPrefix``. Without it, it calls ``attention``.
     """
 
     def attend(module: nn.Module, *inputs: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
@@ -76,24 +68,12 @@ def joint_attention(
 ) -> Tensor:
     """Let each row attend to the whole prefix and to itself.
 
-    Parameters
-    ----------
-    query : Tensor of shape (n_rows, n_heads, length, width)
-        The queries.
-    key, value : Tensor of shape (n_rows, n_key_heads, length, width)
-        Keys and values of the rows. Each key head serves ``n_heads / n_key_heads`` query heads.
-    prefix : tuple of (Tensor, Tensor)
-        Keys and values of the prefix, of shape (1, n_key_heads, n_prefix, width).
-    mask : Tensor of shape (n_rows or 1, 1, length, length) or None
-        Added to the scores of each row with itself; or boolean, true for tokens that are visible.
-        ``None`` is causal.
-    scaling : float
-        The factor of all scores.
-
-    Returns
-    -------
-    Tensor of shape (n_rows, length, n_heads, width)
-        The outputs. Their gradient reaches the prefix as the sum over all rows.
+    The query has shape (n_rows, n_heads, length, width); key and value have (n_rows, n_key_heads,
+    length, width), and each key head serves ``n_heads / n_key_heads`` query heads. Keys and values
+    of the prefix have shape (1, n_key_heads, n_prefix, width). The mask, of shape (n_rows or 1, 1,
+    length, length), is added to the scores of each row with itself, or is boolean and true for
+    tokens that are visible; ``None`` is causal. The result has shape (n_rows, length, n_heads,
+    width), and its gradient reaches the prefix as the sum over all rows.
     """
     mask = _additive(mask, query)
     if _is_faster_with_copies(query, value, prefix):

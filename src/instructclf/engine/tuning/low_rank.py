@@ -24,23 +24,8 @@ _EXACT = (torch.float32, torch.float64)
 def linear_with_update(layer: nn.Linear, x: Tensor, a: Tensor, b: Tensor, scaling: float) -> Tensor:
     """Return ``x (W + scaling B A)ᵀ + bias``, computed in the precision of the layer.
 
-    Parameters
-    ----------
-    layer : torch.nn.Linear
-        The layer. Its weight is shared with other views and not changed.
-    x : Tensor of shape (..., n_in)
-        The layer's input.
-    a : Tensor of shape (rank, n_in)
-        The first factor. It may be float32 on a layer in half precision.
-    b : Tensor of shape (n_out, rank)
-        The second factor, likewise.
-    scaling : float
-        The factor of the update.
-
-    Returns
-    -------
-    Tensor of shape (..., n_out)
-        The output.
+    ``W``, which other views share, does not change. Inputs have shape (..., n_in), ``A`` (rank,
+    n_in), ``B`` (n_out, rank) and outputs (..., n_out). Factors may be more precise than the layer.
     """
     dtype = layer.weight.dtype
     a, b = a.to(dtype), b.to(dtype)
@@ -59,10 +44,7 @@ def linear_with_update(layer: nn.Linear, x: Tensor, a: Tensor, b: Tensor, scalin
 def fuse_update(layer: Any) -> None:
     """Let a LoRA layer of PEFT add its update in one step, if it has no dropout, bias or DoRA.
 
-    Parameters
-    ----------
-    layer : peft.tuners.lora.layer.Linear
-        A layer with one adapter around an ordinary linear layer.
+    It has one adapter, around an ordinary linear layer.
     """
     (name,) = layer.active_adapters
     drops = not isinstance(layer.lora_dropout[name], nn.Identity)

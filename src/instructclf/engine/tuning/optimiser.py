@@ -69,17 +69,8 @@ class Optimiser:
 
         If they overflowed because the loss was scaled up too far, no step is taken, and the next
         loss is scaled by half as much. A run may have few steps, so the caller should compute the
-        gradients of the same batch again rather than go on to the next one.
-
-        Parameters
-        ----------
-        losses : Tensor of shape (n_losses,)
-            Losses of the batch. The gradients belong to the first one.
-
-        Returns
-        -------
-        list of float or None
-            The losses, which are finite. ``None`` if the gradients overflowed.
+        gradients of the same batch again rather than go on to the next one. The result is ``None``
+        then, and the finite losses otherwise, of shape (n_losses,). Gradients belong to the first.
 
         Raises
         ------

@@ -108,22 +108,9 @@ def make_replay(
 ) -> Replay | None:
     """Store the outputs of the frozen layers, if they fit and give the same scores.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        A view of a causal language model.
-    n_frozen : int
-        How many of its lower layers are frozen.
-    prefix_ids : list of int
-        The tokens that all prompts begin with, or none.
-    batches : sequence of (Strategy, sequence of EncodedPrompt)
-        All prompts.
-
-    Returns
-    -------
-    Replay or None
-        ``None`` if the frozen layers have to run in every epoch: because their number is 0, a
-        strategy shares the prefix in a cache, memory is short, or the architecture prevents it.
+    ``None`` if the frozen layers have to run in every epoch: because their number is 0, a strategy
+    shares the prefix in a cache, memory is short, or the architecture prevents it. All prompts
+    begin with ``prefix_ids``, which may be empty.
     """
     prefix_kinds = {strategy.prefix for strategy, _ in batches}
     if n_frozen == 0 or not prefix_kinds <= {None, DifferentiablePrefixAttention}:

@@ -131,17 +131,8 @@ class Run:
     def train(self, checkpoint: Checkpoint | None = None, *, verbose: int | bool) -> TrainingRecord:
         """Train the adapter. Continue from a checkpoint if the run was interrupted.
 
-        Parameters
-        ----------
-        checkpoint : Checkpoint or None, default=None
-            The file of this run. ``None`` reads and writes nothing.
-        verbose : int or bool
-            Whether to show a progress bar.
-
-        Returns
-        -------
-        TrainingRecord
-            The course of the whole run, before and after an interruption.
+        ``checkpoint=None`` reads and writes nothing. The record covers the whole run, before and
+        after an interruption.
         """
         saved = self._read(checkpoint)
         if saved is not None and saved[0]["is_finished"]:

@@ -47,42 +47,13 @@ def tune_adapter(
 ) -> tuple[Adapter, TrainingRecord]:
     """Train an adapter on texts and their labels. The base model stays as it is.
 
-    Parameters
-    ----------
-    base : BaseModel
-        The model.
-    encoder : PromptEncoder
-        Turns texts into prompts.
-    texts : sequence of str
-        The texts.
-    labels : ndarray of shape (n_texts,)
-        The position of each text's label.
-    adapter : AdapterSettings
-        The kind of adapter and its shape.
-    settings : TrainingSettings
-        How it is trained.
-    seeds : tuple of (int, int)
-        Initial weights and order of the rows follow from the first; from the second if that run
-        fails.
-    weights : ndarray of shape (n_texts,) or None, default=None
-        How much each text counts: 0 or more, and not all 0. Only ratios matter, because losses are
-        multiplied by the weights divided by their mean over all texts. With the mean over a batch,
-        the gradient of a text would depend on the others in its batch. A weight of 0 leaves a text
-        out.
-    start : dict of str to Tensor or None, default=None
-        The weights of an earlier adapter to start from. ``None`` for new ones.
-    checkpoints : pathlib.Path or None, default=None
-        The folder of checkpoints, from which an interrupted run continues and a finished one is
-        read. ``None`` writes and reads nothing.
-    verbose : int or bool, default=0
-        Whether to show a progress bar.
-
-    Returns
-    -------
-    adapter : Adapter
-        The trained adapter, on a new view of the base model.
-    record : TrainingRecord
-        The course of the run.
+    Initial weights and order of the rows follow from the first seed; from the second if that run
+    fails. Only ratios of ``weights`` matter, which are 0 or more and not all 0, because losses are
+    multiplied by the weights divided by their mean over all texts: with the mean over a batch, the
+    gradient of a text would depend on the others in its batch. A weight of 0 leaves a text out.
+    ``start`` holds the weights of an earlier adapter to start from. In the folder ``checkpoints``,
+    an interrupted run continues and a finished one is read; ``None`` writes and reads nothing. The
+    result is an adapter on a new view of the base model, and the record of the run.
 
     Raises
     ------
