@@ -88,12 +88,10 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
         return self._average(fit_ensemble(self, rows, model, self._learn), rows, model)
 
     def _average(
-        self,
-        ensemble: LabellerEnsemble,
-        rows: Rows,  # noqa: ARG002  (for a subclass)
-        model: LanguageModel,  # noqa: ARG002
+        self, ensemble: LabellerEnsemble, rows: Rows, model: LanguageModel
     ) -> LabellerEnsemble:
-        return ensemble  # predictions are averaged
+        del rows, model  # which a subclass needs
+        return ensemble
 
     # Predicting
 
@@ -165,7 +163,7 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
         return self.label_scores(X).log_probabilities
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Return the probability of each label.
+        """Return the probability of each label. Rows sum to 1.
 
         Parameters
         ----------
@@ -175,7 +173,7 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
         Returns
         -------
         ndarray of shape (n_texts, n_classes)
-            Probabilities, columns in the order of ``classes_``. Rows sum to 1.
+            Probabilities, columns in the order of ``classes_``.
         """
         return np.exp(self.predict_log_proba(X))
 
