@@ -39,30 +39,18 @@ def by_chance(scores: CellScores) -> dict[str, float]:
 
 def tabulate_calibration(record: dict[str, Any]) -> list[Table]:
     """Return the tables of calibrations, of the target, and of errors by chance."""
-    cells = record["cells"]
-    rows = []
-    for task, classifier, variant in of_lesson(record, "calibration"):
-        name = f"calibration/{task}/{classifier}-{variant}"
-        setting, _, calibration = variant.partition("-")
-        difference = record["differences"].get(name)
-        rows.append(
-            (
-                f"{CLASSIFIERS[classifier]}, {_SETTINGS[setting]}",
-                task,
-                calibration,
-                number_of(cells[name]["accuracy"]),
-                number_of(cells[name]["balanced"]["accuracy"]),
-                points(difference) if difference and calibration != "none" else "",
-                number_of(cells[name]["calibration_error"]),
-                number(cells[name]["log_loss"]),
-            )
-        )
-    rows.sort(key=lambda row: (row[0], row[1]))
+    rows = sorted(_rows(record), key=lambda row: (row[0], row[1]))
+    if not rows:
+        return []
     header = ("", "task", "calibration", "accuracy", "balanced accuracy", "its points over none",
               "calibration error", "log loss")  # fmt: skip
-    tests = tests_of(record, "calibration")
+    by_chance = [
+        (task, CLASSIFIERS[classifier], number_of(error))
+        for name, error in record["by_chance"].items()
+        for _, task, classifier in [name.split("/")]
+    ]
     return [
-        Table("Calibrations", header, rows, (tests,)),
+        Table("Calibrations", header, rows, (tests_of(record, "calibration"),)),
         Table(
             'Target: `calibration="auto"` against none',
             ("", "median ratio of calibration errors", "≤ 0.5", "worst change of accuracy",
@@ -72,14 +60,27 @@ def tabulate_calibration(record: dict[str, Any]) -> list[Table]:
         Table(
             "Calibration error that chance alone gives",
             ("task", "classifier", "calibration error"),
-            [
-                (task, CLASSIFIERS[classifier], number_of(error))
-                for name, error in record["by_chance"].items()
-                for _, task, classifier in [name.split("/")]
-            ],
+            by_chance,
             (_BY_CHANCE,),
         ),
-    ] if rows else []  # fmt: skip
+    ]  # fmt: skip
+
+
+def _rows(record: dict[str, Any]) -> Iterable[tuple[str, ...]]:
+    for task, classifier, variant in of_lesson(record, "calibration"):
+        name = f"calibration/{task}/{classifier}-{variant}"
+        setting, _, calibration = variant.partition("-")
+        figures, difference = record["cells"][name], record["differences"].get(name)
+        yield (
+            f"{CLASSIFIERS[classifier]}, {_SETTINGS[setting]}",
+            task,
+            calibration,
+            number_of(figures["accuracy"]),
+            number_of(figures["balanced"]["accuracy"]),
+            points(difference) if difference and calibration != "none" else "",
+            number_of(figures["calibration_error"]),
+            number(figures["log_loss"]),
+        )
 
 
 _SETTINGS = {"few": "16 labelled rows in all", "many": "16 shots, others to calibrate on"}

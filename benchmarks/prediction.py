@@ -147,18 +147,8 @@ def _measure_case(
     task = case.task
     classifier = fit_ours(case.pair, case.shots)
     expected = classifier.label_log_likelihood(case.texts)  # also warms up
-    prefix = Prefix(task, case.texts)
-    scorers: dict[str, tuple[Scorer, int]] = {
-        OURS: (classifier.label_log_likelihood, sizes.n_ours),
-        COPIED: (prefix_sharing(task, COPIED, chosen[COPIED], prefix), sizes.n_shared),
-        EXPANDED: (prefix_sharing(task, EXPANDED, chosen[EXPANDED], prefix), sizes.n_shared),
-    }
-    for variant in (PADDED, HARNESS, SKORCH, SINGLE, SINGLE_KEPT):
-        if variant == SINGLE_KEPT and len(case.labels) > 2:
-            continue  # it costs the same per label as with two
-        batch = chosen.get(variant, 1)
-        n_texts = max(sizes.n_slow, batch) if isinstance(batch, int) else AUTO_BATCH
-        scorers[variant] = (full_prompt(task, variant, batch), n_texts)
+    scorers = {OURS: (classifier.label_log_likelihood, sizes.n_ours)}
+    scorers |= _make_peers(case, task, sizes, chosen)
     found: dict[str, NDArray[np.float64]] = {}
     calls = {
         variant: lambda v=variant, s=score, n=n_texts: found.__setitem__(v, s(case.texts[:n]))
@@ -195,6 +185,24 @@ def _measure_case(
         "gemm_gflop_per_s": rates,
         "explained": _explain(case, task, found[HARNESS], expected, with_skorch=explains),
     }
+
+
+def _make_peers(
+    case: Case, task: Task, sizes: Sizes, chosen: dict[str, Any]
+) -> dict[str, tuple[Scorer, int]]:
+    """Return each peer at its chosen batch size, and how many texts it is timed on."""
+    prefix = Prefix(task, case.texts)
+    scorers: dict[str, tuple[Scorer, int]] = {
+        variant: (prefix_sharing(task, variant, chosen[variant], prefix), sizes.n_shared)
+        for variant in (COPIED, EXPANDED)
+    }
+    for variant in (PADDED, HARNESS, SKORCH, SINGLE, SINGLE_KEPT):
+        if variant == SINGLE_KEPT and len(case.labels) > 2:
+            continue  # it costs the same per label as with two
+        batch = chosen.get(variant, 1)
+        n_texts = max(sizes.n_slow, batch) if isinstance(batch, int) else AUTO_BATCH
+        scorers[variant] = (full_prompt(task, variant, batch), n_texts)
+    return scorers
 
 
 def _interleave(

@@ -52,8 +52,7 @@ def _figures(case: dict[str, Any]) -> dict[str, _Figures]:
 def _table(name: str, model: dict[str, Any], label: str) -> Table:
     case = model["cases"][label]
     figures = _figures(case)
-    ours = figures[OURS]
-    rows = []
+    ours, rows = figures[OURS], []
     for variant in sorted(figures, key=lambda v: figures[v].per_text):
         peer, measured = figures[variant], case["variants"][variant]
         is_ours = variant == OURS

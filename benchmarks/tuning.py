@@ -12,7 +12,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import agreement
@@ -29,19 +29,27 @@ from peers.trainers import (
     tokenised,
 )
 from peers.trl_sft import fit_with_trl
-from tables import Table, at_least, at_most, number, times
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from tuning_cases import (
+    CASES,
+    LOOP,
+    LOOP_BF16,
+    OURS,
+    OURS_BF16,
+    OURS_UPPER,
+    TRAINER,
+    TRAINER_GROUPED,
+    TRL,
+    TRL_GROUPED,
+    UPPER_CASES,
+    Case,
+)
+from tuning_tables import tabulate
 
 from instructclf.engine.models.views import shared_view
 
-QUERIES_AND_VALUES = ("q_proj", "v_proj")
-ALL_LINEAR = "all-linear"
-
-OURS, OURS_BF16, OURS_UPPER = "instructclf", "instructclf, bf16 base", "instructclf, upper layers"
-TRAINER, TRAINER_GROUPED = "Trainer", "Trainer, grouped by length"
-TRL, TRL_GROUPED = "TRL", "TRL, grouped by length"
-LOOP, LOOP_BF16 = "hand-written loop", "hand-written loop, bf16 base"
+__all__ = ["measure", "peak_of_fit", "tabulate"]
 
 _PEERS: dict[str, Callable[..., None]] = {
     TRAINER: fit_with_trainer,
@@ -53,66 +61,6 @@ _PEERS: dict[str, Callable[..., None]] = {
 }
 _UPPER_SHARE = 8 / 30
 """The share of layers that are tuned where only the upper ones are."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """Rows to tune on, and the variants that are tuned.
-
-    Parameters
-    ----------
-    model : str
-        A name in ``models.MODELS``.
-    n_rows : int
-        How many rows.
-    texts : str
-        ``"reviews"`` for single ones, or ``"long"`` for texts of about 110 tokens.
-    targets : str or tuple of str
-        The layers that get an update.
-    n_epochs : int
-        Passes over the rows.
-    variants : tuple of str
-        Our classifier and its peers.
-    measures_memory : bool, default=False
-        Whether peaks of memory are measured too, each in a new process.
-    at_most_rounds : int, default=99
-        The most rounds, for cases that take minutes.
-    """
-
-    model: str
-    n_rows: int
-    texts: str
-    targets: str | tuple[str, ...]
-    n_epochs: int
-    variants: tuple[str, ...]
-    measures_memory: bool = False
-    at_most_rounds: int = 99
-
-    @property
-    def title(self) -> str:
-        layers = "all linear layers" if self.targets == ALL_LINEAR else "queries and values"
-        kind = {"reviews": "reviews", "long": "long reviews"}[self.texts]
-        return f"{self.model}, {self.n_rows} {kind}, {self.n_epochs} epoch(s), {layers}"
-
-
-_ALL = (LOOP, LOOP_BF16, TRAINER, TRAINER_GROUPED, TRL, OURS, OURS_BF16)
-_MAIN = (LOOP, TRAINER, TRL, OURS, OURS_BF16)
-_GROUPED = (TRAINER_GROUPED, TRL_GROUPED, OURS, OURS_BF16)
-_OF_TRAINER = (TRAINER, OURS, OURS_BF16)
-_QV = QUERIES_AND_VALUES
-CASES = (
-    Case("llama135", 16, "reviews", _QV, 1, _MAIN, measures_memory=True, at_most_rounds=2),
-    Case("llama135", 16, "reviews", ALL_LINEAR, 1, _OF_TRAINER, at_most_rounds=1),
-    Case("bundled", 16, "reviews", _QV, 2, _ALL, measures_memory=True),
-    Case("bundled", 16, "reviews", ALL_LINEAR, 2, _MAIN, measures_memory=True),
-    Case("bundled", 16, "long", _QV, 2, _MAIN),
-    Case("bundled", 512, "reviews", _QV, 1, _GROUPED, at_most_rounds=1),
-)
-"""Cases that take minutes a round are measured less often."""
-UPPER_CASES = (
-    Case("llama135", 16, "reviews", ALL_LINEAR, 10, (OURS, OURS_UPPER), at_most_rounds=1),
-    Case("bundled", 16, "reviews", ALL_LINEAR, 10, (OURS, OURS_UPPER)),
-)
 
 
 class Bench:
@@ -324,96 +272,3 @@ def _read_once(model: Any) -> None:
     """Read all weights: those of a mapped file count as memory only after that."""
     for parameter in model.parameters():
         parameter.sum()
-
-
-# Tables
-
-
-def tabulate(record: dict[str, Any]) -> list[Table]:
-    """Return a table for each case, then those of upper layers and of agreement."""
-    tables = [_case_table(case) for case in record["cases"]]
-    tables += [_upper_table(case) for case in record["upper"]]
-    return [*tables, *agreement.tabulate(record["agreement"])]
-
-
-_TIME_TARGETS = {TRAINER: 2.5, TRL: 3.0}
-_MEMORY_TARGETS = {TRAINER: 2.0}
-_BF16_TARGET = 3.5
-_UPPER_TARGET = 3.0
-_BEYOND_MS = 100
-
-
-def _case_table(case: dict[str, Any]) -> Table:
-    seconds, peaks = _medians(case), case["peaks"]
-    rows = []
-    for variant in case["case"]["variants"]:
-        steps = case["steps"][variant]
-        beyond = 1e3 * statistics.median(step["beyond_s"] for step in steps)
-        more_memory = _ratio(peaks.get(variant), peaks.get(OURS))
-        rows.append(
-            (
-                variant,
-                number(seconds[variant]),
-                number(1e3 * statistics.median(step["step_s"] for step in steps)),
-                number(beyond),
-                times(seconds[variant] / seconds[OURS]),
-                number(peaks.get(variant)),
-                times(more_memory),
-                "; ".join(_verdicts(variant, case, seconds, beyond, more_memory)),
-            )
-        )
-    tokens = case["tokens"]
-    note = (
-        f"Rows have {tokens['mean']:.0f} tokens on average and {tokens['longest']} at most; the "
-        f"prompt without a text has {tokens['empty']}. CPU seconds, medians of "
-        f"{len(next(iter(case['steps'].values())))} round(s), "
-        f"{next(iter(case['steps'].values()))[0]['n_steps']} optimiser steps a fit. Memory is the "
-        "peak above the base model, in a new process each."
-    )
-    header = ("", "s a fit", "ms a step", "ms beyond steps", "time over ours", "peak MiB",
-              "memory over ours", "target")  # fmt: skip
-    return Table(f"Tuning: {case['title']}", header, rows, (note,))
-
-
-def _verdicts(
-    variant: str,
-    case: dict[str, Any],
-    seconds: dict[str, float],
-    beyond: float,
-    more_memory: float | None,
-) -> list[str]:
-    verdicts = []
-    is_small = case["case"]["n_rows"] <= 16
-    if variant in _TIME_TARGETS and is_small:
-        ratio = seconds[variant] / seconds[OURS]
-        verdicts.append("time " + at_least(ratio, _TIME_TARGETS[variant]))
-    if variant in _MEMORY_TARGETS and is_small and more_memory is not None:
-        verdicts.append("memory " + at_least(more_memory, _MEMORY_TARGETS[variant]))
-    if variant == OURS_BF16 and LOOP in seconds:
-        verdicts.append(
-            "hand-written loop over it " + at_least(seconds[LOOP] / seconds[variant], _BF16_TARGET)
-        )
-    if variant == OURS:
-        verdicts.append("beyond steps " + at_most(beyond, _BEYOND_MS, " ms"))
-    return verdicts
-
-
-def _upper_table(case: dict[str, Any]) -> Table:
-    seconds = _medians(case)
-    rows = [(v, number(seconds[v]), times(seconds[OURS] / seconds[v])) for v in seconds]
-    ratio = seconds[OURS] / seconds[OURS_UPPER]
-    note = (
-        f"Activations below the tuned layers are computed once. {at_least(ratio, _UPPER_TARGET)}."
-    )
-    return Table(f"Upper layers only: {case['title']}", ("", "s a fit", "faster by"), rows, (note,))
-
-
-def _medians(case: dict[str, Any]) -> dict[str, float]:
-    return {
-        variant: statistics.median(timing["cpu_s"] for timing in timings)
-        for variant, timings in case["timings"].items()
-    }
-
-
-def _ratio(one: float | None, other: float | None) -> float | None:
-    return one / other if one is not None and other else None

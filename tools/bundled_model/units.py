@@ -104,7 +104,7 @@ def build_units(
     tokenizer: PreTrainedTokenizerFast,
     keep: Keep,
 ) -> Units:
-    """Assemble every labelled text.
+    """Return every labelled text, and the texts of many meanings that were found.
 
     Parameters
     ----------
@@ -118,11 +118,6 @@ def build_units(
         The tokenizer.
     keep : callable
         Takes a list of texts, returns which may be used.
-
-    Returns
-    -------
-    Units
-        The texts.
     """
     reviews = {name: _filter(split_held_out(read_polar(data, name))[0], keep) for name in REVIEWS}
     teacher = fit_teacher(reviews, texts[PRODUCTS])
@@ -130,11 +125,10 @@ def build_units(
     films = [name for name in cuts if name not in PURCHASES]
     polar = [cut for name in (*films, *PURCHASES) for cut in cuts[name]]
     rng = np.random.default_rng(5)
-    groups: dict[str, list[tuple[str, object]]] = {POLAR: [cut[:2] for cut in polar], LEVEL: []}
-    for name in ("sst5", "yelp5"):
-        held = {text for text, _ in split_held_out(read_polar(data, name))[1]}
-        rows = _filter([row for row in read_labelled(data, name) if row[0] not in held], keep)
-        groups[LEVEL] += [(vary_review(" ".join(x.split(" ")[:200]), rng), y) for x, y in rows]
+    groups: dict[str, list[tuple[str, object]]] = {
+        POLAR: [cut[:2] for cut in polar],
+        LEVEL: _read_levels(data, keep, rng),
+    }
     for kind, name in ((INTENT, "clinc150"), (TOPIC, "dbpedia14")):
         rows = split_held_out(read_labelled(data, name))[0]
         groups[kind] = [(" ".join(x.split(" ")[:120]), y) for x, y in _filter(rows, keep)]
@@ -147,6 +141,16 @@ def build_units(
     first = sum(len(cuts[name]) for name in films)
     units.pools[PRODUCT] = [pool[pool >= first] for pool in units.pools[POLAR]]
     return units
+
+
+def _read_levels(data: Path, keep: Keep, rng: np.random.Generator) -> list[tuple[str, object]]:
+    """Return reviews with five levels of sentiment, varied."""
+    found: list[tuple[str, object]] = []
+    for name in ("sst5", "yelp5"):
+        held = {text for text, _ in split_held_out(read_polar(data, name))[1]}
+        rows = _filter([row for row in read_labelled(data, name) if row[0] not in held], keep)
+        found += [(vary_review(" ".join(x.split(" ")[:200]), rng), y) for x, y in rows]
+    return found
 
 
 def split_held_out(rows: list) -> tuple[list, list]:
