@@ -25,9 +25,9 @@ _INTRODUCTION = """\
 transformers {transformers} registers {n} families of causal language models. Each was built small,
 with random weights, by a rule over the names of its configuration's entries, and scored by
 `PromptClassifier`: labels of one token, and labels that share their beginnings. **{exact} families
-are exact**: all log-likelihoods are within {tolerance:.0e} of one plain forward pass for each text
+are exact**: all log-likelihoods are within {tolerance:.0e} of one full forward pass for each text
 and label (torch {torch}, CPU). {refused} are refused with an error. None of these is
-silently wrong. {unbuilt} could not be built small, so nothing is known of them.
+silently wrong. {unbuilt} could not be built small and were not tested.
 
 Families of encoders are built here as decoders (`is_decoder=True`). Their published checkpoints are
 encoders, which are refused.
