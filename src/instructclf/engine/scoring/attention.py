@@ -93,16 +93,7 @@ class _Layers:
 def with_shared_prefix(attention: AttentionFunction) -> AttentionFunction:
     """Extend an attention function by a prefix that all rows share.
 
-    Parameters
-    ----------
-    attention : callable
-        The attention function to use in forward passes without a prefix.
-
-    Returns
-    -------
-    callable
-        An attention function with the same parameters, and one more: for each layer, the keys and
-        values of the prefix, Tensors of shape (1, n_heads, n_prefix, width).
+    It takes the prefix of each layer as keys and values of shape (1, n_heads, n_prefix, width).
     """
 
     def attend(
@@ -167,10 +158,7 @@ def _attend_at(
 ) -> Tensor:
     """Attend from some positions only. The output at the others is zero and is never read.
 
-    Returns
-    -------
-    Tensor of shape (n_rows, length, n_heads, width)
-        The outputs.
+    Its shape is (n_rows, length, n_heads, width).
     """
     at = positions.rows.to(query.device), positions.columns.to(query.device)
     by_position = query.transpose(1, 2)
@@ -225,27 +213,10 @@ def attend_with_normaliser(
     *,
     is_causal: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Return attention and the logarithm of the sum by which its weights were divided.
+    """Return attention, and the log of the sum by which its weights were divided.
 
-    Parameters
-    ----------
-    query : Tensor of shape (n_rows, n_heads, length, width)
-        The queries.
-    key, value : Tensor of shape (n_rows, n_heads, n_keys, width)
-        The keys and values, with as many heads as the queries.
-    mask : Tensor of shape (n_rows or 1, 1, length, n_keys) or None
-        Added to the scores.
-    scaling : float
-        The factor of the scores.
-    is_causal : bool
-        Whether later keys are hidden. It cannot be combined with a mask.
-
-    Returns
-    -------
-    output : Tensor of shape (n_rows, n_heads, length, width)
-        Weighted means of the values.
-    log_normaliser : Tensor of shape (n_rows, n_heads, length)
-        Log-sum-exp of the scores, in float32 or more.
+    Their shapes are (n_rows, n_heads, length, width) and (n_rows, n_heads, length). The second one
+    is in float32 or more. ``mask`` is added to the scores, and excludes ``is_causal``.
     """
     if query.device.type != "cuda":
         return _operator("_scaled_dot_product_flash_attention_for_cpu")(

@@ -26,20 +26,8 @@ def count_computed_tokens(
 ) -> list[int]:
     """Return how many tokens each prompt sends through the model.
 
-    Parameters
-    ----------
-    prompts : sequence of EncodedPrompt
-        The prompts.
-    n_shared : int
-        How many first tokens are computed once for all prompts.
-    repeats_text : bool
-        Whether the text goes through once for each path of the labels' trie, as in full prompts. If
-        not, the inner nodes of the trie follow one copy of it.
-
-    Returns
-    -------
-    list of int
-        One entry a prompt.
+    The text goes through once for each path of the labels' trie if ``repeats_text``. If not, the
+    inner nodes of the trie follow one copy of it.
     """
     if repeats_text:
         return [(prompt.n_tokens - n_shared) * len(prompt.trie.paths) for prompt in prompts]
@@ -50,20 +38,8 @@ def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Group positions by length, longest first, into batches of at most ``budget`` padded tokens.
 
     Of all ways to split the sorted rows, this takes the cheapest one. The cost of a batch is its
-    number of padded tokens and a constant price.
-
-    Parameters
-    ----------
-    lengths : sequence of int
-        How many tokens each row takes.
-    budget : int
-        The most tokens of a batch: its number of rows times its longest row. A row that is longer
-        becomes a batch by itself.
-
-    Yields
-    ------
-    list of int
-        Positions into ``lengths``.
+    number of padded tokens and a constant price. A row that is longer than the budget becomes a
+    batch by itself.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     start = 0
@@ -77,22 +53,8 @@ def run_in_batches(
 ) -> Iterator[tuple[list[int], _Result]]:
     """Process rows batch by batch. If memory runs out, continue with batches half as large.
 
-    Parameters
-    ----------
-    lengths : sequence of int
-        How many tokens each row takes.
-    budget : TokenBudget
-        The most tokens of a batch. Once lowered, it stays lowered for later calls.
-    work : callable
-        Processes the rows at these positions. It is called again for the rows of a batch that did
-        not fit, but not for rows that are done.
-
-    Yields
-    ------
-    positions : list of int
-        Positions into ``lengths``.
-    result : object
-        What ``work`` returned for them.
+    Once lowered, a budget stays lowered for later calls. ``work`` is called again for the rows of a
+    batch that did not fit, but not for rows that are done.
 
     Raises
     ------

@@ -42,15 +42,6 @@ class TokenBudget:
     def lower(self, n_rows: int, length: int, error: BaseException) -> None:
         """Halve the budget, after a batch ran out of memory.
 
-        Parameters
-        ----------
-        n_rows : int
-            The number of rows of that batch.
-        length : int
-            The number of tokens of its longest row.
-        error : BaseException
-            The error that was raised.
-
         Raises
         ------
         ScoringError
@@ -74,18 +65,6 @@ def make_budget(model: Any, max_batch_tokens: int | None) -> TokenBudget:
     A CPU is busy with a few hundred tokens, and more would only add padding. In half precision its
     matrix units need twice as many. An accelerator needs thousands. On both, the budget is smaller
     if a batch would not fit into half of the free memory.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        A causal language model.
-    max_batch_tokens : int or None
-        The budget, if the user has set one.
-
-    Returns
-    -------
-    TokenBudget
-        A new budget.
     """
     if max_batch_tokens is not None:
         return TokenBudget(max_batch_tokens)
@@ -104,23 +83,9 @@ def make_budget(model: Any, max_batch_tokens: int | None) -> TokenBudget:
 def make_tuning_budget(
     model: Any, max_batch_tokens: int | None, *, n_tuned_layers: int, keeps_activations: bool
 ) -> TokenBudget:
-    """Return the budget of batches with a backward pass, for which layers keep their activations.
+    """Return the budget of batches with a backward pass, for which layers keep activations.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        A causal language model.
-    max_batch_tokens : int or None
-        The budget, if the user has set one.
-    n_tuned_layers : int
-        How many layers keep their activations.
-    keeps_activations : bool
-        Whether they do. With gradient checkpointing, layers run again instead.
-
-    Returns
-    -------
-    TokenBudget
-        A new budget.
+    With gradient checkpointing they keep none, and run again instead.
     """
     budget = make_budget(model, max_batch_tokens)
     free = free_memory(model.device)
@@ -143,15 +108,7 @@ def _most_tokens(device: torch.device, dtype: torch.dtype) -> int:
 def free_memory(device: torch.device) -> int | None:
     """Return how many bytes are free on a device, or ``None`` if that is unknown.
 
-    Parameters
-    ----------
-    device : torch.device
-        The device. On CUDA, memory that torch has reserved but not used counts as free.
-
-    Returns
-    -------
-    int or None
-        Bytes.
+    On CUDA, memory that torch has reserved but not used counts as free.
     """
     if device.type == "cuda":
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -162,18 +119,7 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that memory ran out, on any device.
-
-    Parameters
-    ----------
-    error : BaseException
-        The error that was raised. On the CPU, torch raises a ``RuntimeError``.
-
-    Returns
-    -------
-    bool
-        Whether smaller batches may succeed.
-    """
+    """Say whether memory ran out. On the CPU, torch raises a ``RuntimeError`` then."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     phrases = ("not enough memory", "out of memory", "can't allocate")

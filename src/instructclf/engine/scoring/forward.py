@@ -29,23 +29,10 @@ def label_log_likelihoods(
     layout: LayoutFunction,
     prefix: Prefix | None = None,
 ) -> Tensor:
-    """Return ``log p(label | prompt)``, from a full-vocabulary log-softmax in float32.
+    """Return ``log p(label | prompt)``, of shape (n_texts, n_labels).
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        A causal language model.
-    batch : sequence of EncodedPrompt
-        Prompts with the same labels. If there is a prefix, all of them begin with it.
-    layout : callable
-        ``tree_layout`` or ``row_layout``.
-    prefix : Prefix or None, default=None
-        The first tokens of all prompts, already computed.
-
-    Returns
-    -------
-    Tensor of shape (n_texts, n_labels)
-        The log-likelihood of each label, summed over its tokens in float64 if the device has it.
+    The log-softmax over the full vocabulary is in float32; tokens are summed in float64 if the
+    device has it. All prompts have the same labels, and begin with the prefix if there is one.
     """
     logits, _ = _lay_out_and_run(model, batch, layout, prefix)
     return _sum_edges(logits, batch)
@@ -56,17 +43,7 @@ def edge_log_likelihoods(
 ) -> Tensor:
     """Return the log-likelihood of each token of each label, which the labels' scores sum up.
 
-    Parameters
-    ----------
-    prompt : EncodedPrompt
-        The prompt.
-    model, layout, prefix
-        As in ``label_log_likelihoods``.
-
-    Returns
-    -------
-    Tensor of shape (n_edges,)
-        In the order of the trie's edges.
+    Its shape is (n_edges,), in the order of the trie's edges.
     """
     logits, _ = _lay_out_and_run(model, [prompt], layout, prefix)
     return _read_edges(logits, [prompt])[0]
@@ -80,15 +57,7 @@ def last_states(
 ) -> Tensor:
     """Return the last hidden state at the end of each prompt, which the output layer reads.
 
-    Parameters
-    ----------
-    model, batch, layout, prefix
-        As in ``label_log_likelihoods``.
-
-    Returns
-    -------
-    Tensor of shape (n_texts, n_channels)
-        The states, in the model's data type.
+    Its shape is (n_texts, n_channels), in the model's data type.
 
     Raises
     ------
@@ -108,19 +77,8 @@ def last_states(
 def token_log_likelihoods(model: Any, ids: Sequence[int]) -> Tensor:
     """Return ``log p(token | tokens before it)`` from a forward pass over nothing but token ids.
 
-    It computes logits at every position, so sequences should be short.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        A causal language model.
-    ids : sequence of int
-        The tokens, at least two.
-
-    Returns
-    -------
-    Tensor of shape (n_tokens - 1,)
-        One entry for each token except the first.
+    Its shape is (n_tokens - 1,). Logits are computed at every position, so sequences should be
+    short.
     """
     device = input_device(model)
     tokens = torch.tensor([ids], device=device)

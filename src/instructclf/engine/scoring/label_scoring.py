@@ -49,20 +49,10 @@ class LocalLabelScorer(PromptReader):
     """
 
     def score(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
-        """Return ``log p(label | prompt)`` of each text and label, summed over the label's answers.
+        """Return ``log p(label | prompt)``, of shape (n_texts, n_labels), summed over answers.
 
-        Parameters
-        ----------
-        texts : sequence of str
-            The texts. Equal texts go through the model once. If several processes share the work,
-            each text goes through one of them.
-        progress : Progress or None, default=None
-            The progress bar to advance.
-
-        Returns
-        -------
-        ndarray of shape (n_texts, n_labels)
-            Log-likelihoods.
+        Equal texts go through the model once. If several processes share the work, each text goes
+        through one of them.
 
         Raises
         ------
@@ -83,12 +73,8 @@ class LocalLabelScorer(PromptReader):
     def score_demonstrations(self) -> NDArray[np.float64]:
         """Score each demonstration after a prompt with all other demonstrations.
 
-        Demonstrations of the same text are left out too: they would give the answer away.
-
-        Returns
-        -------
-        ndarray of shape (n_demonstrations, n_labels)
-            Log-likelihoods.
+        The shape is (n_demonstrations, n_labels). Demonstrations of the same text are left out too:
+        they would give the answer away.
         """
         prompt, verbalizer = self.encoder.prompt, self.encoder.verbalizer
         solved = prompt.demonstrations
@@ -103,18 +89,7 @@ class LocalLabelScorer(PromptReader):
         return verbalizer.sum_answers(answers)
 
     def score_tokens(self, text: str) -> TokenScores:
-        """Score each token of each label. ``score`` returns the sums over them.
-
-        Parameters
-        ----------
-        text : str
-            The text.
-
-        Returns
-        -------
-        TokenScores
-            The scores.
-        """
+        """Score each token of each label. ``score`` returns the sums over them."""
         with self._turns, torch.inference_mode():
             (encoded,) = self.encoder.encode([text])
             reader = self._reader_of([encoded])

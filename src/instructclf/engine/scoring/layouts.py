@@ -72,23 +72,8 @@ def row_layout(
 ) -> Layout:
     """Lay out each path of inner trie nodes as a row after its text.
 
-    Parameters
-    ----------
-    batch : sequence of EncodedPrompt
-        Prompts, each longer than the prefix.
-    n_prefix : int
-        How many first tokens have already gone through the model. They are left out.
-    n_masked : int
-        How many of these have columns in the mask.
-    dtype : torch.dtype
-        The model's data type.
-    device : torch.device
-        The model's device.
-
-    Returns
-    -------
-    Layout
-        The inputs.
+    The first ``n_prefix`` tokens, of which ``n_masked`` have columns in the mask, have already gone
+    through the model and are left out. Each prompt is longer than that.
     """
     del n_masked, dtype  # this layout has no mask
     rows: list[list[int]] = []
@@ -114,20 +99,7 @@ def tree_layout(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Layout:
-    """Lay out the inner trie nodes of a text as columns after it, which only descendants see.
-
-    Parameters
-    ----------
-    batch : sequence of EncodedPrompt
-        Prompts, each longer than the prefix.
-    n_prefix, n_masked, dtype, device
-        As in ``row_layout``.
-
-    Returns
-    -------
-    Layout
-        The inputs.
-    """
+    """Lay out the inner trie nodes of a text as columns after it, which only descendants see."""
     if all(len(prompt.trie.tokens) == 1 for prompt in batch):
         return row_layout(batch, n_prefix=n_prefix, n_masked=n_masked, dtype=dtype, device=device)
     # Columns: [0, n_text) hold the texts, padded on the right; the nodes of all texts begin at

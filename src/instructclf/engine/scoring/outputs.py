@@ -61,22 +61,8 @@ def output_at(
     """Let a model compute logits at some positions only.
 
     Everything that an architecture does to its logits afterwards (scaling, capping) still happens.
-    Each thread has its own positions.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        A view of a causal language model.
-    rows, columns : Tensor of shape (n_texts, n_nodes)
-        The positions, in a batch of shape (n_rows, length).
-    limits_last_layer : bool, default=False
-        Whether the last decoder layer, too, may compute these positions only.
-
-    Yields
-    ------
-    ReadPositions
-        Inside the context, the model's logits have the shape (n_texts, n_nodes, n_vocabulary). This
-        object receives the hidden states that they are computed from.
+    Each thread has its own positions. Inside the context, logits have the shape (n_texts, n_nodes,
+    n_vocabulary), and the yielded object receives the hidden states that they are computed from.
     """
     output_layer = model.get_output_embeddings()
     if not getattr(output_layer, _HAS_HOOK, False):
@@ -100,11 +86,6 @@ def limit_last_feed_forward(model: Any) -> None:
 
     This takes effect in forward passes within ``output_at(..., limits_last_layer=True)``. A model
     whose layers give that part another name stays unchanged.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        A view of a causal language model.
     """
     layers = list(named_decoder_layers(model).values())
     part = getattr(layers[-1], _FEED_FORWARD, None) if layers else None

@@ -52,17 +52,8 @@ class StateReader(PromptReader):
     def read(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[Any]:
         """Return the last hidden state of each text, which the output layer reads.
 
-        Parameters
-        ----------
-        texts : sequence of str
-            The texts. Equal texts go through the model once.
-        progress : Progress or None, default=None
-            The progress bar to advance.
-
-        Returns
-        -------
-        ndarray of shape (n_texts, n_channels)
-            In float64 from a model in double precision, otherwise in float32.
+        Its shape is (n_texts, n_channels). It is in float64 from a model in double precision,
+        otherwise in float32. Equal texts go through the model once.
 
         Raises
         ------

@@ -128,15 +128,7 @@ class Strategies:
     def choose(self, prompt: EncodedPrompt) -> Strategy:
         """Return the strategy for a prompt. The first prompt of each kind is used to try them.
 
-        Parameters
-        ----------
-        prompt : EncodedPrompt
-            A prompt that begins with the shared prefix.
-
-        Returns
-        -------
-        Strategy
-            ``FULL_PROMPTS`` if no other strategy is exact.
+        The answer is ``FULL_PROMPTS`` if no other strategy is exact.
 
         Raises
         ------

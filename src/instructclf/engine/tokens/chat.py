@@ -21,16 +21,6 @@ def chat_template(tokenizer: Any) -> PromptTemplate:
     such as the date, is fixed from here on. White space around a text is kept even where a template
     would strip it: a text is data.
 
-    Parameters
-    ----------
-    tokenizer : object
-        A transformers tokenizer with a chat template.
-
-    Returns
-    -------
-    PromptTemplate
-        The template.
-
     Raises
     ------
     InvalidTemplateError

@@ -52,18 +52,6 @@ class DemonstrationFitter:
     def fit(self, prompt: Prompt, texts: Sequence[str]) -> FittedPrompt:
         """Cut demonstrations that leave too little room for texts of these lengths.
 
-        Parameters
-        ----------
-        prompt : Prompt
-            The prompt with whole demonstrations.
-        texts : sequence of str
-            Texts of the lengths to expect.
-
-        Returns
-        -------
-        FittedPrompt
-            The prompt, unchanged if it fits.
-
         Raises
         ------
         PromptTooLongError
@@ -110,24 +98,7 @@ def fit_demonstrations(
 
     Room is left for a text as long as the longest one given, up to a quarter of the context. The
     demonstrations share the rest: short ones stay whole, long ones are cut to one common length.
-
-    Parameters
-    ----------
-    tokenizer : object
-        A transformers tokenizer.
-    prompt : Prompt
-        The prompt with whole demonstrations.
-    label_words : sequence of (str or sequence of str)
-        The words the model answers with, one entry a class: one answer, or several.
-    max_length : int or None
-        How many tokens prompt and label may take together. ``None`` for no limit.
-    texts : sequence of str
-        Texts of the lengths to expect.
-
-    Returns
-    -------
-    Prompt
-        The prompt, unchanged if it fits.
+    Prompt and label may take ``max_length`` tokens together, or any number if it is ``None``.
 
     Raises
     ------

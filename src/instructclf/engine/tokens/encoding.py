@@ -151,18 +151,7 @@ class PromptEncoder:
         return self._trie(self._boundaries[0].continuations)
 
     def encode(self, texts: Sequence[str]) -> list[EncodedPrompt]:
-        """Return the prompt of each text as token ids. Texts that are too long are cut.
-
-        Parameters
-        ----------
-        texts : sequence of str
-            The texts.
-
-        Returns
-        -------
-        list of EncodedPrompt
-            One entry a text.
-        """
+        """Return the prompt of each text as token ids. Texts that are too long are cut."""
         tokenised = self._tokenise_texts(texts)
         shortened = {
             position: self.shorten(texts[position])

@@ -117,16 +117,8 @@ class SuffixTokeniser:
     def __call__(self, endings: Sequence[str]) -> list[tuple[Sequence[int], list[int]]]:
         """Return the tokens of each prompt, split after those that all prompts share.
 
-        Parameters
-        ----------
-        endings : sequence of str
-            The characters of each prompt after the shared beginning.
-
-        Returns
-        -------
-        list of (sequence of int, list of int)
-            The shared tokens, one object for all prompts, and the tokens after them. A prompt that
-            does not begin with the shared tokens has no token in the first part.
+        The shared tokens are one object for all prompts. A prompt that does not begin with them has
+        no token in the first part.
         """
         tails = self._tokenise_tails(endings)
         unknown = [position for position, tail in enumerate(tails) if tail is None]
@@ -178,17 +170,8 @@ def control_strings(tokenizer: Any) -> tuple[str, ...]:
     """Return every token of a tokenizer that no text may contain, as text.
 
     These are its special tokens and the bracketed tokens that were added to its vocabulary, such as
-    ``<think>``: a tokenizer finds those in any text, even where it ignores special tokens.
-
-    Parameters
-    ----------
-    tokenizer : object
-        A transformers tokenizer.
-
-    Returns
-    -------
-    tuple of str
-        The tokens, longest first, so that a token is found before those that it contains.
+    ``<think>``: a tokenizer finds those in any text, even where it ignores special tokens. The
+    longest come first, so that a token is found before those that it contains.
     """
     bracketed = {text for text in map(str, _added_tokens(tokenizer)) if _is_bracketed(text)}
     return _longest_first(bracketed | _special_strings(tokenizer))
@@ -197,17 +180,7 @@ def control_strings(tokenizer: Any) -> tuple[str, ...]:
 def find_breaker(tokenizer: Any, markers: Sequence[str]) -> str:
     """Return the string that breaks up markers: a space, unless the tokenizer drops white space.
 
-    Parameters
-    ----------
-    tokenizer : object
-        A transformers tokenizer.
-    markers : sequence of str
-        The markers of a template.
-
-    Returns
-    -------
-    str
-        A string which, put between two characters of a marker, changes the tokens of all markers.
+    Put between two characters of a marker, it changes the tokens of every marker.
     """
     read = WholeStringTokeniser(tokenizer, frame="").without_start
     in_one_line, in_two_lines = read(["a b", "a\nb"])
@@ -241,20 +214,8 @@ def _longest_first(strings: Iterable[str]) -> tuple[str, ...]:
 def token_pieces(tokenizer: Any, ids: Sequence[int], before: Sequence[int] = ()) -> list[str]:
     """Return the characters that each token stands for at its position.
 
-    Parameters
-    ----------
-    tokenizer : object
-        A transformers tokenizer.
-    ids : sequence of int
-        The tokens.
-    before : sequence of int, default=()
-        The tokens before them: some tokenizers leave out the space that a text begins with.
-
-    Returns
-    -------
-    list of str
-        One entry a token. A token that is only a part of a character is given by its name in the
-        tokenizer's vocabulary.
+    A token that is only a part of a character is given by its name in the tokenizer's vocabulary.
+    ``before`` holds the preceding tokens: some tokenizers leave out a text's first space.
     """
     context = list(before[-_N_CONTEXT:])
     decoded = [_decode(tokenizer, [*context, *ids[:n]]) for n in range(len(ids) + 1)]

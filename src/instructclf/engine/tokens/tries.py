@@ -75,18 +75,6 @@ def build_trie(sequences: Sequence[Sequence[int]], end_token: int | None) -> Lab
     A label that is the beginning of another label gets the end token. Without it, the longer label
     could never be the more likely of the two. No other label gets the end token.
 
-    Parameters
-    ----------
-    sequences : sequence of sequence of int
-        The tokens of each label after the prompt, at least one each.
-    end_token : int or None
-        The token that ends a response.
-
-    Returns
-    -------
-    LabelTrie
-        The trie.
-
     Raises
     ------
     InvalidLabelsError
@@ -103,20 +91,7 @@ def build_trie(sequences: Sequence[Sequence[int]], end_token: int | None) -> Lab
 def with_response_end(trie: LabelTrie, label: int, end_token: int) -> LabelTrie:
     """Add the end token after a label to a trie, as one more label. Tuning learns it too.
 
-    Parameters
-    ----------
-    trie : LabelTrie
-        The labels' trie.
-    label : int
-        The label whose end is added.
-    end_token : int
-        The token that ends a response.
-
-    Returns
-    -------
-    LabelTrie
-        A trie with one label more, the last one, whose only edge is the end token. It has no edge
-        if the label already ends with that token.
+    Its only edge is the end token. It has no edge if the label already ends with that token.
     """
     *_, (_, node, token) = (edge for edge in trie.edges if edge[0] == label)
     end = trie.n_labels
@@ -129,20 +104,7 @@ def with_response_end(trie: LabelTrie, label: int, end_token: int) -> LabelTrie:
 
 
 def label_path(trie: LabelTrie, label: int) -> LabelTrie:
-    """Return the trie of one label alone, which has only the nodes on its path.
-
-    Parameters
-    ----------
-    trie : LabelTrie
-        The labels' trie.
-    label : int
-        The label to keep.
-
-    Returns
-    -------
-    LabelTrie
-        A chain of nodes.
-    """
+    """Return the trie of one label alone, which has only the nodes on its path."""
     steps = [(node, token) for edge_label, node, token in trie.edges if edge_label == label]
     return LabelTrie(
         tokens=tuple(trie.tokens[node] for node, _ in steps),

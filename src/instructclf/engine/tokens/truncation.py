@@ -16,20 +16,7 @@ Measure = Callable[[str], int]
 
 
 def cut_middle(text: str, n_kept: int) -> str:
-    """Keep the first and the last characters of a text.
-
-    Parameters
-    ----------
-    text : str
-        The text.
-    n_kept : int
-        How many characters to keep: half of them from each end.
-
-    Returns
-    -------
-    str
-        The text itself if it is short enough, else its two ends around an ellipsis.
-    """
+    """Cut a longer text to ``n_kept`` characters, half from each end, around an ellipsis."""
     if len(text) <= n_kept:
         return text
     n_last = n_kept // 2
@@ -37,18 +24,7 @@ def cut_middle(text: str, n_kept: int) -> str:
 
 
 def find_cut(cut: str) -> tuple[int, int]:
-    """Return where the ellipsis of a text that was cut begins and ends.
-
-    Parameters
-    ----------
-    cut : str
-        The result of ``cut_middle`` or ``cut_to_fit`` for a longer text.
-
-    Returns
-    -------
-    start, end : int
-        Positions of characters. They are equal if nothing of the text was kept.
-    """
+    """Return where the ellipsis of a cut text begins and ends: equal if no text is left."""
     n_kept = max(len(cut) - len(ELLIPSIS), 0)
     start = n_kept - n_kept // 2
     return start, min(start + len(ELLIPSIS), len(cut))
@@ -57,19 +33,8 @@ def find_cut(cut: str) -> tuple[int, int]:
 def cut_to_fit(text: str, room: int, measure: Measure) -> str:
     """Cut the middle of a text until it takes no more tokens than it may.
 
-    Parameters
-    ----------
-    text : str
-        The text.
-    room : int
-        How many tokens it may take, 0 or more.
-    measure : callable
-        ``measure(text)`` counts the tokens of a text inside its prompt.
-
-    Returns
-    -------
-    str
-        The text, cut if necessary. It is empty if not even a few characters fit.
+    ``measure`` counts the tokens of a text inside its prompt. The result is empty if not even a few
+    characters fit.
     """
     cut, n_kept, taken = text, len(text), measure(text)
     while taken > room and n_kept > 0:
@@ -82,17 +47,7 @@ def cut_to_fit(text: str, room: int, measure: Measure) -> str:
 def share_room(lengths: Sequence[int], room: int) -> int:
     """Return the largest length to which texts may be cut so that together they fit.
 
-    Parameters
-    ----------
-    lengths : sequence of int
-        The length of each text, in tokens.
-    room : int
-        How many tokens all of them together may take.
-
-    Returns
-    -------
-    int
-        The common limit. Shorter texts stay whole, and longer ones share the remaining tokens.
+    Shorter texts stay whole, and longer ones share the remaining tokens.
     """
     left = room
     for n_left, length in zip(range(len(lengths), 0, -1), sorted(lengths), strict=True):

@@ -48,18 +48,7 @@ class Verbalizer:
         )
 
     def sum_answers(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Add up the likelihoods of each class's answers.
-
-        Parameters
-        ----------
-        scores : ndarray of shape (n_texts, n_answers)
-            The log-likelihood of each answer.
-
-        Returns
-        -------
-        ndarray of shape (n_texts, n_classes)
-            The log-likelihood of each class: the log of the sum over its answers.
-        """
+        """Return each class's log of the sum over its answers, of shape (n_texts, n_classes)."""
         if len(self.answers) == len(self.classes):
             return scores
         starts = [positions[0] for positions in self.positions]
