@@ -22,7 +22,18 @@ class Evidence(Protocol):
     """Positions of the rows that the classifier has learned from."""
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Return label log-likelihoods of texts, of shape (n_texts, n_classes)."""
+        """Return label log-likelihoods.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            The texts.
+
+        Returns
+        -------
+        ndarray of shape (n_texts, n_classes)
+            ``log p(label | prompt)`` of each text.
+        """
         ...
 
     def score_shots(self) -> NDArray[np.float64] | None:
@@ -65,7 +76,18 @@ class Calibration:
 
 
 def no_calibration(n_classes: int) -> Calibration:
-    """Return the calibration that only normalises."""
+    """Return the calibration that only normalises.
+
+    Parameters
+    ----------
+    n_classes : int
+        The number of labels.
+
+    Returns
+    -------
+    Calibration
+        Without bias, at temperature 1.
+    """
     return Calibration(np.zeros(n_classes), 1.0, 0)
 
 
