@@ -7,7 +7,7 @@ import pytest
 from numpydoc.docscrape import ClassDoc
 from numpydoc.validate import validate
 
-from instructclf import InstructionTunedClassifier, PromptClassifier
+from instructclf import InstructionTunedClassifier, PromptClassifier, PromptFeatures
 
 # The names at the top come from these rooms.
 PUBLIC = (
@@ -33,11 +33,14 @@ def is_ours(thing):
 
 
 def public_members(cls):
-    """Yield the names of public methods and properties that a class of ours defines."""
+    """Yield the names of public methods and properties that a class of ours defines.
+
+    The docstrings of classes describe their fitted attributes.
+    """
     for name, member in inspect.getmembers_static(cls):
         function = member.fget if isinstance(member, property) else member
         function = getattr(function, "__func__", getattr(function, "func", function))
-        if not name.startswith("_") and inspect.isfunction(function) and is_ours(function):
+        if name.strip("_") == name and inspect.isfunction(function) and is_ours(function):
             yield name
 
 
@@ -60,6 +63,14 @@ def public_objects():
 def test_docstring_is_complete(path):
     found = validate(path)["errors"]
     assert [error for error in found if error[0] not in NOT_CHECKED] == []
+
+
+@pytest.mark.parametrize("kind", [PromptClassifier, InstructionTunedClassifier, PromptFeatures])
+def test_fitted_attributes_are_described_by_their_class(kind):
+    properties = inspect.getmembers_static(kind, lambda member: isinstance(member, property))
+    fitted = {name for name, _ in properties if name.endswith("_") and not name.startswith("_")}
+    described = {entry.name for entry in ClassDoc(kind)["Attributes"] if entry.desc}
+    assert fitted <= described
 
 
 def test_parameters_that_both_classifiers_have_are_described_alike():

@@ -224,7 +224,7 @@ def test_a_base_model_is_taken_from_the_revision_in_its_name(story):
         ("no branch", "'me/reviews' here, and the repository of this name could not be fetched"),
         ("no name", "The classifier could not be pushed to 'me/a/b': "),
         ("not mine", "The classifier could not be pushed to 'me/other': "),
-        ("old weights", "has no weights in safetensors"),
+        ("old weights", "has no safetensors weights"),
     ],
 )
 def test_errors_are_one_line_with_a_remedy(case, message, story):
