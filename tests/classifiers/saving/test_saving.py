@@ -188,6 +188,11 @@ def test_a_record_of_another_kind_is_refused(make_prompting, tmp_path):
     edit(folder, lambda record: record["fitted"].update(prompt={"record": "Popen"}))
     with pytest.raises(SavedClassifierError, match="'Popen'.* which this version cannot read"):
         load(folder)
+    folder = save(make_prompting, tmp_path)
+    stranger = {"estimator": "Popen", "parameters": {"dict": []}}
+    edit(folder, lambda record: record["parameters"].update(sampler=stranger))
+    with pytest.raises(SavedClassifierError, match="'Popen'.* which this version cannot read"):
+        load(folder)
     edit(folder, lambda record: record.update({"class": "Popen"}))
     with pytest.raises(SavedClassifierError, match="is of a 'Popen'. There are: Instruction"):
         load(folder)
