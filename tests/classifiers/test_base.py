@@ -505,16 +505,12 @@ def test_parameters_out_of_their_domain_are_an_error_in_scikit_learns_words(
 @pytest.mark.parametrize(
     ("name", "value", "match"),
     [
-        (
-            "device",
-            "gpu",
-            "'device' parameter of ModelOptions must name a torch device.* Got 'gpu'",
-        ),
+        ("device", "gpu", "'device' parameter of ModelOptions must name a torch .* Got 'gpu'"),
         ("dtype", "float8", "'dtype' parameter of ModelOptions must be one of .* Got 'float8'"),
     ],
 )
 def test_a_device_or_data_type_that_does_not_exist_is_an_error(name, value, match, make_classifier):
-    with pytest.raises(ValueError, match=f"'{name}' parameter of ModelOptions {match}"):
+    with pytest.raises(ModelLoadingError, match=match):
         make_classifier(**{f"model_options__{name}": value}).fit(TEXTS, LABELS)
 
 

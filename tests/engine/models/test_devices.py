@@ -12,7 +12,7 @@ from instructclf.engine.models.devices import (
     resolve_dtype,
     warn_of_shared_device,
 )
-from instructclf.exceptions import ScoringError, SharedDeviceWarning
+from instructclf.exceptions import ModelLoadingError, ScoringError, SharedDeviceWarning
 
 CPU = torch.device("cpu")
 
@@ -36,7 +36,7 @@ def test_an_unknown_device_is_an_error(unknown):
     match = (
         f"'device' parameter of ModelOptions must name a torch device, .*'auto'. Got {unknown!r}"
     )
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises(ModelLoadingError, match=match):
         resolve_device(unknown)
 
 
@@ -47,8 +47,20 @@ def test_a_device_that_does_not_exist_is_an_error_with_a_way_out(device):
         f"device='{device}' was requested and torch finds no CUDA device. "
         r"Use model_options=ModelOptions\(device='cpu'\)"
     )
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises(ModelLoadingError, match=match):
         resolve_device(device)
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="is about machines without MPS")
+@pytest.mark.parametrize("device", ["mps", "meta", "xpu", "hpu"])
+def test_a_device_that_torch_cannot_use_here_is_an_error_with_a_way_out(device):
+    with pytest.raises(ModelLoadingError, match=f"'{device}' was .* cannot use it on this machine"):
+        resolve_device(device)
+
+
+def test_these_errors_are_value_errors_too():
+    with pytest.raises(ValueError, match="'dtype' parameter"):
+        resolve_dtype("float23", CPU)
 
 
 @pytest.mark.parametrize("name", DTYPES)
@@ -69,7 +81,7 @@ def test_an_unknown_data_type_is_an_error_that_lists_the_known_ones(unknown):
     match = (
         rf"'dtype' parameter of ModelOptions must be one of .*'float32'.* 'auto'. Got {unknown!r}"
     )
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises(ModelLoadingError, match=match):
         resolve_dtype(unknown, CPU)
 
 

@@ -295,13 +295,13 @@ def test_an_unknown_quantization_is_an_error_that_lists_the_known_ones(model_fol
     match = (
         r"'quantization' parameter of ModelOptions must be one of \('4bit',\) or None\. Got '8bit'"
     )
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises(ModelLoadingError, match=match):
         get_base_model(model_folder, device="cpu", quantization="8bit")
 
 
 def test_double_precision_is_an_error(model_folder):
     match = r"computes in float32, bfloat16 or float16\. Got dtype='float64'"
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises(ModelLoadingError, match=match):
         get_base_model(model_folder, device="cpu", dtype="float64", quantization="4bit")
 
 

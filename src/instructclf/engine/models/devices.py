@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from instructclf.exceptions import ScoringError, SharedDeviceWarning, warn_caller
+from instructclf.exceptions import (
+    ModelLoadingError,
+    ScoringError,
+    SharedDeviceWarning,
+    warn_caller,
+)
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 _WORKERS = ("LokyProcess", "ForkPoolWorker", "SpawnPoolWorker", "ForkServerPoolWorker")
@@ -16,7 +21,7 @@ def resolve_device(device: str) -> torch.device:
 
     Raises
     ------
-    ValueError
+    ModelLoadingError
         If torch does not know the name, or the device is not on this machine.
     """
     if device == "auto":
@@ -28,14 +33,22 @@ def resolve_device(device: str) -> torch.device:
             "The 'device' parameter of ModelOptions must name a torch device, such as 'cpu', "
             f"'cuda' or 'cuda:1', or be 'auto'. Got {device!r}."
         )
-        raise ValueError(msg) from None
+        raise ModelLoadingError(msg) from None
     if resolved.type == "cuda" and not torch.cuda.is_available():
         msg = (
             f"device={device!r} was requested and torch finds no CUDA device. Use "
             "model_options=ModelOptions(device='cpu')."
         )
-        raise ValueError(msg)
+        raise ModelLoadingError(msg)
     check_not_forked(resolved)
+    try:
+        torch.zeros(1, device=resolved).tolist()  # the device "meta" holds no numbers
+    except (RuntimeError, AssertionError, ImportError) as error:  # what torch's devices raise
+        msg = (
+            f"device={device!r} was requested and torch cannot use it on this machine. Use "
+            "model_options=ModelOptions(device='cpu')."
+        )
+        raise ModelLoadingError(msg) from error
     return resolved
 
 
@@ -84,7 +97,7 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
     Raises
     ------
-    ValueError
+    ModelLoadingError
         If the name is unknown.
     """
     if dtype == "auto":
@@ -94,7 +107,7 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
             f"The 'dtype' parameter of ModelOptions must be one of {DTYPES} or 'auto'. "
             f"Got {dtype!r}."
         )
-        raise ValueError(msg)
+        raise ModelLoadingError(msg)
     return getattr(torch, dtype)
 
 

@@ -112,11 +112,10 @@ def load_base_model(
     ------
     ModelLoadingError
         If the model does not exist, lacks a tokenizer or safetensors weights, or is not a
-        decoder-only language model; or if it is an adapter that cannot be merged.
+        decoder-only language model; if it is an adapter that cannot be merged; or if the
+        quantization is unknown, or cannot compute in this type.
     MissingExtraError
         If quantising, or reading GGUF, needs a package that is not installed.
-    ValueError
-        If the quantization is unknown, or cannot compute in this type.
     """
     check_quantization(quantization, dtype)
     _logger.info("Loading base model %r (%s, %s, %s)", name, dtype, device, quantization)

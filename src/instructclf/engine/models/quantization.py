@@ -30,7 +30,7 @@ def check_quantization(quantization: str | None, dtype: torch.dtype) -> None:
 
     Raises
     ------
-    ValueError
+    ModelLoadingError
         If the name is unknown, or such weights cannot compute in this type.
     MissingExtraError
         If bitsandbytes is not installed.
@@ -42,13 +42,13 @@ def check_quantization(quantization: str | None, dtype: torch.dtype) -> None:
             f"The 'quantization' parameter of ModelOptions must be one of {QUANTIZATIONS} or None. "
             f"Got {quantization!r}."
         )
-        raise ValueError(msg)
+        raise ModelLoadingError(msg)
     if dtype == torch.float64:
         msg = (
             f"ModelOptions(quantization={quantization!r}) computes in float32, bfloat16 or "
             "float16. Got dtype='float64'."
         )
-        raise ValueError(msg)
+        raise ModelLoadingError(msg)
     try:
         with without_repacking_hint():
             import_module("bitsandbytes")

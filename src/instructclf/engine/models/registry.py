@@ -50,9 +50,8 @@ def get_base_model(
     Raises
     ------
     ModelLoadingError
-        If the model cannot be loaded; or if loaded objects are to be quantised or spread.
-    ValueError
-        If both a device and ``device_map`` are given.
+        If the model cannot be loaded; if loaded objects are to be quantised or spread; or if both a
+        device and ``device_map`` are given.
     """
     if isinstance(model, tuple):
         _check_loaded_by_name("quantization", quantization, "quantise", _LOAD_IN_4BIT)
@@ -104,7 +103,7 @@ def _check_device_or_map(device: str, device_map: DeviceMap) -> None:
             f"device={device!r} puts the whole model on one device, and device_map={device_map!r} "
             "its parts on several. Leave one of these two ModelOptions at its default."
         )
-        raise ValueError(msg)
+        raise ModelLoadingError(msg)
 
 
 def _identity(name: str) -> str:
