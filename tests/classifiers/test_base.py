@@ -196,10 +196,10 @@ def test_the_prompt_ends_with_the_words_of_a_label(make_classifier):
     assert "labels: no, yes." in classifier.get_prompt("Meh.")
 
 
-@pytest.mark.parametrize("label", [0, False])
+@pytest.mark.parametrize(("label", "other"), [(0, 1), (False, True)])
 @pytest.mark.filterwarnings("ignore::instructclf.exceptions.NumberedLabelsWarning")
-def test_a_falsy_label_is_a_label(label, make_prompting):
-    classifier = make_prompting().fit(TEXTS, [label] * 8 + [not label] * 8)
+def test_a_falsy_label_is_a_label(label, other, make_prompting):
+    classifier = make_prompting().fit(TEXTS, [label] * 8 + [other] * 8)
     assert classifier.get_prompt("x", label).endswith(f"\n{label}")
 
 
