@@ -22,6 +22,7 @@ from instructclf.engine.models.fingerprints import take_fingerprint
 from instructclf.engine.models.loading import BaseModel, DeviceMap
 from instructclf.engine.models.registry import get_base_model
 from instructclf.engine.models.views import shared_view
+from instructclf.engine.running.torch_state import own_torch_state
 from instructclf.engine.scoring.label_scoring import LocalLabelScorer, TokenScores
 from instructclf.engine.scoring.states import NO_LABELS, StateReader
 from instructclf.engine.tokens.chat import chat_template
@@ -38,6 +39,7 @@ _N_LAST = 6
 """How many of the prompt's last tokens are shown."""
 
 
+@own_torch_state(inference=False)
 def open_language_model(
     model: str | PathLike[str] | tuple[Any, Any] | LanguageModel,
     *,
@@ -166,6 +168,7 @@ class LocalModel:
         )
         return replace(question, prompt=prompt)
 
+    @own_torch_state(inference=False)
     def label_scorer(
         self, question: Question, adapter: FittedAdapter | None = None
     ) -> QuestionScorer:
@@ -174,10 +177,12 @@ class LocalModel:
         model = view if adapter is None else adapter.apply(view)
         return QuestionScorer(self.base, model, question, self.max_batch_tokens)
 
+    @own_torch_state(inference=False)
     def state_reader(self, question: Question) -> QuestionReader:
         """Return what reads hidden states at the end of prompts, with or without labels."""
         return QuestionReader(self.base, question, self.max_batch_tokens)
 
+    @own_torch_state(inference=False)
     def tune(
         self,
         question: Question,
@@ -207,14 +212,17 @@ class LocalModel:
         scorer = QuestionScorer(self.base, trained.model, question, self.max_batch_tokens)
         return Tuned(FittedAdapter(adapter, trained.state()), record, scorer)
 
+    @own_torch_state(inference=False)
     def fingerprint(self) -> dict[str, Any]:
         """Return what tells this model from any other, in JSON's types."""
         return take_fingerprint(self.base)
 
+    @own_torch_state(inference=False)
     def write_adapter(self, adapter: FittedAdapter, folder: Path, model_name: str) -> None:
         """Write an adapter into a folder, as PEFT does."""
         adapter.write(shared_view(self.base.model), folder, model_name)
 
+    @own_torch_state(inference=False)
     def export(self, adapter: FittedAdapter, folder: Path) -> None:
         """Write model and adapter as one model into a folder, with the tokenizer."""
         adapter.merge_into(self.base.model).save_pretrained(folder)

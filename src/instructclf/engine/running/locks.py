@@ -10,23 +10,17 @@ from __future__ import annotations
 import os
 import threading
 from types import TracebackType
-from weakref import WeakSet
-
-_all: WeakSet[ProcessLock] = WeakSet()
 
 
 class ProcessLock:
     """A re-entrant lock. A child that was forked while another thread held it finds it open."""
 
     def __init__(self) -> None:
-        self._open()
-        _all.add(self)
-
-    def _open(self) -> None:
-        self._lock = threading.RLock()
+        self._of_process: dict[int, threading.RLock] = {}
 
     def __enter__(self) -> None:
-        self._lock.acquire()
+        # Looked up by process: hooks of os.fork run neither on Windows nor in uWSGI.
+        self._of_process.setdefault(os.getpid(), threading.RLock()).acquire()
 
     def __exit__(
         self,
@@ -34,16 +28,8 @@ class ProcessLock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._lock.release()
+        self._of_process[os.getpid()].release()
 
-
-def _open_all() -> None:
-    for lock in list(_all):
-        lock._open()  # noqa: SLF001  (its own module)
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
-    os.register_at_fork(after_in_child=_open_all)
 
 process_state = ProcessLock()
 """Held while state of torch, transformers or PEFT is changed that exists once per process."""

@@ -6,13 +6,12 @@ with the same prefix through the model, each batch with the fastest strategy tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from instructclf.engine.models.placement import input_device, is_offloaded
 from instructclf.engine.running.locks import ProcessLock, offloaded_weights
 from instructclf.engine.running.processes import Processes, current_processes
 from instructclf.engine.running.progress import Progress
+from instructclf.engine.running.torch_state import own_torch_state
 from instructclf.engine.scoring.batching import count_computed_tokens, run_in_batches
 from instructclf.engine.scoring.budgets import TokenBudget, make_budget
 from instructclf.engine.scoring.forward import edge_log_likelihoods, label_log_likelihoods
@@ -160,7 +160,14 @@ class PromptReader:
         self.encoder = encoder
         self._budget = make_budget(model, max_batch_tokens)
         self._read_batch = read
-        self._turns = offloaded_weights if is_offloaded(model) else nullcontext()
+        self._waiting = offloaded_weights if is_offloaded(model) else nullcontext()
+
+    @property
+    @contextmanager
+    def _turns(self) -> Iterator[None]:
+        """Wait for threads that run the same offloaded weights, and set the state of inference."""
+        with self._waiting, own_torch_state(inference=True):
+            yield
 
     def _encode(self, texts: Sequence[str]) -> list[EncodedPrompt]:
         """Return the prompts of texts."""
@@ -177,7 +184,9 @@ class PromptReader:
 
         Equal texts are read once, and if several processes share the work, by one of them.
         """
-        check_not_forked(input_device(self.model))
+        device = input_device(self.model)
+        if device.type == "cuda":
+            check_not_forked(device)
         different = list(dict.fromkeys(texts))
         processes = current_processes()
         if processes.size == 1:
@@ -214,7 +223,7 @@ class PromptReader:
         """Return what is read of texts, and whether they and their demonstrations were cut."""
         values = np.empty((len(texts), n_values), dtype=dtype)
         cuts = np.empty((len(texts), _N_CUTS))
-        with self._turns, torch.inference_mode():
+        with self._turns:
             for start in range(0, len(texts), _CHUNK):
                 encoded = self._encode(texts[start : start + _CHUNK])
                 cuts[start : start + len(encoded)] = [
