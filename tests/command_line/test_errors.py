@@ -31,6 +31,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "cut.json").write_text("{")
     (tmp_path / "labels.json").write_text('{"negative": "No."}')
     (tmp_path / "full").mkdir()
+    (tmp_path / "full.csv").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
     return tmp_path
 
@@ -60,7 +61,7 @@ ERRORS = {
     "no parameter": (
         "fit train.csv --save x --param n_shot=3",
         "PromptClassifier has no parameter 'n_shot'. Its parameters are verbalizer, instruction"
-        ".* model_options__dtype",
+        ".* model_options__dtype.* Did you mean 'n_shots' instead of 'n_shot'?",
     ),
     "no nested parameter": (
         "fit train.csv --save x --approach tuning --param adapter__rnk=3",
@@ -94,7 +95,7 @@ ERRORS = {
         "fit train.csv --save x --definitions list.json",
         "list.json must hold a JSON ob",
     ),
-    "no JSON": ("fit train.csv --save x --definitions cut.json", "cut.json is not valid JSON: Exp"),
+    "no JSON": ("fit train.csv --save x --definitions cut.json", "cut.json is not valid JSON in UTF-8: Exp"),
     "defined twice": (
         "fit train.csv --save x --definitions labels.json --define negative=Bad",
         "The label 'negative' is defined twice. Leave out one",
@@ -116,6 +117,15 @@ ERRORS = {
     "nowhere to write": (
         "predict full train.csv -o none/out.csv",
         "There is no folder 'none' to write out.csv in. Make it first.",
+    ),
+    "a folder as output": ("predict full train.csv -o full.csv", "full.csv is a folder. Name a fil"),
+    "another encoding": (
+        "fit train.csv --save x --encoding klingon",
+        "There is no encoding 'klingon'. Usual ones are 'utf-8', 'utf-16' and 'cp1252'",
+    ),
+    "another delimiter": (
+        "fit train.csv --save x --delimiter ;;",
+        "The delimiter must be one character, such as ';', or 'tab'. Got ';;' instead.",
     ),
     "unknown output": ("predict full train.csv -o out.txt", "out.txt does not end in one of"),
     "twice standard input": ("compare - -", "TRAIN and TEST cannot both be standard input"),
@@ -180,10 +190,8 @@ def test_a_bug_of_the_package_shows_its_traceback(folder, monkeypatch):
 
 def test_an_interrupt_is_code_130(folder, monkeypatch, capsys):
     class Interrupted(io.BytesIO):
-        def read1(self, *_):
+        def readinto(self, _):
             raise KeyboardInterrupt
-
-        read = read1
 
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Interrupted()))
     assert main(["fit", "-", "--save", "x"]) == 130
@@ -195,7 +203,7 @@ def test_a_column_that_would_be_overwritten_is_an_error(folder, model_folder, ca
     PromptClassifier(model_folder, n_shots=2).fit(TEXTS, LABELS).save("saved")
     write_file(folder / "new.csv", [{"text": "a", "prediction": "mine"}])
     assert main(["predict", "saved", "new.csv", "--no-progress"]) == 1
-    match = r"error: new\.csv:2 has a column 'prediction', which the result would overwrite. Rename"
+    match = r"error: new\.csv has a column 'prediction', which the result would overwrite. Rename"
     assert re.search(match, capsys.readouterr().err)
 
 

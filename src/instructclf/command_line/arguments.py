@@ -8,9 +8,12 @@ import sys
 from instructclf import __version__
 
 PROGRAM = "instructclf"
-FORMATS = ("jsonl", "csv", "parquet")
+FORMATS = ("jsonl", "json", "csv", "tsv", "parquet")
 APPROACHES = ("svm", "prompting", "tuning")
-_FILE = ".csv, .jsonl or .parquet (.csv and .jsonl also .gz), or - for standard input"
+_FILE = (
+    "in a .csv, .tsv, .jsonl, .json or .parquet file (all but .parquet may end in .gz), or - for "
+    "standard input"
+)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -22,7 +25,7 @@ def make_parser() -> argparse.ArgumentParser:
         Parsed options have the name of the command's module as ``command``.
     """
     parser = argparse.ArgumentParser(
-        PROGRAM, description="Local language models as text classifiers."
+        PROGRAM, description="Classify texts with local language models."
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -34,8 +37,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _add_command(commands, "fit", "Fit a classifier on labelled rows, and save it.")
-    parser.add_argument("train", metavar="TRAIN", help=f"labelled rows: {_FILE}")
+    parser = _add_command(commands, "fit", "Fit a classifier on labelled rows and save it.")
+    parser.add_argument("train", metavar="TRAIN", help=f"labelled rows {_FILE}")
     parser.add_argument(
         "--save", metavar="FOLDER", required=True, help="the folder to save the classifier in"
     )
@@ -43,11 +46,10 @@ def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--approach",
         choices=[name for name in APPROACHES if name != "svm"],
         default="prompting",
-        help="show solved rows in the prompt, or tune an adapter on them (default: %(default)s)",
+        help="prompting shows solved rows in the prompt, tuning trains an adapter on them "
+        "(default: %(default)s)",
     )
-    parser.add_argument(
-        "--test", metavar="FILE", help="labelled rows for the accuracy in the model card"
-    )
+    parser.add_argument("--test", metavar="FILE", help="labelled rows to measure the accuracy on")
     _add_model(parser)
     _add_columns(parser, labels=True)
     _add_format(parser)
@@ -55,19 +57,23 @@ def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _add_command(
-        commands, "predict", "Add a column of predictions, and the probabilities of each label."
+        commands, "predict", "Add the predicted label of each row, and all probabilities."
     )
     _add_classifier(parser)
-    parser.add_argument("data", metavar="DATA", help=f"rows with texts: {_FILE}")
+    parser.add_argument("data", metavar="DATA", help=f"rows with texts {_FILE}")
     parser.add_argument(
-        "--output", "-o", metavar="FILE", default="-", help="(default: standard output)"
+        "--output",
+        "-o",
+        metavar="FILE",
+        default="-",
+        help="the file to write (default: standard output)",
     )
     parser.add_argument(
         "--min-label-mass",
         type=_share,
         metavar="SHARE",
-        help="predict nothing if the likelihood of all labels together is below this, from 0 to 1, "
-        "and add a column with that likelihood",
+        help="predict nothing where the likelihoods of all labels add up to less than this, a "
+        "number from 0 to 1, and add their sum as a column",
     )
     _add_columns(parser, labels=False)
     _add_format(parser)
@@ -75,15 +81,17 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _add_command(
-        commands, "compare", "Compare approaches that learn from the same few rows, over seeds."
+        commands,
+        "compare",
+        "Compare approaches that learn from the same few rows, drawn several times.",
     )
-    parser.add_argument("train", metavar="TRAIN", help=f"labelled rows to draw from: {_FILE}")
-    parser.add_argument("test", metavar="TEST", help="labelled rows to test on")
+    parser.add_argument("train", metavar="TRAIN", help=f"labelled rows to draw from, {_FILE}")
+    parser.add_argument("test", metavar="TEST", help="labelled rows to test on, likewise")
     parser.add_argument(
         "--approach",
         choices=APPROACHES,
         action="append",
-        help="an approach to compare; repeat for more (default: all three)",
+        help="an approach to compare; may be repeated (default: all three)",
     )
     parser.add_argument(
         "--shots",
@@ -97,22 +105,29 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=int,
         default=5,
         metavar="N",
-        help="the number of draws of these rows (default: %(default)s)",
+        help="how many times to draw these rows (default: %(default)s)",
     )
     parser.add_argument(
         "--scoring",
         choices=("accuracy", "balanced_accuracy"),
         default="accuracy",
-        help="whether texts or labels have equal weight (default: %(default)s)",
+        help="accuracy weighs all texts alike, balanced_accuracy all labels (default: "
+        "%(default)s)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="the source of all seeds (default: %(default)s)"
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="the number that all random draws start from (default: %(default)s)",
     )
     parser.add_argument(
-        "--store", metavar="FOLDER", help="store finished runs here, and skip those stored before"
+        "--store",
+        metavar="FOLDER",
+        help="store finished runs in this folder and skip those stored before",
     )
     parser.add_argument(
-        "--output", "-o", metavar="FILE", help="also write the unrounded figures to a file"
+        "--output", "-o", metavar="FILE", help="also write the unrounded figures to this file"
     )
     _add_model(parser)
     _add_columns(parser, labels=True)
@@ -120,9 +135,7 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_prompt(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _add_command(
-        commands, "prompt", "Show the prompt of a text, and its number of tokens."
-    )
+    parser = _add_command(commands, "prompt", "Show the prompt of a text and count its tokens.")
     _add_classifier(parser)
     parser.add_argument("text", metavar="TEXT", help="the text, or - for standard input")
     parser.add_argument("--label", help="end the prompt with the words of this label")
@@ -143,16 +156,16 @@ def _add_command(
         default=[],
         metavar="NAME=VALUE",
         dest="parameters",
-        help="a parameter of the classifier, such as n_shots=8, adapter__rank=8 or "
-        "model_options__device=cpu; repeat for more",
+        help="set a parameter of the classifier, such as n_shots=8, adapter__rank=8 or "
+        "model_options__device=cpu; may be repeated",
     )
     parser.add_argument(
         "--progress",
         action=argparse.BooleanOptionalAction,
         default=sys.stderr.isatty(),
-        help="show a progress bar (default: if standard error is a terminal)",
+        help="show a progress bar (default: only if standard error is a terminal)",
     )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     return parser
 
 
@@ -162,7 +175,7 @@ def _add_classifier(parser: argparse.ArgumentParser) -> None:
         metavar="CLASSIFIER",
         help="a folder saved by fit, or the id of a classifier on the hub",
     )
-    parser.add_argument("--revision", help="the branch, tag or commit on the hub")
+    parser.add_argument("--revision", help="a branch, tag or commit of the classifier on the hub")
     parser.add_argument(
         "--model", help="the base model, if it has moved since the classifier was saved"
     )
@@ -172,7 +185,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default="bundled",
-        help="the base model: bundled, a folder or a hub id (default: %(default)s)",
+        help="the base model: bundled, a folder, a GGUF file or a hub id (default: %(default)s)",
     )
     parser.add_argument(
         "--define",
@@ -180,31 +193,49 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="LABEL=SENTENCE",
-        help="the definition of a label; repeat for more",
+        help="define a label by a sentence; may be repeated",
     )
     parser.add_argument(
-        "--definitions", metavar="FILE", help="a JSON file of labels and their definitions"
+        "--definitions", metavar="FILE", help="a JSON file that maps labels to their definitions"
     )
 
 
 def _add_columns(parser: argparse.ArgumentParser, *, labels: bool) -> None:
     parser.add_argument(
-        "--text-column", default="text", metavar="NAME", help="(default: %(default)s)"
+        "--text-column",
+        default="text",
+        metavar="NAME",
+        help="the column of texts (default: %(default)s)",
     )
     if not labels:
         return
     parser.add_argument(
-        "--label-column", default="label", metavar="NAME", help="(default: %(default)s)"
+        "--label-column",
+        default="label",
+        metavar="NAME",
+        help="the column of labels (default: %(default)s)",
     )
     parser.add_argument(
         "--label-names",
         type=_names,
         metavar="NAME,NAME,…",
-        help="class names, if the column holds class numbers from 0",
+        help="the names of the classes 0, 1, …, if the column of labels holds these numbers",
     )
 
 
 def _add_format(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--delimiter",
+        metavar="CHARACTER",
+        help="the character between the cells of a csv file that is read, or 'tab' (default: "
+        "found in the first line)",
+    )
+    parser.add_argument(
+        "--encoding",
+        metavar="NAME",
+        help="the encoding of a text file that is read, such as cp1252 (default: that of its byte "
+        "order mark, or UTF-8)",
+    )
     parser.add_argument(
         "--format",
         choices=FORMATS,

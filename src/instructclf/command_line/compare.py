@@ -15,8 +15,8 @@ from instructclf.command_line.arguments import APPROACHES
 from instructclf.command_line.estimators import CLASSES, make_classifier
 from instructclf.command_line.files import (
     STREAM,
-    check_target,
     read_labelled_source,
+    try_target,
     write_target,
 )
 from instructclf.command_line.parameters import OTHER_OPTIONS, has_parameter
@@ -30,7 +30,7 @@ _OTHER_OPTIONS = {**OTHER_OPTIONS, "n_shots": "--shots", "random_state": "--seed
 def run(options: argparse.Namespace) -> None:
     """Compare approaches, and print the table."""
     if options.output is not None:
-        check_target(options.output)
+        try_target(options.output, f".{options.format or 'csv'}", [{"approach": ""}])
     if options.train == options.test == STREAM:
         msg = "TRAIN and TEST cannot both be standard input. Put one of them into a file."
         raise DataFormatError(msg)

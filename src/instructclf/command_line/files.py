@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from instructclf.datasets.labelled import LabelledTexts, take_labelled
-from instructclf.datasets.rows import Row, find_ending, read_rows, read_stream
+from instructclf.datasets.rows import find_ending, read_table
+from instructclf.datasets.tables import Reading, Table
 from instructclf.datasets.writing import write_file, write_stream
 from instructclf.exceptions import DataFormatError
 
@@ -18,58 +20,56 @@ STREAM = "-"
 _INPUT, _OUTPUT = "<standard input>", "<standard output>"
 
 
-def read_source(path: str, ending: str) -> list[Row]:
-    """Return the rows of a file or, for ``-``, of standard input with the format of an ending."""
+def read_source(
+    path: str, options: argparse.Namespace, columns: Sequence[str], *others: str
+) -> Table:
+    """Return the rows of a file or, for ``-``, of standard input, with the columns needed.
+
+    Other files decide the format of standard input unless ``--format`` does.
+    """
+    reading = Reading(columns, options.delimiter, options.encoding)
     if path == STREAM:
-        return list(read_stream(_INPUT, ending, sys.stdin.buffer))
-    return list(read_rows(Path(path)))
+        ending = stream_ending(options.format, *others)
+        return read_table(_INPUT, ending, sys.stdin.buffer, reading)
+    ending = find_ending(Path(path))
+    with Path(path).open("rb") as stream:
+        return read_table(path, ending, stream, reading)
 
 
 def read_labelled_source(path: str, options: argparse.Namespace, other: str) -> LabelledTexts:
-    """Return the texts and labels of a file or of standard input.
-
-    Parameters
-    ----------
-    path : str
-        A file, or ``-``.
-    options : argparse.Namespace
-        The names of the columns and of the classes.
-    other : str
-        Another file, which decides the format of standard input unless ``--format`` does.
-
-    Returns
-    -------
-    LabelledTexts
-        The texts and their labels.
-    """
-    rows = read_source(path, stream_ending(options.format, other))
+    """Return the texts and labels of a file or of standard input, as `read_source` does."""
+    columns = options.text_column, options.label_column
     return take_labelled(
         _INPUT if path == STREAM else path,
-        rows,
-        options.text_column,
-        options.label_column,
+        read_source(path, options, columns, other).rows,
+        *columns,
         options.label_names,
         options=("--text-column …", "--label-column …"),
     )
 
 
-def write_target(path: str, ending: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_target(path: str, ending: str, data: Table | Sequence[Mapping[str, Any]]) -> None:
     """Write rows to a file or, for ``-``, to standard output with the format of an ending."""
     if path == STREAM:
-        write_stream(_OUTPUT, ending, sys.stdout.buffer, rows)
+        write_stream(_OUTPUT, ending, sys.stdout.buffer, data)
     else:
-        write_file(Path(path), rows)
+        write_file(Path(path), data)
 
 
-def check_target(path: str) -> None:
-    """Raise, before anything is computed, if the file cannot be written."""
+def try_target(path: str, ending: str, data: Table | Sequence[Mapping[str, Any]]) -> None:
+    """Raise, before anything is computed, if rows cannot be written."""
     if path == STREAM:
+        write_stream(_OUTPUT, ending, io.BytesIO(), data)
         return
     find_ending(Path(path))
     folder = Path(path).parent
     if not folder.is_dir():
         msg = f"There is no folder {str(folder)!r} to write {Path(path).name} in. Make it first."
         raise DataFormatError(msg)
+    if Path(path).is_dir():
+        msg = f"{path} is a folder. Name a file to write to."
+        raise DataFormatError(msg)
+    write_file(Path(path), data, is_trial=True)
 
 
 def stream_ending(name: str | None, *others: str) -> str:
@@ -128,7 +128,7 @@ def _read_object(path: Path) -> dict[str, str]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
-        msg = f"{path} is not valid JSON: {error}."
+        msg = f"{path} is not valid JSON in UTF-8: {error}."
         raise DataFormatError(msg) from error
     if not isinstance(content, dict) or not all(isinstance(one, str) for one in content.values()):
         msg = (

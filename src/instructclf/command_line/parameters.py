@@ -14,6 +14,7 @@ from sklearn.utils._param_validation import (
 )
 
 from instructclf import LoRA, ModelOptions, TrainingOptions
+from instructclf.inputs.spelling import did_you_mean
 
 _NESTED: Mapping[str, Any] = {
     "model_options": ModelOptions,
@@ -74,7 +75,8 @@ def _read_parameter(kind: Any, name: str, text: str, other_options: Mapping[str,
     if not has_parameter(kind, name):
         names = [*signature(kind).parameters, *_nested_names(kind)]
         known = ", ".join(one for one in names if one not in other_options and one not in _NESTED)
-        msg = f"{kind.__name__} has no parameter {name!r}. Its parameters are {known}."
+        hint = did_you_mean([name], names)
+        msg = f"{kind.__name__} has no parameter {name!r}. Its parameters are {known}.{hint}"
         raise InvalidParameterError(msg)
     if name in other_options:
         msg = f"The {name!r} parameter is given by {other_options[name]}. Leave out --param {name}."

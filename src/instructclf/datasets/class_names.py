@@ -52,8 +52,10 @@ def name_classes(location: str, values: dict[str, Any], names: ClassNames) -> di
     return {**values, **named}
 
 
-def name_class(location: str, column: str, value: Any, names: Sequence[str]) -> Any:
-    """Return the name of a class.
+def name_class(
+    location: str, column: str, value: Any, names: Sequence[str], *, has_types: bool = True
+) -> Any:
+    """Return the name of a class, or ``None`` for a missing label.
 
     Parameters
     ----------
@@ -65,26 +67,39 @@ def name_class(location: str, column: str, value: Any, names: Sequence[str]) -> 
         Its number, as int or str, or its name.
     names : sequence of str
         All names, in the order of the numbers.
-
-    Returns
-    -------
-    object
-        The name, or ``None`` for a missing label.
+    has_types : bool, default=True
+        Whether a text is surely none of a number. If names look like numbers, as "1" to "5" do for
+        the numbers 0 to 4, texts are names then, and otherwise numbers.
 
     Raises
     ------
     DataFormatError
         If the value is neither the number nor the name of a class.
     """
+    is_text = isinstance(value, str)
+    is_ambiguous = is_text and _look_like_numbers(names)
+    if is_text and value in names and (has_types or not is_ambiguous):
+        return value
     if value is None or value in (_NO_LABEL, str(_NO_LABEL)):
         return None
-    if value in names:
-        return value
-    is_number = isinstance(value, int) or (isinstance(value, str) and value.isdecimal())
-    if is_number and 0 <= int(value) < len(names):
-        return names[int(value)]
+    number = int(value) if isinstance(value, int) or (is_text and value.isdecimal()) else -1
+    if 0 <= number < len(names) and not (is_ambiguous and has_types):
+        return names[number]
     msg = (
         f"{location}: {column!r} is {value!r}, which is neither one of the {len(names)} class "
         f"names {list(names)!r} nor the number of one."
     )
+    if is_ambiguous:
+        kind = "names" if has_types else f"numbers from 0 to {len(names) - 1}"
+        msg = (
+            f"{location}: {column!r} is {value!r}. The class names {list(names)!r} look like "
+            f"numbers, so that the texts of this column are read as {kind}. Leave out the names if "
+            "the column has them already."
+        )
     raise DataFormatError(msg)
+
+
+def _look_like_numbers(names: Sequence[str]) -> bool:
+    """Say whether a name is the number of a class with another name."""
+    numbers = {str(number): name for number, name in enumerate(names)}
+    return any(numbers.get(name, name) != name for name in names)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from instructclf.datasets.class_names import name_classes
-from instructclf.datasets.rows import Row
+from instructclf.datasets.tables import Row
 from instructclf.exceptions import DataFormatError
 
 

@@ -10,8 +10,10 @@ from typing import Any
 
 from instructclf.datasets.class_names import name_class
 from instructclf.datasets.data_sets import read_data_set
-from instructclf.datasets.rows import Row, read_rows
+from instructclf.datasets.rows import read_rows
+from instructclf.datasets.tables import Reading, Row
 from instructclf.exceptions import DataFormatError
+from instructclf.inputs.spelling import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -40,15 +42,18 @@ def read_labelled(
     text_column: str = "text",
     label_column: str = "label",
     label_names: Sequence[str] | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
 ) -> LabelledTexts:
     r"""Read the texts and labels of a file, or of a data set of ``datasets``.
 
     Parameters
     ----------
     source : str, path-like or datasets.Dataset
-        A file in UTF-8 that ends in ``.jsonl``, ``.jsonl.gz``, ``.csv``, ``.csv.gz`` or
-        ``.parquet``, or one split of a data set. A csv file starts with a line of column names;
-        parquet needs the ``data`` extra.
+        A file that ends in ``.jsonl``, ``.json``, ``.csv``, ``.tsv`` (all also ``.gz``) or
+        ``.parquet``, or one split of a data set. A ``.json`` file holds a list of objects, or one
+        object a line. A csv file starts with a line of column names; parquet needs the ``data``
+        extra.
     text_column : str, default="text"
         The column of texts. Other columns are ignored.
     label_column : str, default="label"
@@ -58,6 +63,12 @@ def read_labelled(
     label_names : sequence of str or None, default=None
         The class names, in the order of the numbers from 0 in the column, for files that do not
         have them. ``None`` returns the labels unchanged.
+    delimiter : str or None, default=None
+        The character between the cells of a csv file. ``None`` takes the one of comma, semicolon,
+        tab and ``|`` that the header has around both columns.
+    encoding : str or None, default=None
+        The encoding of a text file without a byte order mark, such as ``"cp1252"``. ``None`` is
+        UTF-8.
 
     Returns
     -------
@@ -68,8 +79,8 @@ def read_labelled(
     ------
     DataFormatError
         If the ending is unknown, there are no rows, a column is missing, a row cannot be read or
-        has no text or no label, ``label_names`` has no name for a label, or the data set is
-        streamed or has several splits. The message says where.
+        has no text or no label, ``label_names`` has no name for a label, the encoding or delimiter
+        does not fit, or the data set is streamed or has several splits. The message says where.
     MissingExtraError
         If the file is parquet and pyarrow is not installed.
 
@@ -82,10 +93,11 @@ def read_labelled(
     ...     read_labelled(file, label_names=["negative", "positive"])
     LabelledTexts(texts=['Slow, but lovely.'], labels=['positive'])
     """
+    columns = (text_column, label_column)
     if isinstance(source, str | os.PathLike):
-        name, rows = str(source), read_rows(Path(source))
+        name, rows = str(source), read_rows(Path(source), Reading(columns, delimiter, encoding))
     else:
-        name, rows = "The data set", read_data_set(source, (text_column, label_column))
+        name, rows = "The data set", read_data_set(source, columns)
     return take_labelled(name, rows, text_column, label_column, label_names)
 
 
@@ -123,11 +135,15 @@ def take_labelled(
     DataFormatError
         If there are no rows, or one lacks a text or a label.
     """
+    if isinstance(label_names, str):
+        msg = f"label_names must be a list of names. Got the text {label_names!r}."
+        raise DataFormatError(msg)
+    names = None if label_names is None else [str(one) for one in label_names]
     texts: list[str] = []
     labels: list[str] = []
     for row in rows:
         texts.append(take_text(row, text_column, option=options[0]))
-        labels.append(_take_label(row, label_column, label_names, options[1]))
+        labels.append(_take_label(row, label_column, names, options[1]))
     if not texts:
         msg = f"{name} has no rows. Expected the columns {text_column!r} and {label_column!r}."
         raise DataFormatError(msg)
@@ -146,7 +162,7 @@ def take_text(row: Row, column: str, *, option: str | None = None) -> str:
 def _take_label(row: Row, column: str, names: Sequence[str] | None, option: str) -> str:
     value = _take(row, column, option)
     if names is not None and value != "":
-        value = name_class(row.location, column, value, names)
+        value = name_class(row.location, column, value, names, has_types=row.has_types)
     if not isinstance(value, str | int) or value == "":
         msg = (
             f"{row.location}: {column!r} is {_describe(value)}, expected a label, a str or an int."
@@ -158,9 +174,10 @@ def _take_label(row: Row, column: str, names: Sequence[str] | None, option: str)
 def _take(row: Row, column: str, option: str | None) -> Any:
     if column not in row.values:
         names = ", ".join(repr(name) for name in row.values)
-        remedy = f" Name the right one with {option}." if option else ""
+        remedy = did_you_mean([column], row.values)
+        remedy += f" Name the right one with {option}." if option else ""
         if len(row.values) == 1 and any(mark in names for mark in (";", "\\t", "|")):
-            remedy += " The columns do not seem to be separated by commas."
+            remedy += " If these are several columns, name their 'delimiter' (--delimiter)."
         msg = f"{row.location} has no column {column!r}. The columns are {names or 'none'}.{remedy}"
         raise DataFormatError(msg)
     return row.values[column]

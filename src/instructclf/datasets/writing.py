@@ -1,4 +1,4 @@
-"""Rows → file or stream of jsonl, csv or parquet, as the readers read them."""
+"""Rows → file or stream of JSON, csv or parquet, as the readers read them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,24 @@ import csv
 import gzip
 import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from instructclf.datasets.extras import import_data_extra
+from instructclf.datasets.arrow_files import write_arrow
 from instructclf.datasets.rows import find_ending
+from instructclf.datasets.tables import Row, Table
 from instructclf.exceptions import DataFormatError
 
 _QUOTED_ENDS = "\r\n"
 """The csv module quotes only cells that contain a character of its line terminator."""
+_CONTENT_ERRORS = (ArithmeticError, NotImplementedError, TypeError, ValueError)
+"""Errors of pyarrow about values are of these kinds, as are those of encodings."""
 
 
-def write_file(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_file(
+    path: Path, data: Table | Sequence[Mapping[str, Any]], *, is_trial: bool = False
+) -> None:
     """Write rows to a file in the format of its ending.
 
     The rows go to a temporary file, which is then renamed, so that the file is always complete.
@@ -28,13 +32,15 @@ def write_file(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     ----------
     path : Path
         The file. An existing file is replaced.
-    rows : sequence of mapping
-        Values by column.
+    data : Table or sequence of mapping
+        The rows, as they were read or as values by column.
+    is_trial : bool, default=False
+        Whether to leave the file as it is, and only find out if it can be written.
 
     Raises
     ------
     DataFormatError
-        If the ending is unknown, or parquet has no type for the values of a column.
+        If the ending is unknown, or the format has no way to write a value.
     MissingExtraError
         If the format is parquet and pyarrow is not installed.
     """
@@ -42,79 +48,57 @@ def write_file(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     temporary = path.with_name(f"{path.name}.part")
     try:
         with temporary.open("wb") as stream:
-            write_stream(str(path), ending, stream, rows)
-        temporary.replace(path)
+            write_stream(str(path), ending, stream, data)
+        if not is_trial:
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def write_stream(
-    name: str, ending: str, stream: BinaryIO, rows: Sequence[Mapping[str, Any]]
+    name: str, ending: str, stream: BinaryIO, data: Table | Sequence[Mapping[str, Any]]
 ) -> None:
-    """Write rows to an open stream, such as standard output, as `write_file` does.
-
-    Parameters
-    ----------
-    name : str
-        A name for the stream, used in errors.
-    ending : str
-        The ending of a file in this format.
-    stream : binary file object
-        The stream.
-    rows : sequence of mapping
-        Values by column.
-    """
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    if ending == ".parquet":
-        _write_parquet(name, stream, columns, rows)
-    elif ending.endswith(".gz"):
-        with gzip.GzipFile(fileobj=stream, mode="wb", filename="", mtime=0) as compressed:
-            compressed.write(_encode(ending, columns, rows))
-    else:
-        stream.write(_encode(ending, columns, rows))
-
-
-def _encode(ending: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bytes:
-    lines = io.StringIO(newline="")
-    if ending.startswith(".jsonl"):
-        for row in rows:
-            lines.write(f"{_as_json({name: _without_nan(value) for name, value in row.items()})}\n")
-    else:
-        for values in (dict(zip(columns, columns, strict=True)), *rows):
-            lines.write(f"{_as_csv(columns, values)}\n")
-    return lines.getvalue().encode()
-
-
-def _as_json(values: dict[str, Any]) -> str:
-    """Return a JSON object, with escapes only if it contains lone surrogates."""
-    line = json.dumps(values, ensure_ascii=False, default=str)
+    """Write rows to an open stream, such as standard output, as `write_file` does."""
+    table = data if isinstance(data, Table) else Table([Row("", dict(row)) for row in data])
     try:
-        line.encode()
-    except UnicodeEncodeError:
-        return json.dumps(values, default=str)
-    return line
-
-
-def _as_csv(columns: Sequence[str], values: Mapping[str, Any]) -> str:
-    """Return a row without line end; cells with line ends of any system are quoted."""
-    line = io.StringIO(newline="")
-    csv.DictWriter(line, columns, lineterminator=_QUOTED_ENDS).writerow(values)
-    return line.getvalue().removesuffix(_QUOTED_ENDS)
-
-
-def _without_nan(value: Any) -> Any:
-    """Replace floats that JSON cannot represent by ``None``."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write_parquet(
-    name: str, stream: BinaryIO, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]
-) -> None:
-    parquet = import_data_extra("pyarrow.parquet", needed_for=f"Writing {name}")
-    pyarrow = import_data_extra("pyarrow", needed_for=f"Writing {name}")
-    try:
-        table = pyarrow.table({column: [row.get(column) for row in rows] for column in columns})
-    except (ValueError, TypeError) as error:  # pyarrow's errors about the content are one of these
-        msg = f"{name} cannot be written as parquet: {error} Write jsonl instead."
+        if ending == ".parquet":
+            write_arrow(name, stream, table)
+        elif ending.endswith(".gz"):
+            with gzip.GzipFile(fileobj=stream, mode="wb", filename="", mtime=0) as compressed:
+                compressed.write(_encode(ending, table))
+        else:
+            stream.write(_encode(ending, table))
+    except _CONTENT_ERRORS as error:
+        kind = ending.split(".")[1]
+        other = "parquet" if table.arrow is not None else "jsonl"
+        problem = str(error).rstrip(".")
+        msg = f"{name} cannot be written as {kind}: {problem}. Write {other} instead."
         raise DataFormatError(msg) from error
-    parquet.write_table(table, stream)
+
+
+def _encode(ending: str, table: Table) -> bytes:
+    if ending.startswith(".jsonl"):
+        text = "".join(f"{line}\n" for line in table.lines)
+    elif ending.startswith(".json"):
+        text = "[\n{}\n]\n".format(",\n".join(table.lines))
+    else:
+        text = _as_csv(table, "\t" if ending.startswith(".tsv") else ",")
+    return text.encode()
+
+
+def _as_csv(table: Table, delimiter: str) -> str:
+    """Return lines in which cells with line ends of any system are quoted."""
+    lines = []
+    columns = table.columns
+    for values in (dict(zip(columns, columns, strict=True)), *table.values):
+        line = io.StringIO(newline="")
+        writer = csv.DictWriter(line, columns, lineterminator=_QUOTED_ENDS, delimiter=delimiter)
+        writer.writerow({name: _as_cell(value) for name, value in values.items()})
+        lines.append(f"{line.getvalue().removesuffix(_QUOTED_ENDS)}\n")
+    return "".join(lines)
+
+
+def _as_cell(value: Any) -> Any:
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return value
