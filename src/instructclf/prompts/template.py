@@ -35,6 +35,9 @@ class PromptTemplate:
     demonstration_separator : str or None, default=None
         The text between the response of a solved example and the next input. ``None`` takes the
         text between ``{instruction}`` and ``{input}``.
+    end_token : str or None, default=None
+        The token with which the model ends a response, such as ``"<|im_end|>"``. ``None`` takes the
+        end token of the tokenizer.
 
     Raises
     ------
@@ -58,6 +61,7 @@ class PromptTemplate:
     text_without_input: str | None = None
     demonstration_cue: str | None = None
     demonstration_separator: str | None = None
+    end_token: str | None = None
 
     def __post_init__(self) -> None:
         _split(self.text, ("instruction", "input", "response"))
