@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -196,8 +197,12 @@ class LocalModel:
         verbose: int | bool = 0,
     ) -> Tuned:
         """Train an adapter on rows."""
+        base = self.base
+        if any(weight.is_inference() for weight in base.model.parameters()):
+            # Loaded by the caller under torch.inference_mode. No gradient goes through such tensors.
+            base = replace(base, model=copy.deepcopy(base.model))
         trained, record = tune_adapter(
-            self.base,
+            base,
             _make_encoder(self.base, question),
             rows.texts,
             rows.codes,
