@@ -8,6 +8,7 @@ import json
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -111,6 +112,17 @@ def test_fit_reads_standard_input_and_other_columns(model_folder, tmp_path, stan
     assert load(tmp_path / "saved").prompt_ == expected.prompt_
 
 
+def test_fit_reads_a_file_of_another_delimiter_and_encoding(model_folder, tmp_path):
+    texts = [f"{text} für 5 €" for text in TEXTS]
+    lines = "".join(f"{label}~{text}\n" for text, label in zip(texts, LABELS, strict=True))
+    (tmp_path / "train.csv").write_bytes(f"label~text\n{lines}".encode("cp1252"))
+    arguments = ["--delimiter", "~", "--encoding", "cp1252", "--model", model_folder, *SHORT]
+    folder = tmp_path / "saved"
+    assert main(["fit", str(tmp_path / "train.csv"), "--save", str(folder), *arguments]) == 0
+    expected = PromptClassifier(model_folder, n_shots=4, random_state=0).fit(texts, LABELS)
+    assert load(folder).prompt_ == expected.prompt_
+
+
 # predict
 
 
@@ -135,6 +147,20 @@ def test_predict_adds_columns_to_a_file_of_any_format(ending, saved, tmp_path):
     columns = [[float(row[name]) for row in rows] for name in list(rows[0])[-2:]]
     np.testing.assert_array_equal(np.transpose(columns), probabilities)
     assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("is_stream", [False, True], ids=["file", "stream"])
+def test_predict_keeps_the_columns_of_parquet(is_stream, saved, tmp_path, standard_input):
+    seen = pa.array([1700000000123456789, None], pa.timestamp("ns", "UTC"))
+    hashed = pa.array([1, 2**63 + 5], pa.uint64())
+    table = pa.table({"seen": seen, "hashed": hashed, "text": ["good", "bad"]})
+    pq.write_table(table, tmp_path / "in.parquet")
+    standard_input((tmp_path / "in.parquet").read_bytes())
+    source, output = "-" if is_stream else str(tmp_path / "in.parquet"), tmp_path / "out.parquet"
+    assert main(["predict", saved, source, "-o", str(output), "--no-progress"]) == 0
+    written = pq.read_table(output)
+    assert written.select(table.column_names).equals(table)
+    assert written["prediction"].to_pylist() == load(saved).predict(["good", "bad"]).tolist()
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])

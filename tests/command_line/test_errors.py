@@ -95,7 +95,10 @@ ERRORS = {
         "fit train.csv --save x --definitions list.json",
         "list.json must hold a JSON ob",
     ),
-    "no JSON": ("fit train.csv --save x --definitions cut.json", "cut.json is not valid JSON in UTF-8: Exp"),
+    "no JSON": (
+        "fit train.csv --save x --definitions cut.json",
+        "cut.json is not valid JSON in UTF-8: Exp",
+    ),
     "defined twice": (
         "fit train.csv --save x --definitions labels.json --define negative=Bad",
         "The label 'negative' is defined twice. Leave out one",
@@ -118,7 +121,10 @@ ERRORS = {
         "predict full train.csv -o none/out.csv",
         "There is no folder 'none' to write out.csv in. Make it first.",
     ),
-    "a folder as output": ("predict full train.csv -o full.csv", "full.csv is a folder. Name a fil"),
+    "a folder as output": (
+        "predict full train.csv -o full.csv",
+        "full.csv is a folder. Name a fil",
+    ),
     "another encoding": (
         "fit train.csv --save x --encoding klingon",
         "There is no encoding 'klingon'. Usual ones are 'utf-8', 'utf-16' and 'cp1252'",
@@ -177,6 +183,18 @@ def test_wrong_arguments_are_code_2(arguments, message, capsys):
     assert re.search(message, capsys.readouterr().err)
 
 
+@pytest.mark.parametrize("command", ["fit", "predict", "compare", "prompt"])
+def test_help_says_what_every_option_is_for(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    options = capsys.readouterr().out.partition("\npositional arguments:\n")[2]
+    entries = re.split(r"\n  (?=\S)", options)
+    assert len(entries) > 8
+    for entry in entries:
+        said = re.sub(r"\(default: .*?\)", "", " ".join(entry.split()))
+        assert len(said.split()) > 3, said
+
+
 def test_debug_shows_the_traceback(folder):
     with pytest.raises(DataFormatError, match=r"broken\.jsonl:2"):
         main(["fit", "broken.jsonl", "--save", "x", "--debug"])
@@ -223,6 +241,21 @@ def test_warnings_are_one_line(folder, model_folder, capsys):
     err = capsys.readouterr().err
     assert err.startswith("instructclf: warning: label_definitions names ['neutral'], of which y")
     assert err.count("\n") == 1
+
+
+def test_a_file_that_cannot_be_written_is_an_error_before_a_classifier_is_loaded(folder, capsys):
+    (folder / "new.jsonl").write_text('{"text": "a", "id": 1}\n{"text": "b", "id": "x"}\n')
+    assert main(["predict", "none", "new.jsonl", "-o", "out.parquet"]) == 1
+    assert re.search("out.parquet cannot be written as parquet: .*", capsys.readouterr().err)
+    assert main(["predict", "none", "new.jsonl", "--format", "parquet"]) == 1
+    assert re.search("output> cannot be written as parquet: .*", capsys.readouterr().err)
+    assert not list(folder.glob("out*"))
+
+
+def test_missing_packages_are_an_error_before_approaches_are_compared(folder, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    assert main(["compare", "none.csv", "none.csv", "-o", "out.parquet"]) == 1
+    assert "Writing out.parquet needs pyarrow. Install it with" in capsys.readouterr().err
 
 
 def test_values_without_a_parquet_type_are_an_error(folder):

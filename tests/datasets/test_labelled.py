@@ -179,7 +179,9 @@ def test_csv_with_two_columns_of_the_same_name_is_refused(tmp_path):
 
 def test_csv_with_an_unclosed_quote_is_refused(tmp_path):
     path = write(tmp_path / "rows.csv", 'text,label\n"fine,x\n')
-    with pytest.raises(DataFormatError, match=r"csv:1 is not valid CSV: .* Check the double quotes"):
+    with pytest.raises(
+        DataFormatError, match=r"csv:1 is not valid CSV: .* Check the double quotes"
+    ):
         read_labelled(path)
 
 

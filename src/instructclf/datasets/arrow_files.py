@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 from instructclf.datasets.class_names import find_class_names, name_classes
 from instructclf.datasets.extras import import_data_extra
 from instructclf.datasets.tables import Row, Table
+from instructclf.datasets.text_files import check_header
 from instructclf.exceptions import DataFormatError
 
 
@@ -25,10 +26,11 @@ def read_arrow(name: str, stream: BinaryIO, columns: Sequence[str] = ()) -> Any:
     parquet = import_data_extra("pyarrow.parquet", needed_for=f"Reading {name}")
     try:
         file = parquet.ParquetFile(stream if stream.seekable() else io.BytesIO(stream.read()))
+        check_header(name, file.schema_arrow.names)
         has_all = set(columns) <= set(file.schema_arrow.names)
         return file.read(columns=list(columns) if columns and has_all else None)
     except (OSError, ValueError) as error:  # pyarrow's errors about the content are one of these
-        problem = str(error).rstrip(".")
+        problem = " ".join(str(error).split()).rstrip(" .")
         msg = f"{name} is not a parquet file, or is damaged: {problem}. Write or copy it again."
         raise DataFormatError(msg) from error
 

@@ -58,6 +58,13 @@ class Table:
         return _arrow_values(self.arrow)
 
     @property
+    def cells(self) -> list[dict[str, Any]]:
+        """The values of each row, with numbers as the file writes them."""
+        if self.arrow is not None:
+            return self.values
+        return [{**row.values, **_numbers_as_text(row)} for row in self.rows]
+
+    @property
     def lines(self) -> list[str]:
         """Each row as a JSON object."""
         if self.arrow is None:
@@ -82,6 +89,12 @@ class Table:
 def _with_values(row: Row, added: Mapping[str, Any]) -> Row:
     text = row.text and f"{row.text.removesuffix('}').rstrip()}, {write_json(added)[1:]}"
     return row._replace(values={**row.values, **added}, text=text)
+
+
+def _numbers_as_text(row: Row) -> dict[str, str]:
+    """Return the numbers that Python may hold with fewer digits than the file has."""
+    items = json.loads(row.text, parse_float=str).items() if row.text else ()
+    return {name: value for name, value in items if isinstance(row.values[name], float)}
 
 
 def _arrow_values(table: Any) -> list[dict[str, Any]]:

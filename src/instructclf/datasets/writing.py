@@ -71,7 +71,7 @@ def write_stream(
     except _CONTENT_ERRORS as error:
         kind = ending.split(".")[1]
         other = "parquet" if table.arrow is not None else "jsonl"
-        problem = str(error).rstrip(".")
+        problem = " ".join(str(error).split()).rstrip(" .")
         msg = f"{name} cannot be written as {kind}: {problem}. Write {other} instead."
         raise DataFormatError(msg) from error
 
@@ -90,7 +90,7 @@ def _as_csv(table: Table, delimiter: str) -> str:
     """Return lines in which cells with line ends of any system are quoted."""
     lines = []
     columns = table.columns
-    for values in (dict(zip(columns, columns, strict=True)), *table.values):
+    for values in (dict(zip(columns, columns, strict=True)), *table.cells):
         line = io.StringIO(newline="")
         writer = csv.DictWriter(line, columns, lineterminator=_QUOTED_ENDS, delimiter=delimiter)
         writer.writerow({name: _as_cell(value) for name, value in values.items()})
