@@ -8,6 +8,7 @@ preamble (``alpaca_short``).
 from __future__ import annotations
 
 from instructclf.exceptions import InvalidTemplateError
+from instructclf.inputs.spelling import did_you_mean
 from instructclf.prompts.template import PromptTemplate
 
 _WITH_INPUT = (
@@ -66,7 +67,7 @@ def get_template(template: str | PromptTemplate) -> PromptTemplate:
         known = ", ".join(repr(name) for name in (*TEMPLATES, CHAT))
         msg = (
             f"The 'template' parameter must be one of {known} or a PromptTemplate. "
-            f"Got {template!r} instead."
+            f"Got {template!r} instead.{did_you_mean([template], [*TEMPLATES, CHAT])}"
         )
         if isinstance(template, str) and "{" in template:
             msg += f" To use this text as a template, wrap it: {PromptTemplate(template)!r}."
