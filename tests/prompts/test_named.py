@@ -109,7 +109,7 @@ def test_an_unknown_name_is_an_error_that_lists_the_known_ones(unknown):
     with pytest.raises(InvalidTemplateError, match=match) as caught:
         get_template(unknown)
     assert f"Got {unknown!r} instead." in str(caught.value)
-    is_misspelt = unknown in ("alpacca", "Alpaca")
+    is_misspelt = unknown in ("alpacca", "Alpaca", ["alpaca"])
     assert ("Did you mean 'alpaca' instead of" in str(caught.value)) == is_misspelt
 
 

@@ -17,13 +17,7 @@ _FILE = (
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands.
-
-    Returns
-    -------
-    argparse.ArgumentParser
-        Parsed options have the name of the command's module as ``command``.
-    """
+    """Return the parser. Parsed options have the module of their command as ``command``."""
     parser = argparse.ArgumentParser(
         PROGRAM, description="Classify texts with local language models."
     )
@@ -111,8 +105,7 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--scoring",
         choices=("accuracy", "balanced_accuracy"),
         default="accuracy",
-        help="accuracy weighs all texts alike, balanced_accuracy all labels (default: "
-        "%(default)s)",
+        help="accuracy weighs all texts alike, balanced_accuracy all labels (default: %(default)s)",
     )
     parser.add_argument(
         "--seed",

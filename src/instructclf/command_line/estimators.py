@@ -24,26 +24,7 @@ def make_classifier(
     other_options: Mapping[str, str] = OTHER_OPTIONS,
     **parameters: Any,
 ) -> Any:
-    """Return an unfitted classifier.
-
-    Parameters
-    ----------
-    approach : str
-        A key of ``CLASSES``.
-    options : argparse.Namespace
-        The options of the command: the model and the definitions of labels.
-    assignments : sequence of (str, str)
-        Names and values of ``--param``.
-    other_options : mapping of str to str, default=OTHER_OPTIONS
-        Parameters with a dedicated option, and that option.
-    **parameters : object
-        More parameters of the classifier.
-
-    Returns
-    -------
-    estimator
-        The classifier.
-    """
+    """Return an unfitted classifier with the values of ``--param`` and more parameters."""
     kind = CLASSES[approach]
     definitions = read_definitions(options.definitions, options.define)
     classifier = kind(options.model, label_definitions=definitions, **parameters)

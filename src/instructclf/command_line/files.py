@@ -73,19 +73,9 @@ def try_target(path: str, ending: str, data: Table | Sequence[Mapping[str, Any]]
 
 
 def stream_ending(name: str | None, *others: str) -> str:
-    """Return the ending that stands for the format of a standard stream.
+    """Return the ending for the format of a standard stream.
 
-    Parameters
-    ----------
-    name : str or None
-        The format given by ``--format``.
-    *others : str
-        Files and ``-``. If no format is given, the first file decides, else it is csv.
-
-    Returns
-    -------
-    str
-        The ending.
+    Unless ``--format`` names it, the first of other files decides, else it is csv.
     """
     if name is not None:
         return f".{name}"
@@ -97,18 +87,6 @@ def read_definitions(
     path: str | None, assignments: Sequence[tuple[str, str]]
 ) -> dict[str, str] | None:
     """Return the definitions of labels from a JSON file and from the command line.
-
-    Parameters
-    ----------
-    path : str or None
-        A file with a JSON object of labels and sentences.
-    assignments : sequence of (str, str)
-        Labels and sentences.
-
-    Returns
-    -------
-    dict of str to str or None
-        The sentences by label, or ``None`` without any.
 
     Raises
     ------

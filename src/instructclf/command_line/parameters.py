@@ -38,19 +38,7 @@ def read_parameters(
 ) -> dict[str, Any]:
     """Convert assignments of the command line to values of an estimator's parameters.
 
-    Parameters
-    ----------
-    kind : type
-        The estimator's class.
-    assignments : sequence of (str, str)
-        Names, nested ones too, and values as written. The last value of a name counts.
-    other_options : mapping of str to str, default=OTHER_OPTIONS
-        Parameters with a dedicated option, and that option.
-
-    Returns
-    -------
-    dict
-        The values by name.
+    The last value of a name counts.
 
     Raises
     ------

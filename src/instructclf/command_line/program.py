@@ -20,18 +20,7 @@ _USER_ERRORS = (InstructClfError, OSError, ValueError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Parameters
-    ----------
-    arguments : sequence of str or None, default=None
-        The arguments after the program's name. ``None`` takes those of this process.
-
-    Returns
-    -------
-    int
-        The exit code.
-    """
+    """Run the command line, by default that of this process, and return the exit code."""
     options = make_parser().parse_args(arguments)
     try:
         with _short_warnings():

@@ -19,18 +19,7 @@ _NO_LABEL = -1
 
 
 def find_class_names(metadata: Mapping[bytes, bytes] | None) -> ClassNames:
-    """Return the class names that ``datasets`` stored in the metadata of a file.
-
-    Parameters
-    ----------
-    metadata : mapping of bytes to bytes or None
-        The metadata of an Arrow schema.
-
-    Returns
-    -------
-    mapping of str to sequence of str
-        The names by column, empty if the metadata has none.
-    """
+    """Return the class names that ``datasets`` stored in metadata of Arrow, if any."""
     try:
         features = json.loads((metadata or {})[_METADATA])["info"]["features"]
         return {
@@ -57,19 +46,8 @@ def name_class(
 ) -> Any:
     """Return the name of a class, or ``None`` for a missing label.
 
-    Parameters
-    ----------
-    location : str
-        The location of its row, for errors.
-    column : str
-        Its column, for errors.
-    value : object
-        Its number, as int or str, or its name.
-    names : sequence of str
-        All names, in the order of the numbers.
-    has_types : bool, default=True
-        Whether a text is surely none of a number. If names look like numbers, as "1" to "5" do for
-        the numbers 0 to 4, texts are names then, and otherwise numbers.
+    The value is its number or its name. If names look like numbers, as "1" to "5" do for 0 to 4, a
+    text is a name in a file with types, and else a number.
 
     Raises
     ------

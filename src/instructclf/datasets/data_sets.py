@@ -14,19 +14,9 @@ from instructclf.exceptions import DataFormatError
 
 
 def read_data_set(source: Any, columns: Sequence[str]) -> Iterator[Row]:
-    """Yield the rows of a data set.
+    """Yield the rows of a data set, with some columns.
 
-    Parameters
-    ----------
-    source : datasets.Dataset
-        One split of a data set.
-    columns : sequence of str
-        The columns to read. If one is missing, all are read, so that the error can list them.
-
-    Yields
-    ------
-    Row
-        The location and the values of each row.
+    If one is missing, all are read, so that the error can list them.
 
     Raises
     ------

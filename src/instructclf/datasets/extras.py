@@ -9,19 +9,7 @@ from instructclf.exceptions import MissingExtraError
 
 
 def import_data_extra(module: str, *, needed_for: str) -> Any:
-    """Import a module of the ``data`` extra.
-
-    Parameters
-    ----------
-    module : str
-        The module's full name.
-    needed_for : str
-        The purpose, which starts the error message.
-
-    Returns
-    -------
-    module
-        The module.
+    """Import a module of the ``data`` extra. The purpose starts the error message.
 
     Raises
     ------

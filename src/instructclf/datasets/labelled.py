@@ -110,25 +110,7 @@ def take_labelled(
     *,
     options: tuple[str, str] = ("text_column=…", "label_column=…"),
 ) -> LabelledTexts:
-    """Take the texts and labels from rows.
-
-    Parameters
-    ----------
-    name : str
-        A name for the source, used in errors.
-    rows : iterable of Row
-        The rows.
-    text_column, label_column : str
-        The columns.
-    label_names : sequence of str or None, default=None
-        The class names, if the label column holds numbers.
-    options : tuple of (str, str), default=("text_column=…", "label_column=…")
-        The options by which the user names the columns, for errors.
-
-    Returns
-    -------
-    LabelledTexts
-        The texts and their labels.
+    """Take the texts and labels from rows. Errors name the user's options for the columns.
 
     Raises
     ------

@@ -23,18 +23,6 @@ _AS_IT_IS = Reading()
 def read_rows(path: Path, reading: Reading = _AS_IT_IS) -> Iterator[Row]:
     """Yield the rows of a file in order.
 
-    Parameters
-    ----------
-    path : Path
-        A file with one of the ``ENDINGS``.
-    reading : Reading, default=Reading()
-        The columns that are needed, by default all, and what the user says about the file.
-
-    Yields
-    ------
-    Row
-        The location and the values of each row.
-
     Raises
     ------
     DataFormatError

@@ -26,16 +26,8 @@ def write_file(
 ) -> None:
     """Write rows to a file in the format of its ending.
 
-    The rows go to a temporary file, which is then renamed, so that the file is always complete.
-
-    Parameters
-    ----------
-    path : Path
-        The file. An existing file is replaced.
-    data : Table or sequence of mapping
-        The rows, as they were read or as values by column.
-    is_trial : bool, default=False
-        Whether to leave the file as it is, and only find out if it can be written.
+    The rows go to a temporary file, which is then renamed, so that the file is always complete. A
+    trial only finds out if it can be written.
 
     Raises
     ------

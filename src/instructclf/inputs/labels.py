@@ -19,20 +19,10 @@ _NATIVE = "biufU"
 
 
 def check_labels(y: Any, name: str = "y") -> NDArray[Any]:
-    """Return labels as a one-dimensional array.
+    """Return labels as a one-dimensional array, each equal to the one given.
 
-    Parameters
-    ----------
-    y : array-like of shape (n_texts,)
-        The labels.
-    name : str, default="y"
-        The caller's name for them, used in errors.
-
-    Returns
-    -------
-    ndarray of shape (n_texts,)
-        The labels, each equal to the one given. Texts become NumPy strings, which sort and compare
-        everywhere, also those of an enum whose members are texts.
+    Texts become NumPy strings, which sort and compare everywhere, also those of an enum whose
+    members are texts. Errors call ``y`` by its name.
 
     Raises
     ------

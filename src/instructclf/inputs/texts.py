@@ -12,19 +12,7 @@ from instructclf.exceptions import InvalidTextsError
 
 
 def check_texts(X: Any, name: str = "X") -> list[str]:
-    """Return texts as a list of strings.
-
-    Parameters
-    ----------
-    X : array-like of str of shape (n_texts,) or (n_texts, 1)
-        A list, tuple, array, Series or column of texts, or a frame with one column.
-    name : str, default="X"
-        The caller's name for it, used in errors.
-
-    Returns
-    -------
-    list of str
-        The texts.
+    """Return texts as a list of strings. A frame may have one column. Errors call it by its name.
 
     Raises
     ------
@@ -110,13 +98,6 @@ def _describe_wrong_text(name: str, text: Any) -> str:
 
 def check_encodable(name: str, text: str) -> None:
     """Raise if a text has a lone surrogate, half of a character that no tokenizer can read.
-
-    Parameters
-    ----------
-    name : str
-        A name for the text, which starts the error message.
-    text : str
-        The text.
 
     Raises
     ------

@@ -30,15 +30,7 @@ _folds = _Folds()
 def fold(text: str) -> str:
     r"""Return the simplest form that a tokenizer may reduce a text to.
 
-    Parameters
-    ----------
-    text : str
-        Any text.
-
-    Returns
-    -------
-    str
-        The text in lower case, without accents, invisible characters and compatibility forms.
+    It is in lower case, without accents, invisible characters and compatibility forms.
 
     Examples
     --------
@@ -49,22 +41,10 @@ def fold(text: str) -> str:
 
 
 def insert(text: str, positions: Sequence[int], breaker: str) -> str:
-    """Insert a string into a text at positions of its fold.
+    """Insert a string into a text at positions of its fold, ascending and above 0.
 
-    Parameters
-    ----------
-    text : str
-        The text.
-    positions : sequence of int
-        Positions in ``fold(text)``, ascending and above 0.
-    breaker : str
-        The string to insert.
-
-    Returns
-    -------
-    str
-        The text with the insertions. A character whose fold contains a position is replaced by its
-        fold instead; the caller then finds the position again, now between two characters.
+    A character whose fold contains a position is replaced by its fold instead; the caller then
+    finds the position again, now between two characters.
     """
     parts: list[str] = []
     remaining = iter([*positions, -1])

@@ -69,21 +69,6 @@ def neutralise(
 def find_joined(before: str, after: str, control_strings: Iterable[str]) -> str | None:
     """Return a special token that a text could complete together with the fixed text around it.
 
-    Parameters
-    ----------
-    before : str
-        The fixed text before the text.
-    after : str
-        The fixed text after it.
-    control_strings : iterable of str
-        Special tokens of the tokenizer.
-
-    Returns
-    -------
-    str or None
-        The first token that starts with the last characters of ``before`` or ends with the first
-        characters of ``after``. ``None`` if no text can complete one.
-
     Examples
     --------
     >>> find_joined("<", ">", ["</s>"])
