@@ -8,15 +8,16 @@ between them finds the old folder under its temporary name.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from instructclf.exceptions import SavedClassifierError
-from instructclf.storage.files import remove_abandoned, sync, temporary_path
+from instructclf.storage.files import remove_abandoned, rename, set_mode, sync, temporary_path
 
 _CURRENT_FOLDER = -100
 _EXCHANGE = 2
@@ -24,7 +25,7 @@ _EXCHANGE = 2
 _N_LOOKS = 5
 _ENDINGS = {".json", ".safetensors", ".md", ".txt", ".jinja", ".model"}
 """The endings of all files of a saved classifier, or of a model and its tokenizer."""
-_IGNORED = {".DS_Store"}
+_IGNORED = {".DS_Store", "Thumbs.db", "desktop.ini"}
 """Files that an operating system adds to folders that somebody opens."""
 
 
@@ -46,6 +47,8 @@ def replacing_folder(folder: Path, marker: str) -> Iterator[Path]:
     try:
         yield fresh
         for path in [*fresh.rglob("*"), fresh]:
+            if path.is_file():
+                set_mode(path, fresh.stat().st_mode)
             sync(path)
         _replace(folder, fresh)
     finally:
@@ -102,7 +105,7 @@ def _is_free(folder: Path, marker: str) -> bool:
     if (folder / marker).is_file():
         return True
     try:
-        return not any(folder.iterdir())
+        return all(path.name in _IGNORED for path in folder.iterdir())
     except FileNotFoundError:
         return True
     except NotADirectoryError:
@@ -114,13 +117,41 @@ def _old(folder: Path) -> Path:
 
 
 def _replace(folder: Path, fresh: Path) -> None:
-    old = _old(folder)
-    if not _rename_to_new(fresh, folder) and not _exchange(fresh, folder):
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-        fresh.rename(folder)
+    moved = _old(folder)
+    try:
+        while not _rename_to_new(fresh, folder) and not _exchange(fresh, folder):
+            moved = _move_away(folder)
+    except PermissionError as error:
+        msg = (
+            f"{str(folder)!r} cannot be replaced: {error.strerror}. Close the programs that have a "
+            "file in it open (on Windows, a model that was loaded from it does), or give another "
+            "folder."
+        )
+        raise SavedClassifierError(msg) from error
+    finally:
+        if not folder.exists():
+            with suppress(OSError):
+                moved.rename(folder)
     sync(folder.parent)
+    shutil.rmtree(moved, ignore_errors=True)
+
+
+def _move_away(folder: Path) -> Path:
+    """Rename the old folder, which `find_folder` finds until the new one has its name."""
+    old = _old(folder)
     shutil.rmtree(old, ignore_errors=True)
+    if old.exists():  # on Windows, if a program has a file in it open
+        old = temporary_path(folder)
+    try:
+        rename(folder, old)
+    except FileNotFoundError:  # another process has moved it meanwhile
+        pass
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.copytree(folder, old)  # a folder of a container's image cannot be renamed
+        shutil.rmtree(folder)
+    return old
 
 
 def _rename_to_new(fresh: Path, folder: Path) -> bool:
@@ -128,7 +159,7 @@ def _rename_to_new(fresh: Path, folder: Path) -> bool:
     if folder.is_dir():
         return False
     try:
-        fresh.rename(folder)
+        rename(fresh, folder)
     except OSError:
         if folder.is_dir():  # another process has made one meanwhile
             return False
