@@ -136,7 +136,8 @@ def _resolve_max_length(model: LanguageModel, max_length: int | None) -> int | N
     if context is not None and max_length > context:
         msg = (
             f"max_length={max_length} is more than the {context} tokens that the model "
-            f"{model.name!r} was made for. Set max_length to {context} or less, or to None."
+            f"{model.name!r} was made for: its context, or its tokenizer's model_max_length if it "
+            f"is smaller. Set max_length to {context} or less, or to None."
         )
         raise PromptTooLongError(msg)
     return max_length

@@ -413,8 +413,9 @@ def test_a_prompt_without_any_token_is_an_error():
 
 def test_labels_that_a_tokenizer_makes_equal_are_an_error():
     tokenizer = make_sentencepiece_tokenizer("unigram")
-    with pytest.raises(InvalidLabelsError, match="the same to the tokenizer"):
-        make_encoder(tokenizer, ["ﬁne", "fine"]).encode(["text"])
+    match = "words 'ﬁne' and 'fine' are the same tokens, .* Give other words in 'verbalizer'"
+    with pytest.raises(InvalidLabelsError, match=match):
+        make_encoder(tokenizer, ["good", "ﬁne", "fine"])
 
 
 def test_a_label_that_begins_another_needs_an_end_token():

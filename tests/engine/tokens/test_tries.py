@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from instructclf.engine.tokens.tries import build_trie, label_path, with_response_end
-from instructclf.exceptions import InvalidLabelsError, ScoringError
+from instructclf.exceptions import ScoringError
 
 END = 9
 
@@ -76,11 +76,6 @@ def test_labels_that_need_a_missing_end_token_are_an_error():
     match = "One label is the beginning of another, .* no end token .* Set tokenizer.eos_token"
     with pytest.raises(ScoringError, match=match):
         build_trie([[1], [1, 2]], None)
-
-
-def test_labels_of_the_same_tokens_are_an_error():
-    with pytest.raises(InvalidLabelsError, match="the same to the tokenizer.*'verbalizer'"):
-        build_trie([[1, 2], [3], [1, 2]], END)
 
 
 def test_probabilities_of_any_labels_are_proper():

@@ -100,24 +100,24 @@ def test_the_shared_limit_is_the_largest_that_fits():
 def test_one_warning_says_how_many_texts_were_cut_and_which():
     match = r"^3 of the texts are longer than max_length=20 .* cut in their middle \(positions 0, 4"
     with pytest.warns(TruncationWarning, match=match) as seen:
-        warn_of_cuts([0, 4, 7], 20)
+        warn_of_cuts([0, 4, 7], "max_length=20")
     assert len(seen) == 1
 
 
 def test_many_positions_are_abridged():
     with pytest.warns(TruncationWarning, match=r"^9 of .*positions 0, 1, 2, 3, 4, \.\.\.\)"):
-        warn_of_cuts(range(9), 20)
+        warn_of_cuts(range(9), "max_length=20")
 
 
 def test_cut_demonstrations_have_a_warning_of_their_texts():
     match = r"^For 2 of the texts, demonstrations were cut .*max_length=20 .*\(positions 3, 5\)"
     with pytest.warns(TruncationWarning, match=match):
-        warn_of_cut_demonstrations([3, 5], 20)
+        warn_of_cut_demonstrations([3, 5], "max_length=20")
 
 
 def test_without_cuts_there_is_no_warning():
-    warn_of_cuts([], 20)
-    warn_of_cut_demonstrations([], 20)
+    warn_of_cuts([], "max_length=20")
+    warn_of_cut_demonstrations([], "max_length=20")
 
 
 def test_the_ellipsis_of_a_cut_text_is_found_in_any_text():

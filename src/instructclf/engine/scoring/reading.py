@@ -12,8 +12,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
+from torch.nn import Parameter
 
 from instructclf.engine.models.devices import check_not_forked
 from instructclf.engine.models.placement import input_device, is_offloaded
@@ -33,6 +35,39 @@ _CHUNK = 2048
 """How many texts are encoded at once, so that memory does not grow with the number of texts."""
 _N_CUTS = 2
 """Columns that say whether a text was cut, and whether its demonstrations were."""
+_N_SAMPLED = 32
+"""About how many values of each weight are compared."""
+
+
+class _WeightsAsTheyWere:
+    """Notices that the weights of a model were changed in place.
+
+    torch counts such changes of each tensor, but not those through ``.data``. For these, a few
+    values of each tensor are compared.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._counted = [p for p in model.parameters() if not p.is_inference()]
+        self._counts = self._count()
+        self._samples: dict[Any, list[Tensor]] = {}
+        for weight in model.parameters():
+            if type(weight) is Parameter and not weight.is_meta and weight.is_contiguous():
+                flat = weight.detach().view(-1)  # shares the weight's memory
+                sample = flat[:: max(len(flat) // _N_SAMPLED, 1)]
+                self._samples.setdefault((weight.device, weight.dtype), []).append(sample)
+        self._values = self._read()
+
+    def have_changed(self) -> bool:
+        """Say whether a weight has another value, or may have one."""
+        return self._counts != self._count() or not all(
+            map(torch.equal, self._values, self._read())
+        )
+
+    def _count(self) -> list[int]:
+        return [weight._version for weight in self._counted]  # noqa: SLF001  (has no public name)
+
+    def _read(self) -> list[Tensor]:
+        return [torch.cat(samples) for samples in self._samples.values()]
 
 
 class PrefixReader:
@@ -64,6 +99,7 @@ class PrefixReader:
         self._read_batch = read
         self._strategies = Strategies(model, n_prefix=None if ids is None else len(ids))
         self._prefixes: dict[type[Prefix], Prefix] = {}
+        self._weights: _WeightsAsTheyWere | None = None
         self._preparing = ProcessLock()
 
     def read(
@@ -101,10 +137,13 @@ class PrefixReader:
         return self._strategies.n_limits_passed(prompt) > 0
 
     def _prefix_of(self, strategy: Strategy) -> Prefix | None:
-        """Return the prefix in the form that a strategy shares, computed when first used."""
+        """Return the prefix in the form that a strategy shares, of the weights as they are."""
         kind = strategy.prefix
         if kind is None:
             return None
+        if self._weights is None or self._weights.have_changed():
+            self._weights = _WeightsAsTheyWere(self._model)
+            self._prefixes.clear()
         if kind not in self._prefixes:
             self._prefixes[kind] = kind(self._model, self._ids)
         return self._prefixes[kind]
@@ -197,8 +236,8 @@ class PromptReader:
         rows = [row[text] for text in texts]
         if cuts.any():
             was_cut, has_cut_demonstrations = (np.flatnonzero(c).tolist() for c in cuts[rows].T)
-            warn_of_cuts(was_cut, self.encoder.max_length)
-            warn_of_cut_demonstrations(has_cut_demonstrations, self.encoder.max_length)
+            warn_of_cuts(was_cut, self.encoder.limit)
+            warn_of_cut_demonstrations(has_cut_demonstrations, self.encoder.limit)
         return values[rows]
 
     def _read_share(

@@ -71,7 +71,7 @@ class DemonstrationFitter:
         if limit < MIN_TEXT_TOKENS:
             msg = (
                 f"{len(lengths)} demonstrations do not fit together with "
-                f"{_remainder(reserve, max_length)}: each would be cut to {limit} tokens. Use "
+                f"{_remainder(reserve, self._encoder)}: each would be cut to {limit} tokens. Use "
                 "fewer shots, or a model with a longer context."
             )
             raise PromptTooLongError(msg)
@@ -125,7 +125,7 @@ def fit_demonstrations(
         warn_caller(
             f"{len(fitted.prompt.cut_demonstrations)} of {len(prompt.demonstrations)} "
             f"demonstrations were cut in their middle to {fitted.limit} tokens each, to leave room "
-            f"for {_remainder(fitted.reserve, max_length)}.",
+            f"for {_remainder(fitted.reserve, encoder)}.",
             TruncationWarning,
         )
     return fitted.prompt
@@ -140,5 +140,5 @@ def frame_with_demonstrations(prompt: Prompt, label_words: Sequence[str | Sequen
     return prompt.with_demonstrations((("", answer), ("", answer))).render("")
 
 
-def _remainder(reserve: int, max_length: int | None) -> str:
-    return f"a text of {reserve} tokens and a label within max_length={max_length}"
+def _remainder(reserve: int, encoder: PromptEncoder) -> str:
+    return f"a text of {reserve} tokens and a label within {encoder.limit}"

@@ -15,11 +15,12 @@ from instructclf.engine.tokens.tokenising import (
     SuffixTokeniser,
     WholeStringTokeniser,
     common_prefix_length,
+    find_end_token,
 )
 from instructclf.engine.tokens.tries import LabelTrie, build_trie
 from instructclf.engine.tokens.truncation import cut_to_fit
 from instructclf.engine.tokens.verbalizers import Verbalizer
-from instructclf.exceptions import PromptTooLongError, ScoringError
+from instructclf.exceptions import InvalidLabelsError, PromptTooLongError, ScoringError
 from instructclf.prompts import Prompt
 
 # Texts that begin and end in every way that changes how tokenizers merge them with the template.
@@ -109,13 +110,19 @@ class PromptEncoder:
         The prompt without any text of a user, in which special tokens are looked for. ``None``
         takes ``prompt``. Variants of it may have special tokens that it does not have, such as
         those between demonstrations.
+    n_embeddings : int or None, default=None
+        How many tokens the model knows. ``None`` does not check for others.
 
     Raises
     ------
     InvalidLabelsError
         If two answers have the same tokens.
+    InvalidTemplateError
+        If the tokenizer lacks the token with which the template ends responses.
     PromptTooLongError
         If the prompt leaves no room for a text.
+    ScoringError
+        If the model does not know a token, or one answer begins another and no token ends it.
     """
 
     def __init__(
@@ -126,15 +133,18 @@ class PromptEncoder:
         max_length: int | None,
         *,
         frame: str | None = None,
+        n_embeddings: int | None = None,
     ) -> None:
         self.prompt = prompt
         self.verbalizer = Verbalizer(label_words)
         self.max_length = max_length
-        self.end_token: int | None = tokenizer.eos_token_id
+        self.end_token = find_end_token(tokenizer, prompt.template.end_token)
         self._tokenise = WholeStringTokeniser(
-            tokenizer, prompt.render("") if frame is None else frame
+            tokenizer, prompt.render("") if frame is None else frame, n_embeddings
         )
         self._tries: dict[tuple[tuple[int, ...], ...], LabelTrie] = {}
+        for boundary in self._boundaries:
+            self._trie(boundary.continuations)
         self._check_room()
 
     @cached_property
@@ -266,10 +276,29 @@ class PromptEncoder:
     def _trie(self, continuations: tuple[tuple[int, ...], ...]) -> LabelTrie:
         """Return the same trie for equal continuations, so that prompts can be seen to share it."""
         if continuations not in self._tries:
+            self._check_different(continuations)
             self._tries[continuations] = build_trie(continuations, self.end_token)
         return self._tries[continuations]
 
+    def _check_different(self, continuations: tuple[tuple[int, ...], ...]) -> None:
+        words_of: dict[tuple[int, ...], str] = {}
+        for words, tokens in zip(self.verbalizer.answers, continuations, strict=True):
+            if tokens in words_of:
+                msg = (
+                    f"The label words {words_of[tokens]!r} and {words!r} are the same tokens, so "
+                    "the model cannot tell them apart. Give other words in 'verbalizer'."
+                )
+                raise InvalidLabelsError(msg)
+            words_of[tokens] = words
+
     # Room
+
+    @property
+    def limit(self) -> str:
+        """What limits the length of prompts, for messages."""
+        from_tokenizer = self.max_length == self._tokenise.tokenizer.model_max_length
+        source = " (the tokenizer's model_max_length)" if from_tokenizer else ""
+        return f"max_length={self.max_length}{source}"
 
     def count_frame(self, prompt: Prompt) -> int:
         """Return how many tokens another prompt takes without a text."""
@@ -304,7 +333,7 @@ class PromptEncoder:
             msg = (
                 f"Instruction, definitions and {n_shots} demonstrations take "
                 f"{self.n_frame_tokens} tokens, which leaves {max(room, 0)} of "
-                f"max_length={self.max_length} for a text. Use fewer shots, shorter definitions, "
+                f"{self.limit} for a text. Use fewer shots, shorter definitions, "
                 "a larger max_length, or a model with a longer context."
             )
             raise PromptTooLongError(msg)

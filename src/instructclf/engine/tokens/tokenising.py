@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 from instructclf.engine.running.locks import tokenizer_state
+from instructclf.exceptions import InvalidTemplateError, ScoringError
 from instructclf.prompts.neutralising import SPACE, neutralise
 
 _N_CHARACTERS_BEFORE = 200
@@ -38,10 +39,18 @@ class WholeStringTokeniser:
     frame : str
         The prompt without any text of a user. Strings of special tokens are read as special tokens
         only if this contains some, as chat templates do.
+    n_embeddings : int or None, default=None
+        How many tokens the model knows. ``None`` does not check for others.
+
+    Raises
+    ------
+    ScoringError
+        When called, if the model does not know a token.
     """
 
-    def __init__(self, tokenizer: Any, frame: str) -> None:
+    def __init__(self, tokenizer: Any, frame: str, n_embeddings: int | None = None) -> None:
         self.tokenizer = tokenizer
+        self._n_embeddings = n_embeddings
         self.reads_special_tokens = any(
             token in frame for token in _longest_first(_special_strings(tokenizer))
         )
@@ -76,7 +85,20 @@ class WholeStringTokeniser:
                 return_attention_mask=False,
                 verbose=False,
             )
-        return encoded["input_ids"]
+        ids: list[list[int]] = encoded["input_ids"]
+        largest = max(map(max, filter(None, ids)), default=-1)
+        if self._n_embeddings is not None and largest >= self._n_embeddings:
+            self._refuse(largest, self._n_embeddings)
+        return ids
+
+    def _refuse(self, token: int, n_embeddings: int) -> NoReturn:
+        msg = (
+            f"The tokenizer gives {self.tokenizer.convert_ids_to_tokens(token)!r} the id {token}, "
+            f"but the model has {n_embeddings} embeddings, for the ids 0 to {n_embeddings - 1}. "
+            "Use the tokenizer that belongs to the model. If tokens were added to it, call "
+            f"model.resize_token_embeddings({len(self.tokenizer)}) and train the new embeddings."
+        )
+        raise ScoringError(msg)
 
 
 class SuffixTokeniser:
@@ -164,6 +186,26 @@ class SuffixTokeniser:
 
     def _tokenise_from_anchor(self, endings: Sequence[str]) -> list[list[int]]:
         return self._tokenise.without_start([self._before + ending for ending in endings])
+
+
+def find_end_token(tokenizer: Any, name: str | None) -> int | None:
+    """Return the id of the token that ends a response. ``None`` takes the tokenizer's end token.
+
+    Raises
+    ------
+    InvalidTemplateError
+        If the tokenizer has no token of this name.
+    """
+    if name is None:
+        return tokenizer.eos_token_id
+    token = tokenizer.convert_tokens_to_ids(name)
+    if token is None or (token == tokenizer.unk_token_id and name != tokenizer.unk_token):
+        msg = (
+            f"The template ends responses with {name!r}, and the tokenizer has no such token. Set "
+            "the template's end_token to one of its tokens, or to None."
+        )
+        raise InvalidTemplateError(msg)
+    return token
 
 
 def control_strings(tokenizer: Any) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from instructclf.exceptions import InvalidLabelsError, ScoringError
+from instructclf.exceptions import ScoringError
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,21 +70,16 @@ class LabelTrie:
 
 
 def build_trie(sequences: Sequence[Sequence[int]], end_token: int | None) -> LabelTrie:
-    """Build the trie of the labels' token sequences.
+    """Build the trie of the labels' token sequences, which differ.
 
     A label that is the beginning of another label gets the end token. Without it, the longer label
     could never be the more likely of the two. No other label gets the end token.
 
     Raises
     ------
-    InvalidLabelsError
-        If two labels have the same tokens.
     ScoringError
         If an end token is needed and the tokenizer has none.
     """
-    if len({tuple(sequence) for sequence in sequences}) < len(sequences):
-        msg = "Two labels are the same to the tokenizer: give them different words in 'verbalizer'."
-        raise InvalidLabelsError(msg)
     return _grow([_with_end(sequence, sequences, end_token) for sequence in sequences])
 
 

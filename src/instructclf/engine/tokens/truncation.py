@@ -57,24 +57,24 @@ def share_room(lengths: Sequence[int], room: int) -> int:
     return max(lengths, default=0)
 
 
-def warn_of_cuts(positions: Sequence[int], max_length: int | None) -> None:
-    """Warn once of all texts that were cut: how many, and which."""
+def warn_of_cuts(positions: Sequence[int], limit: str) -> None:
+    """Warn once of all texts that were cut: how many, which, and why."""
     if not positions:
         return
     warn_caller(
-        f"{len(positions)} of the texts are longer than max_length={max_length} tokens allows and "
-        f"were cut in their middle (positions {_list_first(positions)}).",
+        f"{len(positions)} of the texts are longer than {limit} allows and were cut in their "
+        f"middle (positions {_list_first(positions)}).",
         TruncationWarning,
     )
 
 
-def warn_of_cut_demonstrations(positions: Sequence[int], max_length: int | None) -> None:
-    """Warn once of all texts whose demonstrations were cut: how many, and which."""
+def warn_of_cut_demonstrations(positions: Sequence[int], limit: str) -> None:
+    """Warn once of all texts whose demonstrations were cut: how many, which, and why."""
     if not positions:
         return
     warn_caller(
         f"For {len(positions)} of the texts, demonstrations were cut in their middle to leave room "
-        f"within max_length={max_length} tokens (positions {_list_first(positions)}).",
+        f"within {limit} (positions {_list_first(positions)}).",
         TruncationWarning,
     )
 

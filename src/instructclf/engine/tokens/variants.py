@@ -35,13 +35,13 @@ class VariantEncoder(PromptEncoder):
     demonstrations_for : callable
         Takes a list of texts and returns the demonstrations of each. They are cut if they leave too
         little room for a text as long as the longest demonstration.
+    n_embeddings : int or None, default=None
+        How many tokens the model knows. ``None`` does not check for others.
 
     Raises
     ------
-    InvalidLabelsError
-        If two labels have the same tokens.
-    PromptTooLongError
-        If the prompt leaves no room for a text.
+    InvalidLabelsError, InvalidTemplateError, PromptTooLongError, ScoringError
+        As `PromptEncoder`.
     """
 
     def __init__(
@@ -51,10 +51,15 @@ class VariantEncoder(PromptEncoder):
         label_words: Sequence[str | Sequence[str]],
         max_length: int | None,
         demonstrations_for: Callable[[Sequence[str]], Sequence[Demonstrations]],
+        *,
+        n_embeddings: int | None = None,
     ) -> None:
         frame = frame_with_demonstrations(prompt, label_words)
-        super().__init__(tokenizer, prompt, label_words, max_length, frame=frame)
+        super().__init__(
+            tokenizer, prompt, label_words, max_length, frame=frame, n_embeddings=n_embeddings
+        )
         self._tokenizer = tokenizer
+        self._n_embeddings = n_embeddings
         self._demonstrations_for = demonstrations_for
         self._fitter = DemonstrationFitter(self)
 
@@ -95,7 +100,13 @@ class VariantEncoder(PromptEncoder):
         ]
 
     def _encoder_of(self, prompt: Prompt) -> PromptEncoder:
-        return PromptEncoder(self._tokenizer, prompt, self.verbalizer.classes, self.max_length)
+        return PromptEncoder(
+            self._tokenizer,
+            prompt,
+            self.verbalizer.classes,
+            self.max_length,
+            n_embeddings=self._n_embeddings,
+        )
 
     def _cut_to_length(self, prompt: Prompt, text: str, encoded: EncodedPrompt) -> EncodedPrompt:
         """Return an encoded prompt, encoded again with its text cut if it is too long."""

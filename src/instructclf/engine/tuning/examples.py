@@ -64,7 +64,7 @@ def make_examples(
         If texts had to be cut.
     """
     encoded = encoder.encode(texts)
-    warn_of_cuts([i for i, prompt in enumerate(encoded) if prompt.was_cut], encoder.max_length)
+    warn_of_cuts([i for i, prompt in enumerate(encoded) if prompt.was_cut], encoder.limit)
     tries: dict[tuple[int, int], LabelTrie] = {}
     examples = []
     weights = np.ones(len(texts)) if weights is None else weights
