@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -379,6 +380,26 @@ def test_the_exported_prompt_is_that_of_the_classifier(make_tuning, tmp_path):
     record = json.loads((tmp_path / "model" / "prompt.json").read_text())
     assert record["before"] + "a text" + record["after"] == classifier.get_prompt("a text")
     assert record["answers"] == [["negative"], ["positive"]]
+    assert record["calibration"] == {
+        "bias": classifier.calibration_.bias.tolist(),
+        "temperature": classifier.calibration_.temperature,
+        "n_rows": classifier.calibration_.n_rows,
+    }
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions.")
+@pytest.mark.parametrize("umask", [0o022, 0o007, 0o077], ids=oct)
+def test_all_files_have_the_permissions_of_new_files(umask, make_tuning, tmp_path):
+    before = os.umask(umask)
+    try:
+        classifier = make_tuning(training_options__checkpoint_dir=str(tmp_path / "checkpoints"))
+        classifier.fit(TEXTS, LABELS).save(tmp_path / "saved")
+        classifier.export(tmp_path / "model")
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} >= {".safetensors", ".json", ".md"}
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~umask}
 
 
 def test_exporting_leaves_the_base_model_unchanged(make_tuning, make_prompting, tmp_path):

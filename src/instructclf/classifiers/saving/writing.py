@@ -15,6 +15,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
@@ -74,8 +75,8 @@ def save_classifier(
         _write_adapters(classifier.labeller_, model, fresh, model_name)
         record["files"] = find_checksums(fresh)  # without the card, which may be edited
         card = write_card(classifier, model_name, source, record["versions"], scores or {})
-        (fresh / CARD).write_text(card, encoding="utf-8")
-        (fresh / FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        (fresh / CARD).write_text(card, encoding="utf-8", newline="\n")
+        _write_json(fresh / FILE, record)
         _check_written(fresh, record)
 
 
@@ -88,6 +89,7 @@ def export_classifier(classifier: Any, model: LanguageModel, folder: str | PathL
         If the folder holds something else.
     """
     labeller = classifier.labeller_
+    calibration = labeller.calibration
     with replacing_folder(Path(folder), PROMPT) as fresh:
         model.export(labeller.adapter, fresh)
         record = {
@@ -95,10 +97,18 @@ def export_classifier(classifier: Any, model: LanguageModel, folder: str | PathL
             "after": labeller.prompt.ending(""),
             "labels": labeller.classes.tolist(),
             "answers": [list(answers) for answers in labeller.label_words],
-            "calibration": to_json(labeller.calibration, "calibration_"),
+            "calibration": {
+                "bias": np.asarray(calibration.bias).tolist(),
+                "temperature": float(calibration.temperature),
+                "n_rows": int(calibration.n_rows),
+            },
             "versions": find_versions(),
         }
-        (fresh / PROMPT).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        _write_json(fresh / PROMPT, record)
+
+
+def _write_json(path: Path, record: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8", newline="\n")
 
 
 def find_versions() -> dict[str, str]:
