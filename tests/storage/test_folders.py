@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from instructclf.exceptions import SavedClassifierError
-from instructclf.storage import find_folder, folders, replacing_folder
+from instructclf.storage import files, find_folder, folders, replacing_folder
 
 MARKER = "classifier.json"
 
@@ -177,3 +178,113 @@ def test_behind_a_link_the_folder_is_replaced_and_the_link_stays(tmp_path):
     assert link.is_symlink()
     assert (tmp_path / "real" / MARKER).read_text() == "second"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
+
+
+# Windows, and other systems that refuse
+
+
+def test_folders_are_replaced_on_windows(windows, tmp_path):
+    folder = tmp_path / "one" / "saved"
+    for text in ("first", "second", "third"):
+        write(folder, text)
+        assert (folder / MARKER).read_text() == text
+    assert list(folder.parent.iterdir()) == [folder]
+    assert not windows
+
+
+def test_a_folder_waits_until_a_virus_scanner_has_closed_its_file(windows, tmp_path):
+    folder = tmp_path / "saved"
+    write(folder, "first")
+    scanned = (folder / MARKER).open()
+    threading.Timer(0.2, scanned.close).start()
+    write(folder, "second")
+    assert (folder / MARKER).read_text() == "second"
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_folder_in_use_is_an_error_with_a_remedy_and_stays(windows, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_WAITS", (0.01,))
+    folder = tmp_path / "saved"
+    write(folder, "first")
+    with (
+        (folder / MARKER).open(),
+        pytest.raises(SavedClassifierError, match=r"saved' cannot be replaced: .*Close the prog"),
+    ):
+        write(folder, "second")
+    assert (folder / MARKER).read_text() == "first"
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_the_old_folder_comes_back_if_the_new_one_cannot_take_its_name(
+    windows, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(files, "_WAITS", (0.01,))
+    folder = tmp_path / "saved"
+    write(folder, "first")
+    opened = []
+
+    def write_and_keep_open():
+        with replacing_folder(folder, MARKER) as fresh:
+            (fresh / MARKER).write_text("second")
+            opened.append((fresh / MARKER).open())
+
+    with pytest.raises(SavedClassifierError, match="or give another folder"):
+        write_and_keep_open()
+    opened[0].close()
+    assert (folder / MARKER).read_text() == "first"
+
+
+def test_old_contents_that_cannot_be_removed_are_no_obstacle(windows, tmp_path):
+    folder = tmp_path / "saved"
+    write(folder, "first")
+    folder.rename(tmp_path / ".saved.old")
+    with (tmp_path / ".saved.old" / MARKER).open():
+        for text in ("second", "third"):
+            write(folder, text)
+            assert (folder / MARKER).read_text() == text
+    write(folder, "fourth")
+    assert (folder / MARKER).read_text() == "fourth"
+    assert not (tmp_path / ".saved.old").exists()
+
+
+def test_a_folder_of_a_container_image_which_cannot_be_renamed_is_replaced(tmp_path, monkeypatch):
+    folder = tmp_path / "saved"
+    write(folder, "first")
+    replace = Path.replace
+
+    def replace_on_overlay(old, new):
+        if old == folder:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return replace(old, new)
+
+    monkeypatch.setattr(folders, "_exchange", lambda *_: False)
+    monkeypatch.setattr(Path, "replace", replace_on_overlay)
+    write(folder, "second")
+    assert (folder / MARKER).read_text() == "second"
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "desktop.ini"])
+def test_files_that_a_file_manager_adds_are_no_files_of_others(name, tmp_path):
+    (tmp_path / name).write_text("view")
+    write(tmp_path, "first")
+    (tmp_path / name).write_text("view")
+    write(tmp_path, "second")
+    assert (tmp_path / MARKER).read_text() == "second"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions.")
+@pytest.mark.parametrize("umask", [0o022, 0o007, 0o077], ids=oct)
+def test_all_files_of_a_folder_have_the_permissions_of_new_files(umask, tmp_path):
+    before = os.umask(umask)
+    try:
+        with replacing_folder(tmp_path / "saved", MARKER) as fresh:
+            for path in (fresh / MARKER, fresh / "seed-0" / "private"):
+                path.parent.mkdir(exist_ok=True)
+                path.write_text("first")
+            path.chmod(0o600)
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "saved").rglob("*"):
+        full = 0o777 if path.is_dir() else 0o666
+        assert path.stat().st_mode & 0o777 == full & ~umask
