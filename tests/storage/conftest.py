@@ -15,6 +15,7 @@ import pytest
 if os.name == "posix":
     import fcntl
 _open, _fsync, _replace, _unlink = os.open, os.fsync, os.replace, os.unlink
+_library = ctypes.CDLL
 
 
 class InUseError(PermissionError):
@@ -65,13 +66,15 @@ def rename_there(old, new):
     replace_there(old, new)
 
 
-def unlink_there(path):
+def unlink_there(path, **options):
     check_unused(path)
-    _unlink(path)
+    _unlink(path, **options)
 
 
-def library_there(name, **options):
-    raise TypeError("bad argument type for built-in operation")  # for a name of None
+def library_there(name, *rest, **options):
+    if name is None:
+        raise TypeError("bad argument type for built-in operation")
+    return _library(name, *rest, **options)
 
 
 @pytest.fixture
