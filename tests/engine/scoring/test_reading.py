@@ -6,21 +6,23 @@ import numpy as np
 import pytest
 import torch
 
+from instructclf import PromptClassifier
 from instructclf.engine.models.views import shared_view
 from instructclf.engine.running.processes import Processes
 from instructclf.engine.running.progress import Progress
 from instructclf.engine.scoring.attention import PrefixAttention
 from instructclf.engine.scoring.budgets import TokenBudget
 from instructclf.engine.scoring.label_scoring import LocalLabelScorer
+from instructclf.engine.scoring.prefixes import PrefixCache
 from instructclf.engine.scoring.reading import PrefixReader
-from instructclf.engine.scoring.strategies import FULL_PROMPTS
+from instructclf.engine.scoring.strategies import FULL_PROMPTS, Strategies
 from instructclf.engine.tokens.encoding import EncodedPrompt, PromptEncoder
 from instructclf.engine.tokens.tries import build_trie
 from instructclf.engine.tokens.variants import VariantEncoder
 from instructclf.exceptions import TruncationWarning
 from instructclf.prompts import TEMPLATES, Prompt, write_instruction
 from tests.engine.scoring.test_label_scoring import LABEL_SETS, make_encoder, score_naively
-from tests.fixtures import make_model
+from tests.fixtures import LABELS, TEXTS, make_model
 
 TRIE = build_trie([[11, 12, 13], [11, 14, 15], [16, 17], [18]], 1)
 PREFIX = list(range(100, 140))
@@ -48,6 +50,71 @@ def count_passes(view):
         lambda _, inputs, __: passes.append(inputs[0].numel())
     )
     return passes
+
+
+# Weights that are changed in place
+
+
+def change_counted(weight):
+    with torch.no_grad():
+        weight.mul_(1.5)
+
+
+def change_data(weight):
+    weight.data.mul_(1.5)
+
+
+def change_under_inference(weight):
+    with torch.inference_mode():
+        weight[-1] += 1.0
+
+
+CHANGES = [change_counted, change_data, change_under_inference]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("prefix", [PrefixAttention, PrefixCache])
+def test_a_prefix_is_computed_again_after_a_change_of_weights(change, prefix):
+    model = make_model()
+    reader = make_reader(model)
+    reader._strategies = Strategies(reader._model, n_prefix=len(PREFIX), prefixes=[prefix])
+    before, _ = read(reader)
+    change(model.model.layers[0].self_attn.k_proj.weight)
+    found, _ = read(reader)
+    expected, _ = read(make_reader(model, None))
+    assert np.abs(found - before).max() > 1e-3
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def test_a_prefix_is_computed_once_while_weights_stay():
+    view = shared_view(make_model())
+    reader = PrefixReader(view, PREFIX, TokenBudget(1000))
+    read(reader)
+    passes = count_passes(view)
+    read(reader)
+    read(reader)
+    assert len(passes) == 2  # a batch each time, and no prefix
+
+
+def test_weights_made_under_inference_mode_are_watched_by_their_values():
+    with torch.inference_mode():
+        model = make_model()
+        reader = make_reader(model)
+        before, _ = read(reader)
+        model.model.layers[0].self_attn.k_proj.weight.mul_(1.5)
+        assert np.abs(read(reader)[0] - before).max() > 1e-3
+
+
+def test_a_fitted_classifier_reads_the_weights_that_were_loaded_since(tokenizer):
+    model, texts = make_model(), ["good thing", "bad thing"]
+    options = {"n_shots": 4, "calibration": None, "random_state": 0}
+    classifier = PromptClassifier((model, tokenizer), **options).fit(TEXTS, LABELS)
+    before = classifier.predict_proba(texts)
+    model.load_state_dict({name: 1.1 * weight for name, weight in model.state_dict().items()})
+    found = classifier.predict_proba(texts)
+    fresh = PromptClassifier((model, tokenizer), **options).fit(TEXTS, LABELS)
+    assert np.abs(found - before).max() > 1e-4
+    np.testing.assert_allclose(found, fresh.predict_proba(texts), rtol=0, atol=1e-5)
 
 
 # Prompts with one prefix

@@ -8,11 +8,26 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from instructclf import InstructionTunedClassifier, ModelOptions, PromptClassifier
 from instructclf.engine.tokens.encoding import PromptEncoder
 from instructclf.engine.tokens.tokenising import control_strings
-from instructclf.exceptions import InvalidLabelsError, PromptTooLongError, ScoringError
+from instructclf.exceptions import (
+    InvalidLabelsError,
+    PromptTooLongError,
+    ScoringError,
+    TruncationWarning,
+)
 from instructclf.prompts import TEMPLATES, Prompt, PromptTemplate, write_instruction
-from tests.fixtures import END, PAD, START, make_chat_tokenizer, make_tokenizer
+from tests.fixtures import (
+    END,
+    LABELS,
+    PAD,
+    START,
+    TEXTS,
+    make_chat_tokenizer,
+    make_model,
+    make_tokenizer,
+)
 
 TEMPLATES_TO_JOIN = {
     "alpaca": TEMPLATES["alpaca"],
@@ -408,7 +423,107 @@ def test_a_prompt_without_any_token_is_an_error():
         make_bare_encoder().encode(["a", ""])
 
 
+# Tokens that the model does not know
+
+
+def make_larger_tokenizer():
+    tokenizer = make_tokenizer()
+    tokenizer.add_tokens(["zebra"])
+    return tokenizer
+
+
+N_KNOWN = len(make_tokenizer())
+MATCH_UNKNOWN = (
+    rf"gives 'zebra' the id {N_KNOWN}, but the model has {N_KNOWN} embeddings, for the ids 0 to "
+    rf"{N_KNOWN - 1}. Use the .* model.resize_token_embeddings\({N_KNOWN + 1}\)"
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sampler"),
+    [
+        (PromptClassifier, "balanced"),
+        (PromptClassifier, "knn"),
+        (InstructionTunedClassifier, "balanced"),
+    ],
+)
+def test_a_token_without_an_embedding_is_an_error_of_fit(kind, sampler):
+    pair = make_model(vocab_size=N_KNOWN), make_larger_tokenizer()
+    with pytest.raises(ScoringError, match=MATCH_UNKNOWN):
+        kind(pair, sampler=sampler, n_shots=2).fit(TEXTS, ["a zebra", "a horse"] * 8)
+
+
+def test_a_token_without_an_embedding_is_an_error_in_the_text_that_has_it():
+    pair = make_model(vocab_size=N_KNOWN), make_larger_tokenizer()
+    classifier = PromptClassifier(pair, n_shots=2).fit(TEXTS, LABELS)
+    classifier.predict(["a horse"])
+    with pytest.raises(ScoringError, match=MATCH_UNKNOWN):
+        classifier.predict(["a horse", "a zebra"])
+
+
+def test_a_tokenizer_with_tokens_that_are_never_used_may_be_larger_than_the_model(tokenizer):
+    model = make_model(vocab_size=N_KNOWN)
+    classifier = PromptClassifier((model, make_larger_tokenizer()), random_state=0)
+    expected = PromptClassifier((model, tokenizer), random_state=0)
+    found = classifier.fit(TEXTS, LABELS).predict_proba(TEXTS)
+    assert (found == expected.fit(TEXTS, LABELS).predict_proba(TEXTS)).all()
+
+
+# A limit of the tokenizer
+
+
+def make_limited_tokenizer(n_tokens):
+    tokenizer = make_tokenizer()
+    tokenizer.model_max_length = n_tokens
+    return tokenizer
+
+
+def test_the_limit_of_a_tokenizer_is_kept_and_said():
+    pair = make_model(), make_limited_tokenizer(400)
+    classifier = PromptClassifier(pair, n_shots=2, calibration=None).fit(TEXTS, LABELS)
+    assert classifier.max_length_ == 400
+    match = r"longer than max_length=400 \(the tokenizer's model_max_length\) allows"
+    with pytest.warns(TruncationWarning, match=match):
+        classifier.predict(["long " * 500])
+
+
+def test_a_tokenizer_that_leaves_no_room_is_named():
+    pair = make_model(), make_limited_tokenizer(60)
+    match = r"leaves 0 of max_length=60 \(the tokenizer's model_max_length\) for a text"
+    with pytest.raises(PromptTooLongError, match=match):
+        PromptClassifier(pair, n_shots=0).fit(TEXTS, LABELS)
+
+
+def test_demonstrations_that_a_tokenizer_cuts_say_so():
+    pair = make_model(), make_limited_tokenizer(160)
+    match = r"and a label within max_length=160 \(the tokenizer's model_max_length\)"
+    with pytest.raises(PromptTooLongError, match=match):
+        PromptClassifier(pair, n_shots=8).fit([text * 20 for text in TEXTS], LABELS)
+
+
+def test_a_length_above_the_limit_of_a_tokenizer_is_an_error_that_names_it():
+    pair = make_model(), make_limited_tokenizer(400)
+    options = ModelOptions(max_length=500)
+    with pytest.raises(PromptTooLongError, match=r"more than the 400 .* tokenizer's model_max_len"):
+        PromptClassifier(pair, model_options=options).fit(TEXTS, LABELS)
+
+
 # Labels that cannot be told apart
+
+
+@pytest.mark.parametrize("kind", [PromptClassifier, InstructionTunedClassifier])
+def test_labels_of_the_same_tokens_are_an_error_of_fit_that_names_them(kind):
+    tokenizer = make_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    classifier = kind((make_model(), tokenizer), n_shots=2, calibration=None)
+    match = "The label words 'Good' and 'good' are the same tokens, .* other words in 'verbalizer'"
+    with pytest.raises(InvalidLabelsError, match=match):
+        classifier.fit(TEXTS, ["Good", "good"] * 8)
+
+
+def test_answers_of_the_same_tokens_are_an_error_even_without_a_limit(tokenizer):
+    with pytest.raises(InvalidLabelsError, match="'fine' and 'fine' are the same tokens"):
+        make_encoder(tokenizer, ["fine", "bad", "fine"])
 
 
 def test_labels_that_a_tokenizer_makes_equal_are_an_error():
