@@ -21,6 +21,7 @@
     └── InstructClfWarning
         ├── TruncationWarning    texts were cut to fit the context
         ├── FailedRunWarning     a tuning run learned nothing and was restarted
+        ├── ChanceLevelWarning   held-out rows are labelled no better than by chance
         ├── MissingClassWarning  a defined label has no row in the data of ``fit``
         ├── NumberedLabelsWarning  labels are numbers without definitions
         ├── SharedDeviceWarning  several processes each load a model onto one GPU
@@ -34,6 +35,7 @@ import inspect
 import warnings
 
 __all__ = [
+    "ChanceLevelWarning",
     "CheckpointError",
     "DataFormatError",
     "FailedRunWarning",
@@ -125,6 +127,10 @@ class TruncationWarning(InstructClfWarning):
 
 class FailedRunWarning(InstructClfWarning):
     """A tuning run did no better than guessing and was restarted with another seed."""
+
+
+class ChanceLevelWarning(InstructClfWarning):
+    """A fitted classifier labels the rows that calibrate it no better than chance would."""
 
 
 class MissingClassWarning(InstructClfWarning):

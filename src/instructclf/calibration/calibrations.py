@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ class Evidence(Protocol):
     codes: NDArray[np.intp]
     """The position of each text's label among the classes, of shape (n_texts,)."""
     n_classes: int
+    classes: NDArray[Any]
+    """The labels, sorted, which messages name."""
     shots: NDArray[np.intp]
     """Positions of the rows that the classifier has learned from."""
 

@@ -19,6 +19,7 @@ from instructclf.calibration.calibrations import (
     log_softmax,
     no_calibration,
 )
+from instructclf.calibration.chance import warn_at_chance
 
 _PRIOR_SCALE = 0.2
 """Scale of the logarithm of the temperature: how far a few rows move it without strong evidence."""
@@ -61,11 +62,20 @@ class LabelledRowsCalibrator(BaseEstimator):
         -------
         Calibration
             The estimate.
+
+        Warns
+        -----
+        ChanceLevelWarning
+            If rows that are not shots are labelled no better than by chance.
         """
         texts, codes, shots = evidence.texts, evidence.codes, evidence.shots
         rows = held_out_rows(texts, codes, shots, rng, self.max_rows_per_class)
         if len(rows):
-            return fit_calibration(evidence.score([texts[i] for i in rows]), codes[rows])
+            scores = evidence.score([texts[i] for i in rows])
+            calibration = fit_calibration(scores, codes[rows])
+            chosen = calibration.log_probabilities(scores).argmax(axis=1)
+            warn_at_chance(chosen, codes[rows], evidence)
+            return calibration
         scores = evidence.score_shots()
         if scores is None:
             return no_calibration(evidence.n_classes)

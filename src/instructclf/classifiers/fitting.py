@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from instructclf.calibration import get_calibrator, no_calibration
-from instructclf.classifiers.labellers import Labeller, LabellerEnsemble
+from instructclf.classifiers.labellers import Labeller, LabellerEnsemble, score_visibly
 from instructclf.classifiers.labels import (
     check_enough_classes,
     check_label_words,
@@ -30,6 +30,7 @@ from instructclf.classifiers.shots_per_text import ShotsPerText
 from instructclf.classifiers.weights import rows_that_count
 from instructclf.engine.interfaces import LabelScorer, LanguageModel, Question
 from instructclf.engine.running.processes import current_processes
+from instructclf.engine.running.progress import Progress
 from instructclf.exceptions import InvalidLabelsError
 from instructclf.inputs.labels import check_same_length
 from instructclf.inputs.texts import check_texts
@@ -144,7 +145,7 @@ def calibrate_labeller(
     rng: np.random.RandomState,
 ) -> Labeller:
     """Return a labeller with the calibration that its estimator asks for."""
-    evidence = _Evidence(labeller, rows, model)
+    evidence = _Evidence(labeller, rows, model, verbose=estimator.verbose)
     calibration = get_calibrator(estimator.calibration).calibrate(evidence, rng)
     scorer = labeller.scorer(lambda: model)
     return replace(labeller, calibration=calibration).keep_scorer(scorer)
@@ -222,7 +223,7 @@ def _choose_shots(
         rows.codes,
         estimator.n_shots,
         random_state=seed,
-        predict_proba=_ZeroShot(question, model),
+        predict_proba=_ZeroShot(question, model, estimator.verbose),
     )
     return chosen, None
 
@@ -240,24 +241,29 @@ class _ZeroShot:
 
     question: Question
     model: LanguageModel
+    verbose: int | bool
 
     @cached_property
     def _scorer(self) -> LabelScorer:
         return self.model.label_scorer(self.question)
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        scores = self._scorer.score(texts)
+        scores = score_visibly(self._scorer, texts, "Choosing shots", verbose=self.verbose)
         return np.exp(no_calibration(scores.shape[1]).log_probabilities(scores))
 
 
 class _Evidence:
     """What a calibrator may look at. See `instructclf.calibration.Evidence`."""
 
-    def __init__(self, labeller: Labeller, rows: Rows, model: LanguageModel) -> None:
+    def __init__(
+        self, labeller: Labeller, rows: Rows, model: LanguageModel, *, verbose: int | bool
+    ) -> None:
         self._labeller = labeller
         self._model = model
+        self._verbose = verbose
         self.texts = rows.texts
         self.codes = rows.codes
+        self.classes = rows.classes
         self.n_classes = len(rows.classes)
         # Where each text has shots of its own, a row is scored as if it were not among the rows,
         # so no row counts as a shot.
@@ -272,9 +278,14 @@ class _Evidence:
         return self._model.label_scorer(replace(question, demonstrations_for=per_text.left_out))
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        return self._scorer.score(texts)
+        return score_visibly(self._scorer, texts, "Calibrating", verbose=self._verbose)
 
     def score_shots(self) -> NDArray[np.float64] | None:
         """Score each shot after a prompt of the others. Tuned without it would take a fit each."""
         shown = self._labeller.prompt.demonstrations
-        return self._scorer.score_demonstrations() if shown else None
+        if not shown:
+            return None
+        if not self._verbose:
+            return self._scorer.score_demonstrations()
+        with Progress("Calibrating", len(shown), verbose=self._verbose) as progress:
+            return self._scorer.score_demonstrations(progress)

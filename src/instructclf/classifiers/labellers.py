@@ -26,6 +26,17 @@ OpenModel = Callable[[], LanguageModel]
 """Returns the language model, which takes seconds if it has to be loaded."""
 
 
+def score_visibly(
+    scorer: LabelScorer, texts: Sequence[str], what: str, *, verbose: int | bool
+) -> NDArray[np.float64]:
+    """Return label log-likelihoods, and show a progress bar meanwhile if asked to."""
+    if not verbose:
+        return scorer.score(texts)
+    n_texts = len([*dict.fromkeys(texts)][current_processes().local_rows])
+    with Progress(what, n_texts, verbose=verbose) as progress:
+        return scorer.score(texts, progress)
+
+
 @dataclass(frozen=True, eq=False)
 class Labeller:
     """All that a fitted classifier needs to score labels, apart from the language model.
@@ -93,13 +104,7 @@ class Labeller:
         LabelScores
             The scores.
         """
-        scorer = self.scorer(open_model)
-        if verbose:
-            n_texts = len([*dict.fromkeys(texts)][current_processes().local_rows])
-            with Progress("Scoring", n_texts, verbose=verbose) as progress:
-                scores = scorer.score(texts, progress)
-        else:
-            scores = scorer.score(texts)
+        scores = score_visibly(self.scorer(open_model), texts, "Scoring", verbose=verbose)
         return LabelScores(scores, self.calibration.log_probabilities(scores))
 
     def scorer(self, open_model: OpenModel) -> LabelScorer:

@@ -6,15 +6,18 @@ import pickle
 from collections.abc import Callable
 from functools import cache, wraps
 from os import PathLike
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from sklearn.base import BaseEstimator
 
+from instructclf.bundled import model_path
 from instructclf.classifiers.options import ModelOptions
 from instructclf.classifiers.showing.card import add_card, visible_attributes
 from instructclf.engine.interfaces import LanguageModel
 from instructclf.engine.local_models import open_language_model
 from instructclf.engine.models.registry import clear_base_models
+from instructclf.engine.running.progress import announced
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks  # pyright: ignore[reportAssignmentType]
@@ -45,6 +48,7 @@ class SharedModelEstimator(CallbackSupportMixin, BaseEstimator):
     """Attributes that read the model's weights, found again after unpickling."""
     model: str | PathLike[str] | tuple[Any, Any] | LanguageModel
     model_options: ModelOptions | None
+    verbose: int | bool
 
     def open_model(self) -> LanguageModel:
         """Open the language model, loading it unless another estimator has done so.
@@ -58,19 +62,23 @@ class SharedModelEstimator(CallbackSupportMixin, BaseEstimator):
 
         Raises
         ------
+        InvalidParameterError
+            If a parameter is outside its domain.
         ModelLoadingError
             If the model cannot be loaded.
         """
+        self._validate_params()
         options = self._find_options("model_options")
         budget = options.max_batch_tokens
-        self._model = open_language_model(
-            self.model,
-            device=options.device,
-            dtype=options.dtype,
-            quantization=options.quantization,
-            device_map=options.device_map,
-            max_batch_tokens=None if budget == "auto" else int(budget),
-        )
+        with announced(_describe_loading(self.model), verbose=self.verbose):
+            self._model = open_language_model(
+                self.model,
+                device=options.device,
+                dtype=options.dtype,
+                quantization=options.quantization,
+                device_map=options.device_map,
+                max_batch_tokens=None if budget == "auto" else int(budget),
+            )
         return self._model
 
     def _fitted_model(self) -> LanguageModel:
@@ -178,6 +186,15 @@ class SharedModelEstimator(CallbackSupportMixin, BaseEstimator):
     def _get_fitted_attr_html(self, doc_link: str = "") -> Any:
         above: Any = super()
         return visible_attributes(self, above._get_fitted_attr_html(doc_link))  # noqa: SLF001
+
+
+def _describe_loading(model: Any) -> str:
+    """Say which model is loaded and from where, or nothing of one that is loaded already."""
+    if not isinstance(model, str | PathLike):
+        return ""
+    path = model_path() if model == "bundled" else Path(model).expanduser()
+    where = path.absolute() if path.exists() else "the Hugging Face hub or its copy on this disk"
+    return f"Loading the model {str(model)!r} from {where}"
 
 
 def clear_models() -> None:

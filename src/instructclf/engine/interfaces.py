@@ -121,7 +121,7 @@ class LabelScorer(Protocol):
         """Return ``log p(label | prompt)`` of each text, of shape (n_texts, n_labels)."""
         ...
 
-    def score_demonstrations(self) -> NDArray[np.float64]:
+    def score_demonstrations(self, progress: Progress | None = None) -> NDArray[np.float64]:
         """Score each demonstration after a prompt that holds all others with another text."""
         ...
 

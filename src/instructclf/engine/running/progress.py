@@ -1,11 +1,20 @@
-"""A progress bar on standard error, or no output."""
+"""A progress bar or a line on standard error, or no output."""
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Timer
 from types import TracebackType
 from typing import Self
 
 from instructclf.engine.running.processes import is_first_process
+
+_PATIENCE = 2.0
+"""How many seconds work may take before a line says what it is."""
+_WITHOUT_ESTIMATE = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 
 
 class Progress:
@@ -19,20 +28,26 @@ class Progress:
         The number of steps.
     verbose : int or bool
         Whether to show a bar. Of several processes of a job, only the first one shows it.
+    alike : bool, default=True
+        Whether steps take equally long, so that their number tells how long the rest takes.
     """
 
-    def __init__(self, what: str, total: int, *, verbose: int | bool) -> None:
+    def __init__(self, what: str, total: int, *, verbose: int | bool, alike: bool = True) -> None:
         self._bar = None
         if verbose and is_first_process():
             from tqdm.auto import tqdm
 
             # With leave=None, a bar below another one is removed when it is done.
-            self._bar = tqdm(desc=what, total=total, dynamic_ncols=True, leave=None)
+            shown = None if alike else _WITHOUT_ESTIMATE
+            self._bar = tqdm(
+                desc=what, total=total, dynamic_ncols=True, leave=None, bar_format=shown
+            )
 
-    def advance(self, n_steps: int = 1, note: str = "") -> None:
-        """Count steps as done."""
+    def advance(self, n_steps: int = 1, note: str = "", seconds_left: float | None = None) -> None:
+        """Count steps as done, and show how long the rest takes if that is given."""
         if self._bar is not None:
-            self._bar.set_postfix_str(note, refresh=False)
+            left = f"about {self._bar.format_interval(seconds_left)} left" if seconds_left else ""
+            self._bar.set_postfix_str(", ".join(filter(None, (left, note))), refresh=not n_steps)
             self._bar.update(n_steps)
 
     def __enter__(self) -> Self:
@@ -46,3 +61,32 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+@contextmanager
+def announced(what: str, *, verbose: int | bool) -> Iterator[None]:
+    """Write a line if the work takes more than about two seconds, unless bars are switched off.
+
+    The switch is that of transformers, or the environment variable of the hub's client.
+    """
+    if not (what and verbose and is_first_process() and _bars_are_on()):
+        yield
+        return
+    from tqdm import tqdm
+
+    timer = Timer(_PATIENCE, tqdm.write, (what,), {"file": sys.stderr})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def _bars_are_on() -> bool:
+    transformers = sys.modules.get("transformers.utils.logging")
+    if transformers is not None:
+        return transformers.is_progress_bar_enabled()
+    given = os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS", "")
+    return given.upper() not in {"1", "ON", "YES", "TRUE"}

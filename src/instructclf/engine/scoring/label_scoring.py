@@ -70,7 +70,7 @@ class LocalLabelScorer(PromptReader):
         _check_finite(scores, texts)
         return scores
 
-    def score_demonstrations(self) -> NDArray[np.float64]:
+    def score_demonstrations(self, progress: Progress | None = None) -> NDArray[np.float64]:
         """Score each demonstration after a prompt with all other demonstrations.
 
         The shape is (n_demonstrations, n_labels). Demonstrations of the same text are left out too:
@@ -86,6 +86,8 @@ class LocalLabelScorer(PromptReader):
                 )
                 (encoded,) = self.encoder.encode_variants([others], [text])
                 answers[left_out] = self._shared.score_after_part(encoded)
+                if progress is not None:
+                    progress.advance()
         return verbalizer.sum_answers(answers)
 
     def score_tokens(self, text: str) -> TokenScores:

@@ -1,0 +1,70 @@
+"""Bars and lines on standard error, and how they are switched off."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from instructclf.engine.running import progress
+from instructclf.engine.running.progress import Progress, announced
+
+
+def test_steps_that_differ_are_shown_with_the_estimate_that_is_given(capsys):
+    with Progress("work", 2, verbose=1, alike=False) as bar:
+        bar.advance(0, note="first")
+        bar.advance(note="first", seconds_left=75)
+    err = capsys.readouterr().err
+    assert "work:   0%" in err
+    assert "0/2 [00:00, first]" in err
+    assert "1/2 [00:00, about 01:15 left, first]" in err
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """Announce work after a moment."""
+    monkeypatch.setattr(progress, "_PATIENCE", 0.01)
+    monkeypatch.setitem(sys.modules, "transformers.utils.logging", None)
+    monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS", raising=False)
+
+
+def announce(verbose=1, seconds=0.2):
+    with announced("Loading a whale", verbose=verbose):
+        time.sleep(seconds)
+
+
+def test_work_that_takes_long_is_announced(hasty, capsys):
+    announce()
+    assert capsys.readouterr() == ("", "Loading a whale\n")
+
+
+def test_work_that_is_done_at_once_is_not(capsys):
+    announce(seconds=0)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_work_is_announced_only_when_verbose(hasty, capsys):
+    announce(verbose=0)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("is_on", "expected"), [(False, ""), (True, "Loading a whale\n")])
+def test_the_switch_of_transformers_is_obeyed(hasty, is_on, expected, monkeypatch, capsys):
+    switch = SimpleNamespace(is_progress_bar_enabled=lambda: is_on)
+    monkeypatch.setitem(sys.modules, "transformers.utils.logging", switch)
+    announce()
+    assert capsys.readouterr().err == expected
+
+
+def test_the_switch_of_the_hub_is_obeyed(hasty, monkeypatch, capsys):
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    announce()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_an_error_while_loading_ends_the_waiting(capsys):
+    with pytest.raises(KeyError, match="whale"), announced("Loading", verbose=1):
+        raise KeyError("whale")
+    assert capsys.readouterr() == ("", "")
