@@ -13,6 +13,7 @@ from scipy.special import log_softmax
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
+from sklearn.utils._param_validation import InvalidParameterError
 from transformers.pytorch_utils import Conv1D
 
 from instructclf import InstructionTunedClassifier, load
@@ -277,12 +278,12 @@ def test_one_adapter_for_all_seeds_is_calibrated_and_pickled(make_tuning):
 
 def test_one_adapter_cannot_answer_prompts_with_several_label_orders(make_tuning):
     classifier = make_tuning(n_seeds=2, **ONE_ADAPTER, label_order="random")
-    with pytest.raises(ValueError, match=r"Set label_order='sorted' or seed_average='log_proba'"):
+    with pytest.raises(InvalidParameterError, match=r"Set label_order='sorted' or seed_average='log_proba'"):
         classifier.fit(TEXTS, LABELS)
 
 
 def test_several_adapters_cannot_start_warm_from_one(make_tuning):
-    with pytest.raises(ValueError, match=r"n_seeds=2 makes several. Set n_seeds=1 or warm_start"):
+    with pytest.raises(InvalidParameterError, match=r"n_seeds=2 makes several. Set n_seeds=1 or warm_start"):
         make_tuning(n_seeds=2, training_options__warm_start=True).fit(TEXTS, LABELS)
 
 
@@ -300,7 +301,7 @@ def test_a_warm_start_continues_from_the_average_adapter(make_tuning):
 
 def test_only_lora_adapters_are_averaged(make_tuning):
     options = {"adapter": IA3Config(), **ONE_ADAPTER}
-    with pytest.raises(ValueError, match="plain LoRA, whose updates have an exact mean"):
+    with pytest.raises(InvalidParameterError, match="plain LoRA, whose updates have an exact mean"):
         make_tuning(n_seeds=2, **options).fit(TEXTS, LABELS)
 
 

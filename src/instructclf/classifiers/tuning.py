@@ -66,7 +66,7 @@ def check_tuning_seeds(classifier: Any) -> None:
 
     Raises
     ------
-    ValueError
+    InvalidParameterError
         If parameters contradict each other.
     """
     options = _training_options(classifier)
@@ -75,21 +75,21 @@ def check_tuning_seeds(classifier: Any) -> None:
             f"warm_start=True continues from one adapter, and n_seeds={classifier.n_seeds} makes "
             "several. Set n_seeds=1 or warm_start=False."
         )
-        raise ValueError(msg)
+        raise InvalidParameterError(msg)
     averages = options.seed_average == "adapter"
     if averages and not isinstance(given_or_default(classifier.adapter, LoRA), LoRA):
         msg = (
             "seed_average='adapter' takes plain LoRA, whose updates have an exact mean, and "
             f"adapter={classifier.adapter!r} may be anything. Set seed_average='log_proba'."
         )
-        raise ValueError(msg)
+        raise InvalidParameterError(msg)
     if averages and classifier.label_order == "random":
         msg = (
             "seed_average='adapter' makes one classifier, with one prompt, of all seeds, and "
             "label_order='random' gives each a prompt of its own. Set label_order='sorted' or "
             "seed_average='log_proba'."
         )
-        raise ValueError(msg)
+        raise InvalidParameterError(msg)
 
 
 def tune_on_shots(
