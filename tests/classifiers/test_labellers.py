@@ -278,12 +278,16 @@ def test_one_adapter_for_all_seeds_is_calibrated_and_pickled(make_tuning):
 
 def test_one_adapter_cannot_answer_prompts_with_several_label_orders(make_tuning):
     classifier = make_tuning(n_seeds=2, **ONE_ADAPTER, label_order="random")
-    with pytest.raises(InvalidParameterError, match=r"Set label_order='sorted' or seed_average='log_proba'"):
+    with pytest.raises(
+        InvalidParameterError, match=r"Set label_order='sorted' or seed_average='log_proba'"
+    ):
         classifier.fit(TEXTS, LABELS)
 
 
 def test_several_adapters_cannot_start_warm_from_one(make_tuning):
-    with pytest.raises(InvalidParameterError, match=r"n_seeds=2 makes several. Set n_seeds=1 or warm_start"):
+    with pytest.raises(
+        InvalidParameterError, match=r"n_seeds=2 makes several. Set n_seeds=1 or warm_start"
+    ):
         make_tuning(n_seeds=2, training_options__warm_start=True).fit(TEXTS, LABELS)
 
 
