@@ -61,18 +61,6 @@ def cover_greedily(embeddings: NDArray[np.float64], weights: NDArray[np.float64]
     The coverage of a row is its cosine to the most similar row yielded. Gains only fall as more is
     covered, so an old gain bounds the new one, and only rows whose bound reaches the best gain are
     evaluated again (Minoux 1978). This is exact, and needs no matrix of similarities.
-
-    Parameters
-    ----------
-    embeddings : ndarray of shape (n_rows, n_columns)
-        Rows of unit length, or of zeros.
-    weights : ndarray of shape (n_rows,)
-        The weight of each row's coverage, 0 or more.
-
-    Yields
-    ------
-    int
-        The position of the next row.
     """
     covered = np.full(len(embeddings), _UNCOVERED)
     # While nothing is covered, the gain is linear in the row: the sum of all cosines.
