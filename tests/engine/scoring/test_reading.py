@@ -14,7 +14,7 @@ from instructclf.engine.scoring.attention import PrefixAttention
 from instructclf.engine.scoring.budgets import TokenBudget
 from instructclf.engine.scoring.label_scoring import LocalLabelScorer
 from instructclf.engine.scoring.prefixes import PrefixCache
-from instructclf.engine.scoring.reading import PrefixReader
+from instructclf.engine.scoring.reading import PrefixReader, _WeightsAsTheyWere
 from instructclf.engine.scoring.strategies import FULL_PROMPTS, Strategies
 from instructclf.engine.tokens.encoding import EncodedPrompt, PromptEncoder
 from instructclf.engine.tokens.tries import build_trie
@@ -103,6 +103,17 @@ def test_weights_made_under_inference_mode_are_watched_by_their_values():
         before, _ = read(reader)
         model.model.layers[0].self_attn.k_proj.weight.mul_(1.5)
         assert np.abs(read(reader)[0] - before).max() > 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.bfloat16, torch.int8, torch.bool])
+def test_weights_of_any_type_are_watched(dtype):
+    layer = torch.nn.Linear(4, 4)
+    layer.weight = torch.nn.Parameter(torch.zeros(4, 4).to(dtype), requires_grad=False)
+    layer.bias = torch.nn.Parameter(torch.full((4,), torch.nan))
+    weights = _WeightsAsTheyWere(layer)
+    assert not weights.have_changed()
+    layer.weight.data.fill_(1)
+    assert weights.have_changed()
 
 
 def test_a_fitted_classifier_reads_the_weights_that_were_loaded_since(tokenizer):

@@ -67,7 +67,8 @@ class _WeightsAsTheyWere:
         return [weight._version for weight in self._counted]  # noqa: SLF001  (has no public name)
 
     def _read(self) -> list[Tensor]:
-        return [torch.cat(samples) for samples in self._samples.values()]
+        """Return the bytes of the compared values: torch compares no floats of 8 bits."""
+        return [torch.cat(samples).view(torch.uint8) for samples in self._samples.values()]
 
 
 class PrefixReader:
