@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from tests.fixtures import LABELS, TEXTS, make_chat_tokenizer, make_model
 # Random weights learn little in the few steps that these tests take.
 pytestmark = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
 
+ROOT = Path(__file__).parents[2]
 N_THREADS = 8
 N_TIMES = 2
 TUNING = {"learning_rate": 0.01, "max_epochs": 3, "batch_size": 2}
@@ -147,7 +150,7 @@ def test_threads_that_read_special_tokens_do_not_affect_those_that_do_not():
     assert found == [{True}, {False}] * 4
 
 
-FORKING = """
+HELD = """
 import os, threading
 from instructclf.engine.running.locks import process_state
 held, done = threading.Event(), threading.Event()
@@ -161,21 +164,59 @@ threading.Thread(target=hold).start()
 held.wait()
 child = os.fork()
 if child == 0:
-    with process_state:
+    with process_state, process_state:
         os._exit(7)
 code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 done.set()
 print(code)
 """
+USED = """
+import ctypes, os, sys, torch
+torch.set_num_threads(2)
+from instructclf import InstructionTunedClassifier, PromptClassifier, PromptFeatures
+from tests.fixtures import LABELS, TEXTS
+prompting = PromptClassifier(sys.argv[1], n_shots=4, random_state=0).fit(TEXTS, LABELS)
+tuning = InstructionTunedClassifier(sys.argv[1], max_epochs=1, random_state=0).fit(TEXTS, LABELS)
+features = PromptFeatures(sys.argv[1], labels=["a", "b"]).fit(TEXTS)
+
+def compute():
+    probabilities = [one.predict_proba(TEXTS) for one in (prompting, tuning)]
+    return [*probabilities, features.transform(TEXTS)]
+
+before = compute()
+child = eval(sys.argv[2])()
+if child == 0:
+    differences = [abs(one - other).max() for one, other in zip(compute(), before)]
+    tuning.fit(TEXTS, LABELS)
+    os._exit(7 if max(differences) < 1e-6 else 8)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), torch.get_num_threads())
+"""
 
 
-@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this system cannot fork")
-def test_a_lock_that_another_thread_held_is_open_in_a_forked_child():
+def run_program(program, *arguments):
+    """Run a program that forks, with as many threads as it likes; return what it prints."""
     ended = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING],
+        [sys.executable, "-W", "ignore", "-c", program, *arguments],
+        env={name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+        | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=120,
     )
-    assert ended.stdout.strip() == "7"
+    return ended.stdout.strip()
+
+
+can_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="This system cannot fork.")
+
+
+@can_fork
+def test_a_lock_that_another_thread_held_is_open_in_a_forked_child():
+    assert run_program(HELD) == "7"
+
+
+@can_fork
+@pytest.mark.parametrize("fork", ["os.fork", "ctypes.PyDLL(None).fork"], ids=["Python", "C"])
+def test_a_child_of_a_process_that_has_computed_with_threads_computes_too(fork, model_folder):
+    """Servers that are written in C fork without the hooks of Python."""
+    assert run_program(USED, model_folder, fork) == "7 2"
