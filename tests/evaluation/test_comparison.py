@@ -1,5 +1,6 @@
 import math
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -142,10 +143,23 @@ def interval_cells(report):
 
 
 def test_caption_says_how_many_seeds():
-    both = ComparisonReport({"a": scores([0.5, 0.6]), "b": scores([0.5, 0.6, 0.7])})
-    assert str(both).endswith("4,000 test texts, 2 or 3 seeds; intervals are over both.")
+    both = ComparisonReport({"a": scores([0.5, 0.6, 0.7]), "b": scores([0.5, 0.6, 0.7, 0.7])})
+    assert str(both).endswith("4,000 test texts, 3 or 4 seeds; intervals are over both.")
     one = ComparisonReport({"a": scores([0.5])})
     assert str(one).endswith("4,000 test texts, one seed; intervals are over texts alone.")
+
+
+def test_caption_says_that_two_seeds_are_few():
+    report = ComparisonReport({"a": scores([0.5, 0.6]), "b": scores([0.5, 0.6, 0.7])})
+    note = "Two seeds make wide intervals, often from 0 to 1: five or more narrow them."
+    assert str(report).endswith(f"2 or 3 seeds; intervals are over both. {note}")
+    assert note in report.to_html()
+
+
+def test_caption_shows_loading_apart_from_fit_seconds():
+    loaded = replace(scores([0.5]), loading_seconds=12.34)
+    report = ComparisonReport({"a": loaded, "b": replace(loaded, loading_seconds=0.1)})
+    assert str(report).endswith("Loading models took 12.4 seconds, which fit seconds exclude.")
 
 
 def test_frame_holds_the_rows(report):

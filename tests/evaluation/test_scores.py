@@ -11,7 +11,7 @@ from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils._param_validation import InvalidParameterError
 
-from instructclf.evaluation import SeedScores, evaluate_seeds
+from instructclf.evaluation import LearningCurve, SeedScores, evaluate_seeds
 from instructclf.evaluation.metrics import expected_calibration_error
 from instructclf.exceptions import InvalidLabelsError
 from tests.fixtures import LABELS, TEXTS
@@ -234,10 +234,22 @@ def test_different_test_sets_are_refused():
 def test_scores_and_differences_are_written_in_one_line():
     one, other = made([[True, True], [True, False]]), made([[True, False], [True, False]])
     assert str(one).startswith("0.750 [")
-    assert str(one).endswith("] over 2 seeds and 2 texts")
+    assert str(one).splitlines()[0].endswith("] over 2 seeds and 2 texts")
     assert str(made([[True]])) == "1.000 [1.000, 1.000] over 1 seed and 1 texts"
     assert str(one.compare(other)).startswith("+0.250 [")
     assert str(one.compare(other)).endswith("; 1 answers differ in being right: 1 to 0")
+
+
+@pytest.mark.parametrize(("n_seeds", "is_noted"), [(1, False), (2, True), (3, False)])
+def test_two_seeds_are_said_to_be_too_few(n_seeds, is_noted):
+    written = str(made([[True, False], [True, True], [True, True]][:n_seeds]))
+    assert ("\nTwo seeds make wide intervals" in written) == is_noted
+    curve = str(LearningCurve({4: made([[True]] * n_seeds), 8: made([[True]] * n_seeds)}))
+    assert curve.count("five or more narrow them") == is_noted
+
+
+def test_two_seeds_that_differ_say_nothing_by_themselves():
+    assert made([[True, False], [True, True]]).t_interval() == (0, 1)
 
 
 def test_support_vector_machine_with_its_own_probabilities_is_scored_by_predict():

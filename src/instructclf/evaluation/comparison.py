@@ -11,12 +11,16 @@ from numpy.typing import ArrayLike
 from sklearn.utils._param_validation import InvalidParameterError
 
 from instructclf.evaluation.differences import PairedDifference, adjust_p_values
+from instructclf.evaluation.metrics import note_two_seeds
 from instructclf.evaluation.plans import Plan, execute_plans
 from instructclf.evaluation.running import check_parameters, draw_seed, plan_runs
 from instructclf.evaluation.scores import SeedScores, name_scorings
 from instructclf.evaluation.splitting import check_split
 from instructclf.evaluation.tables import Table
 from instructclf.sampling import ShotSampler
+
+_LONG_LOADING = 1.0
+"""How many seconds of loading the caption of a report mentions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,10 +114,15 @@ class ComparisonReport(Table):
         n_test = max(scores.n_test for scores in self.scores.values())
         counts = sorted({scores.n_seeds for scores in self.scores.values()})
         if counts == [1]:
-            return f"{n_test:,} test texts, one seed; intervals are over texts alone."
-        n_seeds = " or ".join(str(count) for count in counts)
-        alone = ", over texts alone where there is 1 seed" if 1 in counts else ""
-        return f"{n_test:,} test texts, {n_seeds} seeds; intervals are over both{alone}."
+            text = f"{n_test:,} test texts, one seed; intervals are over texts alone."
+        else:
+            n_seeds = " or ".join(str(count) for count in counts)
+            alone = ", over texts alone where there is 1 seed" if 1 in counts else ""
+            text = f"{n_test:,} test texts, {n_seeds} seeds; intervals are over both{alone}."
+        loading = sum(scores.loading_seconds for scores in self.scores.values())
+        loaded = f"Loading models took {_write_number(loading)} seconds, which fit seconds exclude."
+        notes = (note_two_seeds(counts), loaded if loading >= _LONG_LOADING else "")
+        return " ".join(filter(None, (text, *notes)))
 
 
 def compare(

@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.utils._param_validation import InvalidParameterError
 
+from instructclf.evaluation.metrics import note_two_seeds
 from instructclf.evaluation.plans import Plan, execute_plans
 from instructclf.evaluation.running import check_parameters, draw_seed, plan_runs
-from instructclf.evaluation.scores import SeedScores
+from instructclf.evaluation.scores import SeedScores, write_scores
 from instructclf.evaluation.splitting import check_split
 from instructclf.evaluation.tables import Figures
 from instructclf.sampling import ShotSampler
@@ -48,7 +49,9 @@ class LearningCurve(Figures):
 
     def __str__(self) -> str:
         width = max(len(str(n_shots)) for n_shots in self.scores)
-        return "\n".join(f"{k:>{width}} shots: {of}" for k, of in self.scores.items())
+        lines = [f"{k:>{width}} shots: {write_scores(of)}" for k, of in self.scores.items()]
+        note = note_two_seeds(of.n_seeds for of in self.scores.values())
+        return "\n".join([*lines, *filter(None, [note])])
 
 
 def learning_curve(

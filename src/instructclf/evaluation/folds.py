@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import StratifiedKFold
 
 from instructclf.evaluation.intervals import Interval, t_interval, t_p_value
-from instructclf.evaluation.metrics import check_same_scoring
+from instructclf.evaluation.metrics import check_same_scoring, write_scoring
 from instructclf.evaluation.plans import Plan, execute_plans
 from instructclf.evaluation.running import check_parameters, draw_seed, plan_runs
-from instructclf.evaluation.scores import SeedScores, write_scoring
+from instructclf.evaluation.scores import SeedScores
 from instructclf.evaluation.splitting import Split
 from instructclf.exceptions import InvalidLabelsError
 from instructclf.inputs.labels import check_labels, check_same_length
@@ -128,7 +128,7 @@ class FoldScores:
         low, high = self.interval()
         n_folds, n_seeds = self.scores.shape
         return (
-            f"{write_scoring(self.folds[0])}{self.mean:.3f} [{low:.3f}, {high:.3f}] over "
+            f"{write_scoring(self.folds[0].scoring)}{self.mean:.3f} [{low:.3f}, {high:.3f}] over "
             f"{n_folds} folds x {n_seeds} seeds"
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -28,6 +29,23 @@ def answer_weights(y_test: NDArray[Any], scoring: str) -> NDArray[np.float64]:
 def name_scoring(scoring: str) -> str:
     """Return a kind of score in words, for tables and pictures."""
     return scoring.replace("_", " ")
+
+
+def write_scoring(scoring: str) -> str:
+    """Return the prefix that names the kind of a score, empty for accuracies."""
+    return "" if scoring == "accuracy" else f"{name_scoring(scoring)} "
+
+
+def note_two_seeds(counts: Iterable[int]) -> str:
+    """Return a sentence about intervals from two seeds, empty if there are none."""
+    if 2 not in counts:
+        return ""
+    return "Two seeds make wide intervals, often from 0 to 1: five or more narrow them."
+
+
+def normalise(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Correct the rounding errors of exp and log, which make scikit-learn's log_loss warn."""
+    return probabilities / probabilities.sum(axis=1, keepdims=True)
 
 
 def check_same_scoring(one: str, other: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from numbers import Integral
 from os import PathLike
+from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -13,7 +15,8 @@ from numpy.typing import NDArray
 
 from instructclf.engine.running.progress import Progress
 from instructclf.evaluation.metrics import answer_weights, name_scoring
-from instructclf.evaluation.running import Outcome, Run
+from instructclf.evaluation.remaining import Cost, RemainingTime
+from instructclf.evaluation.running import Outcome, Run, parts_with_models
 from instructclf.evaluation.scores import SeedScores
 from instructclf.evaluation.splitting import Split
 from instructclf.evaluation.storing import execute_once
@@ -51,7 +54,8 @@ def execute_plans(
         right = np.asarray(outcome.predictions) == y_test
         return f"{name_scoring(scoring)} {np.mean(right * answer_weights(y_test, scoring)):.3f}"
 
-    outcomes = call_all(task, calls, describe, verbose=verbose)
+    costs = {name: _estimate_cost(plan) for name, plan in plans.items()}
+    outcomes = call_all(task, calls, describe, verbose=verbose, costs=costs, seconds=_count_seconds)
     return {name: _collect(plan, outcomes[name], scoring) for name, plan in plans.items()}
 
 
@@ -61,17 +65,25 @@ def call_all(
     describe: Callable[[str, _Result], str],
     *,
     verbose: int | bool,
+    costs: Mapping[str, Cost] | None = None,
+    seconds: Callable[[_Result], float] = lambda _: 0.0,
 ) -> dict[str, list[_Result]]:
-    """Make the calls of one group after the other, and show a progress bar."""
+    """Make the calls of one group after the other, and show a progress bar.
+
+    ``seconds`` tells how long a result took, which may have been read instead of computed.
+    """
     results: dict[str, list[_Result]] = {name: [] for name in calls}
-    with Progress(task, sum(map(len, calls.values())), verbose=verbose) as progress:
+    counts = {name: len(group) for name, group in calls.items()}
+    left = RemainingTime(counts, costs or dict.fromkeys(calls, Cost()))
+    with Progress(task, sum(counts.values()), verbose=verbose, alike=False) as progress:
         for name, group in calls.items():
-            progress.advance(0, note=name)
+            progress.advance(0, name, left.estimate())
             try:
-                for result in _call(group):
+                for took, n_jobs, result in _call(group):
                     results[name].append(result)
+                    left.add(name, seconds(result) / n_jobs or took)
                     note = (name, describe(name, result))
-                    progress.advance(note=", ".join(filter(None, note)))
+                    progress.advance(1, ", ".join(filter(None, note)), left.estimate())
             except Exception as error:
                 if name:
                     error.add_note(f"This happened during {task}, at {name!r}.")
@@ -79,13 +91,40 @@ def call_all(
     return results
 
 
-def _call(group: Sequence[Callable[[], _Result]]) -> Iterable[_Result]:
-    """Return the results, from the workers of a surrounding ``joblib.parallel_config`` if any."""
-    n_jobs: Any = None
-    if len(group) > 1 and effective_n_jobs(n_jobs) > 1:
+def _call(group: Sequence[Callable[[], _Result]]) -> Iterable[tuple[float, int, _Result]]:
+    """Yield the seconds of each call, the number of workers, and the result.
+
+    The workers are those of a surrounding ``joblib.parallel_config``, if any.
+    """
+    default: Any = None
+    n_jobs = min(len(group), effective_n_jobs(default))
+    started = perf_counter()
+    if n_jobs > 1:
         results: Any = Parallel()(delayed(call)() for call in group)
-        return results
-    return (call() for call in group)
+        took = (perf_counter() - started) / len(group)
+        yield from ((took, n_jobs, result) for result in results)
+        return
+    for call in group:
+        started = perf_counter()
+        result = call()
+        yield perf_counter() - started, 1, result
+
+
+def _estimate_cost(plan: Plan) -> Cost:
+    """Compare runs on the same language models: each epoch passes rows forwards and backwards."""
+    parameters = plan.estimator.get_params(deep=True)
+    n_epochs = sum(
+        value
+        for name, value in parameters.items()
+        if name.split("__")[-1] == "max_epochs" and isinstance(value, Integral)
+    )
+    models = tuple(str(part.model) for part in parts_with_models(plan.estimator))
+    n_rows = len(plan.runs[0].rows)
+    return Cost(models, len(plan.split.X_test) + n_rows * (1 + 3 * int(n_epochs)))
+
+
+def _count_seconds(outcome: Outcome) -> float:
+    return outcome.fit_seconds + outcome.predict_seconds
 
 
 def _collect(plan: Plan, outcomes: Sequence[Outcome], scoring: str) -> SeedScores:
@@ -107,6 +146,7 @@ def _collect(plan: Plan, outcomes: Sequence[Outcome], scoring: str) -> SeedScore
         else None,
         loss_curves=[np.array(curve) for outcome in outcomes for curve in outcome.loss_curves],
         scoring=scoring,
+        loading_seconds=sum(outcome.loading_seconds for outcome in outcomes),
     )
 
 

@@ -54,8 +54,9 @@ class Outcome(NamedTuple):
     classes: list[Any]  # (n_classes,), the columns of log_probabilities; empty without these
     log_probabilities: NDArray[np.float64] | None  # (n_test, n_classes)
     loss_curves: list[list[float]]  # one for each seed of the estimator itself
-    fit_seconds: float
+    fit_seconds: float  # without loading_seconds
     predict_seconds: float
+    loading_seconds: float = 0.0  # of language models that were not loaded yet
 
 
 def check_parameters(caller: str, **parameters: Any) -> None:
@@ -130,6 +131,9 @@ def prepare(estimator: Any, run: Run) -> Any:
 def execute(run: Run, prepared: Any, split: Split) -> Outcome:
     """Fit a prepared estimator on the rows of the run, and test it."""
     texts = [split.X_train[i] for i in run.rows.tolist()]
+    opened = perf_counter()
+    for part in parts_with_models(prepared):
+        part.open_model()
     started = perf_counter()
     prepared.fit(texts, split.y_train[run.rows])
     fitted = perf_counter()
@@ -149,7 +153,14 @@ def execute(run: Run, prepared: Any, split: Split) -> Outcome:
         loss_curves=_loss_curves(_last_step(prepared)),
         fit_seconds=fitted - started,
         predict_seconds=ended - fitted,
+        loading_seconds=started - opened,
     )
+
+
+def parts_with_models(estimator: Any) -> list[Any]:
+    """Return the estimator and the parts of it, such as steps, that read a language model."""
+    parts = [estimator, *estimator.get_params(deep=True).values()]
+    return [part for part in parts if hasattr(part, "open_model") and not isinstance(part, type)]
 
 
 def _loss_curves(fitted: Any) -> list[list[float]]:

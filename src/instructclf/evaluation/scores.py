@@ -22,6 +22,9 @@ from instructclf.evaluation.metrics import (
     check_same_scoring,
     expected_calibration_error,
     name_scoring,
+    normalise,
+    note_two_seeds,
+    write_scoring,
 )
 from instructclf.exceptions import InvalidLabelsError
 
@@ -39,7 +42,7 @@ class SeedScores:
     predictions : ndarray of shape (n_seeds, n_test)
         The labels predicted under each seed.
     fit_seconds : ndarray of shape (n_seeds,)
-        The duration of each ``fit``. The first one loads the model, if it was not loaded yet.
+        The duration of each ``fit``, without loading the model.
     predict_seconds : ndarray of shape (n_seeds,)
         The duration of each prediction of the whole test set.
     shots : list of ndarray of shape (n_shots,)
@@ -57,6 +60,8 @@ class SeedScores:
     scoring : {"accuracy", "balanced_accuracy"}, default="accuracy"
         The kind of ``scores`` and all figures derived from them: the share of the texts that are
         right, or the mean over labels of the share of their texts that are right.
+    loading_seconds : float, default=0.0
+        How long language models took to load that were not loaded yet, over all seeds.
 
     See Also
     --------
@@ -73,6 +78,7 @@ class SeedScores:
     log_probabilities: NDArray[np.float64] | None = None
     loss_curves: Sequence[NDArray[np.float64]] = field(default=())
     scoring: str = "accuracy"
+    loading_seconds: float = 0.0
 
     @property
     def n_seeds(self) -> int:
@@ -107,7 +113,8 @@ class SeedScores:
     def t_interval(self, confidence: float = 0.95) -> Interval:
         """Return Student's interval of the mean over seeds, on this test set.
 
-        It is about the mean over all possible seeds on these texts, and not about other texts.
+        It is about the mean over all possible seeds on these texts, and not about other texts. With
+        two seeds it is often 0 to 1: take five or more.
 
         Parameters
         ----------
@@ -174,7 +181,7 @@ class SeedScores:
         codes = np.searchsorted(self.classes, self.y_test)
         every = np.arange(len(self.classes))
         losses = [
-            log_loss(codes, _normalised(np.exp(scores)), labels=every)
+            log_loss(codes, normalise(np.exp(scores)), labels=every)
             for scores in self.log_probabilities
         ]
         return float(np.mean(losses))
@@ -310,12 +317,7 @@ class SeedScores:
         }
 
     def __str__(self) -> str:
-        low, high = self.interval()
-        seeds = "1 seed" if self.n_seeds == 1 else f"{self.n_seeds} seeds"
-        return (
-            f"{write_scoring(self)}{self.mean:.3f} [{low:.3f}, {high:.3f}] over {seeds} and "
-            f"{self.n_test:,} texts"
-        )
+        return f"{write_scores(self)}\n{note_two_seeds([self.n_seeds])}".rstrip()
 
     def _credits(self, correct: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return the contribution of each answer to the score, times the number of texts."""
@@ -331,16 +333,16 @@ class SeedScores:
         return self.log_probabilities
 
 
-def write_scoring(scores: SeedScores) -> str:
-    """Return the prefix that names the kind of a score, empty for accuracies."""
-    return "" if scores.scoring == "accuracy" else f"{name_scoring(scores.scoring)} "
+def write_scores(scores: SeedScores) -> str:
+    """Return the score and its interval in one line."""
+    low, high = scores.interval()
+    seeds = "1 seed" if scores.n_seeds == 1 else f"{scores.n_seeds} seeds"
+    return (
+        f"{write_scoring(scores.scoring)}{scores.mean:.3f} [{low:.3f}, {high:.3f}] over {seeds} "
+        f"and {scores.n_test:,} texts"
+    )
 
 
 def name_scorings(scores: Iterable[SeedScores]) -> str:
     """Return the kind of scores in words, or all kinds if they differ."""
     return " or ".join(dict.fromkeys(name_scoring(one.scoring) for one in scores))
-
-
-def _normalised(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Correct the rounding errors of exp and log, which make log_loss warn."""
-    return probabilities / probabilities.sum(axis=1, keepdims=True)
