@@ -14,9 +14,9 @@ from instructclf.classifiers.saving.json_values import from_json, to_json
 from instructclf.engine.tokens.encoding import PromptEncoder
 from instructclf.engine.tokens.tries import build_trie
 from instructclf.engine.tokens.truncation import ELLIPSIS, cut_to_fit, find_cut
-from instructclf.exceptions import InvalidLabelsError, SavedClassifierError
+from instructclf.exceptions import SavedClassifierError
 from instructclf.prompts import TEMPLATES, Prompt, PromptTemplate, neutralise, write_instruction
-from instructclf.prompts.folding import fold
+from instructclf.prompts.neutralising import fold
 from tests.engine.tokens.test_encoding import encode_whole, spelled_out
 from tests.fixtures import END, make_tokenizer
 
@@ -103,12 +103,6 @@ def test_a_trie_spells_every_label_and_ends_those_that_begin_another(labels):
         spelled = [token for answer, _, token in trie.edges if answer == position]
         begins = any(other[: len(label)] == label and other != label for other in labels)
         assert spelled == ([*label, 9] if begins else label)
-
-
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=5))
-def test_equal_labels_are_an_error(label):
-    with pytest.raises(InvalidLabelsError, match="the same to the tokenizer"):
-        build_trie([label, label], end_token=9)
 
 
 # Cutting

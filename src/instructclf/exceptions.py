@@ -152,8 +152,8 @@ class RemoteCodeWarning(InstructClfWarning):
 def warn_caller(message: str, category: type[InstructClfWarning]) -> None:
     """Issue a warning that points at the user's line of code.
 
-    Frames of this package are skipped, and those of scikit-learn, which wraps methods and calls
-    them in searches.
+    Frames of this package are skipped, and those of scikit-learn and contextlib, which wrap its
+    methods.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def warn_caller(message: str, category: type[InstructClfWarning]) -> None:
     category : type
         The warning's class.
     """
-    packages = {__name__.partition(".")[0], "sklearn"}
+    packages = {__name__.partition(".")[0], "contextlib", "sklearn"}
     level, frame = 1, inspect.currentframe()
     while frame is not None and frame.f_globals["__name__"].partition(".")[0] in packages:
         level, frame = level + 1, frame.f_back

@@ -14,7 +14,7 @@ import atheris
 
 with atheris.instrument_imports():
     from instructclf.prompts import TEMPLATES, Prompt, neutralise
-    from instructclf.prompts.folding import fold
+    from instructclf.prompts.neutralising import fold
 
 CONTROLS = ("</s>", "<s>", "<|im_end|>")
 PROMPT = Prompt(TEMPLATES["alpaca"], "Task.", (("a", "x"),), CONTROLS)

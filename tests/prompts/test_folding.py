@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from instructclf.prompts.folding import fold, insert
+from instructclf.prompts.neutralising import fold, insert
 
 
 @pytest.mark.parametrize(
