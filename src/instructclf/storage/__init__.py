@@ -3,7 +3,14 @@
 from instructclf.storage.checksums import check_files, find_checksums
 from instructclf.storage.files import replacing_file
 from instructclf.storage.folders import check_replaceable, find_folder, replacing_folder
-from instructclf.storage.hub import fetch_file, fetch_folder, is_repo_id, push_folder
+from instructclf.storage.hub import (
+    fetch_file,
+    fetch_folder,
+    has_file,
+    is_cached,
+    is_repo_id,
+    push_folder,
+)
 from instructclf.storage.identity import fingerprint
 from instructclf.storage.records import read_record, write_record
 
@@ -15,6 +22,8 @@ __all__ = [
     "find_checksums",
     "find_folder",
     "fingerprint",
+    "has_file",
+    "is_cached",
     "is_repo_id",
     "push_folder",
     "read_record",

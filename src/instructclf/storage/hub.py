@@ -26,15 +26,46 @@ def is_repo_id(name: str) -> bool:
     return _REPO_ID.fullmatch(name) is not None
 
 
-def fetch_file(repo_id: str, name: str) -> Path | None:
-    """Return the cached file of a repository, or ``None`` if it cannot be fetched."""
+def fetch_file(repo_id: str, name: str, revision: str | None = None) -> Path | None:
+    """Return the cached file of a repository, or ``None`` if the repository does not have it.
+
+    Raises
+    ------
+    SavedClassifierError
+        If the hub cannot be asked and the file was not fetched before, or refuses.
+    """
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
-        with _explaining(name):
-            return Path(hf_hub_download(repo_id, name))
+        with _explaining(f"{name} of the repository {repo_id!r} could not be fetched from the hub"):
+            return Path(hf_hub_download(repo_id, name, revision=revision))
+    except SavedClassifierError as error:
+        if type(error.__cause__) is LocalEntryNotFoundError:  # nobody knows whether it exists
+            raise
+        if isinstance(error.__cause__, EntryNotFoundError):
+            return None
+        raise
+
+
+def is_cached(repo_id: str, name: str, revision: str | None = None) -> bool:
+    """Say whether a file of a repository was fetched before. Nothing is asked of the hub."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(repo_id, name, revision=revision), str)
+
+
+def has_file(repo_id: str, name: str, revision: str | None = None) -> bool:
+    """Say whether a repository has a file, as far as the hub can be asked. Nothing is fetched."""
+    from huggingface_hub import HfApi
+
+    if is_cached(repo_id, name, revision):
+        return True
+    try:
+        with _explaining(f"The files of {repo_id!r} could not be listed"):
+            return HfApi().file_exists(repo_id, name, revision=revision)
     except SavedClassifierError:
-        return None
+        return False
 
 
 def fetch_folder(

@@ -12,7 +12,7 @@ import torch
 from gguf import GGMLQuantizationType, GGUFWriter, TokenType, quants
 
 from instructclf import PromptClassifier, load
-from instructclf.engine.models.gguf_files import Source, split_source
+from instructclf.engine.models.names import Source, split_source
 from instructclf.exceptions import MissingExtraError, ModelLoadingError
 from tests.fixtures import CONTEXT, LABELS, TEXTS, make_model, make_tokenizer
 
@@ -155,7 +155,7 @@ def test_a_gguf_file_that_does_not_exist_is_an_error(model_folder):
 
 def test_a_file_that_is_not_gguf_is_an_error(tmp_path):
     Path(tmp_path, "a.gguf").write_text("no")
-    with pytest.raises(ModelLoadingError, match=r"'.*a\.gguf' could not be loaded"):
+    with pytest.raises(ModelLoadingError, match=r"a\.gguf' is not a GGUF file: it does not begin"):
         PromptClassifier(f"{tmp_path}/a.gguf").fit(TEXTS, LABELS)
 
 

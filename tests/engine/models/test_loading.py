@@ -88,14 +88,16 @@ def test_a_file_is_an_error_that_asks_for_its_folder(folder):
         load(folder / "model.safetensors")
 
 
-@pytest.mark.parametrize("name", ["no-such-model", "nobody/no-such-model", "no/such/folder"])
+@pytest.mark.parametrize("name", ["no-such-model", "nobody/no-such-model"])
 def test_an_unknown_name_is_an_error_that_says_what_a_name_can_be(name):
     match = rf"The model '{name}' could not be loaded: it must be 'bundled', a folder .* hub"
     with pytest.raises(ModelLoadingError, match=match):
         load(name)
 
 
-@pytest.mark.parametrize("name", ["./nowhere", "../nowhere", "~/nowhere", "/nowhere/at/all"])
+@pytest.mark.parametrize(
+    "name", ["./nowhere", "../nowhere", "~/nowhere", "/nowhere/at/all", "no/such/folder"]
+)
 def test_a_path_that_does_not_exist_is_not_looked_up_on_the_hub(name):
     with pytest.raises(ModelLoadingError, match=rf"model folder '{name}' does not exist: it is '/"):
         load(name)
@@ -131,7 +133,9 @@ def test_a_pickle_beside_safetensors_is_not_opened(folder):
 
 def test_no_weights_at_all_are_an_error(folder):
     (folder / "model.safetensors").unlink()
-    with pytest.raises(ModelLoadingError, match="in safetensors.*no file named model.safetensors"):
+    with pytest.raises(
+        ModelLoadingError, match="has no weights: there is no file named model.safe"
+    ):
         load(folder)
 
 
@@ -147,19 +151,6 @@ def test_a_configuration_that_is_not_json_is_an_error(folder):
 def test_a_tokenizer_that_is_broken_is_an_error(folder):
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(ModelLoadingError, match="The tokenizer of '.*copy' could not be loaded"):
-        load(folder)
-
-
-@pytest.mark.parametrize("damage", ["cut short", "empty", "a git-lfs pointer"])
-def test_weights_that_are_broken_are_an_error(folder, damage):
-    weights = folder / "model.safetensors"
-    content = {
-        "cut short": weights.read_bytes()[:-1000],
-        "empty": b"",
-        "a git-lfs pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 3\n",
-    }
-    weights.write_bytes(content[damage])
-    with pytest.raises(ModelLoadingError, match="could not be loaded"):
         load(folder)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from instructclf.engine.models.sources import (
     TOKENIZER_FILES,
-    check_complete,
-    check_safetensors,
+    check_all_fit,
+    check_architecture,
     check_source,
     is_model_and_tokenizer,
     warn_of_remote_code,
@@ -75,6 +75,12 @@ def test_an_incomplete_folder_is_an_error_with_a_way_out(files, match, tmp_path)
         check_source(folder)
 
 
+def test_a_folder_that_holds_a_gguf_file_is_an_error_that_gives_its_path(tmp_path):
+    folder = make_folder(tmp_path / "model", "b.gguf", "A.GGUF")
+    with pytest.raises(ModelLoadingError, match=rf"GGUF file: give its path, '{folder}/A\.GGUF'"):
+        check_source(folder)
+
+
 def test_a_file_is_an_error_that_asks_for_its_folder(tmp_path):
     make_folder(tmp_path / "model", "config.json")
     with pytest.raises(ModelLoadingError, match="is a file. Give the folder that holds it"):
@@ -87,39 +93,91 @@ def test_the_error_for_a_relative_path_shows_where_it_leads(tmp_path, monkeypatc
         check_source("./nowhere")
 
 
-# Weights
+# What was loaded
 
 
-def test_a_folder_of_pickles_is_an_error_that_says_how_to_convert_them(tmp_path):
-    folder = make_folder(tmp_path / "model", "pytorch_model-2.bin", "pytorch_model-1.bin")
-    match = r"a pickle \(pytorch_model-1\.bin\), which can run code.*convert the model once"
-    with pytest.raises(ModelLoadingError, match=match):
-        check_safetensors(folder)
+def config(**entries):
+    text = SimpleNamespace(num_hidden_layers=2, num_nextn_predict_layers=entries.pop("drafts", 0))
+    return SimpleNamespace(
+        model_type="tiny", is_encoder_decoder=False, get_text_config=lambda: text, **entries
+    )
 
 
 @pytest.mark.parametrize(
-    "files",
-    [["model.safetensors"], ["model.safetensors", "pytorch_model.bin"], ["readme.md"]],
-    ids=["safetensors", "both", "neither"],
+    "name",
+    [
+        "LlamaForSequenceClassification",
+        "BertForTokenClassification",
+        "QuietForAudioClassification",
+        "LlamaForQuestionAnswering",
+        "BertForMultipleChoice",
+        "InternLM2ForRewardModel",
+    ],
 )
-def test_other_folders_pass(files, tmp_path):
-    check_safetensors(make_folder(tmp_path / "model", *files))
-
-
-def test_pickles_in_the_current_folder_do_not_count_for_a_hub_id(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("weights.bin").touch()
-    check_safetensors("owner/name")
-
-
-def test_missing_weights_are_an_error_that_counts_them_and_names_one():
-    match = r"'tiny' lacks 2 of its weights, such as 'a\.weight'\. Save it again"
+def test_models_for_other_tasks_are_an_error_that_names_their_architecture(name):
+    match = rf"'tiny' \(tiny\) is a {name}, whose output layer does not score tokens"
     with pytest.raises(ModelLoadingError, match=match):
-        check_complete({"b.weight", "a.weight"}, "tiny")
+        check_architecture(config(), "tiny", [name])
 
 
-def test_a_complete_model_passes():
-    check_complete(set(), "tiny")
+@pytest.mark.parametrize("name", ["LlamaForCausalLM", "GPT2LMHeadModel", "Gemma3Model"])
+def test_language_models_pass(name):
+    check_architecture(config(), "tiny", [name])
+    check_architecture(config(), "tiny", [])
+
+
+def report(**names):
+    return {"missing_keys": set(), "unexpected_keys": set(), "mismatched_keys": set()} | names
+
+
+@pytest.mark.parametrize(
+    ("found", "match"),
+    [
+        (
+            report(missing_keys={"b", "a"}),
+            r"'tiny' lacks 2 of its weights, such as 'a', 'b'\. Save",
+        ),
+        (
+            report(unexpected_keys=set("dcba")),
+            "has 4 weights that its .*, such as 'a', 'b', 'c'. S",
+        ),
+        (report(mismatched_keys={("a", (1,), (2,))}), "has 1 weights of other shapes .* as 'a'"),
+        (report(unexpected_keys={"score.weight"}), "no place for, such as 'score.weight'"),
+        (report(unexpected_keys={"model.layers.2.mlp.weight"}), "such as 'model.layers.2.mlp"),
+        (report(unexpected_keys={"layers.0.q.lora_A.weight"}), "such as 'layers.0.q.lora_A"),
+        (report(unexpected_keys={"layers.0.q_proj.bias"}), "such as 'layers.0.q_proj.bias'"),
+    ],
+)
+def test_weights_that_do_not_fit_are_an_error_that_counts_and_names_them(found, match):
+    with pytest.raises(ModelLoadingError, match=match):
+        check_all_fit(found, config(), "tiny")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.layers.0.self_attn.rotary_emb.inv_freq",
+        "transformer.h.0.attn.bias",
+        "gpt_neox.layers.0.attention.masked_bias",
+        "vision_tower.encoder.layers.0.weight",
+        "model.multi_modal_projector.linear.bias",
+        "visual.blocks.0.weight",
+        "mtp.layers.0.weight",
+        "v_head.summary.weight",
+    ],
+)
+def test_buffers_and_parts_for_other_senses_may_be_dropped(name):
+    check_all_fit(report(unexpected_keys={name}), config(), "tiny")
+
+
+def test_layers_that_draft_tokens_may_be_dropped():
+    found = report(unexpected_keys={"model.layers.2.mlp.weight"})
+    check_all_fit(found, config(drafts=1), "tiny")
+
+
+def test_scales_of_quantised_weights_may_be_dropped():
+    found = report(unexpected_keys={"model.layers.0.q_proj.weight_scale"})
+    check_all_fit(found, config(quantization_config={}), "tiny")
 
 
 # Objects

@@ -11,33 +11,64 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from instructclf.engine.models.quantization import without_repacking_hint
-from instructclf.exceptions import ModelLoadingError
-from instructclf.storage import fetch_file, fetch_folder, is_repo_id
+from instructclf.engine.models.merging import merge_adapters
+from instructclf.engine.models.names import A_NAME, find_path, split_source
+from instructclf.engine.models.quantization import dequantised, without_repacking_hint
+from instructclf.engine.models.weight_files import holds_weights
+from instructclf.exceptions import ModelLoadingError, SavedClassifierError
+from instructclf.storage import fetch_file, fetch_folder, has_file, is_cached, is_repo_id
 
 _CONFIG = "adapter_config.json"
 _WEIGHTS = "adapter_model.safetensors"
 _BASE = "base_model_name_or_path"
+_UNMERGED = (
+    "Load the adapter with PEFT, and give the loaded objects: "
+    "model=(AutoPeftModelForCausalLM.from_pretrained(folder), tokenizer)."
+)
+_TOKENIZERS = ("*.json", "*.jinja", "*.model", "*.txt")
 
 
 def find_adapter_folder(source: str) -> Path | None:
     """Return the folder of an adapter, or ``None`` for whole models and what does not exist.
 
-    An adapter on the hub is downloaded.
+    An adapter on the hub is downloaded. What trainers leave next to an adapter, such as the
+    configuration of its model, makes no whole model as long as there are no weights.
+
+    Raises
+    ------
+    ModelLoadingError
+        If the hub cannot be reached, and the model was not fetched before.
     """
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        is_adapter = (folder / _CONFIG).is_file() and not (folder / "config.json").is_file()
-        return folder if is_adapter else None
-    if not is_repo_id(source) or fetch_file(source, "config.json") is not None:
+    path = find_path(source)
+    if path is not None:
+        is_whole = (path / "config.json").is_file() and holds_weights(path)
+        return path if (path / _CONFIG).is_file() and not is_whole else None
+    parts = split_source(source)
+    if parts.file is not None or not (parts.may_be_on_hub and is_repo_id(parts.location)):
         return None
-    if fetch_file(source, _CONFIG) is None:
+    try:
+        return _fetch_adapter(parts.location, parts.revision)
+    except SavedClassifierError as error:
+        if is_cached(parts.location, "config.json", parts.revision):
+            return None
+        msg = f"The model {source!r} could not be loaded: it must be {A_NAME}. {error}"
+        raise ModelLoadingError(msg) from error
+
+
+def _fetch_adapter(repo_id: str, revision: str | None) -> Path | None:
+    if fetch_file(repo_id, _CONFIG, revision) is None:
         return None
-    return fetch_folder(source, _CONFIG, files=["*.json", _WEIGHTS])
+    if fetch_file(repo_id, "config.json", revision) is not None and any(
+        has_file(repo_id, f"model.safetensors{ending}", revision) for ending in ("", ".index.json")
+    ):
+        return None
+    return fetch_folder(repo_id, _CONFIG, revision, files=[*_TOKENIZERS, _WEIGHTS])
 
 
 def read_base_name(folder: Path, source: str) -> str:
     """Return the name of the model that an adapter was trained on. Errors call it ``source``.
+
+    The name includes the revision that the adapter states. A relative path may begin at the folder.
 
     Raises
     ------
@@ -51,17 +82,22 @@ def read_base_name(folder: Path, source: str) -> str:
         )
         raise ModelLoadingError(msg)
     try:
-        name = json.loads((folder / _CONFIG).read_text(encoding="utf-8")).get(_BASE)
+        described = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+        name, revision = described.get(_BASE), described.get("revision")
     except (ValueError, AttributeError) as error:
         msg = f"The {_CONFIG} of the adapter {source!r} is not a JSON object: {error}."
         raise ModelLoadingError(msg) from error
-    if not isinstance(name, str) or not name or Path(name).expanduser() == Path(source):
+    path = find_path(name) if isinstance(name, str) else None
+    if not isinstance(name, str) or not name or (path is not None and path.samefile(folder)):
         msg = (
             f"The adapter {source!r} does not say which model it was trained on: {_BASE} in its "
             f"{_CONFIG} is {name!r}. Write the model's folder or hub id there."
         )
         raise ModelLoadingError(msg)
-    return name
+    if path is None and (folder / name).exists():
+        return str(folder / name)
+    is_pinned = isinstance(revision, str) and revision not in ("", "main") and is_repo_id(name)
+    return f"{name}@{revision}" if path is None and is_pinned else name
 
 
 def check_mergeable(source: str, quantization: str | None, device_map: object = None) -> None:
@@ -100,7 +136,9 @@ def merge_adapter_folder(model: Any, folder: Path, source: str) -> Any:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Found missing adapter keys")
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*deprecated")
-            return PeftModel.from_pretrained(model, str(folder), config=config).merge_and_unload()
+            model = dequantised(model, source)
+            wrapped = PeftModel.from_pretrained(model, str(folder), config=config)
+        return merge_adapters(wrapped, f"the adapter {source!r} into its model", _UNMERGED)
     except ModelLoadingError:
         raise
     except (ValueError, RuntimeError, TypeError, KeyError, AttributeError, UserWarning) as error:

@@ -1,4 +1,4 @@
-"""Name of a model → its folder or hub id, its GGUF file and its revision.
+"""GGUF file → its header, checked before transformers reads anything of it.
 
 GGUF is the format of llama.cpp: one file with weights, often in few bits, and the tokenizer. It
 holds no code. Its weights are unpacked while loading, and then shared and tuned like any others.
@@ -6,65 +6,232 @@ holds no code. Its weights are unpacked while loading, and then shared and tuned
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+import mmap
+import re
+import struct
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-from instructclf.exceptions import MissingExtraError, ModelLoadingError
-from instructclf.storage import is_repo_id
+from instructclf.engine.models.names import split_source
+from instructclf.engine.models.weight_files import check_not_pointer
+from instructclf.exceptions import ModelLoadingError, SavedClassifierError
+from instructclf.storage import fetch_file
 
-_ENDING = ".gguf"
+_MAGIC = b"GGUF"
+_VERSIONS = (2, 3)
+_FORMATS = {
+    0: "B",
+    1: "b",
+    2: "H",
+    3: "h",
+    4: "I",
+    5: "i",
+    6: "f",
+    7: "?",
+    10: "Q",
+    11: "q",
+    12: "d",
+}
+"""The types of single values, by their number in the file."""
+_STRING, _ARRAY = 8, 9
+_PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<n_parts>\d{5})\.gguf", re.IGNORECASE)
+_PRE_TOKENIZER = "tokenizer.ggml.pre"
+_UNSTATED = (None, "default")
+"""Old files do not say how text is split. transformers then splits it as GPT-2 does."""
+_SAME_AS = {
+    "qwen2": ("stablelm2", "hunyuan", "grok-2"),
+    "llama-bpe": ("glm4", "chatglm-bpe"),
+}
+"""Names of llama.cpp for one way of splitting; transformers has an entry for the first of them."""
+_LIKE_GPT2 = {
+    *("gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "gigachat", "mellum", "a.x-4.0"),
+    *("exaone4", "granite-docling", "modern-bert", "roberta-bpe", "jina-v1-en", "jina-es"),
+    *("jina-de", "jina-v2-code", "jina-v2-es", "jina-v2-de"),
+}
+_DIGITS_THEN_GPT2 = (
+    "starcoder", "refact", "command-r", "smollm", "codeshell", "exaone", "minerva-7b"
+)  # fmt: skip
+"""Each digit is a piece; what lies between is split as GPT-2 does."""
 
 
-class Source(NamedTuple):
-    """The parts of a model's name.
+@dataclass(frozen=True)
+class Header:
+    """What a GGUF file says of itself.
 
     Parameters
     ----------
-    location : str
-        A folder or hub id.
-    file : str or None
-        The GGUF file in it. ``None`` for safetensors.
-    revision : str or None, default=None
-        The branch, tag or commit on the hub. ``None`` for the main branch.
+    values : dict
+        Its metadata: numbers and texts, without arrays.
+    length : int
+        How many bytes the whole file has, if none is missing.
     """
 
-    location: str
-    file: str | None
-    revision: str | None = None
-
-    @property
-    def options(self) -> dict[str, str]:
-        """The arguments for ``from_pretrained``, in addition to the location."""
-        options = {"gguf_file": self.file, "revision": self.revision}
-        return {name: value for name, value in options.items() if value is not None}
+    values: dict[str, Any]
+    length: int
 
 
-def split_source(name: str) -> Source:
-    """Split a model's name into its parts.
-
-    The name is a folder or a hub id; either of them followed by a slash and the name of a GGUF
-    file; or a hub id followed by ``@`` and a revision.
+def find_gguf_file(name: str) -> Path:
+    """Return the path of a GGUF file, which is fetched if it is on the hub.
 
     Raises
     ------
-    MissingExtraError
-        If it names a GGUF file and the package that reads them is not installed.
     ModelLoadingError
-        If the folder exists and the GGUF file does not.
+        If the repository cannot be reached, or has no such file.
     """
-    if not name.lower().endswith(_ENDING):
-        owner_and_name, _, revision = name.rpartition("@")
-        is_pinned = is_repo_id(owner_and_name) and not Path(name).expanduser().exists()
-        return Source(owner_and_name, None, revision) if is_pinned else Source(name, None)
-    if find_spec("gguf") is None:
-        msg = f'Reading {name!r} needs gguf. Install it with pip install "instructclf[gguf]".'
-        raise MissingExtraError(msg)
-    path = Path(name).expanduser()
-    if path.parent.is_dir() and not path.is_file():
-        msg = f"The folder {str(path.parent)!r} has no file {path.name!r}. Name one that it holds."
-        raise ModelLoadingError(msg)
+    location, file, revision = split_source(name)
+    path = Path(location) / str(file)
     if path.is_file():
-        return Source(str(path.parent), path.name)
-    location, _, file = name.rpartition("/")
-    return Source(location, file)
+        return path
+    try:
+        fetched = fetch_file(location, str(file), revision)
+    except SavedClassifierError as error:
+        msg = f"The model {name!r} could not be loaded. {error}"
+        raise ModelLoadingError(msg) from error
+    if fetched is None:
+        msg = f"The repository {location!r} has no file {file!r}. Name one that it holds."
+        raise ModelLoadingError(msg)
+    return fetched
+
+
+def check_gguf_file(path: Path) -> Header:
+    """Return the header of a GGUF file.
+
+    Raises
+    ------
+    ModelLoadingError
+        If the file is no GGUF file, damaged, incomplete or one of several parts.
+    """
+    check_not_pointer(path)
+    _check_is_whole(path)
+    size = path.stat().st_size
+    try:
+        header = _read_header(path)
+    except ModelLoadingError:
+        raise
+    except (struct.error, ValueError, KeyError, OverflowError, MemoryError) as error:
+        msg = (
+            f"The GGUF file {str(path)!r} is damaged or incomplete: it ends or breaks off in its "
+            f"header, and has {size:,} bytes. Download or copy it again."
+        )
+        raise ModelLoadingError(msg) from error
+    if size < header.length:
+        msg = (
+            f"The GGUF file {str(path)!r} is incomplete: it has {size:,} of {header.length:,} "
+            "bytes. Download or copy it again."
+        )
+        raise ModelLoadingError(msg)
+    return header
+
+
+def _check_is_whole(path: Path) -> None:
+    """Raise ``ModelLoadingError`` for a part of a model that was split into several files."""
+    part = _PART.fullmatch(path.name)
+    if part is None or int(part["n_parts"]) == 1:
+        return
+    stem, n_parts = part["stem"], part["n_parts"]
+    names = f"{stem}-00001-of-{n_parts}.gguf to {stem}-{n_parts}-of-{n_parts}.gguf"
+    msg = (
+        f"{str(path)!r} is one of {int(n_parts)} parts of a model, {names}, and only whole files "
+        f"are read. Join them: llama-gguf-split --merge {stem}-00001-of-{n_parts}.gguf {stem}.gguf"
+    )
+    raise ModelLoadingError(msg)
+
+
+def _read_header(path: Path) -> Header:
+    from gguf import GGML_QUANT_SIZES
+
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if data[:4] != _MAGIC:
+            msg = f"{str(path)!r} is not a GGUF file: it does not begin with {_MAGIC.decode()!r}."
+            raise ModelLoadingError(msg)
+        reader = _Reader(data, 4)
+        version, n_tensors, n_values = reader.take("IQQ")
+        if version not in _VERSIONS:
+            msg = (
+                f"The GGUF file {str(path)!r} has version {version}, and versions {_VERSIONS} are "
+                "read. Convert the model again with a current llama.cpp."
+            )
+            raise ModelLoadingError(msg)
+        values = {}
+        for _ in range(n_values):
+            name = reader.take_text()
+            values[name] = reader.take_value(*reader.take("I"))
+        sizes: dict[Any, tuple[int, int]] = dict(GGML_QUANT_SIZES)
+        end = 0
+        for _ in range(n_tensors):
+            reader.take_text()
+            (n_dimensions,) = reader.take("I")
+            *shape, kind, offset = reader.take(f"{n_dimensions}QIQ")
+            block, n_bytes = sizes.get(kind, (1, 0))  # 0 for types that came later
+            end = max(end, offset + prod(shape) // block * n_bytes)
+        alignment = values.get("general.alignment", 32)
+        return Header(values, -(-reader.position // alignment) * alignment + end)
+
+
+class _Reader:
+    """Takes values from the bytes of a file, one after the other."""
+
+    def __init__(self, data: mmap.mmap, position: int) -> None:
+        self._data, self.position = data, position
+
+    def take(self, form: str) -> tuple[Any, ...]:
+        values = struct.unpack_from(f"<{form}", self._data, self.position)
+        self.position += struct.calcsize(f"<{form}")
+        return values
+
+    def take_text(self) -> str:
+        (length,) = self.take("Q")
+        return self.take(f"{length}s")[0].decode()
+
+    def take_value(self, kind: int) -> Any:
+        """Take a number or a text. Arrays are skipped and give ``None``."""
+        if kind == _STRING:
+            return self.take_text()
+        if kind != _ARRAY:
+            return self.take(_FORMATS[kind])[0]
+        kind, n_items = self.take("IQ")
+        if kind in _FORMATS:
+            self.position += n_items * struct.calcsize(f"<{_FORMATS[kind]}")
+            return None
+        for _ in range(n_items):
+            if kind == _STRING:
+                (length,) = self.take("Q")
+                self.position += length
+            else:
+                self.take_value(kind)
+        return None
+
+
+def find_splitting(header: Header, splits: dict[str, str], name: str) -> Any:
+    """Return how text is split before tokenizing, or ``None`` if transformers knows it.
+
+    It ignores names that it has no entry for among ``splits``, and then splits as GPT-2 does.
+
+    Raises
+    ------
+    ModelLoadingError
+        If this way of splitting is not known.
+    """
+    from tokenizers import Regex, pre_tokenizers
+
+    wanted = header.values.get(_PRE_TOKENIZER)
+    is_bpe = header.values.get("tokenizer.ggml.model") == "gpt2"
+    if not is_bpe or wanted in splits or wanted in _UNSTATED or wanted in _LIKE_GPT2:
+        return None
+    twin = next((twin for twin, names in _SAME_AS.items() if wanted in names), None)
+    if wanted in _DIGITS_THEN_GPT2:
+        first: Any = pre_tokenizers.Digits(individual_digits=True)
+    elif twin in splits:
+        first = pre_tokenizers.Split(Regex(splits[twin]), behavior="isolated")
+    else:
+        msg = (
+            f"The GGUF file {name!r} splits text before tokenizing in a way that transformers does "
+            f"not know, and its scores would be wrong: {_PRE_TOKENIZER} is {wanted!r}. Use the "
+            "original model in safetensors, or load the model and its own tokenizer with "
+            "transformers and give both: model=(model, tokenizer)."
+        )
+        raise ModelLoadingError(msg)
+    then = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=twin is None)
+    return pre_tokenizers.Sequence([first, then])

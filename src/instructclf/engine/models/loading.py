@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from instructclf import bundled
 from instructclf.engine.models.adapter_folders import (
@@ -19,7 +18,8 @@ from instructclf.engine.models.adapter_folders import (
     merge_adapter_folder,
     read_base_name,
 )
-from instructclf.engine.models.gguf_files import split_source
+from instructclf.engine.models.gguf_files import check_gguf_file, find_gguf_file, find_splitting
+from instructclf.engine.models.names import A_NAME, split_source
 from instructclf.engine.models.placement import input_device
 from instructclf.engine.models.quantization import (
     check_not_repacked,
@@ -28,12 +28,13 @@ from instructclf.engine.models.quantization import (
 )
 from instructclf.engine.models.sources import (
     TOKENIZER_FILES,
-    check_complete,
-    check_safetensors,
+    check_all_fit,
+    check_architecture,
     check_source,
     is_model_and_tokenizer,
     warn_of_remote_code,
 )
+from instructclf.engine.models.weight_files import check_weights
 from instructclf.engine.running.locks import process_state
 from instructclf.exceptions import ModelLoadingError, ScoringError
 
@@ -42,15 +43,6 @@ _logger = logging.getLogger(__name__)
 BUNDLED = "bundled"
 DeviceMap = str | dict[str, int | str] | None
 """``"auto"``, or a device for each part of a model, as accelerate takes it."""
-_LOADING_ERRORS = (
-    OSError,
-    ValueError,
-    KeyError,
-    ImportError,
-    TypeError,
-    RuntimeError,  # weights whose shape does not fit config.json
-    SafetensorError,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +117,10 @@ def load_base_model(
         check_mergeable(source, quantization, device_map)
         return _load_with_adapter(name, adapter, device, dtype)
     check_source(source)
+    parts = split_source(source)
+    splitting = None if parts.file is None else _find_splitting(source)
+    if parts.file is None and not parts.may_be_on_hub:
+        check_weights(Path(parts.location))
     # While loading, transformers changes torch's default data type and turns off the functions that
     # initialise weights: another thread would make adapters of this type, and uninitialised.
     with process_state:
@@ -134,7 +130,10 @@ def load_base_model(
         else:
             model = _load_model(source, dtype).to(device)
     prevent_repacking(model)
-    return _freeze(name, model, _load_tokenizer(source))
+    tokenizer = _load_tokenizer(source)
+    if splitting is not None:
+        tokenizer.backend_tokenizer.pre_tokenizer = splitting
+    return _freeze(name, model, tokenizer)
 
 
 def _freeze(name: str, model: Any, tokenizer: Any) -> BaseModel:
@@ -209,9 +208,12 @@ def wrap_loaded_model(pair: tuple[Any, Any]) -> BaseModel:
         raise ModelLoadingError(msg)
     model, tokenizer = pair
     warn_of_remote_code(model, tokenizer)
-    _check_decoder_only(model.config, type(model).__name__)
-    check_not_repacked(model, type(model).__name__)
-    return BaseModel(type(model).__name__, model, tokenizer)
+    name = type(model).__name__
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # one of PEFT
+    is_masked = [kind for kind in model.config.architectures or [] if "ForMaskedLM" in kind]
+    check_architecture(model.config, name, [type(inner).__name__, *is_masked])
+    check_not_repacked(model, name)
+    return BaseModel(name, model, tokenizer)
 
 
 def _quantised(dtype: torch.dtype) -> dict[str, Any]:
@@ -240,9 +242,7 @@ def _load_model(source: str, dtype: torch.dtype, options: dict[str, Any] | None 
         config: Any = AutoConfig.from_pretrained(
             parts.location, trust_remote_code=False, **parts.options
         )
-        if not is_gguf:
-            check_safetensors(source)
-        _check_decoder_only(config, source)
+        check_architecture(config, source, config.architectures or [])
         with _without_progress_bar():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 parts.location,
@@ -257,15 +257,14 @@ def _load_model(source: str, dtype: torch.dtype, options: dict[str, Any] | None 
             )
     except ModelLoadingError:
         raise
-    except _LOADING_ERRORS as error:
+    except Exception as error:  # readers of damaged files raise anything
         msg = (
-            f"The model {source!r} could not be loaded: it must be 'bundled', a folder with a "
-            "decoder-only language model in safetensors, or the id of one on the hub. "
-            f"transformers said: {error}"
+            f"The model {source!r} could not be loaded: it must be {A_NAME}. transformers said: "
+            f"{error}"
         )
         raise ModelLoadingError(msg) from error
     model, found = loaded
-    check_complete(found["missing_keys"], source)
+    check_all_fit(found, config, source)
     return model
 
 
@@ -300,20 +299,16 @@ def _load_tokenizer(source: str) -> Any:
         return AutoTokenizer.from_pretrained(
             parts.location, trust_remote_code=False, **parts.options
         )
-    except _LOADING_ERRORS as error:
+    except Exception as error:  # readers of damaged files raise anything
         msg = f"The tokenizer of {source!r} could not be loaded. transformers said: {error}"
         raise ModelLoadingError(msg) from error
 
 
-def _check_decoder_only(config: Any, source: str) -> None:
-    if getattr(config, "is_encoder_decoder", False):
-        kind = "an encoder-decoder"
-    elif any("ForMaskedLM" in name for name in config.architectures or []):
-        kind = "an encoder that was trained to fill in masked words"
-    else:
-        return
-    msg = (
-        f"The model {source!r} ({config.model_type}) is {kind}. Labels are scored as the "
-        "continuation of a prompt, which needs a decoder-only (causal) language model."
-    )
-    raise ModelLoadingError(msg)
+def _find_splitting(source: str) -> Any:
+    """Check a GGUF file; return how text is split if transformers reads that wrongly."""
+    header = check_gguf_file(find_gguf_file(source))
+    try:
+        from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
+    except ImportError:  # releases before 5.23 choose by the architecture
+        return None
+    return find_splitting(header, GGUF_PRE_TOKENIZER_SPLITS, source)

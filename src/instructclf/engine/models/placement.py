@@ -7,10 +7,13 @@ the CPU or the disk, and are put into their module only while it runs.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from instructclf.engine.running.locks import process_state
 
 _HOOK = "_hf_hook"
 
@@ -59,6 +62,16 @@ def named_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield name, getattr(modules[module_name], _HOOK).weights_map[weight_name]
         else:
             yield name, weight
+
+
+@contextmanager
+def seeded(model: Any, seed: int) -> Iterator[None]:
+    """Seed torch's global generators inside the block, and restore them. Other threads wait."""
+    device = input_device(model)
+    devices = [device] if device.type == "cuda" else []
+    with process_state, torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
 
 
 def _hooks(model: nn.Module) -> Iterator[Any]:

@@ -85,6 +85,26 @@ def quantization_states(model: Any) -> Iterator[Any]:
             yield state
 
 
+def dequantised(model: Any, name: str) -> Any:
+    """Return a model whose weights bitsandbytes has not quantised, or unpack them in place.
+
+    Raises
+    ------
+    ModelLoadingError
+        If transformers cannot unpack them.
+    """
+    if getattr(model, "quantization_method", None) != "bitsandbytes":
+        return model
+    try:
+        return model.dequantize(dtype=model.get_input_embeddings().weight.dtype)
+    except (NotImplementedError, ValueError, RuntimeError, AttributeError, TypeError) as error:
+        msg = (
+            f"The weights of {name!r} are quantised, and could not be unpacked to merge an adapter "
+            f"into them. Give a model that is not quantised. transformers said: {error}"
+        )
+        raise ModelLoadingError(msg) from error
+
+
 def prevent_repacking(model: Any) -> None:
     """Keep bitsandbytes from reordering weights at their first use.
 

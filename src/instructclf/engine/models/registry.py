@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
+from instructclf.engine.models.adapter_folders import find_adapter_folder, read_base_name
 from instructclf.engine.models.devices import resolve_device, resolve_dtype, warn_of_shared_device
 from instructclf.engine.models.loading import (
     BaseModel,
@@ -21,6 +22,8 @@ from instructclf.engine.models.loading import (
     load_base_model,
     wrap_loaded_model,
 )
+from instructclf.engine.models.names import find_path
+from instructclf.engine.models.weight_files import list_read_files
 from instructclf.engine.running.locks import ProcessLock
 from instructclf.exceptions import ModelLoadingError
 
@@ -81,9 +84,10 @@ def get_base_model(
 
 
 def clear_base_models() -> None:
-    """Forget the models kept alive. Their memory is freed once no fitted classifier reads them."""
+    """Forget all models, so that they are loaded anew. Fitted classifiers keep what they read."""
     with _lock:
         _recent.clear()
+        _known.clear()
 
 
 def _check_loaded_by_name(name: str, value: Any, verb: str, remedy: str) -> None:
@@ -107,13 +111,23 @@ def _check_device_or_map(device: str, device_map: DeviceMap) -> None:
 
 
 def _identity(name: str) -> str:
-    """Return a hub id as it is, and for a model on disk its path and when it was last written."""
-    path = Path(name).expanduser()
-    if not path.exists():
+    """Return a hub id as it is; for a model on disk its path, and facts of all files that are read.
+
+    The model that an adapter was trained on is read too.
+    """
+    path = find_path(name)
+    if path is None:
         return name
-    weights = [path] if path.is_file() else path.glob("*.safetensors")
-    written = max((file.stat().st_mtime_ns for file in weights), default=0)
-    return f"{path.resolve()}@{written}"
+    stats = [(file.name, file.stat()) for file in list_read_files(path)]
+    facts = [(file, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) for file, s in stats]
+    return f"{path.resolve()} {facts} {_identity_of_base(path, name)}"
+
+
+def _identity_of_base(path: Path, name: str) -> str:
+    try:
+        return _identity(read_base_name(path, name)) if find_adapter_folder(name) else ""
+    except (ModelLoadingError, RecursionError):  # loading says what is wrong with it
+        return ""
 
 
 def _remember(key: _Key, base: BaseModel) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from instructclf.engine.models.merging import run_probe
+
 _N_PROBED = 8
 """Tokens of a probe."""
 _PROBE_NOISE = 0.1
@@ -50,8 +52,8 @@ def check_works_in_layers(
         for parameter in parameters:
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
             parameter.add_((_PROBE_NOISE * noise).to(parameter))
-        expected, found = _logits(wrapped, ids), _logits(view, ids)
-        of_shorter = _logits(view, ids[:, :-1])
+        expected, found = run_probe(wrapped, ids), run_probe(view, ids)
+        of_shorter = run_probe(view, ids[:, :-1])
     except (TypeError, ValueError, RuntimeError, AttributeError, KeyError) as error:
         msg = f"Labels cannot be scored with this adapter: {describe(config)}. PEFT says: {error}"
         raise ValueError(msg) from error
@@ -70,10 +72,6 @@ def check_works_in_layers(
             f"cannot be scored: {describe(config)}. Choose another kind of adapter."
         )
         raise ValueError(msg)
-
-
-def _logits(model: Any, ids: Tensor) -> Tensor:
-    return model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
 
 
 def _are_close(one: Tensor, other: Tensor) -> bool:

@@ -19,9 +19,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from instructclf.engine.models.decoder_layers import frozen_layers_pattern
-from instructclf.engine.models.placement import check_not_offloaded, input_device
+from instructclf.engine.models.merging import merge_adapters, merge_earlier_adapters
+from instructclf.engine.models.names import split_revision
+from instructclf.engine.models.placement import check_not_offloaded, seeded
 from instructclf.engine.models.quantization import without_repacking_hint
-from instructclf.engine.running.locks import process_state
 from instructclf.engine.tuning.adapter_checks import (
     check_same_shapes,
     check_trained_in_full_precision,
@@ -123,8 +124,16 @@ class PeftSettings:
     """
 
     config: Any
-    n_layers: ClassVar[None] = None
-    may_draw: ClassVar[bool] = True  # every kind names its dropout differently
+
+    @property
+    def n_layers(self) -> int | None:
+        """The configuration chooses its layers itself."""
+        return None
+
+    @property
+    def may_draw(self) -> bool:
+        """Every kind names its dropout differently, so draws are always possible."""
+        return True
 
     def make_config(self, view: Any) -> Any:  # noqa: ARG002  (depends on no view)
         """Return a copy of the configuration, to be trained."""
@@ -186,7 +195,7 @@ class Adapter:
     Parameters
     ----------
     view : torch.nn.Module
-        A view that nothing else uses. Its layers are wrapped in place.
+        A view that nothing else uses, wrapped in place. Adapters that it has are merged before.
     settings : AdapterSettings
         The kind of adapter and its shape.
     seed : int, default=0
@@ -201,7 +210,7 @@ class Adapter:
 
     def __init__(self, view: Any, settings: AdapterSettings, seed: int = 0) -> None:
         check_not_offloaded(view)
-        self.model = view
+        self.model = view = merge_earlier_adapters(view)
         self._may_draw = settings.may_draw
         self._wrapped = _wrap(view, settings, seed)
         _fuse_updates(self._wrapped)
@@ -230,7 +239,8 @@ class Adapter:
     def write(self, folder: Path, base_name: str) -> None:
         """Write weights and configuration into a folder: see `FittedAdapter.write`."""
         config = copy.deepcopy(self._wrapped.peft_config["default"])
-        config.base_model_name_or_path = base_name
+        base = split_revision(base_name)
+        config.base_model_name_or_path, config.revision = base.location, base.revision
         config.inference_mode = True
         config.save_pretrained(str(folder))
         weights = {name: weight.contiguous() for name, weight in self.state().items()}
@@ -241,7 +251,8 @@ class Adapter:
 
         The model must be a copy, not a view, which shares its weights.
         """
-        return self._wrapped.merge_and_unload()
+        remedy = "Save the classifier, which keeps the adapter apart."
+        return merge_adapters(self._wrapped, "this adapter into its model", remedy)
 
     @contextmanager
     def dropping_out(self, seed: int) -> Iterator[None]:
@@ -252,7 +263,7 @@ class Adapter:
         if not self._may_draw:
             yield
             return
-        with _seeded(self.model, seed):
+        with seeded(self.model, seed):
             self._set_dropout(active=True)
             try:
                 yield
@@ -287,11 +298,12 @@ def _wrap(view: Any, settings: AdapterSettings, seed: int) -> Any:
     config = settings.make_config(view)
     shared = SharedWeights(view)
     try:
-        with _seeded(view, seed), warnings.catch_warnings(), shared.guarded():
+        with seeded(view, seed), warnings.catch_warnings(), shared.guarded():
             # GPT-2's Conv1D layers store weights transposed. PEFT adapts to it, and warns.
             warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
             # peft 0.21 reads a property that transformers 5.23 has renamed.
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*deprecated")
+            warnings.filterwarnings("ignore", message="Model with.*tie")  # merging unties weights
             wrapped = get_peft_model(view, config)
         shared.check_unchanged()
     except SharedWeightError:
@@ -336,13 +348,3 @@ def _fuse_updates(wrapped: nn.Module) -> None:
         is_linear = type(module) is Linear and type(module.base_layer) is nn.Linear
         if is_linear and not module.lora_variant:
             fuse_update(module)
-
-
-@contextmanager
-def _seeded(view: Any, seed: int) -> Iterator[None]:
-    """Seed torch's global generators inside the block, and restore them. Other threads wait."""
-    device = input_device(view)
-    devices = [device] if device.type == "cuda" else []
-    with process_state, torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from instructclf.engine.models.quantization import dequantised
 from instructclf.engine.tuning.adapters import WEIGHTS_FILE, Adapter, AdapterSettings
 
 
@@ -44,9 +45,14 @@ class FittedAdapter:
     def merge_into(self, model: Any) -> Any:
         """Return a copy of a model with the adapter's updates added to its weights, and no adapter.
 
-        It has the precision of the model.
+        It has the precision of the model. Weights in 4 bits are unpacked.
+
+        Raises
+        ------
+        ModelLoadingError
+            If the copy answers otherwise than the model with the adapter.
         """
-        return self._attach(copy.deepcopy(model)).merge()
+        return self._attach(dequantised(copy.deepcopy(model), type(model).__name__)).merge()
 
     def _attach(self, view: Any) -> Adapter:
         adapter = Adapter(view, self.settings)
