@@ -40,22 +40,48 @@ IN_THE_SDIST = (
 )
 LARGEST_WHEEL = 30_000_000
 SMOKE_TEST = """
+import multiprocessing
+import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import instructclf
-from instructclf import InstructionTunedClassifier, PromptClassifier, load
+from instructclf import InstructionTunedClassifier, PromptClassifier, TrainingOptions, load
 from instructclf.datasets import load_reviews
 
 assert sys.argv[1] in instructclf.__file__, instructclf.__file__
 assert version("instructclf") == instructclf.__version__
 train = load_reviews("train")
-classifier = PromptClassifier(n_shots=4, random_state=0).fit(train.texts[:20], train.labels[:20])
-text = ["Broke on the first day."]
-assert classifier.predict_proba(text).sum().round(6) == 1
-tuned = InstructionTunedClassifier(n_shots=4, max_epochs=1, random_state=0)
-tuned.fit(train.texts[:20], train.labels[:20]).save("saved")
+texts, labels = train.texts[:20], train.labels[:20]
+classifier = PromptClassifier(n_shots=4, random_state=0).fit(texts, labels)
+text = ["Broke on the first day. Schön wäre 駄目 🙁"]
+probabilities = classifier.predict_proba(text)
+assert probabilities.sum().round(6) == 1
+for _ in range(2):  # the second one replaces the first
+    classifier.save("prompted")
+    assert (load("prompted").predict_proba(text) == probabilities).all()
+
+options = TrainingOptions(checkpoint_dir="checkpoints")
+tuned = InstructionTunedClassifier(
+    n_shots=4, max_epochs=1, training_options=options, random_state=0
+).fit(texts, labels)
+assert len(list(Path("checkpoints").iterdir())) == 1
+for _ in range(2):
+    tuned.save("saved")
+    tuned.export("exported")
 assert (load("saved").predict_proba(text) == tuned.predict_proba(text)).all()
+PromptClassifier("exported", n_shots=0).fit(texts, labels).predict(text)
+
+Path("new.csv").write_text("text\\n" + text[0], encoding="utf-8")
+program = [sys.executable, "-m", "instructclf", "predict", "saved", "new.csv", "-o", "out.csv"]
+subprocess.run(program, check=True)
+written = Path("out.csv").read_text(encoding="utf-8")
+assert text[0] in written and tuned.predict(text)[0] in written, written
+
+if sys.platform == "linux":  # no other system lets a process that has computed be forked
+    with multiprocessing.get_context("fork").Pool(1) as workers:
+        assert workers.apply(tuned.predict, (text,)) == tuned.predict(text)
 print("fitted, predicted, tuned, saved and loaded with", instructclf.__file__)
 """
 
@@ -115,7 +141,8 @@ def run_smoke_test(environment: dict[str, str], *, within: str) -> None:
     """Use the package in this folder from an empty working directory."""
     with tempfile.TemporaryDirectory() as elsewhere:
         # One epoch learns nothing, and tuning warns about it.
-        command = [sys.executable, "-W", "ignore::UserWarning", "-c", SMOKE_TEST, within]
+        Path(elsewhere, "smoke.py").write_text(SMOKE_TEST, encoding="utf-8")
+        command = [sys.executable, "-W", "ignore::UserWarning", "smoke.py", within]
         subprocess.run(command, cwd=elsewhere, env=environment, check=True)
 
 

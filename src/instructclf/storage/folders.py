@@ -95,8 +95,8 @@ def _check_nothing_is_lost(folder: Path) -> None:
     for path in paths:
         if path.suffix not in _ENDINGS and path.name not in _IGNORED:
             msg = (
-                f"{str(folder)!r} holds {str(path.relative_to(folder))!r}, which was not saved by "
-                "this package and would be lost. Move it away, or give another folder."
+                f"{str(folder)!r} holds {path.relative_to(folder).as_posix()!r}, which was not "
+                "saved by this package and would be lost. Move it away, or give another folder."
             )
             raise SavedClassifierError(msg)
 
