@@ -43,6 +43,7 @@ _logger = logging.getLogger(__name__)
 BUNDLED = "bundled"
 DeviceMap = str | dict[str, int | str] | None
 """``"auto"``, or a device for each part of a model, as accelerate takes it."""
+_LONGEST_TEXT = 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,6 +252,7 @@ def _load_model(source: str, dtype: torch.dtype, options: dict[str, Any] | None 
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # to name them: see check_all_fit
                 **parts.options,
                 **(_unpacked() if is_gguf and not options else {}),
                 **(options or {}),
@@ -260,7 +262,7 @@ def _load_model(source: str, dtype: torch.dtype, options: dict[str, Any] | None 
     except Exception as error:  # readers of damaged files raise anything
         msg = (
             f"The model {source!r} could not be loaded: it must be {A_NAME}. transformers said: "
-            f"{error}"
+            f"{_shortened(error)}"
         )
         raise ModelLoadingError(msg) from error
     model, found = loaded
@@ -300,8 +302,15 @@ def _load_tokenizer(source: str) -> Any:
             parts.location, trust_remote_code=False, **parts.options
         )
     except Exception as error:  # readers of damaged files raise anything
-        msg = f"The tokenizer of {source!r} could not be loaded. transformers said: {error}"
+        said = _shortened(error)
+        msg = f"The tokenizer of {source!r} could not be loaded. transformers said: {said}"
         raise ModelLoadingError(msg) from error
+
+
+def _shortened(error: Exception) -> str:
+    """Return the text of an error on one line. Some list all that there is."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} …"
 
 
 def _find_splitting(source: str) -> Any:
