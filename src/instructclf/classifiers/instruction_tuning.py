@@ -247,6 +247,8 @@ class InstructionTunedClassifier(PromptedClassifier):
         -----
         FailedRunWarning
             If training learned nothing and was started again with another seed.
+        ChanceLevelWarning
+            If rows that were held out for calibration are labelled no better than by chance.
         """
         return self._fit(X, y, sample_weight)
 

@@ -69,7 +69,8 @@ _PARAMETERS = """
         How the model is loaded and run: precision, device, quantization, context and batches.
         ``None`` takes all defaults. Nested names reach it, such as ``model_options__dtype``.
     verbose : int or bool, default=0
-        Whether to show a progress bar on standard error.
+        Whether to show progress bars on standard error, and which model is loaded if that takes
+        more than about two seconds.
 
     classes_ : ndarray of shape (n_classes,)
         The labels, sorted.

@@ -149,6 +149,11 @@ class PromptClassifier(PromptedClassifier):
             If the model or its tokenizer cannot be loaded.
         PromptTooLongError
             If instruction, definitions and shots leave no room for a text.
+
+        Warns
+        -----
+        ChanceLevelWarning
+            If rows that were held out for calibration are labelled no better than by chance.
         """
         return self._fit(X, y)
 
