@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import pickle
+import shutil
 
 import joblib
 import numpy as np
@@ -14,8 +15,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils import get_tags
 
-from instructclf import InstructionTunedClassifier, PromptClassifier
-from instructclf.engine.models.registry import clear_base_models
+from instructclf import InstructionTunedClassifier, PromptClassifier, clear_models
+from instructclf.engine.models.registry import get_base_model
 from tests.fixtures import LABELS, TEXTS, make_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
@@ -198,11 +199,24 @@ def test_many_classifiers_load_one_model(make_classifier, fresh_folder, n_loads)
 
 
 def test_a_model_that_a_fitted_classifier_holds_is_found_again(
+    make_classifier, fresh_folder, tmp_path, n_loads
+):
+    classifier = make_classifier().set_params(model=fresh_folder).fit(TEXTS, LABELS)
+    others = [str(shutil.copytree(fresh_folder, tmp_path / f"other-{n}")) for n in range(2)]
+    for other in others:  # of which the registry keeps the last two
+        get_base_model(other)
+    gc.collect()
+    make_classifier().set_params(model=fresh_folder).fit(TEXTS, LABELS)
+    assert n_loads() == 1 + len(others)
+    classifier.predict(TEXTS)
+
+
+def test_after_clear_models_the_next_fit_loads_anew_and_a_fitted_classifier_goes_on(
     make_classifier, fresh_folder, n_loads
 ):
     classifier = make_classifier().set_params(model=fresh_folder).fit(TEXTS, LABELS)
-    clear_base_models()
-    gc.collect()
+    before = classifier.predict_proba(TEXTS)
+    clear_models()
     make_classifier().set_params(model=fresh_folder).fit(TEXTS, LABELS)
-    assert n_loads() == 1
-    classifier.predict(TEXTS)
+    assert n_loads() == 2
+    np.testing.assert_array_equal(classifier.predict_proba(TEXTS), before)
