@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from types import SimpleNamespace
 
 import pytest
+from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+from transformers.utils import logging
 
 from instructclf.engine.running import progress
 from instructclf.engine.running.progress import Progress, announced
@@ -26,8 +27,6 @@ def test_steps_that_differ_are_shown_with_the_estimate_that_is_given(capsys):
 def hasty(monkeypatch):
     """Announce work after a moment."""
     monkeypatch.setattr(progress, "_PATIENCE", 0.01)
-    monkeypatch.setitem(sys.modules, "transformers.utils.logging", None)
-    monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS", raising=False)
 
 
 def announce(verbose=1, seconds=0.2):
@@ -50,18 +49,36 @@ def test_work_is_announced_only_when_verbose(hasty, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(("is_on", "expected"), [(False, ""), (True, "Loading a whale\n")])
-def test_the_switch_of_transformers_is_obeyed(hasty, is_on, expected, monkeypatch, capsys):
-    switch = SimpleNamespace(is_progress_bar_enabled=lambda: is_on)
-    monkeypatch.setitem(sys.modules, "transformers.utils.logging", switch)
-    announce()
-    assert capsys.readouterr().err == expected
-
-
-def test_the_switch_of_the_hub_is_obeyed(hasty, monkeypatch, capsys):
+def disable_without_libraries(monkeypatch):
+    for name in ("transformers.utils.logging", "huggingface_hub.utils"):
+        monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    announce()
-    assert capsys.readouterr() == ("", "")
+
+
+def disable_by_transformers(monkeypatch):
+    logging.disable_progress_bar()
+
+
+def disable_by_the_hub(monkeypatch):
+    disable_progress_bars()
+
+
+@pytest.mark.parametrize(
+    "disable", [disable_without_libraries, disable_by_transformers, disable_by_the_hub]
+)
+def test_switches_of_other_libraries_are_obeyed(disable, hasty, monkeypatch, capsys):
+    with monkeypatch.context() as context:
+        disable(context)
+        try:
+            announce()
+            with Progress("work", 2, verbose=1) as bar:
+                bar.advance()
+        finally:
+            logging.enable_progress_bar()
+            enable_progress_bars()
+        assert capsys.readouterr() == ("", "")
+    with Progress("work", 2, verbose=1):
+        assert "work:   0%" in capsys.readouterr().err
 
 
 def test_an_error_while_loading_ends_the_waiting(capsys):

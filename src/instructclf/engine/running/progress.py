@@ -27,14 +27,15 @@ class Progress:
     total : int
         The number of steps.
     verbose : int or bool
-        Whether to show a bar. Of several processes of a job, only the first one shows it.
+        Whether to show a bar. Of several processes of a job, only the first one shows it, and none
+        if transformers or the hub's client have been told to show no bars.
     alike : bool, default=True
         Whether steps take equally long, so that their number tells how long the rest takes.
     """
 
     def __init__(self, what: str, total: int, *, verbose: int | bool, alike: bool = True) -> None:
         self._bar = None
-        if verbose and is_first_process():
+        if verbose and is_first_process() and _bars_are_on():
             from tqdm.auto import tqdm
 
             # With leave=None, a bar below another one is removed when it is done.
@@ -65,10 +66,7 @@ class Progress:
 
 @contextmanager
 def announced(what: str, *, verbose: int | bool) -> Iterator[None]:
-    """Write a line if the work takes more than about two seconds, unless bars are switched off.
-
-    The switch is that of transformers, or the environment variable of the hub's client.
-    """
+    """Write a line if the work takes more than about two seconds, unless bars are switched off."""
     if not (what and verbose and is_first_process() and _bars_are_on()):
         yield
         return
@@ -85,8 +83,12 @@ def announced(what: str, *, verbose: int | bool) -> Iterator[None]:
 
 
 def _bars_are_on() -> bool:
+    """Ask the switches of transformers and of the hub's client, if they have been imported."""
     transformers = sys.modules.get("transformers.utils.logging")
-    if transformers is not None:
-        return transformers.is_progress_bar_enabled()
+    if transformers is not None and not transformers.is_progress_bar_enabled():
+        return False
+    hub = sys.modules.get("huggingface_hub.utils")
+    if hub is not None:
+        return not hub.are_progress_bars_disabled()
     given = os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS", "")
     return given.upper() not in {"1", "ON", "YES", "TRUE"}
