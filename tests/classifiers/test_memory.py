@@ -9,6 +9,7 @@ import logging
 import multiprocessing
 import sys
 import weakref
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -166,11 +167,13 @@ def grow(model, answer):
 
 @limits_memory
 @pytest.mark.slow
-def test_two_hundred_fits_keep_no_memory(model_folder):
+def test_two_hundred_fits_keep_no_memory(model_folder, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])  # which the fresh process inherits
     fresh = multiprocessing.get_context("spawn")
     ours, theirs = fresh.Pipe(duplex=False)
     child = fresh.Process(target=grow, args=(model_folder, theirs))
     child.start()
+    theirs.close()  # so that a child that fails is an error here
     (before, n_before), (after, n_after) = ours.recv()
     child.join()
     growth, n_new = after / before - 1, n_after - n_before
