@@ -18,10 +18,12 @@ from instructclf.classifiers.saving.writing import FILE, FORMAT, IN_ADAPTER, SCH
 from instructclf.classifiers.shots_per_text import ShotsPerText
 from instructclf.engine.interfaces import Question
 from instructclf.engine.models.fingerprints import find_difference
+from instructclf.engine.models.names import find_path
 from instructclf.engine.tuning.adapters import PeftSettings, read_config
 from instructclf.engine.tuning.fitted_adapters import read_fitted_adapter
 from instructclf.engine.tuning.runs import TrainingRecord
-from instructclf.exceptions import SavedClassifierError
+from instructclf.exceptions import ModelLoadingError, SavedClassifierError
+from instructclf.inputs.paths import expand
 from instructclf.storage import check_files, fetch_folder, find_folder, is_repo_id
 
 _KINDS: dict[str, Any] = {
@@ -76,13 +78,13 @@ def load(
     record = _read(path / FILE)
     check_files(path, record["files"])
     classifier = _restore(record, path, changes)
-    _check_base(record, classifier, path)
+    _check_base(record, classifier, path, changes)
     return classifier
 
 
 def _find(folder: str | PathLike[str], revision: str | None) -> Path:
     """Return the folder, fetched from the hub if it is not on this machine."""
-    path = Path(folder)
+    path = expand(folder)
     is_here = find_folder(path).exists()
     if not is_here and isinstance(folder, str) and is_repo_id(folder):
         return fetch_folder(folder, FILE, revision)
@@ -126,12 +128,29 @@ def _restore(record: Mapping[str, Any], folder: Path, changes: Mapping[str, Any]
         name: _read_config(record["fitted"], folder) if value == IN_ADAPTER else from_json(value)
         for name, value in record["parameters"].items()
     }
+    if "model" not in changes:
+        parameters["model"] = _find_model(parameters["model"], record.get("base_path"), folder)
     names = list(kind().get_params(deep=False))
     _check_known(record["class"], names, [*parameters, *changes])
     classifier = kind(**parameters)
     _change(classifier, changes)
     classifier.labeller_ = _restore_labeller(record["fitted"], folder)
     return classifier
+
+
+def _find_model(name: str, base_path: str | None, folder: Path) -> str:
+    """Return the name of the base model or, if it is not here under this name, where it is."""
+    if base_path is None or name == "bundled" or find_path(name) is not None:
+        return name
+    for path in (folder / base_path, folder / name):
+        if path.exists():
+            return str(path.resolve())
+    msg = (
+        f"The base model {name!r} of the classifier in {str(folder)!r} is not here: there is no "
+        f"{str(Path(name).absolute())!r} and no {str((folder / base_path).resolve())!r}. Say where "
+        f"it is: load({str(folder)!r}, model=...)."
+    )
+    raise ModelLoadingError(msg)
 
 
 def _restore_labeller(fitted: Mapping[str, Any], folder: Path) -> Labeller | LabellerEnsemble:
@@ -208,8 +227,17 @@ def _describe_fit_parameters(classifier: Any) -> dict[str, Any]:
     return {name: repr(parameters[name]) for name in _OF_THE_FIT if name in parameters}
 
 
-def _check_base(record: Mapping[str, Any], classifier: Any, folder: Path) -> None:
-    difference = find_difference(record["base"], classifier.open_model().fingerprint())
+def _check_base(
+    record: Mapping[str, Any], classifier: Any, folder: Path, changes: Mapping[str, Any]
+) -> None:
+    try:
+        model = classifier.open_model()
+    except ModelLoadingError as error:
+        if "model" in changes or find_path(str(classifier.model)) is not None:
+            raise
+        msg = f"{error} If its base model is somewhere else now: load({str(folder)!r}, model=...)."
+        raise ModelLoadingError(msg) from error
+    difference = find_difference(record["base"], model.fingerprint())
     if difference is not None:
         msg = (
             f"The classifier in {str(folder)!r} was made with another base model than "

@@ -6,7 +6,6 @@ import pickle
 from collections.abc import Callable
 from functools import cache, wraps
 from os import PathLike
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from sklearn.base import BaseEstimator
@@ -18,6 +17,7 @@ from instructclf.engine.interfaces import LanguageModel
 from instructclf.engine.local_models import open_language_model
 from instructclf.engine.models.registry import clear_base_models
 from instructclf.engine.running.progress import announced
+from instructclf.inputs.paths import expand
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks  # pyright: ignore[reportAssignmentType]
@@ -192,7 +192,7 @@ def _describe_loading(model: Any) -> str:
     """Say which model is loaded and from where, or nothing of one that is loaded already."""
     if not isinstance(model, str | PathLike):
         return ""
-    path = model_path() if model == "bundled" else Path(model).expanduser()
+    path = model_path() if model == "bundled" else expand(model)
     where = path.absolute() if path.exists() else "the Hugging Face hub or its copy on this disk"
     return f"Loading the model {str(model)!r} from {where}"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from instructclf.engine.tuning.adapters import check_peft_config
 from instructclf.engine.tuning.fitted_adapters import average_adapters
 from instructclf.engine.tuning.runs import TrainingSettings
 from instructclf.exceptions import InvalidLabelsError, InvalidShotsError, SavedClassifierError
+from instructclf.inputs.paths import expand
 from instructclf.sampling import PerInputSampler, get_sampler
 
 
@@ -113,7 +113,7 @@ def tune_on_shots(
         training=_describe_training(classifier, options),
         seeds=(first, second),
         start=start,
-        checkpoints=None if options.checkpoint_dir is None else Path(options.checkpoint_dir),
+        checkpoints=None if options.checkpoint_dir is None else expand(options.checkpoint_dir),
         verbose=classifier.verbose,
     )
     return Learned(question, tuned.scorer, tuned.adapter, tuned.record)
@@ -222,7 +222,7 @@ def _check_checkpoint_dir(options: TrainingOptions, random_state: Any) -> None:
             "random_state to an int."
         )
         raise InvalidParameterError(msg)
-    folder = Path(options.checkpoint_dir)
+    folder = expand(options.checkpoint_dir)
     if folder.exists() and not folder.is_dir():
         msg = (
             "The 'checkpoint_dir' parameter of TrainingOptions must be a folder, which is made if "

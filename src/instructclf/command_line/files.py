@@ -15,6 +15,7 @@ from instructclf.datasets.rows import find_ending, read_table
 from instructclf.datasets.tables import Reading, Table
 from instructclf.datasets.writing import write_file, write_stream
 from instructclf.exceptions import DataFormatError
+from instructclf.inputs.paths import expand
 
 STREAM = "-"
 _INPUT, _OUTPUT = "<standard input>", "<standard output>"
@@ -31,8 +32,8 @@ def read_source(
     if path == STREAM:
         ending = stream_ending(options.format, *others)
         return read_table(_INPUT, ending, sys.stdin.buffer, reading)
-    ending = find_ending(Path(path))
-    with Path(path).open("rb") as stream:
+    ending = find_ending(expand(path))
+    with expand(path).open("rb") as stream:
         return read_table(path, ending, stream, reading)
 
 
@@ -53,7 +54,7 @@ def write_target(path: str, ending: str, data: Table | Sequence[Mapping[str, Any
     if path == STREAM:
         write_stream(_OUTPUT, ending, sys.stdout.buffer, data)
     else:
-        write_file(Path(path), data)
+        write_file(expand(path), data)
 
 
 def try_target(path: str, ending: str, data: Table | Sequence[Mapping[str, Any]]) -> None:
@@ -61,15 +62,15 @@ def try_target(path: str, ending: str, data: Table | Sequence[Mapping[str, Any]]
     if path == STREAM:
         write_stream(_OUTPUT, ending, io.BytesIO(), data)
         return
-    find_ending(Path(path))
-    folder = Path(path).parent
+    find_ending(expand(path))
+    folder = expand(path).parent
     if not folder.is_dir():
-        msg = f"There is no folder {str(folder)!r} to write {Path(path).name} in. Make it first."
+        msg = f"There is no folder {str(folder)!r} to write {expand(path).name} in. Make it first."
         raise DataFormatError(msg)
-    if Path(path).is_dir():
+    if expand(path).is_dir():
         msg = f"{path} is a folder. Name a file to write to."
         raise DataFormatError(msg)
-    write_file(Path(path), data, is_trial=True)
+    write_file(expand(path), data, is_trial=True)
 
 
 def stream_ending(name: str | None, *others: str) -> str:
@@ -79,7 +80,7 @@ def stream_ending(name: str | None, *others: str) -> str:
     """
     if name is not None:
         return f".{name}"
-    files = [Path(path) for path in others if path != STREAM]
+    files = [expand(path) for path in others if path != STREAM]
     return find_ending(files[0]) if files else ".csv"
 
 
@@ -93,7 +94,7 @@ def read_definitions(
     DataFormatError
         If the file does not hold such an object, or a label is defined twice.
     """
-    definitions = {} if path is None else _read_object(Path(path))
+    definitions = {} if path is None else _read_object(expand(path))
     for label, sentence in assignments:
         if label in definitions:
             msg = f"The label {label!r} is defined twice. Leave out one of the definitions."

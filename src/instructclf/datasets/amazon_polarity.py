@@ -17,6 +17,7 @@ from instructclf.datasets.extras import import_data_extra
 from instructclf.datasets.labelled import LabelledTexts, read_labelled
 from instructclf.datasets.rows import ENDINGS
 from instructclf.exceptions import DataFormatError
+from instructclf.inputs.paths import expand
 
 HUB_NAMES = {
     "amazon_polarity": "fancyzhx/amazon_polarity",
@@ -69,8 +70,8 @@ def load_amazon_polarity(
         known = ", ".join(repr(name) for name in SPLITS)
         msg = f"The 'split' parameter must be one of {known}. Got {split!r} instead."
         raise DataFormatError(msg)
-    if Path(source).is_dir():
-        rows = read_labelled(_find_split(Path(source), split))
+    if expand(source).is_dir():
+        rows = read_labelled(_find_split(expand(source), split))
         chosen = _draw(len(rows), n_rows, random_state)
         return LabelledTexts(
             [rows.texts[i] for i in chosen.tolist()], [rows.labels[i] for i in chosen.tolist()]

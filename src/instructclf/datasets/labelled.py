@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from instructclf.datasets.class_names import name_class
@@ -13,6 +12,7 @@ from instructclf.datasets.data_sets import read_data_set
 from instructclf.datasets.rows import read_rows
 from instructclf.datasets.tables import Reading, Row
 from instructclf.exceptions import DataFormatError
+from instructclf.inputs.paths import expand
 from instructclf.inputs.spelling import did_you_mean
 
 
@@ -95,7 +95,7 @@ def read_labelled(
     """
     columns = (text_column, label_column)
     if isinstance(source, str | os.PathLike):
-        name, rows = str(source), read_rows(Path(source), Reading(columns, delimiter, encoding))
+        name, rows = str(source), read_rows(expand(source), Reading(columns, delimiter, encoding))
     else:
         name, rows = "The data set", read_data_set(source, columns)
     return take_labelled(name, rows, text_column, label_column, label_names)

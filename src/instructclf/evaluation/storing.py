@@ -14,6 +14,7 @@ from instructclf.engine.running.processes import is_first_process
 from instructclf.evaluation.running import Outcome, Run, execute, prepare
 from instructclf.evaluation.splitting import Split
 from instructclf.exceptions import CheckpointError
+from instructclf.inputs.paths import expand
 from instructclf.storage import fingerprint, read_record, write_record
 
 _REMEDY = "Delete it to run it again."
@@ -36,7 +37,7 @@ def execute_once(
     if folder is None:
         return execute(run, prepared, split)
     identity = _identify(run, prepared, split)
-    path = Path(folder) / f"run-{identity[:24]}.safetensors"
+    path = expand(folder) / f"run-{identity[:24]}.safetensors"
     if path.exists():
         return _read(path, identity)
     outcome = execute(run, prepared, split)

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from instructclf.exceptions import SavedClassifierError
+from instructclf.inputs.paths import expand
 from instructclf.storage.files import remove_abandoned, rename, set_mode, sync, temporary_path
 
 _CURRENT_FOLDER = -100
@@ -39,7 +40,7 @@ def replacing_folder(folder: Path, marker: str) -> Iterator[Path]:
         If the folder holds something else.
     """
     check_replaceable(folder, marker)
-    folder = folder.resolve()
+    folder = expand(folder).resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(folder)
     fresh = temporary_path(folder)
@@ -57,6 +58,7 @@ def replacing_folder(folder: Path, marker: str) -> Iterator[Path]:
 
 def find_folder(folder: Path) -> Path:
     """Return a folder, or its old contents if a process was killed between two renames."""
+    folder = expand(folder)
     old = _old(folder.resolve())
     return old if old.is_dir() and not folder.exists() else folder
 
@@ -69,7 +71,7 @@ def check_replaceable(folder: Path, marker: str) -> None:
     SavedClassifierError
         If the path is a file, a folder with other contents, the current folder or a mount point.
     """
-    path = folder.resolve()
+    path = expand(folder).resolve()
     is_mount = os.path.ismount(path)  # Path.is_mount fails on Windows before Python 3.12
     if path == Path.cwd() or is_mount:
         what = "a mount point" if is_mount else "the current folder"

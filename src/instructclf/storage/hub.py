@@ -14,6 +14,8 @@ from typing import Any
 from instructclf.exceptions import SavedClassifierError
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_FILES = (".gguf", ".safetensors", ".json", ".bin", ".pt", ".pth")
+"""The endings of names that mean a file, which are never told to the hub."""
 _ENDINGS = (".json", ".safetensors")
 """The endings of fetched files, none of which can be run."""
 _DATA = tuple(f"*{ending}" for ending in _ENDINGS)
@@ -22,8 +24,8 @@ _INITIAL_FILES = {".gitattributes", "README.md"}
 
 
 def is_repo_id(name: str) -> bool:
-    """Say whether a name has the form of a repository: an owner, a slash and a name."""
-    return _REPO_ID.fullmatch(name) is not None
+    """Say whether a name has the form of a repository: an owner, a slash and a name of no file."""
+    return _REPO_ID.fullmatch(name) is not None and not name.lower().endswith(_FILES)
 
 
 def fetch_file(repo_id: str, name: str, revision: str | None = None) -> Path | None:

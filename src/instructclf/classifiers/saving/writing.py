@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from os import PathLike
+from os.path import relpath
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from instructclf.classifiers.options import LoRA, describe_adapter, given_or_def
 from instructclf.classifiers.saving.cards import write_card
 from instructclf.classifiers.saving.json_values import to_json
 from instructclf.engine.interfaces import LanguageModel
+from instructclf.engine.models.names import find_path
 from instructclf.engine.tuning.adapters import PeftSettings
 from instructclf.exceptions import SavedClassifierError
+from instructclf.inputs.paths import expand
 from instructclf.storage import check_files, find_checksums, replacing_folder
 
 FILE = "classifier.json"
@@ -66,12 +69,13 @@ def save_classifier(
         "schema": SCHEMA,
         "versions": find_versions(),
         "base": model.fingerprint(),
+        "base_path": None if model_name else _find_relative_path(classifier.model, expand(folder)),
         "class": type(classifier).__name__,
         "parameters": _describe_parameters(classifier, model_name),
         "fitted": _describe_fitted(classifier.labeller_),
     }
     model_name = model_name or str(classifier.model)
-    with replacing_folder(Path(folder), FILE) as fresh:
+    with replacing_folder(expand(folder), FILE) as fresh:
         _write_adapters(classifier.labeller_, model, fresh, model_name)
         record["files"] = find_checksums(fresh)  # without the card, which may be edited
         card = write_card(classifier, model_name, source, record["versions"], scores or {})
@@ -90,7 +94,7 @@ def export_classifier(classifier: Any, model: LanguageModel, folder: str | PathL
     """
     labeller = classifier.labeller_
     calibration = labeller.calibration
-    with replacing_folder(Path(folder), PROMPT) as fresh:
+    with replacing_folder(expand(folder), PROMPT) as fresh:
         model.export(labeller.adapter, fresh)
         record = {
             "before": labeller.prompt.beginning,
@@ -132,6 +136,18 @@ def _describe_parameters(classifier: Any, model_name: str | None) -> dict[str, A
         name: IN_ADAPTER if _is_peft_config(name, value) else to_json(value, name)
         for name, value in parameters.items()
     }
+
+
+def _find_relative_path(model: Any, folder: Path) -> str | None:
+    """Return the path from a saved folder to its base model, if that is on this machine.
+
+    A relative name alone would lead elsewhere from another working directory.
+    """
+    path = find_path(str(model))
+    try:
+        return None if path is None else Path(relpath(path.resolve(), folder.resolve())).as_posix()
+    except ValueError:  # on another drive of Windows
+        return None
 
 
 def _is_peft_config(name: str, value: Any) -> bool:

@@ -5,24 +5,20 @@ What exists on this machine is never looked up on the hub, nor is a name that lo
 
 from __future__ import annotations
 
-import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from instructclf.exceptions import MissingExtraError, ModelLoadingError
+from instructclf.inputs.paths import expand
 from instructclf.storage import is_repo_id
 
 _GGUF = ".gguf"
-_FILES = (_GGUF, ".safetensors", ".json", ".bin", ".pt", ".pth")
-"""The endings of names that mean a file, not a repository."""
 A_NAME = (
     "'bundled', a folder with a decoder-only language model in safetensors, or the id of one on "
     "the hub"
 )
 """What a name can be, in error messages."""
-_SHORT_ID = re.compile(r"[A-Za-z0-9][\w.-]*")
-"""The hub still has a few repositories without an owner, such as ``gpt2``."""
 
 
 class Source(NamedTuple):
@@ -51,9 +47,9 @@ class Source(NamedTuple):
     @property
     def may_be_on_hub(self) -> bool:
         """Whether the location has the form of a hub id, and nothing here has this name."""
-        if self.location.lower().endswith(_FILES) or find_path(self.location) is not None:
-            return False
-        return is_repo_id(self.location) or _SHORT_ID.fullmatch(self.location) is not None
+        # The hub still has a few repositories without an owner, such as gpt2.
+        is_id = is_repo_id(self.location) or is_repo_id(f"owner/{self.location}")
+        return is_id and find_path(self.location) is None
 
 
 def find_path(name: str) -> Path | None:
@@ -62,9 +58,9 @@ def find_path(name: str) -> Path | None:
     ``~`` is the home folder.
     """
     try:
-        path = Path(name).expanduser()
+        path = expand(name)
         return path if path.exists() else None
-    except (OSError, RuntimeError, ValueError):  # too long, the ~ of no user, or a null character
+    except (OSError, ValueError):  # too long, or with a null character
         return None
 
 
@@ -96,9 +92,10 @@ def split_source(name: str) -> Source:
         msg = f"The folder {str(folder)!r} has no file {Path(name).name!r}. Name one that it holds."
         raise ModelLoadingError(msg)
     if not is_repo_id(repository.location):
+        absolute = str(expand(name).absolute())
         msg = (
-            f"There is no file {name!r}: it is {_absolute(name)!r}. Give the path of a GGUF file, "
-            "or the hub id of its repository, a slash and its name."
+            f"There is no file {name!r}: it is {absolute!r}. Give the path of a GGUF file, or the "
+            "hub id of its repository, a slash and its name."
         )
         raise ModelLoadingError(msg)
     return repository._replace(file=file)
@@ -107,9 +104,10 @@ def split_source(name: str) -> Source:
 def check_exists(name: str, source: Source) -> None:
     """Raise ``ModelLoadingError`` for a name that is neither on this machine nor a hub id."""
     if find_path(source.location) is None and not source.may_be_on_hub:
+        absolute = str(expand(name).absolute())
         msg = (
-            f"The model folder {name!r} does not exist: it is {_absolute(name)!r}. Give a folder, "
-            "a GGUF file or a hub id (owner/name)."
+            f"The model folder {name!r} does not exist: it is {absolute!r}. Give a folder, a GGUF "
+            "file or a hub id (owner/name)."
         )
         raise ModelLoadingError(msg)
 
@@ -120,10 +118,3 @@ def split_revision(name: str) -> Source:
     return (
         Source(owner_and_name, None, revision) if is_repo_id(owner_and_name) else Source(name, None)
     )
-
-
-def _absolute(name: str) -> str:
-    try:
-        return str(Path(name).expanduser().absolute())
-    except (OSError, RuntimeError):  # the ~ of no user
-        return name
