@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -81,6 +82,24 @@ def test_the_default_type_stays_until_the_last_thread_is_done(double):
     assert torch.get_default_dtype() == torch.float32
     may_leave.set()
     other.join()
+    assert torch.get_default_dtype() == torch.float64
+
+
+def test_threads_that_come_and_go_never_see_the_type_of_the_caller(double):
+    def compute(_):
+        seen = set()
+        for _ in range(300):
+            with own_torch_state(inference=True):
+                seen.add(torch.get_default_dtype())
+        return seen
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(6) as pool:
+            assert set().union(*pool.map(compute, range(6))) == {torch.float32}
+    finally:
+        sys.setswitchinterval(before)
     assert torch.get_default_dtype() == torch.float64
 
 

@@ -27,14 +27,12 @@ def own_torch_state(*, inference: bool) -> Iterator[None]:
     Gradients are recorded, unless this is inference. Afterwards the state is that of the caller.
     """
     _threads.check()
-    with ExitStack() as states:
-        states.enter_context(torch.inference_mode(inference))
+    with torch.inference_mode(inference), _float32, ExitStack() as states:
         for device in _AUTOCAST_DEVICES:
             if torch.is_autocast_enabled(device):
                 states.enter_context(torch.autocast(device, enabled=False))
-        if torch.get_default_device().type != "cpu":
+        if torch.empty(0).device.type != "cpu":  # faster than get_default_device
             states.enter_context(torch.device("cpu"))
-        states.enter_context(_float32)
         yield
 
 
@@ -43,29 +41,28 @@ class _Float32:
 
     def __init__(self) -> None:
         self._lock = ProcessLock()
-        self._n_inside = 0
+        self._inside: list[None] = []  # an entry a thread: a list counts without a lock
         self._outside: torch.dtype | None = None
 
     def __enter__(self) -> None:
-        with self._lock:
-            self._n_inside += 1
+        self._inside.append(None)
+        if self._outside is not None:
+            with self._lock:  # wait while the last thread restores the type
+                pass
         if torch.get_default_dtype() != torch.float32:
-            with process_state:  # wait while another thread loads a model, which changes it too
-                self._set()
-
-    def _set(self) -> None:
-        with self._lock:
-            found = torch.get_default_dtype()
-            if found != torch.float32:
-                self._outside = found
-                torch.set_default_dtype(torch.float32)
+            with process_state, self._lock:  # wait while a model is loaded, which changes it too
+                found = torch.get_default_dtype()
+                if found != torch.float32:
+                    self._outside = found
+                    torch.set_default_dtype(torch.float32)
 
     def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._n_inside -= 1
-            if self._n_inside == 0 and self._outside is not None:
-                torch.set_default_dtype(self._outside)
-                self._outside = None
+        self._inside.pop()
+        if self._outside is not None:
+            with self._lock:
+                if self._outside is not None and not self._inside:
+                    torch.set_default_dtype(self._outside)
+                    self._outside = None
 
 
 class _Threads:
