@@ -85,7 +85,11 @@ def load(
 def _find(folder: str | PathLike[str], revision: str | None) -> Path:
     """Return the folder, fetched from the hub if it is not on this machine."""
     path = expand(folder)
-    is_here = find_folder(path).exists()
+    try:
+        is_here = find_folder(path).exists()
+    except (OSError, ValueError) as error:  # too long, or with a null character
+        msg = f"{str(folder)[:80]!r} is no path of a saved classifier: {error}."
+        raise SavedClassifierError(msg) from error
     if not is_here and isinstance(folder, str) and is_repo_id(folder):
         return fetch_folder(folder, FILE, revision)
     if revision is not None:

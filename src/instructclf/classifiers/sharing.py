@@ -15,9 +15,9 @@ from instructclf.classifiers.options import ModelOptions
 from instructclf.classifiers.showing.card import add_card, visible_attributes
 from instructclf.engine.interfaces import LanguageModel
 from instructclf.engine.local_models import open_language_model
+from instructclf.engine.models.names import find_path
 from instructclf.engine.models.registry import clear_base_models
 from instructclf.engine.running.progress import announced
-from instructclf.inputs.paths import expand
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks  # pyright: ignore[reportAssignmentType]
@@ -192,8 +192,8 @@ def _describe_loading(model: Any) -> str:
     """Say which model is loaded and from where, or nothing of one that is loaded already."""
     if not isinstance(model, str | PathLike):
         return ""
-    path = model_path() if model == "bundled" else expand(model)
-    where = path.absolute() if path.exists() else "the Hugging Face hub or its copy on this disk"
+    path = model_path() if model == "bundled" else find_path(str(model))
+    where = path.absolute() if path else "the Hugging Face hub or its copy on this disk"
     return f"Loading the model {str(model)!r} from {where}"
 
 

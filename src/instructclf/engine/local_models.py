@@ -199,7 +199,7 @@ class LocalModel:
         """Train an adapter on rows."""
         base = self.base
         if any(weight.is_inference() for weight in base.model.parameters()):
-            # Loaded by the caller under torch.inference_mode. No gradient goes through such tensors.
+            # The caller loaded it under torch.inference_mode, and such tensors pass no gradient.
             base = replace(base, model=copy.deepcopy(base.model))
         trained, record = tune_adapter(
             base,

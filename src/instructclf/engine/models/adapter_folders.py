@@ -20,6 +20,7 @@ from instructclf.storage import fetch_file, fetch_folder, has_file, is_cached, i
 
 _CONFIG = "adapter_config.json"
 _WEIGHTS = "adapter_model.safetensors"
+_SAVED = "classifier.json"
 _BASE = "base_model_name_or_path"
 _UNMERGED = (
     "Load the adapter with PEFT, and give the loaded objects: "
@@ -94,10 +95,30 @@ def read_base_name(folder: Path, source: str) -> str:
             f"{_CONFIG} is {name!r}. Write the model's folder or hub id there."
         )
         raise ModelLoadingError(msg)
-    if path is None and (folder / name).exists():
-        return str(folder / name)
+    if path is not None:
+        return name
     is_pinned = isinstance(revision, str) and revision not in ("", "main") and is_repo_id(name)
-    return f"{name}@{revision}" if path is None and is_pinned else name
+    return _find_from(folder, name, source) or (f"{name}@{revision}" if is_pinned else name)
+
+
+def _find_from(folder: Path, name: str, source: str) -> str | None:
+    """Return the path of a base model that is named from the adapter's folder, if it is one.
+
+    The folder of a saved classifier says where its model is from there.
+    """
+    if (folder / name).exists():
+        return str(folder / name)
+    try:
+        base_path = json.loads((folder / _SAVED).read_text(encoding="utf-8")).get("base_path")
+    except (OSError, ValueError, AttributeError):
+        return None
+    if base_path is None or (folder / base_path).exists():
+        return base_path and str((folder / base_path).resolve())
+    msg = (
+        f"The adapter {source!r} was trained on {name!r}, which is a path that does not exist here."
+        f" Write the path of its model into {_CONFIG}, as {_BASE}."
+    )
+    raise ModelLoadingError(msg)
 
 
 def check_mergeable(source: str, quantization: str | None, device_map: object = None) -> None:
