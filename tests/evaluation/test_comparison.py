@@ -151,7 +151,7 @@ def test_caption_says_how_many_seeds():
 
 def test_caption_says_that_two_seeds_are_few():
     report = ComparisonReport({"a": scores([0.5, 0.6]), "b": scores([0.5, 0.6, 0.7])})
-    note = "Two seeds make wide intervals, often from 0 to 1: five or more narrow them."
+    note = "Two seeds make wide intervals, at worst from 0 to 1: five or more narrow them."
     assert str(report).endswith(f"2 or 3 seeds; intervals are over both. {note}")
     assert note in report.to_html()
 

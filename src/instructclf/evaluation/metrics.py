@@ -40,7 +40,7 @@ def note_two_seeds(counts: Iterable[int]) -> str:
     """Return a sentence about intervals from two seeds, empty if there are none."""
     if 2 not in counts:
         return ""
-    return "Two seeds make wide intervals, often from 0 to 1: five or more narrow them."
+    return "Two seeds make wide intervals, at worst from 0 to 1: five or more narrow them."
 
 
 def normalise(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
