@@ -87,6 +87,27 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="append",
         help="an approach to compare; may be repeated (default: all three)",
     )
+    _add_draws(parser)
+    parser.add_argument(
+        "--scoring",
+        choices=("accuracy", "balanced_accuracy"),
+        default="accuracy",
+        help="accuracy weighs all texts alike, balanced_accuracy all labels (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--store",
+        metavar="FOLDER",
+        help="store finished runs in this folder and skip those stored before",
+    )
+    parser.add_argument(
+        "--output", "-o", metavar="FILE", help="also write the unrounded figures to this file"
+    )
+    _add_model(parser)
+    _add_columns(parser, labels=True)
+    _add_format(parser)
+
+
+def _add_draws(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shots",
         type=_count_or_all,
@@ -102,29 +123,12 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="how many times to draw these rows (default: %(default)s)",
     )
     parser.add_argument(
-        "--scoring",
-        choices=("accuracy", "balanced_accuracy"),
-        default="accuracy",
-        help="accuracy weighs all texts alike, balanced_accuracy all labels (default: %(default)s)",
-    )
-    parser.add_argument(
         "--seed",
         type=int,
         default=0,
         metavar="N",
         help="the number that all random draws start from (default: %(default)s)",
     )
-    parser.add_argument(
-        "--store",
-        metavar="FOLDER",
-        help="store finished runs in this folder and skip those stored before",
-    )
-    parser.add_argument(
-        "--output", "-o", metavar="FILE", help="also write the unrounded figures to this file"
-    )
-    _add_model(parser)
-    _add_columns(parser, labels=True)
-    _add_format(parser)
 
 
 def _add_prompt(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
