@@ -14,6 +14,7 @@ from typing import Any
 from instructclf.exceptions import SavedClassifierError
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_LONGEST_ID = 96
 _FILES = (".gguf", ".safetensors", ".json", ".bin", ".pt", ".pth")
 """The endings of names that mean a file, which are never told to the hub."""
 _ENDINGS = (".json", ".safetensors")
@@ -25,7 +26,8 @@ _INITIAL_FILES = {".gitattributes", "README.md"}
 
 def is_repo_id(name: str) -> bool:
     """Say whether a name has the form of a repository: an owner, a slash and a name of no file."""
-    return _REPO_ID.fullmatch(name) is not None and not name.lower().endswith(_FILES)
+    is_file = name.lower().endswith(_FILES)
+    return len(name) <= _LONGEST_ID and _REPO_ID.fullmatch(name) is not None and not is_file
 
 
 def fetch_file(repo_id: str, name: str, revision: str | None = None) -> Path | None:

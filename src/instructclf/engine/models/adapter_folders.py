@@ -106,7 +106,7 @@ def _find_from(folder: Path, name: str, source: str) -> str | None:
 
     The folder of a saved classifier says where its model is from there.
     """
-    if (folder / name).exists():
+    if find_path(str(folder / name)) is not None:
         return str(folder / name)
     try:
         base_path = json.loads((folder / _SAVED).read_text(encoding="utf-8")).get("base_path")
@@ -159,7 +159,7 @@ def merge_adapter_folder(model: Any, folder: Path, source: str) -> Any:
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*deprecated")
             model = dequantised(model, source)
             wrapped = PeftModel.from_pretrained(model, str(folder), config=config)
-        return merge_adapters(wrapped, f"the adapter {source!r} into its model", _UNMERGED)
+        return merge_adapters(wrapped, f"the adapter {source!r}", _UNMERGED)
     except ModelLoadingError:
         raise
     except (ValueError, RuntimeError, TypeError, KeyError, AttributeError, UserWarning) as error:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from instructclf.engine.models.quantization import quantization_states
+from instructclf.engine.models.quantization import is_quantised
 from instructclf.exceptions import ModelLoadingError
 
 _N_PROBED = 16
@@ -45,10 +45,11 @@ def merge_adapters(model: Any, what: str, remedy: str) -> Any:
     expected = run_probe(model, tokens)
     for _, layer in _adapted_layers(model):
         _own_weights(layer)
-    with warnings.catch_warnings():
-        # What PEFT warns of is done here: weights are no longer shared, and the model says so.
-        warnings.filterwarnings("ignore", message="(Model with|Input and output emb).*tie")
-        merged = model.merge_and_unload() if hasattr(model, "merge_and_unload") else _unload(model)
+    try:
+        merged = _unload(model)
+    except (ValueError, RuntimeError, TypeError, AttributeError, KeyError) as error:
+        msg = f"{what[0].upper()}{what[1:]} could not be merged. PEFT said: {error} {remedy}"
+        raise ModelLoadingError(msg) from error
     _update_tying(merged)
     steps = [torch.finfo(w.dtype).eps for w in merged.parameters() if w.is_floating_point()]
     share = min(max(_TOLERANCE, _TOLERANCE_IN_STEPS * max(steps)), _LARGEST_TOLERANCE)
@@ -66,15 +67,16 @@ def merge_earlier_adapters(view: Any) -> Any:
     """
     if not has_adapters(view):
         return view
-    if any(quantization_states(view)) or not any(_adapted_layers(view)):
+    if is_quantised(view) or not any(_adapted_layers(view)):
+        why = "its weights are quantised" if is_quantised(view) else "it works outside the layers"
         msg = (
-            "The 'model' has an adapter that cannot be merged, as it must be before another one is "
-            "tuned: its weights are in 4 bits, or it works outside the layers. Give a model "
-            "without it, or use PromptClassifier, which tunes nothing."
+            f"The 'model' has an adapter that cannot be merged, because {why}, as it must be "
+            "before another one is tuned. Give a model without it, or use PromptClassifier, which "
+            "tunes nothing."
         )
         raise ModelLoadingError(msg)
     remedy = "Merge it yourself: model=(peft_model.merge_and_unload(), tokenizer)."
-    return merge_adapters(view, "the adapter of the 'model', before another one is tuned,", remedy)
+    return merge_adapters(view, "the adapter of the 'model'", remedy)
 
 
 def run_probe(model: Any, ids: Tensor) -> Tensor:
@@ -104,7 +106,12 @@ def _own_weights(layer: nn.Module) -> None:
 
 
 def _unload(model: Any) -> Any:
-    """Merge adapters that transformers has loaded, without a model of PEFT around them."""
+    """Merge adapters of PEFT, or those that transformers has loaded into a model of its own."""
+    if hasattr(model, "merge_and_unload"):
+        with warnings.catch_warnings():
+            # What PEFT warns of is done here: weights are not shared, and the model says so.
+            warnings.filterwarnings("ignore", message="(Model with|Input and output emb).*tie")
+            return model.merge_and_unload()
     for name, layer in list(_adapted_layers(model)):
         if hasattr(layer, _UNLOAD):
             merged = getattr(layer, _UNLOAD)(merge=True, safe_merge=False, adapter_names=None)
@@ -113,7 +120,8 @@ def _unload(model: Any) -> Any:
             merged = layer.get_base_layer()
         model.set_submodule(name, merged)
     del model.peft_config
-    model._hf_peft_config_loaded = False  # noqa: SLF001  (transformers would save adapters only)
+    # Otherwise transformers would save the adapters alone, and under names of theirs.
+    model._hf_peft_config_loaded, model._weight_conversions = False, None  # noqa: SLF001
     return model
 
 
@@ -153,8 +161,8 @@ def _check_same_scores(
     differences = (expected - found).abs().masked_fill(is_same, 0)
     if not differences.max() <= limit:
         msg = (
-            f"Merging {what} would change its answers: log-likelihoods of single tokens differ by "
-            f"up to {differences.max():.2g} nats from those that the adapter gives next to the "
-            f"weights, which is more than rounding. {remedy}"
+            f"Merging {what} into its model would change its answers: log-likelihoods of single "
+            f"tokens differ by up to {differences.max():.2g} nats from those with the adapter next "
+            f"to the weights, which is more than rounding. {remedy}"
         )
         raise ModelLoadingError(msg)

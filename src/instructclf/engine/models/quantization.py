@@ -85,6 +85,11 @@ def quantization_states(model: Any) -> Iterator[Any]:
             yield state
 
 
+def is_quantised(model: Any) -> bool:
+    """Say whether bitsandbytes stores weights of a model in 4 or 8 bits."""
+    return getattr(model, "quantization_method", None) == "bitsandbytes"
+
+
 def dequantised(model: Any, name: str) -> Any:
     """Return a model whose weights bitsandbytes has not quantised, or unpack them in place.
 
@@ -93,7 +98,7 @@ def dequantised(model: Any, name: str) -> Any:
     ModelLoadingError
         If transformers cannot unpack them.
     """
-    if getattr(model, "quantization_method", None) != "bitsandbytes":
+    if not is_quantised(model):
         return model
     try:
         return model.dequantize(dtype=model.get_input_embeddings().weight.dtype)

@@ -7,9 +7,10 @@ model nor another view. A view costs milliseconds and copies no weights.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from instructclf.engine.models.placement import offloaded_parts
 from instructclf.engine.models.quantization import prevent_repacking, quantization_states
@@ -28,9 +29,18 @@ def shared_view(model: Any) -> Any:
     memo |= {id(buffer): buffer for buffer in model.buffers()}
     memo |= {id(state): state for state in quantization_states(model)}
     memo |= {id(part): part for part in offloaded_parts(model)}
+    memo |= {id(tensor): tensor.detach() for tensor in _remembered_tensors(model)}
     view = copy.deepcopy(model, memo).eval()
     prevent_repacking(view)
     return view
+
+
+def _remembered_tensors(model: nn.Module) -> Iterator[Tensor]:
+    """Yield tensors that PEFT keeps with layers that it has tied, and that deepcopy refuses."""
+    for module in model.modules():
+        for held in (getattr(module, "kwargs", None) or {}).values():
+            if isinstance(held, dict):
+                yield from (value for value in held.values() if isinstance(value, Tensor))
 
 
 def _shared(parameter: nn.Parameter) -> nn.Parameter:

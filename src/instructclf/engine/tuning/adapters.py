@@ -252,7 +252,7 @@ class Adapter:
         The model must be a copy, not a view, which shares its weights.
         """
         remedy = "Save the classifier, which keeps the adapter apart."
-        return merge_adapters(self._wrapped, "this adapter into its model", remedy)
+        return merge_adapters(self._wrapped, "this adapter", remedy)
 
     @contextmanager
     def dropping_out(self, seed: int) -> Iterator[None]:

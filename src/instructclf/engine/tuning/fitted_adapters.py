@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from instructclf.engine.models.quantization import dequantised
+from instructclf.engine.models.views import shared_view
 from instructclf.engine.tuning.adapters import WEIGHTS_FILE, Adapter, AdapterSettings
 
 
@@ -43,16 +43,16 @@ class FittedAdapter:
         self._attach(view).write(folder, base_name)
 
     def merge_into(self, model: Any) -> Any:
-        """Return a copy of a model with the adapter's updates added to its weights, and no adapter.
+        """Return a view of a model with the adapter's updates added to copies of its weights.
 
-        It has the precision of the model. Weights in 4 bits are unpacked.
+        It has no adapter, and the precision of the model. Weights in 4 bits are unpacked.
 
         Raises
         ------
         ModelLoadingError
-            If the copy answers otherwise than the model with the adapter.
+            If it answers otherwise than the model with the adapter.
         """
-        return self._attach(dequantised(copy.deepcopy(model), type(model).__name__)).merge()
+        return self._attach(dequantised(shared_view(model), type(model).__name__)).merge()
 
     def _attach(self, view: Any) -> Adapter:
         adapter = Adapter(view, self.settings)
