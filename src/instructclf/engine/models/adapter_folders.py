@@ -157,6 +157,7 @@ def merge_adapter_folder(model: Any, folder: Path, source: str) -> Any:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Found missing adapter keys")
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*deprecated")
+            warnings.filterwarnings("ignore", message="Model has.*tie")  # merging unties weights
             model = dequantised(model, source)
             wrapped = PeftModel.from_pretrained(model, str(folder), config=config)
         return merge_adapters(wrapped, f"the adapter {source!r}", _UNMERGED)

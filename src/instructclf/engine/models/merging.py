@@ -43,6 +43,7 @@ def merge_adapters(model: Any, what: str, remedy: str) -> Any:
     model.eval()
     tokens = _choose_tokens(model)
     expected = run_probe(model, tokens)
+    is_tied = getattr(model.config.get_text_config(), "tie_word_embeddings", False)
     for _, layer in _adapted_layers(model):
         _own_weights(layer)
     try:
@@ -50,7 +51,8 @@ def merge_adapters(model: Any, what: str, remedy: str) -> Any:
     except (ValueError, RuntimeError, TypeError, AttributeError, KeyError) as error:
         msg = f"{what[0].upper()}{what[1:]} could not be merged. PEFT said: {error} {remedy}"
         raise ModelLoadingError(msg) from error
-    _update_tying(merged)
+    if is_tied:
+        _update_tying(merged)
     steps = [torch.finfo(w.dtype).eps for w in merged.parameters() if w.is_floating_point()]
     share = min(max(_TOLERANCE, _TOLERANCE_IN_STEPS * max(steps)), _LARGEST_TOLERANCE)
     _check_same_scores(expected, run_probe(merged, tokens), share, what, remedy)
@@ -110,7 +112,7 @@ def _unload(model: Any) -> Any:
     if hasattr(model, "merge_and_unload"):
         with warnings.catch_warnings():
             # What PEFT warns of is done here: weights are not shared, and the model says so.
-            warnings.filterwarnings("ignore", message="(Model with|Input and output emb).*tie")
+            warnings.filterwarnings("ignore", message="(Model |Input and output emb).*tie")
             return model.merge_and_unload()
     for name, layer in list(_adapted_layers(model)):
         if hasattr(layer, _UNLOAD):
@@ -126,15 +128,13 @@ def _unload(model: Any) -> Any:
 
 
 def _update_tying(model: Any) -> None:
-    """Tie the output layer to the embeddings again if they are equal; else say that it is not."""
-    config = model.config
+    """Tie the output layer to the embeddings again if they are equal, and say whether it is."""
     inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
-    if not getattr(config.get_text_config(), "tie_word_embeddings", False) or outputs is None:
-        return
-    if torch.equal(inputs.weight, outputs.weight):
+    is_equal = torch.equal(inputs.weight, outputs.weight)
+    if is_equal:
         outputs.weight = inputs.weight
-    else:
-        config.tie_word_embeddings = config.get_text_config().tie_word_embeddings = False
+    for config in (model.config, model.config.get_text_config()):
+        config.tie_word_embeddings = is_equal
 
 
 def _choose_tokens(model: Any) -> Tensor:

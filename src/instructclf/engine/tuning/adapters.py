@@ -303,7 +303,7 @@ def _wrap(view: Any, settings: AdapterSettings, seed: int) -> Any:
             warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
             # peft 0.21 reads a property that transformers 5.23 has renamed.
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*deprecated")
-            warnings.filterwarnings("ignore", message="Model with.*tie")  # merging unties weights
+            warnings.filterwarnings("ignore", message="Model has.*tie")  # merging unties weights
             wrapped = get_peft_model(view, config)
         shared.check_unchanged()
     except SharedWeightError:
