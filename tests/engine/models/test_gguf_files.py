@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from gguf import GGMLQuantizationType, GGUFWriter, TokenType, quants
+from packaging.version import Version
 
 from instructclf import PromptClassifier, load
-from instructclf.engine.models.names import Source, split_source
-from instructclf.exceptions import MissingExtraError, ModelLoadingError
+from instructclf.engine.models.gguf_files import Header, check_gguf_file, find_splitting
+from instructclf.engine.models.registry import get_base_model
+from instructclf.exceptions import ModelLoadingError
 from tests.fixtures import CONTEXT, LABELS, TEXTS, make_model, make_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
@@ -34,6 +37,7 @@ NAMES = {
     "post_attention_layernorm": "ffn_norm",
     "model.layers": "blk",
 }
+IS_OLD = Version(transformers.__version__) < Version("5.23")
 TYPES = {
     "F32": (GGMLQuantizationType.F32, 1e-5),
     "F16": (GGMLQuantizationType.F16, 1e-5),
@@ -41,7 +45,7 @@ TYPES = {
 }
 
 
-def write_gguf(path, model, tokenizer, kind):
+def write_gguf(path, model, tokenizer, kind, pre=None):
     """Write a Llama as llama.cpp's converter does; return the weights that the file stands for."""
     writer = GGUFWriter(path, "llama")
     config = model.config
@@ -56,6 +60,8 @@ def write_gguf(path, model, tokenizer, kind):
     writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
     writer.add_vocab_size(config.vocab_size)
     add_tokenizer(writer, tokenizer, config.vocab_size)
+    if pre is not None:
+        writer.add_tokenizer_pre(pre)
     kept = {}
     for name, weight in model.state_dict().items():
         values = weight.float().numpy()
@@ -136,34 +142,153 @@ def test_a_gguf_file_is_tuned_and_saved_like_any_model(stored, make_tuning, tmp_
     np.testing.assert_array_equal(loaded.predict_proba(UNSEEN), tuned.predict_proba(UNSEEN))
 
 
+# Damage
+
+
+@pytest.fixture
+def file(stored, tmp_path):
+    """Return a copy of a GGUF file for a test to damage."""
+    return Path(shutil.copy(stored[0], tmp_path / "tiny.gguf"))
+
+
+def assert_refused(file, match):
+    for name in (str(file), file):
+        with pytest.raises(ModelLoadingError, match=match) as caught:
+            PromptClassifier(name).fit(TEXTS, LABELS)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_header_says_how_long_the_file_is(stored):
+    header = check_gguf_file(Path(stored[0]))
+    assert header.length <= Path(stored[0]).stat().st_size < header.length + 32  # padding
+    assert header.values["general.architecture"] == "llama"
+    assert header.values["tokenizer.ggml.tokens"] is None  # arrays are skipped
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.999])
+def test_a_file_that_was_cut_is_an_error_that_says_how_long_it_should_be(share, file):
+    content, length = file.read_bytes(), check_gguf_file(file).length
+    size = int(share * len(content))
+    file.write_bytes(content[:size])
+    assert_refused(file, rf"is incomplete: it has {size:,} of {length:,} bytes\. Download")
+
+
+@pytest.mark.parametrize("size", [4, 10, 24, 100, 5000])
+def test_a_file_that_was_cut_in_its_header_is_damaged(size, file):
+    file.write_bytes(file.read_bytes()[:size])
+    assert_refused(file, rf"damaged or incomplete: .* in its header, and has {size:,} bytes\. Do")
+
+
+def test_an_empty_file_is_damaged(file):
+    file.write_bytes(b"")
+    assert_refused(file, r"damaged or incomplete: .* has 0 bytes\. Download")
+
+
+@pytest.mark.parametrize("position", range(16, 120, 8))
+def test_a_header_with_wrong_bytes_is_damaged(position, file):
+    content = bytearray(file.read_bytes())
+    content[position : position + 8] = b"\xff" * 8
+    file.write_bytes(content)
+    assert_refused(file, "damaged or incomplete|could not be loaded")
+
+
+def test_a_file_of_another_kind_is_an_error(file):
+    file.write_text("<html>Not found</html>")
+    assert_refused(file, r"tiny\.gguf' is not a GGUF file: it does not begin with 'GGUF'")
+
+
+def test_a_version_that_is_not_read_is_an_error(file):
+    content = bytearray(file.read_bytes())
+    content[4:8] = (1).to_bytes(4, "little")
+    file.write_bytes(content)
+    assert_refused(file, r"has version 1, and versions \(2, 3\) are read\. Convert")
+
+
+def test_a_pointer_of_git_is_an_error(file):
+    file.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 3\n")
+    assert_refused(file, "pointer of Git LFS, .* Run `git lfs pull`")
+
+
+def test_one_of_several_parts_is_an_error_that_names_them(file):
+    part = file.rename(file.with_name("big-00002-of-00003.gguf"))
+    match = (
+        r"one of 3 parts of a model, big-00001-of-00003\.gguf to big-00003-of-00003\.gguf.*--merge"
+    )
+    assert_refused(part, match)
+
+
+def test_a_model_in_one_part_is_whole(file):
+    check_gguf_file(file.rename(file.with_name("small-00001-of-00001.gguf")))
+
+
+# Splitting
+
+
+def header_of(pre, model="gpt2"):
+    return Header({"tokenizer.ggml.model": model, "tokenizer.ggml.pre": pre}, 0)
+
+
+def pieces(splitting, text="don't 12, 345\n\n  of\tit"):
+    return [text[slice(*span)] for _, span in splitting.pre_tokenize_str(text)]
+
+
+QWEN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+SPLITS = {"qwen2": QWEN, "llama-bpe": QWEN.replace(r"|\p{N}|", r"|\p{N}{1,3}|")}
+
+
 @pytest.mark.parametrize(
-    ("name", "source"),
-    [
-        ("owner/name", Source("owner/name", None)),
-        ("owner/name/tiny-Q8_0.gguf", Source("owner/name", "tiny-Q8_0.gguf")),
-        ("owner/name/TINY.GGUF", Source("owner/name", "TINY.GGUF")),
-    ],
+    ("pre", "numbers"), [("stablelm2", ["1", "2", "3", "4", "5"]), ("glm4", ["12", "345"])]
 )
-def test_a_file_on_the_hub_is_named_after_its_repository(name, source):
-    assert split_source(name) == source
+def test_other_names_for_a_known_splitting_are_understood(pre, numbers):
+    found = pieces(find_splitting(header_of(pre), SPLITS, "a"))
+    assert [piece for piece in found if piece.strip().isdigit()] == numbers
+    assert "\n\n" in found
 
 
-def test_a_gguf_file_that_does_not_exist_is_an_error(model_folder):
-    with pytest.raises(ModelLoadingError, match="has no file 'none.gguf'. Name one that it holds"):
-        PromptClassifier(f"{model_folder}/none.gguf").fit(TEXTS, LABELS)
+@pytest.mark.parametrize("pre", ["smollm", "starcoder", "command-r"])
+def test_single_digits_are_split_before_all_else(pre):
+    found = pieces(find_splitting(header_of(pre), SPLITS, "a"))
+    assert found == [
+        *("don", "'t", " ", "1", "2", ",", " ", "3", "4", "5", "\n\n ", " of", "\t", "it")
+    ]
 
 
-def test_a_file_that_is_not_gguf_is_an_error(tmp_path):
-    Path(tmp_path, "a.gguf").write_text("no")
-    with pytest.raises(ModelLoadingError, match=r"a\.gguf' is not a GGUF file: it does not begin"):
-        PromptClassifier(f"{tmp_path}/a.gguf").fit(TEXTS, LABELS)
+@pytest.mark.parametrize("pre", ["qwen2", "gpt-2", "olmo", "default", None])
+def test_what_transformers_knows_stays_as_it_is(pre):
+    assert find_splitting(header_of(pre), SPLITS, "a") is None
 
 
-def test_without_the_package_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "gguf", None)
-    match = r'needs gguf\. Install it with pip install "instructclf\[gguf\]"'
-    with pytest.raises(MissingExtraError, match=match):
-        PromptClassifier("owner/name/tiny.gguf").fit(TEXTS, LABELS)
+def test_other_kinds_of_tokenizers_do_not_split():
+    assert find_splitting(header_of("nonsense", "llama"), SPLITS, "a") is None
+
+
+@pytest.mark.parametrize("pre", ["nonsense", "deepseek-llm", ""])
+def test_an_unknown_splitting_is_an_error_that_names_it(pre):
+    match = rf"transformers does not know, .*: tokenizer\.ggml\.pre is '{pre}'\. Use the original"
+    with pytest.raises(ModelLoadingError, match=match):
+        find_splitting(header_of(pre), SPLITS, "a")
+
+
+def write_with_splitting(folder, pre):
+    model, tokenizer = make_model(intermediate_size=64), make_tokenizer()
+    path = folder / f"{pre}.gguf"
+    write_gguf(path, model, tokenizer, GGMLQuantizationType.F32, pre=pre)
+    return str(path)
+
+
+@pytest.mark.skipif(IS_OLD, reason="an older transformers chooses by the architecture")
+def test_models_are_read_with_the_splitting_that_their_file_names(tmp_path):
+    tokenizers = {
+        pre: get_base_model(write_with_splitting(tmp_path, pre)).tokenizer
+        for pre in ("qwen2", "stablelm2", "gpt-2")
+    }
+    found = {
+        pre: pieces(tokenizer.backend_tokenizer.pre_tokenizer)
+        for pre, tokenizer in tokenizers.items()
+    }
+    assert found["stablelm2"] == found["qwen2"] != found["gpt-2"]
+    with pytest.raises(ModelLoadingError, match="pre is 'nonsense'"):
+        PromptClassifier(write_with_splitting(tmp_path, "nonsense")).fit(TEXTS, LABELS)
 
 
 def test_a_gguf_file_is_not_quantised_again(stored, make_prompting):
