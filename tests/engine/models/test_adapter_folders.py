@@ -11,13 +11,14 @@ import pytest
 import torch
 from peft import IA3Config, LoraConfig, PeftModel, PromptTuningConfig, TaskType, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from instructclf import PromptClassifier, load
+from instructclf.engine.models.adapter_folders import read_base_name
 from instructclf.engine.models.loading import load_base_model
 from instructclf.engine.tokens.encoding import PromptEncoder
 from instructclf.exceptions import ModelLoadingError
-from tests.fixtures import LABELS, TEXTS, make_tokenizer
+from tests.fixtures import LABELS, TEXTS, make_model, make_tokenizer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning"),
@@ -142,6 +143,116 @@ def test_a_tokenizer_that_was_saved_with_the_adapter_is_used(adapter, tmp_path):
     base = load_base_model(str(folder), device=torch.device("cpu"), dtype=torch.float32)
     assert base.tokenizer.chat_template == "{{ messages }}"
     assert base.name == str(folder)
+
+
+def score(model, texts=UNSEEN):
+    classifier = PromptClassifier(model, n_shots=2, random_state=0, calibration=None)
+    return classifier.fit(TEXTS, LABELS).label_log_likelihood(texts)
+
+
+def test_a_configuration_next_to_an_adapter_makes_no_whole_model(adapter, model_folder, tmp_path):
+    folder = shutil.copytree(adapter, tmp_path / "adapter")
+    AutoConfig.from_pretrained(model_folder).save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    np.testing.assert_array_equal(score(str(folder)), score(adapter))
+
+
+def test_whole_weights_next_to_an_adapter_are_its_model(adapter, model_folder, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "both")
+    change(adapter, tmp_path, base_model_name_or_path="/no/such/folder")
+    shutil.copytree(tmp_path / "changed", folder, dirs_exist_ok=True)
+    np.testing.assert_allclose(score(str(folder)), score(adapter), rtol=0, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Model has .* and a tied layer:UserWarning")
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning")
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+def test_an_adapter_of_tied_layers_gives_the_scores_of_peft(target, tmp_path):
+    make_model(tie_word_embeddings=True).save_pretrained(tmp_path / "tied")
+    make_tokenizer().save_pretrained(tmp_path / "tied")
+    config = LoraConfig(**LORA | {"target_modules": [target]})
+    adapter = make_adapter(tmp_path / "tied", tmp_path / "adapter", config)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "tied")
+    pair = PeftModel.from_pretrained(model, adapter).eval(), make_tokenizer()
+    np.testing.assert_allclose(score(adapter), score(pair), rtol=0, atol=2e-5)
+
+
+def test_an_adapter_on_weights_in_4_bits_is_merged_into_unpacked_ones(model_folder, tmp_path):
+    pytest.importorskip("bitsandbytes", reason="4 bits take the quantization extra")
+    config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+    small = AutoModelForCausalLM.from_pretrained(model_folder, quantization_config=config)
+    small.save_pretrained(tmp_path / "small")
+    make_tokenizer().save_pretrained(tmp_path / "small")
+    adapter = make_adapter(tmp_path / "small", tmp_path / "adapter", LoraConfig(**LORA))
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "small")
+    pair = PeftModel.from_pretrained(model, adapter).eval(), make_tokenizer()
+    np.testing.assert_allclose(score(adapter), score(pair), rtol=0, atol=1e-3)
+
+
+# Which model it was trained on
+
+
+def test_the_revision_that_an_adapter_states_is_part_of_the_name(adapter, tmp_path):
+    folder = change(adapter, tmp_path, base_model_name_or_path="owner/name", revision="v1")
+    assert read_base_name(folder, "a") == "owner/name@v1"
+
+
+@pytest.mark.parametrize("revision", [None, "", "main"])
+def test_without_a_revision_it_is_the_main_branch(revision, adapter, tmp_path):
+    folder = change(adapter, tmp_path, base_model_name_or_path="owner/name", revision=revision)
+    assert read_base_name(folder, "a") == "owner/name"
+
+
+def test_a_folder_has_no_revision(adapter, model_folder, tmp_path):
+    folder = change(adapter, tmp_path, revision="v1")
+    assert read_base_name(folder, "a") == model_folder
+
+
+def test_a_relative_path_may_begin_at_the_adapter(adapter, model_folder, tmp_path):
+    folder = change(adapter, tmp_path, base_model_name_or_path="tiny/base")
+    shutil.copytree(model_folder, folder / "tiny" / "base")
+    np.testing.assert_array_equal(score(str(folder)), score(adapter))
+
+
+def test_the_pinned_model_of_a_classifier_is_written_as_peft_reads_it(make_tuning, tmp_path):
+    tuned = make_tuning(max_epochs=1).fit(TEXTS, LABELS)
+    model = tuned.open_model()
+    for name, expected in (("owner/name@v1", ("owner/name", "v1")), ("a", ("a", None))):
+        model.write_adapter(tuned.labeller_.adapter, tmp_path, name)
+        written = json.loads((tmp_path / "adapter_config.json").read_text())
+        assert (written["base_model_name_or_path"], written["revision"]) == expected
+
+
+# Tuning a model that has an adapter
+
+
+@pytest.mark.parametrize("loaded_by", ["peft", "transformers"])
+def test_an_adapter_of_a_given_model_is_kept_when_another_is_tuned(
+    loaded_by, adapter, model_folder, make_tuning
+):
+    model = AutoModelForCausalLM.from_pretrained(model_folder)
+    if loaded_by == "peft":
+        model = PeftModel.from_pretrained(model, adapter).eval()
+    else:
+        model.load_adapter(adapter)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    pair = model, make_tokenizer()
+    still = {"max_epochs": 1, "learning_rate": 1e-12, "calibration": None, "n_shots": 4}
+    tuned = make_tuning(model=pair, **still).fit(TEXTS, LABELS)
+    prompted = PromptClassifier(pair, n_shots=0, calibration=None).fit(TEXTS, LABELS)
+    expected = prompted.label_log_likelihood(UNSEEN)
+    np.testing.assert_allclose(tuned.label_log_likelihood(UNSEEN), expected, rtol=0, atol=1e-4)
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, before[name])
+
+
+def test_an_adapter_on_quantised_weights_cannot_be_tuned_further(model_folder, make_tuning):
+    pytest.importorskip("bitsandbytes", reason="4 bits take the quantization extra")
+    config = BitsAndBytesConfig(load_in_4bit=True)
+    model = AutoModelForCausalLM.from_pretrained(model_folder, quantization_config=config)
+    pair = get_peft_model(model, LoraConfig(**LORA)).eval(), make_tokenizer()
+    with pytest.raises(ModelLoadingError, match="cannot be merged, because its weights are quant"):
+        make_tuning(model=pair).fit(TEXTS, LABELS)
 
 
 # What goes wrong

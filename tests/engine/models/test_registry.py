@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
 
 from instructclf.engine.models.registry import N_KEPT_ALIVE, clear_base_models, get_base_model
 from instructclf.exceptions import ModelLoadingError
@@ -101,6 +103,59 @@ def test_a_model_that_was_cleared_is_freed_and_loaded_again(fresh_folder, n_load
     assert reference() is None
     get_base_model(fresh_folder)
     assert n_loads() == 2
+
+
+def test_clearing_forgets_models_that_somebody_holds(fresh_folder, n_loads):
+    held = get_base_model(fresh_folder)
+    clear_base_models()
+    assert get_base_model(fresh_folder) is not held
+    assert n_loads() == 2
+
+
+# Files that change
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"]
+)
+def test_a_model_is_loaded_anew_once_a_file_of_it_was_written(name, fresh_folder, n_loads):
+    path = Path(fresh_folder) / name
+    path.touch()  # the template is optional
+    first = get_base_model(fresh_folder)
+    assert get_base_model(fresh_folder) is first
+    path.write_bytes(path.read_bytes())
+    assert get_base_model(fresh_folder) is not first
+    assert n_loads() == 2
+
+
+def test_what_takes_the_place_of_a_file_counts_even_with_its_size_and_time(fresh_folder):
+    path = Path(fresh_folder) / "model.safetensors"
+    first, times = get_base_model(fresh_folder), path.stat()
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.with_name("new").write_bytes(content)
+    os.utime(path.with_name("new"), ns=(times.st_atime_ns, times.st_mtime_ns))
+    path.with_name("new").replace(path)
+    assert get_base_model(fresh_folder) is not first
+
+
+def test_files_that_are_not_read_do_not_count(fresh_folder, n_loads):
+    first = get_base_model(fresh_folder)
+    (Path(fresh_folder) / "README.md").write_text("A model.")
+    assert get_base_model(fresh_folder) is first
+    assert n_loads() == 1
+
+
+@pytest.mark.parametrize("changed", ["config.json", "tokenizer_config.json"])
+def test_the_model_below_an_adapter_counts(changed, fresh_folder, tmp_path):
+    config = LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"])
+    model = AutoModelForCausalLM.from_pretrained(fresh_folder)
+    get_peft_model(model, config).save_pretrained(str(tmp_path / "adapter"))
+    first = get_base_model(str(tmp_path / "adapter"))
+    assert get_base_model(str(tmp_path / "adapter")) is first
+    path = Path(fresh_folder) / changed
+    path.write_text(path.read_text())
+    assert get_base_model(str(tmp_path / "adapter")) is not first
 
 
 def test_a_failed_load_can_be_tried_again(model_folder, tmp_path):
