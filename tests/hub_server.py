@@ -19,13 +19,14 @@ MAIN = "main"
 
 @dataclass
 class Hub:
-    """Repositories: files by branch, and the contents of requests."""
+    """Repositories: files by branch, and the paths and contents of requests."""
 
     address: str = ""
     files: dict[str, dict[str, dict[str, bytes]]] = field(default_factory=dict)
     visibility: dict[str, str | None] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
     cards: list[dict] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
 
     def find(self, repo, revision):
         """Return the files of a branch or commit, or ``None``."""
@@ -52,6 +53,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         path = self._words()
+        self.hub.requests.append("/".join(path))
         match path:
             case ["api", "models", owner, name]:
                 self._describe(f"{owner}/{name}", MAIN)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
 
 from instructclf import PromptClassifier, load
 from instructclf.exceptions import SavedClassifierError
@@ -77,10 +80,35 @@ error_of("unknown", lambda: load("me/nothing"))
 error_of("no branch", lambda: load("me/reviews", revision="nowhere"))
 error_of("no name", lambda: prompted.push_to_hub("me/a/b"))
 error_of("old weights", lambda: PromptClassifier("them/pickled").fit(texts, labels))
+
+for name in ("them/adapter", "them/adapter@second"):
+    adapted = PromptClassifier(name, n_shots=4, random_state=0).fit(texts, labels)
+    found[name] = float(abs(adapted.predict_proba(texts) - pinned.predict_proba(texts)).max())
+error_of("no file", lambda: PromptClassifier("them/tiny/none.gguf").fit(texts, labels))
+error_of("no local file", lambda: PromptClassifier("secret/good.gguf").fit(texts, labels))
+error_of("no saved file", lambda: load("secret/saved.json"))
 os.environ["HF_TOKEN"] = "hf_of_somebody_else"
 error_of("not mine", lambda: prompted.push_to_hub("me/other"))
 print(json.dumps(found))
 """
+
+
+def adapters_on(base, revision, model_folder, home):
+    """Return adapters without an effect, and the configuration that a trainer left with one."""
+    model = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(model_folder),
+        LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"]),
+    )
+    model.peft_config["default"].base_model_name_or_path = base
+    model.peft_config["default"].revision = revision
+    model.save_pretrained(str(home / "adapter"), save_embedding_layers=False)
+    files = {
+        path.name: path.read_bytes()
+        for path in (home / "adapter").iterdir()
+        if path.suffix in {".json", ".safetensors"}
+    }
+    config = (Path(model_folder) / "config.json").read_bytes()
+    return {MAIN: files, "second": {**files, "config.json": config}}
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +126,7 @@ def story(model_folder, tmp_path_factory):
         hub.files["them/tiny"] = {MAIN: now, "old": old}
         pickled = {"adapter_config.json": b"{}", "adapter_model.bin": b""}
         hub.files["them/pickled"] = {MAIN: pickled}
+        hub.files["them/adapter"] = adapters_on("them/tiny", "old", model_folder, home)
         environment = {
             **os.environ,
             "HF_ENDPOINT": hub.address,
@@ -182,6 +211,72 @@ def test_the_hub_accepts_the_card(story):
     card = hub.files["me/reviews"]["prompted"]["README.md"].decode()
     assert 'instructclf.load("me/reviews")' in card
     assert ModelCard(card).data.base_model == "them/tiny"
+
+
+def test_an_adapter_is_put_on_the_revision_of_its_model_that_it_states(story):
+    _, found, _ = story
+    assert found["old weights differ"]
+    assert found["them/adapter"] < 1e-5
+
+
+def test_an_adapter_of_a_branch_may_lie_next_to_a_configuration(story):
+    _, found, _ = story
+    assert found["them/adapter@second"] < 1e-5
+
+
+def test_a_file_that_a_repository_does_not_have_is_an_error(story):
+    _, found, _ = story
+    match = "ModelLoadingError: The repository 'them/tiny' has no file 'none.gguf'"
+    assert found["no file"].startswith(match)
+
+
+def test_names_of_files_are_never_told_to_the_hub(story):
+    hub, found, _ = story
+    assert found["no local file"].startswith("ModelLoadingError: There is no file 'secret/good")
+    assert found["no saved file"].startswith("SavedClassifierError: There is no saved classifier")
+    assert any("them/tiny" in request for request in hub.requests)
+    assert not any("secret" in request for request in hub.requests)
+
+
+UNREACHABLE = """
+import logging, time
+time.sleep = lambda seconds: None
+from instructclf import PromptClassifier
+from instructclf.exceptions import ModelLoadingError
+
+retries = []
+handler = logging.Handler()
+handler.emit = lambda record: retries.append(record.getMessage())
+logging.getLogger("huggingface_hub").addHandler(handler)
+for name in ("me/none", "me/none@v1", "me/none/file.gguf", "none"):
+    retries.clear()
+    try:
+        PromptClassifier(name).fit(["a", "b"], ["c", "d"])
+    except ModelLoadingError as error:
+        print(sum("Retry 1/" in message for message in retries), error)
+"""
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_in_one_round_of_retries(tmp_path):
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": "http://127.0.0.1:9",  # where nobody answers
+        "HF_HOME": str(tmp_path),
+        "HF_HUB_OFFLINE": "0",
+        "NO_PROXY": "127.0.0.1",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-c", UNREACHABLE],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    lines = ended.stdout.splitlines()
+    assert len(lines) == 4, ended.stderr
+    for line in lines:
+        assert re.match(r"1 The model '.*none.*' could not be loaded.*connect", line)
 
 
 def test_no_executable_file_is_fetched(story):
