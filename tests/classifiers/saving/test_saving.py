@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,15 +16,15 @@ import torch
 from huggingface_hub import ModelCard
 from peft import IA3Config, LoraConfig, PeftModel
 from sklearn.exceptions import NotFittedError
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 import instructclf
 from instructclf import PromptClassifier, PromptTemplate, load
 from instructclf.calibration import LabelledRowsCalibrator
 from instructclf.engine.local_models import open_language_model
-from instructclf.exceptions import SavedClassifierError
+from instructclf.exceptions import ModelLoadingError, SavedClassifierError
 from instructclf.sampling import FacilityLocationSampler, KMeansSampler
-from tests.fixtures import LABELS, TEXTS, make_model
+from tests.fixtures import LABELS, TEXTS, make_model, make_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
 
@@ -317,6 +319,126 @@ def test_a_base_model_that_has_moved_is_found_by_its_new_path(
     np.testing.assert_array_equal(loaded.predict_proba(UNSEEN), classifier.predict_proba(UNSEEN))
 
 
+# Paths
+
+
+@pytest.fixture
+def project(model_folder, tmp_path, monkeypatch):
+    """Return a folder with a model, which is the current folder and the home folder."""
+    shutil.copytree(model_folder, tmp_path / "project" / "models" / "tiny")
+    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.setenv("HOME", str(tmp_path / "project"))
+    return tmp_path / "project"
+
+
+@pytest.mark.parametrize(
+    ("name", "saved"),
+    [
+        ("models/tiny", "saved"),
+        ("./models/tiny", "results/today/saved"),
+        (Path("models", "tiny"), "saved"),
+    ],
+)
+@pytest.mark.usefixtures("project")
+def test_a_relative_model_is_found_from_another_folder(name, saved, make_classifier, monkeypatch):
+    project = Path.cwd()
+    classifier = make_classifier().set_params(model=name).fit(TEXTS, LABELS)
+    classifier.save(saved)
+    monkeypatch.chdir(project.parent)
+    loaded = load(f"project/{saved}")
+    assert Path(loaded.model).samefile(project / "models" / "tiny")
+    np.testing.assert_array_equal(loaded.predict_proba(UNSEEN), classifier.predict_proba(UNSEEN))
+
+
+def test_a_model_that_moved_along_with_the_folder_is_found(
+    make_tuning, project, tmp_path, monkeypatch
+):
+    tuned = make_tuning().set_params(model=str(project / "models" / "tiny")).fit(TEXTS, LABELS)
+    tuned.save("saved")
+    monkeypatch.chdir(tmp_path)
+    project.rename(tmp_path / "elsewhere")
+    assert (load("elsewhere/saved").predict_proba(UNSEEN) == tuned.predict_proba(UNSEEN)).all()
+
+
+def test_a_model_is_found_in_the_saved_folder(make_prompting, project, tmp_path, monkeypatch):
+    make_prompting(model="models/tiny").fit(TEXTS, LABELS).save("saved")
+    (project / "saved" / "models").mkdir()
+    (project / "models" / "tiny").rename(project / "saved" / "models" / "tiny")
+    (project / "saved").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    assert Path(load("moved").model).samefile(tmp_path / "moved" / "models" / "tiny")
+
+
+def test_a_name_that_is_valid_here_stays_as_it_is(make_prompting, project):
+    make_prompting(model="models/tiny").fit(TEXTS, LABELS).save("saved")
+    assert load(project / "saved").model == "models/tiny"
+
+
+def test_a_relative_model_that_is_gone_is_an_error_with_a_remedy(
+    make_tuning, project, tmp_path, monkeypatch
+):
+    make_tuning(max_epochs=1).set_params(model="models/tiny").fit(TEXTS, LABELS).save("saved")
+    (project / "models").rename(project / "gone")
+    monkeypatch.chdir(tmp_path)
+    match = (
+        r"'models/tiny' of .* is not here: .* Say where it is: load\('project/saved', model=\.\.\."
+    )
+    with pytest.raises(ModelLoadingError, match=match):
+        load("project/saved")
+    assert load("project/saved", model="project/gone/tiny").model == "project/gone/tiny"
+    with pytest.raises(
+        ModelLoadingError, match="on 'models/tiny', which is a path that does not ex"
+    ):
+        PromptClassifier("project/saved").fit(TEXTS, LABELS)
+
+
+def test_a_tuned_classifier_with_a_relative_model_is_a_base_from_another_folder(
+    make_tuning, project, tmp_path, monkeypatch
+):
+    tuned = make_tuning().set_params(model="models/tiny", calibration=None).fit(TEXTS, LABELS)
+    tuned.save("results/saved")
+    monkeypatch.chdir(tmp_path)
+    prompted = PromptClassifier("project/results/saved", n_shots=0, calibration=None)
+    prompted.fit(TEXTS, LABELS)
+    expected = tuned.label_log_likelihood(UNSEEN)
+    np.testing.assert_allclose(prompted.label_log_likelihood(UNSEEN), expected, rtol=0, atol=1e-5)
+
+
+def test_the_error_about_a_model_on_the_hub_says_how_to_name_another(make_prompting, tmp_path):
+    folder = save(make_prompting, tmp_path)
+    path = folder / "classifier.json"
+    record = json.loads(path.read_text())
+    record["parameters"]["model"], record["base_path"] = "nobody/none", None
+    path.write_text(json.dumps(record))
+    with pytest.raises(ModelLoadingError, match=r"'nobody/none' could .* model=\.\.\.\)\.$"):
+        load(folder)
+    with pytest.raises(ModelLoadingError, match=r"'nobody/other' could(?!.*model=)"):
+        load(folder, model="nobody/other")
+
+
+@pytest.mark.parametrize("folder", ["saved", "a/b/saved"])
+def test_the_home_folder_is_found(folder, make_tuning, project):
+    options = {"model": "~/models/tiny", "training_options__checkpoint_dir": "~/kept"}
+    tuned = make_tuning(**options).fit(TEXTS, LABELS)
+    assert list((project / "kept").iterdir())
+    tuned.save(f"~/{folder}")
+    tuned.export(f"~/{folder}-model")
+    assert (project / folder / "classifier.json").is_file()
+    assert (project / f"{folder}-model" / "config.json").is_file()
+    assert not (project / "~").exists()
+    loaded = load(f"~/{folder}")
+    np.testing.assert_array_equal(loaded.predict_proba(UNSEEN), tuned.predict_proba(UNSEEN))
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a\0b", "~nobody-of-this-name/saved", "models/a.gguf"])
+def test_a_name_of_no_folder_is_an_error(name):
+    with pytest.raises(SavedClassifierError, match="is no path of|There is no saved classifier in"):
+        load(name)
+
+
+# Other base models
+
+
 def test_another_base_model_is_an_error(make_prompting, tokenizer, tmp_path):
     folder = save(make_prompting, tmp_path)
     other = make_model()
@@ -372,6 +494,44 @@ def test_an_exported_model_gives_the_same_scores(options, make_tuning, tmp_path)
     expected = classifier.label_log_likelihood(UNSEEN)
     actual = prompted.label_log_likelihood(UNSEEN)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5)
+
+
+def test_a_tied_output_layer_is_exported_on_its_own(make_tuning, tmp_path):
+    make_model(tie_word_embeddings=True).save_pretrained(tmp_path / "tied")
+    make_tokenizer().save_pretrained(tmp_path / "tied")
+    adapter = LoraConfig(target_modules=["q_proj", "lm_head"])
+    classifier = make_tuning(model=str(tmp_path / "tied"), adapter=adapter).fit(TEXTS, LABELS)
+    classifier.export(tmp_path / "model")
+    prompted = PromptClassifier(str(tmp_path / "model"), n_shots=0).fit(TEXTS, LABELS)
+    expected = classifier.label_log_likelihood(UNSEEN)
+    np.testing.assert_allclose(prompted.label_log_likelihood(UNSEEN), expected, rtol=0, atol=1e-5)
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["tie_word_embeddings"] is False
+
+
+def test_a_model_given_in_4_bits_is_exported_in_full_precision(make_tuning, model_folder, tmp_path):
+    pytest.importorskip("bitsandbytes", reason="4 bits take the quantization extra")
+    config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+    model = AutoModelForCausalLM.from_pretrained(model_folder, quantization_config=config)
+    classifier = make_tuning(model=(model, make_tokenizer())).fit(TEXTS, LABELS)
+    expected = classifier.label_log_likelihood(UNSEEN)
+    classifier.export(tmp_path / "model")
+    prompted = PromptClassifier(str(tmp_path / "model"), n_shots=0).fit(TEXTS, LABELS)
+    np.testing.assert_allclose(prompted.label_log_likelihood(UNSEEN), expected, rtol=0, atol=1e-3)
+    np.testing.assert_array_equal(classifier.label_log_likelihood(UNSEEN), expected)
+
+
+def test_an_export_that_would_answer_otherwise_is_an_error(make_tuning, tmp_path):
+    adapter = LoraConfig(target_modules=["q_proj"], lora_bias=True)
+    with pytest.warns(UserWarning, match="lora_bias|invalid shape"):
+        classifier = make_tuning(adapter=adapter, max_epochs=1).fit(TEXTS, LABELS)
+    match = r"This adapter could not be merged\. PEFT said: .* Save the classifier, which keeps"
+    with (
+        pytest.warns(UserWarning, match="lora_bias|invalid shape"),
+        pytest.raises(SavedClassifierError, match=match),
+    ):
+        classifier.export(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 def test_the_exported_prompt_is_that_of_the_classifier(make_tuning, tmp_path):

@@ -28,7 +28,7 @@ from instructclf.classifiers.saving.json_values import to_json
 from instructclf.engine.interfaces import LanguageModel
 from instructclf.engine.models.names import find_path
 from instructclf.engine.tuning.adapters import PeftSettings
-from instructclf.exceptions import SavedClassifierError
+from instructclf.exceptions import ModelLoadingError, SavedClassifierError
 from instructclf.inputs.paths import expand
 from instructclf.storage import check_files, find_checksums, replacing_folder
 
@@ -90,12 +90,15 @@ def export_classifier(classifier: Any, model: LanguageModel, folder: str | PathL
     Raises
     ------
     SavedClassifierError
-        If the folder holds something else.
+        If the folder holds something else, or a merged model would answer otherwise.
     """
     labeller = classifier.labeller_
     calibration = labeller.calibration
     with replacing_folder(expand(folder), PROMPT) as fresh:
-        model.export(labeller.adapter, fresh)
+        try:
+            model.export(labeller.adapter, fresh)
+        except ModelLoadingError as error:
+            raise SavedClassifierError(str(error)) from error
         record = {
             "before": labeller.prompt.beginning,
             "after": labeller.prompt.ending(""),
