@@ -14,7 +14,12 @@ from gguf import GGMLQuantizationType, GGUFWriter, TokenType, quants
 from packaging.version import Version
 
 from instructclf import PromptClassifier, load
-from instructclf.engine.models.gguf_files import Header, check_gguf_file, find_splitting
+from instructclf.engine.models.gguf_files import (
+    Header,
+    check_all_used,
+    check_gguf_file,
+    find_splitting,
+)
 from instructclf.engine.models.registry import get_base_model
 from instructclf.exceptions import ModelLoadingError
 from tests.fixtures import CONTEXT, LABELS, TEXTS, make_model, make_tokenizer
@@ -221,11 +226,40 @@ def test_a_model_in_one_part_is_whole(file):
     check_gguf_file(file.rename(file.with_name("small-00001-of-00001.gguf")))
 
 
+# Weights that transformers drops
+
+
+def with_tensors(file, names, n_values=32):
+    """Write a copy of a GGUF file's model with further tensors."""
+    model, tokenizer = make_model(intermediate_size=64), make_tokenizer()
+    weights = model.state_dict()
+    model.state_dict = lambda: weights | {name: torch.ones(n_values) for name in names}
+    write_gguf(file, model, tokenizer, GGMLQuantizationType.F32)
+    return file
+
+
+def test_a_bias_that_the_architecture_does_not_have_is_an_error(file):
+    names = [f"model.layers.{layer}.self_attn.o_proj.bias" for layer in range(2)]
+    match = r"no place for in its architecture, such as 'blk\.0\.attn_output\.bias', 'blk\.1\.attn"
+    assert_refused(with_tensors(file, names), match)
+
+
+def test_a_layer_more_than_the_header_says_is_an_error(file):
+    assert_refused(with_tensors(file, ["model.layers.2.input_layernorm"]), "such as 'blk.2.attn_no")
+
+
+@pytest.mark.parametrize("name", ["rope_freqs.weight", "model.layers.2.nextn.enorm.weight"])
+def test_angles_and_layers_that_draft_tokens_may_be_dropped(name, file):
+    header = check_gguf_file(with_tensors(file, [name]))
+    shapes = [weight.shape for weight in make_model(intermediate_size=64).state_dict().values()]
+    check_all_used(header, shapes, "a")
+
+
 # Splitting
 
 
 def header_of(pre, model="gpt2"):
-    return Header({"tokenizer.ggml.model": model, "tokenizer.ggml.pre": pre}, 0)
+    return Header({"tokenizer.ggml.model": model, "tokenizer.ggml.pre": pre}, 0, {})
 
 
 def pieces(splitting, text="don't 12, 345\n\n  of\tit"):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import mmap
 import re
 import struct
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -37,6 +39,7 @@ _FORMATS = {
 """The types of single values, by their number in the file."""
 _STRING, _ARRAY = 8, 9
 _PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<n_parts>\d{5})\.gguf", re.IGNORECASE)
+_LAYER = re.compile(r"blk\.(\d+)\.")
 _PRE_TOKENIZER = "tokenizer.ggml.pre"
 _UNSTATED = (None, "default")
 """Old files do not say how text is split. transformers then splits it as GPT-2 does."""
@@ -66,10 +69,13 @@ class Header:
         Its metadata: numbers and texts, without arrays.
     length : int
         How many bytes the whole file has, if none is missing.
+    shapes : dict of str to list of int
+        The shapes of its tensors, by their names.
     """
 
     values: dict[str, Any]
     length: int
+    shapes: dict[str, list[int]]
 
 
 def find_gguf_file(name: str) -> Path:
@@ -159,15 +165,16 @@ def _read_header(path: Path) -> Header:
             name = reader.take_text()
             values[name] = reader.take_value(*reader.take("I"))
         sizes: dict[Any, tuple[int, int]] = dict(GGML_QUANT_SIZES)
-        end = 0
+        end, shapes = 0, {}
         for _ in range(n_tensors):
-            reader.take_text()
+            name = reader.take_text()
             (n_dimensions,) = reader.take("I")
             *shape, kind, offset = reader.take(f"{n_dimensions}QIQ")
+            shapes[name] = shape
             block, n_bytes = sizes.get(kind, (1, 0))  # 0 for types that came later
             end = max(end, offset + prod(shape) // block * n_bytes)
         alignment = values.get("general.alignment", 32)
-        return Header(values, -(-reader.position // alignment) * alignment + end)
+        return Header(values, -(-reader.position // alignment) * alignment + end, shapes)
 
 
 class _Reader:
@@ -202,6 +209,41 @@ class _Reader:
             else:
                 self.take_value(kind)
         return None
+
+
+def check_all_used(header: Header, shapes: Iterable[Sequence[int]], name: str) -> None:
+    """Raise ``ModelLoadingError`` if transformers has dropped layers, biases or norms of a file.
+
+    It does so without a word, for weights that the architecture does not have there. ``shapes`` are
+    those of the loaded weights.
+    """
+    n_layers = header.values.get(f"{header.values.get('general.architecture')}.block_count")
+    layers = {key: _LAYER.match(key) for key in header.shapes}
+    dropped = [
+        key for key, layer in layers.items() if layer and n_layers and int(layer[1]) >= n_layers
+    ]
+    drafts = dropped if any("nextn" in key for key in dropped) else []
+    dropped = [] if drafts else dropped
+    vectors = {
+        key: shape[0]
+        for key, shape in header.shapes.items()
+        if len(shape) == 1 and key not in drafts and not key.startswith("rope_")  # computed anew
+    }
+    extra = sum(vectors.values()) - sum(prod(shape) for shape in shapes if len(shape) == 1)
+    if extra > 0 and not dropped:
+        sizes: Counter[str] = Counter()
+        for key, size in vectors.items():
+            sizes[_LAYER.sub("", key)] += size
+        likely = [key for key in vectors if sizes[_LAYER.sub("", key)] == extra] or [*vectors]
+        dropped = [key for key in likely if key.endswith(".bias")] or likely
+    if dropped:
+        examples = ", ".join(repr(key) for key in dropped[:3])
+        msg = (
+            f"The GGUF file {name!r} holds weights that transformers has no place for in its "
+            f"architecture, such as {examples}, and scores without them would be wrong. Use the "
+            "original model in safetensors."
+        )
+        raise ModelLoadingError(msg)
 
 
 def find_splitting(header: Header, splits: dict[str, str], name: str) -> Any:

@@ -18,7 +18,13 @@ from instructclf.engine.models.adapter_folders import (
     merge_adapter_folder,
     read_base_name,
 )
-from instructclf.engine.models.gguf_files import check_gguf_file, find_gguf_file, find_splitting
+from instructclf.engine.models.gguf_files import (
+    Header,
+    check_all_used,
+    check_gguf_file,
+    find_gguf_file,
+    find_splitting,
+)
 from instructclf.engine.models.names import A_NAME, split_source
 from instructclf.engine.models.placement import input_device
 from instructclf.engine.models.quantization import (
@@ -119,8 +125,9 @@ def load_base_model(
         return _load_with_adapter(name, adapter, device, dtype)
     check_source(source)
     parts = split_source(source)
-    splitting = None if parts.file is None else _find_splitting(source)
-    if parts.file is None and not parts.may_be_on_hub:
+    header = None if parts.file is None else check_gguf_file(find_gguf_file(source))
+    splitting = None if header is None else _find_splitting(header, source)
+    if header is None and not parts.may_be_on_hub:
         check_weights(Path(parts.location))
     # While loading, transformers changes torch's default data type and turns off the functions that
     # initialise weights: another thread would make adapters of this type, and uninitialised.
@@ -131,6 +138,8 @@ def load_base_model(
         else:
             model = _load_model(source, dtype).to(device)
     prevent_repacking(model)
+    if header is not None:
+        check_all_used(header, [weight.shape for weight in model.state_dict().values()], source)
     tokenizer = _load_tokenizer(source)
     if splitting is not None:
         tokenizer.backend_tokenizer.pre_tokenizer = splitting
@@ -313,9 +322,8 @@ def _shortened(error: Exception) -> str:
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} …"
 
 
-def _find_splitting(source: str) -> Any:
-    """Check a GGUF file; return how text is split if transformers reads that wrongly."""
-    header = check_gguf_file(find_gguf_file(source))
+def _find_splitting(header: Header, source: str) -> Any:
+    """Return how text is split before tokenizing, if transformers reads that wrongly."""
     try:
         from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
     except ImportError:  # releases before 5.23 choose by the architecture
