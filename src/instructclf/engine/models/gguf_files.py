@@ -217,25 +217,7 @@ def check_all_used(header: Header, shapes: Iterable[Sequence[int]], name: str) -
     It does so without a word, for weights that the architecture does not have there. ``shapes`` are
     those of the loaded weights.
     """
-    n_layers = header.values.get(f"{header.values.get('general.architecture')}.block_count")
-    layers = {key: _LAYER.match(key) for key in header.shapes}
-    dropped = [
-        key for key, layer in layers.items() if layer and n_layers and int(layer[1]) >= n_layers
-    ]
-    drafts = dropped if any("nextn" in key for key in dropped) else []
-    dropped = [] if drafts else dropped
-    vectors = {
-        key: shape[0]
-        for key, shape in header.shapes.items()
-        if len(shape) == 1 and key not in drafts and not key.startswith("rope_")  # computed anew
-    }
-    extra = sum(vectors.values()) - sum(prod(shape) for shape in shapes if len(shape) == 1)
-    if extra > 0 and not dropped:
-        sizes: Counter[str] = Counter()
-        for key, size in vectors.items():
-            sizes[_LAYER.sub("", key)] += size
-        likely = [key for key in vectors if sizes[_LAYER.sub("", key)] == extra] or [*vectors]
-        dropped = [key for key in likely if key.endswith(".bias")] or likely
+    dropped = _find_dropped(header, sum(prod(shape) for shape in shapes if len(shape) == 1))
     if dropped:
         examples = ", ".join(repr(key) for key in dropped[:3])
         msg = (
@@ -244,6 +226,28 @@ def check_all_used(header: Header, shapes: Iterable[Sequence[int]], name: str) -
             "original model in safetensors."
         )
         raise ModelLoadingError(msg)
+
+
+def _find_dropped(header: Header, n_loaded: int) -> list[str]:
+    """Name tensors of layers that the header does not count, or of vectors that are too many."""
+    n_layers = header.values.get(f"{header.values.get('general.architecture')}.block_count")
+    layers = {key: _LAYER.match(key) for key in header.shapes}
+    beyond = [key for key, at in layers.items() if at and n_layers and int(at[1]) >= n_layers]
+    if beyond and not any("nextn" in key for key in beyond):  # layers that draft tokens
+        return beyond
+    vectors = {
+        key: shape[0]
+        for key, shape in header.shapes.items()
+        if len(shape) == 1 and key not in beyond and not key.startswith("rope_")  # computed anew
+    }
+    extra = sum(vectors.values()) - n_loaded
+    if extra <= 0:
+        return []
+    sizes: Counter[str] = Counter()
+    for key, size in vectors.items():
+        sizes[_LAYER.sub("", key)] += size
+    likely = [key for key in vectors if sizes[_LAYER.sub("", key)] == extra] or [*vectors]
+    return [key for key in likely if key.endswith(".bias")] or likely
 
 
 def find_splitting(header: Header, splits: dict[str, str], name: str) -> Any:

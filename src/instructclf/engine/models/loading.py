@@ -129,6 +129,22 @@ def load_base_model(
     splitting = None if header is None else _find_splitting(header, source)
     if header is None and not parts.may_be_on_hub:
         check_weights(Path(parts.location))
+    model = _place_model(source, device, dtype, quantization, device_map)
+    if header is not None:
+        check_all_used(header, [weight.shape for weight in model.state_dict().values()], source)
+    tokenizer = _load_tokenizer(source)
+    if splitting is not None:
+        tokenizer.backend_tokenizer.pre_tokenizer = splitting
+    return _freeze(name, model, tokenizer)
+
+
+def _place_model(
+    source: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    quantization: str | None,
+    device_map: DeviceMap,
+) -> Any:
     # While loading, transformers changes torch's default data type and turns off the functions that
     # initialise weights: another thread would make adapters of this type, and uninitialised.
     with process_state:
@@ -138,12 +154,7 @@ def load_base_model(
         else:
             model = _load_model(source, dtype).to(device)
     prevent_repacking(model)
-    if header is not None:
-        check_all_used(header, [weight.shape for weight in model.state_dict().values()], source)
-    tokenizer = _load_tokenizer(source)
-    if splitting is not None:
-        tokenizer.backend_tokenizer.pre_tokenizer = splitting
-    return _freeze(name, model, tokenizer)
+    return model
 
 
 def _freeze(name: str, model: Any, tokenizer: Any) -> BaseModel:
