@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM, T5Config
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForMaskedLM,
+    T5Config,
+)
 
 from instructclf.engine.models.loading import BaseModel, load_base_model, wrap_loaded_model
 from instructclf.exceptions import ModelLoadingError, RemoteCodeWarning
@@ -249,6 +256,22 @@ def test_a_pair_of_two_models_is_an_error(model):
 def test_a_tuple_of_another_length_is_an_error(length, model):
     with pytest.raises(ModelLoadingError, match=r"must be \(model, tokenizer\)"):
         wrap_loaded_model((model,) * length)
+
+
+def test_a_sequence_classifier_is_an_error_as_an_object_and_in_a_folder(folder, tokenizer):
+    model = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(folder))
+    with pytest.raises(
+        ModelLoadingError, match="is a LlamaForSequenceClassification, whose output"
+    ):
+        wrap_loaded_model((model, tokenizer))
+    model.save_pretrained(folder)
+    with pytest.raises(
+        ModelLoadingError, match="is a LlamaForSequenceClassification, whose output"
+    ):
+        load(folder)
+    change_config(folder, architectures=None)
+    with pytest.raises(ModelLoadingError, match="no place for, such as 'score.weight'|lacks 1 of"):
+        load(folder)
 
 
 def test_an_encoder_decoder_object_is_an_error(tokenizer):
