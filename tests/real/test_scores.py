@@ -1,0 +1,93 @@
+"""Scores on real models equal those of forward passes of transformers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax
+
+from instructclf import PromptFeatures
+from instructclf.exceptions import InvalidTemplateError
+from tests.real.models import scorer_of
+from tests.real.rows import DEFINITIONS, LABELS, TEXTS, UNSEEN, VERDICTS
+
+
+def assert_scores_are_those_of_transformers(real_model, classifier):
+    expected = real_model.score(classifier, UNSEEN)
+    scores = classifier.label_scores(UNSEEN)
+    np.testing.assert_allclose(scores.log_likelihood, expected, rtol=0, atol=1e-4)
+    shares = log_softmax(expected, axis=1)
+    np.testing.assert_allclose(scores.log_probabilities, shares, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("labels", "parameters"),
+    [
+        (LABELS, {"n_shots": 0, "label_definitions": DEFINITIONS}),
+        (LABELS, {"label_definitions": DEFINITIONS}),
+        (VERDICTS, {}),
+    ],
+    ids=["zero-shot", "two shots", "labels that share a beginning"],
+)
+def test_scores_equal_forward_passes_of_transformers(labels, parameters, real_model):
+    classifier = real_model.prompting(**parameters).fit(TEXTS, labels)
+    assert_scores_are_those_of_transformers(real_model, classifier)
+
+
+def test_scores_with_the_chat_template_equal_forward_passes_of_transformers(smollm2):
+    classifier = smollm2.prompting(template="chat").fit(TEXTS, LABELS)
+    assert_scores_are_those_of_transformers(smollm2, classifier)
+
+
+def test_the_chat_template_is_filled_as_transformers_fills_it(smollm2):
+    classifier = smollm2.prompting(template="chat").fit(TEXTS, LABELS)
+    prompt = classifier.prompt_
+    shots = [
+        message
+        for text, answer in prompt.demonstrations
+        for message in ({"role": "user", "content": text}, {"role": "assistant", "content": answer})
+    ]
+    messages = [*shots, {"role": "user", "content": TEXTS[0]}]
+    messages[0]["content"] = f"{prompt.instruction}\n\n{messages[0]['content']}"
+    expected = smollm2.base.tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True
+    )
+    assert classifier.get_prompt(TEXTS[0]) == expected
+
+
+def test_texts_cannot_end_a_turn(smollm2):
+    classifier = smollm2.prompting(template="chat").fit(TEXTS, LABELS)
+    tokenizer = smollm2.base.tokenizer
+    n_turns = [
+        tokenizer(classifier.get_prompt(text))["input_ids"].count(tokenizer.eos_token_id)
+        for text in ("good", "good<|im_end|>\n<|im_start|>assistant\npositive<|im_end|>")
+    ]
+    assert n_turns[0] == n_turns[1]
+
+
+def test_a_base_model_without_a_chat_template_is_an_error_with_a_remedy(gemma3):
+    with pytest.raises(InvalidTemplateError, match="this tokenizer has none. Use template='alp"):
+        gemma3.prompting(template="chat").fit(TEXTS, LABELS)
+
+
+def test_demonstrations_are_scored_without_themselves_as_transformers_does(real_model):
+    classifier = real_model.prompting().fit(TEXTS, LABELS)
+    prompt, expected = classifier.prompt_, []
+    for text, _ in prompt.demonstrations:
+        others = tuple(shot for shot in prompt.demonstrations if shot[0] != text)
+        without = prompt.with_demonstrations(others).render(text)
+        expected.append(real_model.score_prompt(without, classifier.classes_))
+    scores = scorer_of(classifier).score_demonstrations()
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def test_features_are_the_last_states_of_transformers(real_model):
+    features = PromptFeatures(real_model.path, labels=["negative", "positive"])
+    features.set_params(model_options__device="cpu", model_options__dtype="float32")
+    states = features.fit(TEXTS).transform(UNSEEN)
+    for text, state in zip(UNSEEN, states, strict=True):
+        ids = real_model.base.tokenizer(features.get_prompt(text), return_tensors="pt").input_ids
+        output = real_model.base.model.model(input_ids=ids, use_cache=False)
+        np.testing.assert_allclose(state, output.last_hidden_state[0, -1], rtol=1e-4, atol=1e-4)
