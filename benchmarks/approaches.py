@@ -11,10 +11,11 @@ from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from tasks import Rows, Task, prompt_options
 
-from instructclf import InstructionTunedClassifier, PromptClassifier
+from instructclf import InstructionTunedClassifier, PromptClassifier, PromptFeatures
 
 MAX_EPOCHS = inspect.signature(InstructionTunedClassifier).parameters["max_epochs"].default
 
@@ -31,6 +32,13 @@ def tuning(task: Task, rows: Rows, model: str, **options: Any) -> InstructionTun
 def prompting(task: Task, rows: Rows, model: str, **options: Any) -> PromptClassifier:
     """Return a classifier that shows rows it is given in its prompt."""
     return PromptClassifier(model, **prompt_options(task, rows.labels)).set_params(**options)
+
+
+def features(task: Task, rows: Rows, model: str, **options: Any) -> Any:
+    """Return logistic regression on the states of a language model, which reads a prompt."""
+    given = prompt_options(task, rows.labels)
+    reader = PromptFeatures(model, labels=rows.labels, **given).set_params(**options)
+    return make_pipeline(reader, StandardScaler(), LogisticRegression(max_iter=1000))
 
 
 def svm() -> Any:

@@ -38,7 +38,8 @@ def main() -> None:
     options = _parse()
     prepare_process(options)
     add_heldout(options.heldout or ())
-    names = available(list(TASKS), options.data)
+    fair = [name for name, task in TASKS.items() if not task.taught_bundled]
+    names = available(fair, options.data)
     cells = [cell for name in names for cell in cells_of(TASKS[name], options)]
     cells = select(sorted(cells, key=_order), options.cells)
     if not options.table:

@@ -23,18 +23,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from measuring import RESULTS, Settings, environment, set_threads
+from measuring import RESULTS, Settings, environment, set_threads, timed
+from models import find_model
 from numpy.typing import NDArray
 from raw_results import RUNS, SUFFIX, RawResult, RawResults
 from tasks import Rows, read_rows
 
 import instructclf
 from instructclf import bundled
-from instructclf.evaluation.metrics import expected_calibration_error
-from instructclf.evaluation.running import Outcome, Run, execute, plan_runs, prepare
+from instructclf.evaluation.metrics import answer_weights, expected_calibration_error
+from instructclf.evaluation.running import (
+    Outcome,
+    Run,
+    execute,
+    parts_with_models,
+    plan_runs,
+    prepare,
+)
+from instructclf.evaluation.splitting import Split
 from instructclf.exceptions import InstructClfError, InstructClfWarning
 
 DATA = Path(__file__).with_name("data")
+_N_PROMPTS = 20
+_NOT_SETTINGS = {"model", "steps", "random_state", "checkpoint_dir"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +103,7 @@ def settings_of(cell: Cell, rows: Rows) -> dict[str, Any]:
         "parameters": {
             name: type(value).__name__ if hasattr(value, "get_params") else repr(value)
             for name, value in sorted(parameters.items())
-            if name.split("__")[-1] not in {"model", "steps", "random_state"}
+            if name.split("__")[-1] not in _NOT_SETTINGS
         },
         "n_rows": cell.n_rows,
         "sampler": repr(cell.sampler),
@@ -104,18 +115,37 @@ def settings_of(cell: Cell, rows: Rows) -> dict[str, Any]:
     }
 
 
+def agree(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    """Say whether two settings give the same result.
+
+    A parameter that only one of them has is newer than the other result, which was measured with
+    what its default now says.
+    """
+    one, other = (settings["parameters"] for settings in (first, second))
+    return all(one[name] == other[name] for name in one.keys() & other.keys()) and all(
+        first[name] == second[name] for name in first if name != "parameters"
+    )
+
+
 _digests: dict[str, str] = {}
 
 
 def model_digest(model: str) -> str:
-    """Return a digest of the files of a model, or the name of a model that is not a folder."""
+    """Return a digest of a model's files, or the name of a model that is on a hub."""
     if model not in _digests:
-        folder = bundled.model_path() if model == "bundled" else Path(model)
-        digest = hashlib.sha256()
-        for path in sorted(p for p in folder.glob("*") if p.suffix in {".json", ".safetensors"}):
-            digest.update(path.name.encode() + path.read_bytes())
-        _digests[model] = digest.hexdigest()[:16] if folder.is_dir() else model
+        path = bundled.model_path() if model == "bundled" else Path(model)
+        _digests[model] = _digest_files(path) if path.exists() else model
     return _digests[model]
+
+
+def _digest_files(path: Path) -> str:
+    digest = hashlib.sha256()
+    if path.is_file():  # GGUF: everything is in one file, whose name says nothing
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    for file in sorted(p for p in path.glob("*") if p.suffix in {".json", ".safetensors"}):
+        digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _device() -> str:
@@ -127,12 +157,8 @@ def newest(results: Sequence[RawResult], model: str) -> list[RawResult]:
     of_model = [r for r in results if r["settings"]["model"] in (None, model)]
     if not of_model:
         return []
-    last = json.dumps(of_model[-1]["settings"], sort_keys=True)
-    by_seed = {
-        result["seed"]: result
-        for result in of_model
-        if json.dumps(result["settings"], sort_keys=True) == last
-    }
+    last = of_model[-1]["settings"]
+    by_seed = {r["seed"]: r for r in of_model if agree(r["settings"], last)}
     return [by_seed[seed] for seed in sorted(by_seed)]
 
 
@@ -161,7 +187,7 @@ def missing(cell: Cell, raw: RawResults, options: argparse.Namespace) -> list[in
     """Return the seeds of a cell that have no result with its settings."""
     rows = read_rows(cell.task, options.data, options.limit_test)
     settings = settings_of(cell, rows)
-    done = {result["seed"] for result in raw.read(cell.name) if result["settings"] == settings}
+    done = {r["seed"] for r in raw.read(cell.name) if agree(r["settings"], settings)}
     return [seed for seed in range(cell.n_seeds) if seed not in done]
 
 
@@ -174,10 +200,43 @@ def run_one(cell: Cell, rows: Rows, seed: int) -> RawResult:
             if cell.measure is not None:
                 return result | cell.measure(rows, seed)
             drawn = draw(cell, rows, seed)
-            outcome = execute(drawn, prepare(cell.estimator, drawn), rows.split)
+            prepared = prepare(cell.estimator, drawn)
+            outcome, seconds = _execute(drawn, prepared, rows.split)
         except InstructClfError as error:  # such as shots that do not fit: a finding as well
             return result | {"failed": f"{type(error).__name__}: {error}"}
-    return result | _describe(outcome, drawn, rows, keeps=cell.keeps_probabilities)
+    result |= _describe(outcome, drawn, rows, keeps=cell.keeps_probabilities)
+    return result | seconds | _about_prompts(prepared, rows.split.X_test)
+
+
+def _execute(drawn: Run, prepared: Any, split: Split) -> tuple[Outcome, dict[str, float]]:
+    """Execute a run, and measure the CPU seconds of loading, of fitting and of predicting."""
+    opened = timed(lambda: [part.open_model() for part in parts_with_models(prepared)])[1]
+    fit, fitting = prepared.fit, []
+
+    def fit_timed(*rows: Any) -> Any:
+        value, timing = timed(lambda: fit(*rows))
+        fitting.append(timing.cpu_s)
+        return value
+
+    prepared.fit = fit_timed
+    outcome, timing = timed(lambda: execute(drawn, prepared, split))
+    del prepared.fit
+    predict = timing.cpu_s - fitting[0]
+    return outcome, {
+        "load_cpu_s": opened.cpu_s,
+        "fit_cpu_s": fitting[0],
+        "predict_cpu_s": predict,
+        "cpu_s_per_text": predict / len(split.X_test),
+    }
+
+
+def _about_prompts(fitted: Any, texts: Sequence[str]) -> dict[str, Any]:
+    """Return the mean tokens of some prompts, and why tuning stopped, where there are such."""
+    found: dict[str, Any] = {"stopped_by": getattr(fitted, "stopped_by_", None)}
+    if hasattr(fitted, "show_prompt"):
+        notes = [fitted.show_prompt(text).notes[0] for text in texts[:_N_PROMPTS]]
+        found["prompt_tokens"] = float(np.mean([int(note.split()[0]) for note in notes]))
+    return found
 
 
 def draw(cell: Cell, rows: Rows, seed: int) -> Run:
@@ -204,6 +263,9 @@ def _describe(outcome: Outcome, drawn: Run, rows: Rows, *, keeps: bool) -> dict[
         "truth": _encode(truth.astype(np.uint8)),
         "predictions": _encode(predictions.astype(np.uint8)),
         "accuracy": float(np.mean(truth == predictions)),
+        "balanced_accuracy": float(
+            np.mean((truth == predictions) * answer_weights(truth, "balanced_accuracy"))
+        ),
         "n_trained": len(drawn.shots),
         "epochs": len(outcome.loss_curves[0]) if len(outcome.loss_curves) == 1 else None,
         "fit_s": outcome.fit_seconds,
@@ -252,9 +314,13 @@ def _seconds(cell: Cell, raw: RawResults) -> float:
 
 
 def select(cells: Iterable[Cell], patterns: Sequence[str] | None) -> list[Cell]:
-    """Return the cells whose names match a pattern such as ``cr/*``, or exit with the reason."""
+    """Return the cells whose names match a pattern such as ``cr/*``, or exit with the reason.
+
+    They are in the order of the patterns.
+    """
     every = list(cells)
-    found = [c for c in every if not patterns or any(fnmatch.fnmatch(c.name, p) for p in patterns)]
+    chosen = {c.name: c for p in patterns or ("*",) for c in every if fnmatch.fnmatch(c.name, p)}
+    found = list(chosen.values())
     if not found:
         tasks = ", ".join(sorted({cell.task for cell in every})) or "none"
         names = " or ".join(patterns or ("anything",))
@@ -272,7 +338,9 @@ def add_options(parser: argparse.ArgumentParser, *, name: str, seeds: int) -> No
     """Add the options that the programs share."""
     table = RUNS / f"{name}{SUFFIX}"
     parser.add_argument("--data", type=Path, default=DATA, help="the folder of the rows")
-    parser.add_argument("--model", default="bundled", help="bundled, or the folder of a model")
+    parser.add_argument(
+        "--model", default="bundled", help="bundled, gemma3, smollm2, or a model's path or name"
+    )
     parser.add_argument("--out", type=Path, default=table, help="the table of raw results")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of the pages")
     parser.add_argument("--cells", action="append", metavar="PATTERN", help="such as 'cr/*'")
@@ -286,6 +354,5 @@ def add_options(parser: argparse.ArgumentParser, *, name: str, seeds: int) -> No
 def prepare_process(options: argparse.Namespace) -> None:
     """Resolve paths and limit the threads of the process."""
     options.data, options.out = options.data.resolve(), options.out.resolve()
-    if options.model != "bundled" and Path(options.model).is_dir():
-        options.model = str(Path(options.model).resolve())
+    options.model = find_model(options.model)
     set_threads(options.threads)

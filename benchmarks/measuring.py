@@ -319,7 +319,16 @@ def environment(settings: Settings) -> dict[str, Any]:
         "toy": settings.toy,
         "seed": settings.seed,
         "packages": {name: _version(name) for name in PACKAGES},
+        "commit": _commit(),
     }
+
+
+def _commit() -> str | None:
+    """Return the commit of the code, or ``None`` outside a repository."""
+    folder = Path(__file__).parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None
 
 
 def _version(package: str) -> str | None:

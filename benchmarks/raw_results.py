@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ class RawResults:
         is_complete = not path.exists() or path.read_bytes()[-1:] in {b"\n", b""}
         with path.open("a", encoding="utf-8") as file:
             file.write(("" if is_complete else "\n") + json.dumps(result) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # a result may have taken an hour
 
     def cells(self) -> list[str]:
         """Return the names of all cells that have results."""

@@ -21,6 +21,7 @@ from instructclf.datasets import LabelledTexts, load_reviews, read_labelled
 from instructclf.evaluation.splitting import Split, check_split
 
 AMAZON, REVIEWS = "amazon_polarity", "reviews"
+_N_DRAWN = 2000
 
 
 class Rates(NamedTuple):
@@ -43,7 +44,8 @@ class Task:
     name : str
         Its name in tables and file names.
     folder : str or None
-        The folder of its rows below the data folder; ``None`` for the reviews that ship.
+        Where its rows are below the data folder: a folder, or a file, from which test rows are
+        drawn; ``None`` for the reviews that ship.
     definitions : dict of str to str or None
         One sentence for each label.
     instruction : str or None
@@ -52,6 +54,8 @@ class Task:
         For estimates.
     heldout : Path or None, default=None
         A single file of test rows, for a task without training rows.
+    taught_bundled : bool, default=False
+        Whether the bundled model learned from these rows, so that only other models are measured.
     """
 
     name: str
@@ -60,6 +64,7 @@ class Task:
     instruction: str | None
     rates: Rates
     heldout: Path | None = None
+    taught_bundled: bool = False
 
     @property
     def teaches_names_only(self) -> bool:
@@ -115,6 +120,22 @@ TASKS = {
             Rates(0.53, 0.088, 0.14),
         ),
         Task(REVIEWS, None, _PRODUCTS, None, _MEDIUM),
+        Task(
+            "dbpedia14",
+            "pretrain/labelled/dbpedia14.jsonl.gz",
+            None,
+            "What is described?",
+            Rates(0.3, 0.03, 0.1),
+            taught_bundled=True,
+        ),
+        Task(
+            "sst5",
+            "pretrain/labelled/sst5.jsonl.gz",
+            None,
+            "How does the reviewer judge the film?",
+            _SHORT,
+            taught_bundled=True,
+        ),
     )
 }
 
@@ -186,9 +207,23 @@ def _read(task: Task, data: Path) -> tuple[LabelledTexts, LabelledTexts]:
     if task.folder is None:
         return load_reviews("train"), load_reviews("test")
     folder = data / task.folder
+    if folder.is_file():
+        return _split(read_labelled(folder))
     return read_labelled(folder / "train.jsonl.gz"), read_labelled(folder / "test.jsonl.gz")
+
+
+def _split(rows: LabelledTexts) -> tuple[LabelledTexts, LabelledTexts]:
+    """Return rows to learn from and others to test, always the same ones; no text is in both."""
+    order = np.random.RandomState(0).permutation(len(rows.texts)).tolist()
+    test, train = order[:_N_DRAWN], order[_N_DRAWN:]
+    tested = {rows.texts[i] for i in test}
+    kept = [i for i in train if rows.texts[i] not in tested]
+    return tuple(
+        LabelledTexts([rows.texts[i] for i in some], [rows.labels[i] for i in some])
+        for some in (kept, test)
+    )
 
 
 def available(names: Sequence[str], data: Path) -> list[str]:
     """Return the tasks whose rows are in the folder."""
-    return [n for n in names if TASKS[n].folder is None or (data / str(TASKS[n].folder)).is_dir()]
+    return [n for n in names if TASKS[n].folder is None or (data / str(TASKS[n].folder)).exists()]
