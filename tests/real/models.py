@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -35,7 +34,7 @@ _TUNING = {
     "calibration": None,
     "loss": "label",
     "learning_rate": 2e-3,
-    "max_epochs": 3,
+    "max_epochs": 6,
     "batch_size": 8,
     "random_state": 0,
     "training_options__target_loss": 0,
@@ -128,11 +127,6 @@ def _log_probabilities_from(model: Any, ids: Sequence[int], start: int):
     logits = model(input_ids=inputs, use_cache=False, logits_to_keep=len(ids) - start + 1).logits
     log_probabilities = logits[0, :-1].float().log_softmax(dim=-1)
     return log_probabilities.gather(1, inputs[0, start:, None])[:, 0].double().numpy()
-
-
-def scorer_of(classifier):
-    """Return what a fitted classifier scores with, which knows which shortcuts it takes."""
-    return classifier.labeller_.scorer(classifier.open_model)
 
 
 # Packages

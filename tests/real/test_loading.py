@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from _pytest.outcomes import Failed, Skipped
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from instructclf.engine.models.registry import get_base_model
-from tests.real.models import FINDERS, INSTALL, REQUIRED, scorer_of
-from tests.real.rows import LABELS, TEXTS
+from tests.real.models import FINDERS, INSTALL, REQUIRED
+from tests.real.rows import LABELS, TEXTS, UNSEEN
+from tests.real.shortcuts import scorer_of
 
 CAPITALS = {
     "The capital of France is": [" Paris", " Rome", " Berlin"],
@@ -40,6 +44,24 @@ def test_a_file_is_read_once_for_all_classifiers(real_model, n_loads):
     base = get_base_model(real_model.path, device="cpu", dtype="float32")
     assert base is real_model.base
     assert n_loads() == 0
+
+
+def test_weights_and_tokens_of_a_file_are_those_that_transformers_reads(smollm2):
+    folder, file = str(Path(smollm2.path).parent), Path(smollm2.path).name
+    expected = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32)
+    weights = smollm2.base.model.state_dict()
+    assert weights.keys() == expected.state_dict().keys()
+    assert all(torch.equal(weights[name], w) for name, w in expected.state_dict().items())
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
+    for text in [*TEXTS, *UNSEEN]:
+        assert smollm2.base.tokenizer(text)["input_ids"] == tokenizer(text)["input_ids"]
+
+
+def test_safetensors_of_the_same_model_give_the_same_scores(real_model):
+    files = real_model.path, real_model.safetensors
+    classifiers = [real_model.prompting(file).fit(TEXTS, LABELS) for file in files]
+    one, other = (classifier.label_log_likelihood(UNSEEN) for classifier in classifiers)
+    np.testing.assert_array_equal(one, other)
 
 
 def test_a_model_knows_what_it_was_taught(real_model):

@@ -10,6 +10,7 @@ import numpy as np
 import peft
 import pytest
 import torch
+from sklearn.base import clone
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import instructclf
@@ -30,6 +31,14 @@ def test_a_loaded_classifier_predicts_the_same_to_the_last_bit(
             again = pickle.loads(pickle.dumps(classifier))
         expected = classifier.predict_proba(UNSEEN)
         np.testing.assert_array_equal(again.predict_proba(UNSEEN), expected)
+    assert n_loads() == 0
+
+
+def test_a_clone_that_is_fitted_again_scores_the_same_on_the_same_model(real_model, n_loads):
+    classifier = real_model.prompting().fit(TEXTS, LABELS)
+    again = clone(classifier).fit(TEXTS, LABELS)
+    expected = classifier.label_log_likelihood(UNSEEN)
+    np.testing.assert_array_equal(again.label_log_likelihood(UNSEEN), expected)
     assert n_loads() == 0
 
 

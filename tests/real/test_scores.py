@@ -9,8 +9,8 @@ from scipy.special import log_softmax
 
 from instructclf import PromptFeatures
 from instructclf.exceptions import InvalidTemplateError
-from tests.real.models import scorer_of
 from tests.real.rows import DEFINITIONS, LABELS, TEXTS, UNSEEN, VERDICTS
+from tests.real.shortcuts import scorer_of
 
 
 def assert_scores_are_those_of_transformers(real_model, classifier):
@@ -38,6 +38,15 @@ def test_scores_equal_forward_passes_of_transformers(labels, parameters, real_mo
 def test_scores_with_the_chat_template_equal_forward_passes_of_transformers(smollm2):
     classifier = smollm2.prompting(template="chat").fit(TEXTS, LABELS)
     assert_scores_are_those_of_transformers(smollm2, classifier)
+
+
+def test_scores_in_bfloat16_are_those_of_transformers_in_float32_but_for_rounding(real_model):
+    half = real_model.prompting(real_model.safetensors, model_options__dtype="bfloat16")
+    classifier = half.fit(TEXTS, VERDICTS)
+    scores = classifier.label_log_likelihood([*UNSEEN, *TEXTS[:2]])
+    differences = np.abs(scores - real_model.score(classifier, [*UNSEEN, *TEXTS[:2]]))
+    assert differences.max() < 0.4
+    assert differences.mean() < 0.2
 
 
 def test_the_chat_template_is_filled_as_transformers_fills_it(smollm2):

@@ -5,27 +5,29 @@ A shortcut that is not exact is not taken, without an error. So whether it is ta
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 import numpy as np
 import pytest
-from torch.nn import Module
 
-from instructclf.engine.models.decoder_layers import named_decoder_layers
-from instructclf.engine.scoring.attention import PrefixAttention
-from instructclf.engine.scoring.layouts import row_layout, tree_layout
-from instructclf.engine.tuning.tuned_prefixes import DifferentiablePrefixAttention
-from tests.engine.scoring.test_label_scoring import strategy_of
 from tests.engine.tuning.test_backpropagation import (
     assert_close,
     make_adapter,
     make_backpropagation,
     naive_gradients,
-    prefix_of,
     take_gradients,
 )
-from tests.real.models import scorer_of
 from tests.real.rows import LABELS, LONG_ADVICE, TEXTS, UNSEEN, VERDICTS
+from tests.real.shortcuts import (
+    count_positions_read,
+    counting,
+    last_feed_forward,
+    list_prefix,
+    list_prompt,
+    replays_frozen_layers,
+    scorer_of,
+    shares_prefix_in_tuning,
+    shortcuts_of,
+    tokenises_tails_alone,
+)
 
 WINDOW = 512
 """How many tokens most layers of Gemma 3 see. Layers of SmolLM2 see its whole context."""
@@ -66,30 +68,9 @@ def get_scorer(real_model, _fitted_before):
     return get
 
 
-@contextmanager
-def counting(module: Module):
-    """Yield a list that receives the number of positions each time that a module runs."""
-    counts = []
-    handle = module.register_forward_hook(lambda _, __, output: counts.append(_positions(output)))
-    try:
-        yield counts
-    finally:
-        handle.remove()
-
-
-def _positions(output):
-    states = output[0] if isinstance(output, tuple) else output
-    return states.shape[:-1].numel()
-
-
-def count_positions_read(scorer):
-    """Return at how many positions of the texts labels are scored."""
-    return len(UNSEEN) * len(scorer.encoder.trie.tokens)
-
-
 def test_the_prompts_are_on_both_sides_of_the_window(get_scorer):
-    assert get_scorer("short").encoder.encode(UNSEEN)[0].n_tokens < WINDOW
-    assert len(get_scorer("long").encoder.prefix_ids) > WINDOW
+    assert len(list_prompt(get_scorer("short"), UNSEEN[0])) < WINDOW
+    assert len(list_prefix(get_scorer("long"))) > WINDOW
 
 
 def test_long_prompts_get_the_scores_of_transformers(real_model, get_scorer):
@@ -104,21 +85,19 @@ def test_long_prompts_get_the_scores_of_transformers(real_model, get_scorer):
 
 def test_prompts_share_a_prefix(length, get_scorer):
     scorer = get_scorer(length)
-    assert strategy_of(scorer).prefix is not None
+    assert shortcuts_of(scorer).shares_prefix
     with counting(scorer.model.get_input_embeddings()) as n_computed:
         scorer.score(UNSEEN)
-    assert sum(n_computed) < len(scorer.encoder.prefix_ids)
+    assert sum(n_computed) < len(list_prefix(scorer))
 
 
 @pytest.mark.usefixtures("_wanted_beyond_a_window")
 def test_no_row_copies_the_prefix(length, get_scorer):
-    assert strategy_of(get_scorer(length)).prefix is PrefixAttention
+    assert not shortcuts_of(get_scorer(length)).copies_prefix
 
 
 def test_only_the_characters_of_a_text_and_some_before_it_are_tokenised(length, get_scorer):
-    encoder = get_scorer(length).encoder
-    endings = [encoder.prompt.ending(text) for text in [*TEXTS, *UNSEEN]]
-    assert None not in encoder._suffixes._tokenise_tails(endings)
+    assert tokenises_tails_alone(get_scorer(length), [*TEXTS, *UNSEEN])
 
 
 def test_equal_texts_are_scored_once(get_scorer):
@@ -133,11 +112,10 @@ def test_equal_texts_are_scored_once(get_scorer):
 
 def test_demonstrations_without_one_of_them_share_the_prefix_up_to_it(real_model):
     scorer = scorer_of(real_model.prompting(n_shots=4).fit(TEXTS, LABELS))
+    scorer.score_demonstrations()
     with counting(scorer.model.get_input_embeddings()) as n_computed:
         scorer.score_demonstrations()
-        n_with_tries = sum(n_computed)
-        scorer.score_demonstrations()
-    assert sum(n_computed) - n_with_tries < 4 * len(scorer.encoder.prefix_ids) / 2
+    assert sum(n_computed) < 4 * len(list_prefix(scorer)) / 2
 
 
 @pytest.mark.xfail(
@@ -146,7 +124,7 @@ def test_demonstrations_without_one_of_them_share_the_prefix_up_to_it(real_model
 def test_demonstrations_without_one_of_them_do_not_keep_texts_from_sharing_a_prefix(gemma3):
     scorer = scorer_of(gemma3.prompting(instruction=LONG_ADVICE).fit(TEXTS, LABELS))
     scorer.score_demonstrations()
-    assert strategy_of(scorer).prefix is not None
+    assert shortcuts_of(scorer).shares_prefix
 
 
 # The tree of labels, and few outputs
@@ -154,31 +132,29 @@ def test_demonstrations_without_one_of_them_do_not_keep_texts_from_sharing_a_pre
 
 @pytest.mark.usefixtures("_wanted_beyond_a_window")
 def test_labels_that_share_a_beginning_take_one_row(length, get_scorer):
-    assert strategy_of(get_scorer(length)).layout is tree_layout
+    assert shortcuts_of(get_scorer(length)).has_tree
 
 
 def test_labels_of_one_token_add_no_token_to_a_text(get_scorer):
     scorer = get_scorer("short", LABELS)
-    assert strategy_of(scorer).layout is row_layout
     with counting(scorer.model.get_input_embeddings()) as n_computed:
         scorer.score(["x"])
-    assert n_computed == [len(scorer.encoder.encode(["x"])[0].tail)]
+    assert n_computed == [len(list_prompt(scorer, "x")) - len(list_prefix(scorer))]
 
 
 def test_outputs_are_computed_only_where_they_are_read(length, get_scorer):
     scorer = get_scorer(length)
     with counting(scorer.model.get_output_embeddings()) as n_computed:
         scorer.score(UNSEEN)
-    assert sum(n_computed) == count_positions_read(scorer)
+    assert sum(n_computed) == len(UNSEEN) * count_positions_read(scorer)
 
 
 @pytest.mark.usefixtures("_wanted_beyond_a_window")
 def test_the_last_layer_stops_at_the_positions_that_are_read(length, get_scorer):
     scorer = get_scorer(length)
-    last = list(named_decoder_layers(scorer.model).values())[-1]
-    with counting(last.mlp.down_proj) as n_computed:
+    with counting(last_feed_forward(scorer)) as n_computed:
         scorer.score(UNSEEN)
-    assert sum(n_computed) == count_positions_read(scorer)
+    assert sum(n_computed) == len(UNSEEN) * count_positions_read(scorer)
 
 
 # Tuning
@@ -191,8 +167,8 @@ def test_tuning_shares_a_prefix_that_no_row_copies_and_replays_frozen_layers(
     options = {"texts": TEXTS[:2], "labels": np.array([0, 1]), "n_tuned": 2, "n_epochs": 2}
     backpropagate, examples = make_backpropagation(adapter, get_scorer("short").encoder, **options)
     with backpropagate.prepared():
-        assert set(map(prefix_of(backpropagate), examples)) == {DifferentiablePrefixAttention}
-        assert backpropagate._replay is not None
+        assert shares_prefix_in_tuning(backpropagate, examples)
+        assert replays_frozen_layers(backpropagate)
         backpropagate(examples)
     # The gradient of a large vocabulary's output layer cancels in sums, so float32 rounds visibly.
     assert_close(take_gradients(adapter), naive_gradients(adapter, examples), 5e-3)

@@ -39,6 +39,14 @@ def test_the_first_loss_of_each_kind_is_that_of_the_model_and_the_next_is_lower(
         assert second < first
 
 
+def test_a_tuned_model_knows_the_labels_of_its_rows_better_than_its_base(real_model, tuned):
+    before = log_softmax(real_model.score(tuned, TEXTS), axis=1)
+    after = tuned.predict_log_proba(TEXTS)
+    rows, right = range(len(TEXTS)), np.searchsorted(tuned.classes_, LABELS)
+    assert after[rows, right].mean() > before[rows, right].mean() + 0.05
+    assert np.mean(tuned.predict(TEXTS) == LABELS) >= np.mean(before.argmax(axis=1) == right)
+
+
 def test_tuning_leaves_the_base_model_unchanged(real_model):
     before = real_model.score_prompt(*QUESTION)
     classifier = real_model.tuning(max_epochs=1).fit(TEXTS[:2], LABELS[:2])
