@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sklearn.dummy import DummyClassifier
@@ -17,6 +18,7 @@ from tasks import Rows, Task, prompt_options
 
 from instructclf import InstructionTunedClassifier, PromptClassifier, PromptFeatures
 
+_KINDS = (InstructionTunedClassifier, PromptClassifier)
 MAX_EPOCHS = inspect.signature(InstructionTunedClassifier).parameters["max_epochs"].default
 
 
@@ -56,11 +58,22 @@ def majority() -> Any:
     return DummyClassifier(strategy="most_frequent")
 
 
+def chosen_for(kind: Callable[..., Any], parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return those of ``--set`` that this kind of estimator has."""
+    names = inspect.signature(kind).parameters
+    return {name: v for name, v in parameters.items() if name.partition("__")[0] in names}
+
+
 def parse_parameters(pairs: Sequence[str] | None) -> dict[str, Any]:
-    """Return ``name=value`` pairs as parameters; a value is a Python literal, or text."""
+    """Return ``name=value`` pairs as parameters; a value is a Python literal, or text.
+
+    Exits if no classifier of the package has such a parameter.
+    """
     found = {}
     for pair in pairs or ():
         name, _, value = pair.partition("=")
+        if not any(chosen_for(kind, {name: value}) for kind in _KINDS):
+            sys.exit(f"--set {pair}: no classifier has a parameter {name.partition('__')[0]!r}.")
         try:
             found[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):

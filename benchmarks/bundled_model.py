@@ -19,12 +19,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from approaches import MAX_EPOCHS, majority, parse_parameters, prompting, regression, svm, tuning
+from approaches import MAX_EPOCHS, chosen_for, majority, prompting, regression, svm, tuning
 from bundled_model_tables import summarise, tabulate, tabulate_reviews
 from cell_scores import CellScores
 from cells import Cell, add_options, prepare_process, run, select
 from tables import page, save_page
 from tasks import AMAZON, REVIEWS, TASKS, Rows, Task, add_heldout, available, read_rows
+
+from instructclf import InstructionTunedClassifier, PromptClassifier
 
 NAME = "bundled_model"
 SIZES = (8, 16, 64)
@@ -78,13 +80,14 @@ def cells_of(task: Task, options: argparse.Namespace) -> Iterator[Cell]:
 
 def _zero_shot(task: Task, rows: Rows, options: argparse.Namespace) -> Iterator[Cell]:
     """Yield prompts without rows, where nothing is drawn and one run is enough."""
-    zero_shot = {"n_shots": 0, "calibration": None}
+    zero_shot = chosen_for(PromptClassifier, options.parameters)
+    zero_shot |= {"n_shots": 0, "calibration": None}
     expected = len(rows.split.X_test) * task.rates.text
     variants: dict[str, dict[str, Any]] = {"zero-shot": {}}
     if task.definitions:
         variants["zero-shot-undefined"] = {"label_definitions": None}
     for name, changes in variants.items():
-        estimator = prompting(task, rows, options.model, **zero_shot, **changes)
+        estimator = prompting(task, rows, options.model, **(zero_shot | changes))
         yield Cell(f"{task.name}/0/{name}", task.name, estimator, 0, 1, expected_s=expected)
 
 
@@ -98,13 +101,21 @@ def _at_size(
     n_test, rates = len(rows.split.X_test), task.rates
     n_scored = n_test + min(n_rows, 64 * len(rows.labels))  # with those that calibrate
     model = options.model
+    tuned = {"max_epochs": epochs} | chosen_for(InstructionTunedClassifier, options.parameters)
+    prompted = chosen_for(PromptClassifier, options.parameters)
     approaches = {
         "tuning": (
-            tuning(task, rows, model, **({"max_epochs": epochs} | options.parameters)),
+            tuning(task, rows, model, **tuned),
             n_rows * epochs * rates.row_pass + n_test * rates.text,
         ),
-        "prompting": (prompting(task, rows, model, n_shots=n_shots), n_scored * rates.shot_text),
-        "calibrated": (prompting(task, rows, model, n_shots=0), n_scored * rates.text),
+        "prompting": (
+            prompting(task, rows, model, **({"n_shots": n_shots} | prompted)),
+            n_scored * rates.shot_text,
+        ),
+        "calibrated": (
+            prompting(task, rows, model, **(prompted | {"n_shots": 0})),
+            n_scored * rates.text,
+        ),
         "svm": (svm(), 1 + n_rows / 3000),
         "majority": (majority(), 0.1),
     }
@@ -150,17 +161,8 @@ def _parse() -> argparse.Namespace:
         default=24_000,
         help="epochs times rows of a tuning run, at most, but one epoch at least",
     )
-    parser.add_argument(
-        "--set",
-        dest="parameters",
-        action="append",
-        metavar="NAME=VALUE",
-        help="a parameter of the tuned classifier: batch_size=32, model_options__dtype=bfloat16",
-    )
     parser.add_argument("--heldout", type=Path, nargs="+", help="files of texts and labels")
-    options = parser.parse_args()
-    options.parameters = parse_parameters(options.parameters)
-    return options
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -77,9 +77,9 @@ class CellScores:
             **_means(scores),
             "balanced": _means(replace(scores, scoring="balanced_accuracy")),
             "is_unequal": _is_unequal(scores.y_test),
-            "calibration_error": _mean(results, "calibration_error"),
-            "log_loss": _mean(results, "log_loss"),
-            "epochs": _mean(results, "epochs"),
+            "calibration_error": mean_of(results, "calibration_error"),
+            "log_loss": mean_of(results, "log_loss"),
+            "epochs": mean_of(results, "epochs"),
             "fit_s": float(scores.fit_seconds.mean()),
             "texts_per_s": scores.texts_per_second,
         }
@@ -153,6 +153,7 @@ def _is_unequal(y_test: NDArray[Any]) -> bool:
     return bool(counts.max() > _UNEQUAL * counts.mean())
 
 
-def _mean(results: Sequence[RawResult], key: str) -> float | None:
+def mean_of(results: Sequence[RawResult], key: str) -> float | None:
+    """Return the mean of a figure over the results that have it."""
     values = [result[key] for result in results if result.get(key) is not None]
     return float(np.mean(values)) if values else None

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from approaches import MAX_EPOCHS, prompting, tuning
+from approaches import MAX_EPOCHS, chosen_for, prompting, tuning
 from cell_scores import CellScores
 from cells import Cell, add_options, prepare_process, run, select
 from comparison_calibrations import COMPARISONS
@@ -30,16 +30,17 @@ from lessons_peers import over_peers, peers_of, tabulate_peers
 from lessons_pictures import draw
 from lessons_speed import measure_speed
 from lessons_tables import summarise, tabulate
+from models import page_name
 from tables import circumstances, markdown, pending, save_page, section
 from tasks import AMAZON, TASKS, Rows, Task, available, read_rows
 
-from instructclf import PromptTemplate
+from instructclf import InstructionTunedClassifier, LoRA, PromptClassifier, PromptTemplate
 from instructclf.sampling import FacilityLocationSampler, KMeansSampler, VoteKSampler
 
 NAME = "lessons"
 LESSON_TASKS = (AMAZON, "cr", "sst2", "emotion")
 SHOTS = 16
-PICTURE = Path(__file__).parents[1] / "docs" / "pictures" / "lessons.png"
+PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 BARE = PromptTemplate("{instruction}\n\n{input}\n{response}")
 """Instruction, text and answer, with nothing but line breaks between them."""
 CALIBRATIONS = {"auto": "auto", "none": None, **COMPARISONS}
@@ -82,9 +83,9 @@ def write(cells: list[Cell], options: argparse.Namespace) -> None:
     measured = circumstances(record["environment"]) if any(found.values()) else ""
     sections.append(section("circumstances", measured))
     text = "\n".join(sections)
-    save_page(text, NAME, options.results)
+    save_page(text, page_name(NAME, options.model), options.results)
     print(text)
-    draw(record, options.picture)
+    draw(record, options.pictures / f"{page_name(NAME, options.model)}.png")
 
 
 def _lesson(cell: Cell) -> str:
@@ -99,9 +100,12 @@ class _Maker:
 
     def __init__(self, task: Task, rows: Rows, options: argparse.Namespace) -> None:
         self.task, self.rows, self.options = task, rows, options
-        self.tuned = partial(tuning, task, rows, options.model)
-        self.prompted = partial(prompting, task, rows, options.model, n_shots=None)
-        self.zero = partial(prompting, task, rows, options.model, n_shots=0, calibration=None)
+        given = (task, rows, options.model)
+        tuned = chosen_for(InstructionTunedClassifier, options.parameters)
+        prompted = chosen_for(PromptClassifier, options.parameters)
+        self.tuned = partial(tuning, *given, **tuned)
+        self.prompted = partial(prompting, *given, **(prompted | {"n_shots": None}))
+        self.zero = partial(prompting, *given, **(prompted | {"n_shots": 0, "calibration": None}))
 
     def cell(self, lesson: str, variant: str, estimator: Any, **changes: Any) -> Cell:
         """Return a cell of sixteen rows for each seed."""
@@ -175,7 +179,7 @@ def _speed(make: _Maker) -> Cell:
         SHOTS,
         options.seeds,
         expected_s=options.speed_texts * make.task.rates.shot_text * 5,
-        measure=partial(measure_speed, make.task, model=options.model, n_texts=options.speed_texts),
+        measure=partial(measure_speed, make.tuned, make.prompted, n_texts=options.speed_texts),
         model=options.model,
     )
 
@@ -208,14 +212,17 @@ def _samplers(make: _Maker) -> Iterator[Cell]:
 
 
 def _tuning(make: _Maker) -> Iterator[Cell]:
-    """Yield one cell for each other value of a parameter of tuning."""
+    """Yield one cell for each value of a parameter of tuning that is not that of ``base``."""
     ablations: Mapping[str, tuple[str, tuple[Any, ...]]] = {
-        "loss": ("loss", ("lm", "label")),
-        "rate": ("learning_rate", (5e-5, 1e-3, 2.5e-3, 5e-3)),
-        "rank": ("adapter__rank", (4, 64)),
+        "loss": ("loss", ("lm", "label", "lm+label")),
+        "rate": ("learning_rate", (5e-5, 2e-4, 5e-4, 1e-3, 2.5e-3, 5e-3)),
+        "rank": ("adapter__rank", (4, 16, 64)),
     }
+    base = make.tuned(adapter=LoRA()).get_params()
     for lesson, (parameter, values) in ablations.items():
         for value in values:
+            if value == base[parameter]:
+                continue
             yield make.cell(lesson, f"tuned-{value}", make.tuned(**{parameter: value}))
 
 
@@ -253,7 +260,7 @@ def _parse() -> argparse.Namespace:
         "--average-seeds", type=int, default=20, help="seeds of base, whose averages are compared"
     )
     parser.add_argument("--speed-texts", type=int, default=100, help="texts that are timed")
-    parser.add_argument("--picture", type=Path, default=PICTURE)
+    parser.add_argument("--pictures", type=Path, default=PICTURES, help="the folder of pictures")
     return parser.parse_args()
 
 

