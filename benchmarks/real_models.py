@@ -5,14 +5,12 @@
     python benchmarks/real_models.py --model smollm2 --limit-test 500 --cells '*/8/tuning*'
     python benchmarks/real_models.py --model gemma3 --table
 
-``--model`` is ``gemma3`` or ``smollm2``, as `models.find_model` finds them, a GGUF file, a folder or
-a name on a hub. Cells are called task/size/variant; a size is the number of training rows of each
-label, ``all`` or ``0``. All variants learn from the same rows under the same seed.
-
-They are in `VARIANTS`: each is tuning or prompting as in `TUNING` or `PROMPTING`, changed in what
-its name says. Values of ``--set`` become part of the name.
-Settings are chosen on the tasks `CHOSEN_ON` and
-confirmed on `CONFIRMED_ON`.
+``--model`` is ``gemma3`` or ``smollm2``, as `models.find_model` finds them, a GGUF file, a folder
+or a name on a hub. Cells are called task/size/variant; a size is the number of training rows of
+each label, ``all`` or ``0``. All variants learn from the same rows under the same seed. They are in
+`VARIANTS`: each is tuning or prompting as in `TUNING` or `PROMPTING`, changed in what its name
+says. Values of ``--set`` become part of the name. Settings are chosen on the tasks `CHOSEN_ON` and
+confirmed on those in `CONFIRMED_ON`.
 
 Raw results are kept in ``--out`` and not measured again. ``results/real_models-<model>.md`` is made
 from them: the first table from runs on all test rows, the others from those with ``--limit-test``.
