@@ -1,15 +1,17 @@
-"""The lessons of the reference experiment and the package's defaults, on the bundled model.
+"""The lessons of the reference experiment and the package's defaults, on any model.
 
     python benchmarks/lessons.py --plan                    how long it would take
     python benchmarks/lessons.py --limit-test 500          everything
     python benchmarks/lessons.py --limit-test 500 --cells 'base/*' --cells 'template/*'
     python benchmarks/lessons.py --table                   page and picture of the results there are
+    python benchmarks/lessons.py --model gemma3 --set model_options__dtype=bfloat16
 
 Cells are called lesson/task/classifier-variant. Every classifier learns from sixteen rows. They are
 the same under the same seed unless the lesson is about how they are drawn. All variants differ in
 one thing from the settings of ``base``. Raw results are kept in ``--out`` and not measured again;
 ``results/lessons.md`` and ``docs/pictures/lessons.png`` are made from them, whichever options they
-were measured with. Each lesson is a section of the page, which the documentation includes.
+were measured with; with another model than the bundled one its name is added to theirs. Each lesson
+is a section of the page, which the documentation includes.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from lessons_peers import over_peers, peers_of, tabulate_peers
 from lessons_pictures import draw
 from lessons_speed import measure_speed
 from lessons_tables import summarise, tabulate
-from models import page_name
+from models import BUNDLED, page_name, slowness
 from tables import circumstances, markdown, pending, save_page, section
 from tasks import AMAZON, TASKS, Rows, Task, available, read_rows
 
@@ -75,10 +77,11 @@ def write(cells: list[Cell], options: argparse.Namespace) -> None:
     record |= {"over_peers": over_peers(scores), "by_chance": by_chance(scores)}
     found = tabulate(record)
     found |= {"peers": tabulate_peers(record), "calibration": tabulate_calibration(record)}
+    model = "" if options.model == BUNDLED else f" --model {Path(options.model).name}"
     sections = []
     for lesson in LESSONS:
         text = "\n".join(markdown(table) for table in found.get(lesson, ()))
-        command = f"python benchmarks/lessons.py --cells '{lesson}/*'"
+        command = f"python benchmarks/lessons.py{model} --cells '{lesson}/*'"
         sections.append(section(lesson, text or pending(command)))
     measured = circumstances(record["environment"]) if any(found.values()) else ""
     sections.append(section("circumstances", measured))
@@ -113,6 +116,7 @@ class _Maker:
         name = f"{lesson}/{self.task.name}/{variant}"
         repeats = getattr(estimator, "n_seeds", 1)
         settings["expected_s"] = repeats * self._expected(variant.partition("-")[0])
+        settings["expected_s"] *= slowness(self.options.model)
         return Cell(name, self.task.name, estimator, **(settings | changes))
 
     def each(self, lesson: str, variant: str, *, zero: bool = False, **changes: Any) -> list[Cell]:

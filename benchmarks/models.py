@@ -71,6 +71,11 @@ def page_name(program: str, model: str) -> str:
     return program if model == BUNDLED else f"{program}-{Path(model).name.removesuffix('.gguf')}"
 
 
+def slowness(model: str) -> int:
+    """Return how many times as long a model takes as the bundled one, roughly, for estimates."""
+    return 1 if model == BUNDLED else 12
+
+
 def load(name: str, *, toy: bool = False, seed: int = 0) -> tuple[Any, Any]:
     """Return a causal language model in float32, frozen, and its tokenizer.
 

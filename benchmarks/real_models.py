@@ -25,6 +25,7 @@ from typing import Any
 
 from approaches import chosen_for, features, prompting, svm, tuning
 from cells import Cell, add_options, prepare_process, run, select
+from models import slowness
 from real_models_tables import write
 from tasks import AMAZON, TASKS, Rows, Task, available, read_rows
 
@@ -109,8 +110,6 @@ OTHERS: dict[str, dict[str, Any]] = {
 MANY = {"500": ("tuning", "tuning-label", "svm"), "all": ("tuning", "tuning-label", "svm")}
 """Variants with many rows, of Amazon Polarity."""
 _KINDS = {"svm": svm, "features": PromptFeatures, "tuning": InstructionTunedClassifier}
-_SLOWER = 12
-"""How much slower than the bundled model a real one is, roughly: only for estimates."""
 
 
 def main() -> None:
@@ -199,7 +198,7 @@ class _Maker:
         passes = {"svm": 0, "tuning": min(10 * n_rows, max(20_000, n_rows)) * rates.row_pass}
         texts = {"svm": 0, "prompting": n_test * rates.shot_text}
         seconds = passes.get(approach, 0) + texts.get(approach, n_test * rates.text)
-        return 0.1 + _SLOWER * seconds
+        return 0.1 + slowness(self.options.model) * seconds
 
 
 def _name(variant: str, given: dict[str, Any]) -> str:
