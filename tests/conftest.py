@@ -1,6 +1,8 @@
 """Environment of the tests: no hub, no network, no chance."""
 
 import os
+import shutil
+import tempfile
 
 from hypothesis import HealthCheck, settings
 
@@ -16,7 +18,13 @@ settings.register_profile(
 )
 settings.load_profile("same")
 
-# Before anything imports huggingface_hub, which reads it once. Sockets are closed by pytest-socket.
+# Before anything imports huggingface_hub, which reads both once. pytest-socket closes sockets.
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="huggingface-")
 
 pytest_plugins = ["tests.fixtures"]
+
+
+def pytest_unconfigure():
+    """Remove what was cached, such as converted models."""
+    shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)

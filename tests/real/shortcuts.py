@@ -73,9 +73,9 @@ def tokenises_tails_alone(scorer: Any, texts: list[str]) -> bool:
     return None not in encoder._suffixes._tokenise_tails(endings)
 
 
-def last_feed_forward(scorer: Any) -> Module:
-    """Return the feed-forward part of the last decoder layer."""
-    return list(named_decoder_layers(scorer.model).values())[-1].mlp
+def last_projection(scorer: Any) -> Module:
+    """Return the last linear layer of the last decoder layer."""
+    return list(named_decoder_layers(scorer.model).values())[-1].mlp.down_proj
 
 
 def shares_prefix_in_tuning(backpropagate: Any, examples: list[Any]) -> bool:

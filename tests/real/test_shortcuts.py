@@ -19,7 +19,7 @@ from tests.real.rows import LABELS, LONG_ADVICE, TEXTS, UNSEEN, VERDICTS
 from tests.real.shortcuts import (
     count_positions_read,
     counting,
-    last_feed_forward,
+    last_projection,
     list_prefix,
     list_prompt,
     replays_frozen_layers,
@@ -38,14 +38,6 @@ LENGTHS = {"short": {}, "long": {"instruction": LONG_ADVICE}}
 def length(request):
     """Prompts below the window, then prompts whose shared beginning is longer than it."""
     return request.param
-
-
-@pytest.fixture
-def _wanted_beyond_a_window(request, real_model, length):
-    """Expect a test to fail on prompts beyond a window, where the shortcut is not taken yet."""
-    if real_model.name == "gemma3" and length == "long":
-        reason = "Beyond a sliding window, each pair of a text and a label copies the prefix."
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +83,6 @@ def test_prompts_share_a_prefix(length, get_scorer):
     assert sum(n_computed) < len(list_prefix(scorer))
 
 
-@pytest.mark.usefixtures("_wanted_beyond_a_window")
 def test_no_row_copies_the_prefix(length, get_scorer):
     assert not shortcuts_of(get_scorer(length)).copies_prefix
 
@@ -118,9 +109,6 @@ def test_demonstrations_without_one_of_them_share_the_prefix_up_to_it(real_model
     assert sum(n_computed) < 4 * len(list_prefix(scorer)) / 2
 
 
-@pytest.mark.xfail(
-    strict=True, reason="The first prompt beyond a window decides for all, with other prefixes too."
-)
 def test_demonstrations_without_one_of_them_do_not_keep_texts_from_sharing_a_prefix(gemma3):
     scorer = scorer_of(gemma3.prompting(instruction=LONG_ADVICE).fit(TEXTS, LABELS))
     scorer.score_demonstrations()
@@ -130,7 +118,6 @@ def test_demonstrations_without_one_of_them_do_not_keep_texts_from_sharing_a_pre
 # The tree of labels, and few outputs
 
 
-@pytest.mark.usefixtures("_wanted_beyond_a_window")
 def test_labels_that_share_a_beginning_take_one_row(length, get_scorer):
     assert shortcuts_of(get_scorer(length)).has_tree
 
@@ -149,10 +136,9 @@ def test_outputs_are_computed_only_where_they_are_read(length, get_scorer):
     assert sum(n_computed) == len(UNSEEN) * count_positions_read(scorer)
 
 
-@pytest.mark.usefixtures("_wanted_beyond_a_window")
 def test_the_last_layer_stops_at_the_positions_that_are_read(length, get_scorer):
     scorer = get_scorer(length)
-    with counting(last_feed_forward(scorer)) as n_computed:
+    with counting(last_projection(scorer)) as n_computed:
         scorer.score(UNSEEN)
     assert sum(n_computed) == len(UNSEEN) * count_positions_read(scorer)
 
@@ -160,15 +146,37 @@ def test_the_last_layer_stops_at_the_positions_that_are_read(length, get_scorer)
 # Tuning
 
 
-def test_tuning_shares_a_prefix_that_no_row_copies_and_replays_frozen_layers(
-    real_model, get_scorer
-):
-    adapter = make_adapter(real_model.base.model, n_tuned=2)
-    options = {"texts": TEXTS[:2], "labels": np.array([0, 1]), "n_tuned": 2, "n_epochs": 2}
-    backpropagate, examples = make_backpropagation(adapter, get_scorer("short").encoder, **options)
+@pytest.fixture
+def make_tuned(real_model, get_scorer):
+    """Return a function that makes an adapter, its backpropagation and its examples."""
+
+    def make(length):
+        adapter = make_adapter(real_model.base.model, n_tuned=2)
+        options = {"texts": TEXTS[:2], "labels": np.array([0, 1]), "n_tuned": 2, "n_epochs": 2}
+        return adapter, *make_backpropagation(adapter, get_scorer(length).encoder, **options)
+
+    return make
+
+
+@pytest.fixture
+def _wanted_beyond_a_window(request, real_model, length):
+    """Expect a test to fail on prompts beyond a window, where the shortcut is not taken yet."""
+    if real_model.name == "gemma3" and length == "long":
+        reason = "Beyond a sliding window, tuning copies the prefix for each row."
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+
+
+@pytest.mark.usefixtures("_wanted_beyond_a_window")
+def test_tuning_shares_a_prefix_that_no_row_copies_and_replays_frozen_layers(length, make_tuned):
+    _, backpropagate, examples = make_tuned(length)
     with backpropagate.prepared():
         assert shares_prefix_in_tuning(backpropagate, examples)
         assert replays_frozen_layers(backpropagate)
+
+
+def test_gradients_of_tuning_are_those_of_full_prompts(make_tuned):
+    adapter, backpropagate, examples = make_tuned("short")
+    with backpropagate.prepared():
         backpropagate(examples)
     # The gradient of a large vocabulary's output layer cancels in sums, so float32 rounds visibly.
     assert_close(take_gradients(adapter), naive_gradients(adapter, examples), 5e-3)
