@@ -238,9 +238,10 @@ def _execute(drawn: Run, prepared: Any, split: Split) -> tuple[Outcome, dict[str
 
 def _about_prompts(fitted: Any, texts: Sequence[str]) -> dict[str, Any]:
     """Return the mean tokens of some prompts, and why tuning stopped, where there are such."""
-    found: dict[str, Any] = {"stopped_by": getattr(fitted, "stopped_by_", None)}
-    if hasattr(fitted, "show_prompt"):
-        notes = [fitted.show_prompt(text).notes[0] for text in texts[:_N_PROMPTS]]
+    one = fitted.estimators_[0] if getattr(fitted, "n_seeds", 1) > 1 else fitted
+    found: dict[str, Any] = {"stopped_by": getattr(one, "stopped_by_", None)}
+    if hasattr(one, "show_prompt"):
+        notes = [one.show_prompt(text).notes[0] for text in texts[:_N_PROMPTS]]
         found["prompt_tokens"] = float(np.mean([int(note.split()[0]) for note in notes]))
     return found
 

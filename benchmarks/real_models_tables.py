@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from bundled_model_tables import interval_of, number_of
@@ -15,7 +16,6 @@ from tables import Table, circumstances, markdown, number, pending, save_page, s
 from tasks import AMAZON, available, read_rows
 
 NAME = "real_models"
-_COMMAND = "python benchmarks/real_models.py --model MODEL"
 
 
 def write(
@@ -29,16 +29,22 @@ def write(
         return
     kinds = {"chosen": chosen_on, "confirmed": confirmed_on}
     found = {"headline": _headlines(headline)}
-    found |= {kind: list(_comparisons(settings, tasks)) for kind, tasks in kinds.items()}
+    command = _command(options)
+    found |= {kind: list(_comparisons(settings, tasks, command)) for kind, tasks in kinds.items()}
     found["details"] = list(_details(settings))
     where = (settings if settings.results else headline).record()["environment"]
     lines = [
-        section(part, "\n".join(map(markdown, tables)) or pending(_COMMAND))
+        section(part, "\n".join(map(markdown, tables)) or pending(command))
         for part, tables in found.items()
     ]
     text = "\n".join([*lines, section("circumstances", circumstances(where))])
     save_page(text, page_name(NAME, options.model), options.results)
     print(text)
+
+
+def _command(options: argparse.Namespace) -> str:
+    limit = "" if options.limit_test is None else f" --limit-test {options.limit_test}"
+    return f"python benchmarks/real_models.py --model {Path(options.model).name}{limit}"
 
 
 def _read(options: argparse.Namespace, tasks: Sequence[str], limit: int | None) -> CellScores:
@@ -78,7 +84,7 @@ def _details(scores: CellScores) -> Iterator[Table]:
         yield Table(f"{task}, {n_test} test rows", header, rows)
 
 
-def _comparisons(scores: CellScores, tasks: Sequence[str]) -> Iterator[Table]:
+def _comparisons(scores: CellScores, tasks: Sequence[str], command: str) -> Iterator[Table]:
     """Yield one table of accuracies for each number of rows, with the best settings first."""
     for size in sorted({cell.split("/")[1] for cell in scores.results}, key=_size):
         variants = {n.split("/")[2] for n in scores.results if n.split("/")[1] == size}
@@ -94,7 +100,7 @@ def _comparisons(scores: CellScores, tasks: Sequence[str]) -> Iterator[Table]:
             rows.sort(key=lambda row: (row[0], -np.mean([g for g in row[1] if g] or [0])))
             header = ("", *tasks, "points over the first setting", "tasks")
             title = f"Accuracy, {size} rows a label"
-            yield Table(title, header, [row for *_, row in rows], (_MEANING,))
+            yield Table(title, header, [row for *_, row in rows], (_MEANING, f"`{command}`"))
 
 
 _MEANING = (

@@ -138,10 +138,11 @@ def test_a_new_parameter_of_an_estimator_leaves_results_valid(cells, options, ca
     assert printed_runs(capsys) == []
 
 
-def test_a_result_says_how_much_work_it_was(cells, load, options):
+@pytest.mark.parametrize("n_seeds", [1, 2])
+def test_a_result_says_how_much_work_it_was(cells, load, options, n_seeds):
     rows = load("tasks").read_rows("reviews", options.data, 12)
     estimator = load("approaches").prompting(
-        load("tasks").TASKS["reviews"], rows, options.model, n_shots=0
+        load("tasks").TASKS["reviews"], rows, options.model, n_shots=0, n_seeds=n_seeds
     )
     result = cells.run_one(cells.Cell("reviews/8/prompting", "reviews", estimator, 4, 1), rows, 0)
     for seconds in ("load_cpu_s", "fit_cpu_s", "predict_cpu_s"):
@@ -254,7 +255,7 @@ def test_the_same_results_give_the_same_bytes(load, tmp_path):
 def test_the_raw_results_in_the_repository_are_packed_in_order(load):
     raw_results = load("raw_results")
     tables = sorted(raw_results.RUNS.glob("*.jsonl.gz"))
-    assert [table.name for table in tables] == ["bundled_model.jsonl.gz", "lessons.jsonl.gz"]
+    assert {"bundled_model.jsonl.gz", "lessons.jsonl.gz"} <= {table.name for table in tables}
     for table in tables:
         names = [result["cell"] for result in raw_results.read_table(table)]
         assert names == sorted(names)
@@ -471,11 +472,12 @@ def test_gains_are_over_the_first_setting_on_common_seeds(load, options):
         estimator = DummyClassifier(strategy=strategy)
         cells.run([cells.Cell(f"reviews/8/{name}", "reviews", estimator, 16, 2)], options)
     scores = tables._read(options, ["reviews"], options.limit_test)
-    (table,) = tables._comparisons(scores, ["reviews"])
+    (table,) = tables._comparisons(scores, ["reviews"], "some command")
     first, second = (scores.scores[f"reviews/8/{name}"] for name in ("tuning", "tuning-label"))
     rows = {row[0]: row[1:] for row in table.rows}
     assert rows["tuning"][1:] == ("", "")
     assert rows["tuning-label"][1:] == (f"{100 * (second.mean - first.mean):+.1f}", "1")
+    assert "`some command`" in table.notes
     assert rows["tuning"][0] == f"{first.mean:.3f} ± {first.std:.3f} (2)"
 
 
