@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch.nn import Module
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from instructclf.engine.models.decoder_layers import named_decoder_layers
 from instructclf.engine.scoring.attention import PrefixAttention
@@ -97,6 +98,19 @@ def counting(module: Module):
         yield counts
     finally:
         handle.remove()
+
+
+class KeyCounter(TorchDispatchMode):
+    """While entered, counts the keys of each call of one of torch's kernels for attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n_keys: list[int] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if "scaled_dot_product" in func.__name__:
+            self.n_keys.append(args[1].shape[2])
+        return func(*args, **(kwargs or {}))
 
 
 def _positions(output: Any) -> int:

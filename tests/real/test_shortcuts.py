@@ -17,6 +17,7 @@ from tests.engine.tuning.test_backpropagation import (
 )
 from tests.real.rows import LABELS, LONG_ADVICE, TEXTS, UNSEEN, VERDICTS
 from tests.real.shortcuts import (
+    KeyCounter,
     count_positions_read,
     counting,
     last_projection,
@@ -85,6 +86,17 @@ def test_prompts_share_a_prefix(length, get_scorer):
 
 def test_no_row_copies_the_prefix(length, get_scorer):
     assert not shortcuts_of(get_scorer(length)).copies_prefix
+
+
+def test_layers_attend_only_to_the_part_of_the_prefix_that_they_see(real_model, get_scorer):
+    scorer = get_scorer("long")
+    with KeyCounter() as counter:
+        scorer.score(UNSEEN[:1])
+    n_prefix, config = len(list_prefix(scorer)), real_model.base.model.config
+    kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
+    n_whole = sum(n_keys >= n_prefix for n_keys in counter.n_keys)
+    assert n_whole == kinds.count("full_attention")
+    assert max(n_keys for n_keys in counter.n_keys if n_keys < n_prefix) <= WINDOW
 
 
 def test_only_the_characters_of_a_text_and_some_before_it_are_tokenised(length, get_scorer):
