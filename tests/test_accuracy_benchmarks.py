@@ -141,14 +141,15 @@ def test_a_new_parameter_of_an_estimator_leaves_results_valid(cells, options, ca
 @pytest.mark.parametrize("n_seeds", [1, 2])
 def test_a_result_says_how_much_work_it_was(cells, load, options, n_seeds):
     rows = load("tasks").read_rows("reviews", options.data, 12)
-    estimator = load("approaches").prompting(
-        load("tasks").TASKS["reviews"], rows, options.model, n_shots=0, n_seeds=n_seeds
+    estimator = load("approaches").tuning(
+        load("tasks").TASKS["reviews"], rows, options.model, max_epochs=1, n_seeds=n_seeds
     )
-    result = cells.run_one(cells.Cell("reviews/8/prompting", "reviews", estimator, 4, 1), rows, 0)
+    result = cells.run_one(cells.Cell("reviews/8/tuning", "reviews", estimator, 4, 1), rows, 0)
     for seconds in ("load_cpu_s", "fit_cpu_s", "predict_cpu_s"):
         assert result[seconds] > 0
     assert result["cpu_s_per_text"] == pytest.approx(result["predict_cpu_s"] / 12)
     assert result["prompt_tokens"] > 20
+    assert result["stopped_by"] == "max_epochs"
     assert result["accuracy"] == pytest.approx(result["balanced_accuracy"], abs=0.1)
 
 
