@@ -20,6 +20,8 @@ settings.load_profile("same")
 
 # Before anything imports huggingface_hub, which reads both once. pytest-socket closes sockets.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Tests of converted models keep them in folders of their own.
+os.environ.setdefault("INSTRUCTCLF_GGUF_CACHE", "0")
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="huggingface-")
 
 pytest_plugins = ["tests.fixtures"]

@@ -78,6 +78,7 @@ class SharedModelEstimator(CallbackSupportMixin, BaseEstimator):
                 quantization=options.quantization,
                 device_map=options.device_map,
                 max_batch_tokens=None if budget == "auto" else int(budget),
+                verbose=self.verbose,
             )
         return self._model
 

@@ -49,6 +49,7 @@ def open_language_model(
     quantization: str | None = None,
     device_map: DeviceMap = None,
     max_batch_tokens: int | None = None,
+    verbose: int | bool = False,
 ) -> LanguageModel:
     """Return the language model of this name, loaded at most once per process.
 
@@ -65,6 +66,8 @@ def open_language_model(
         Where the parts of a model that is loaded go, instead of all of it to ``device``.
     max_batch_tokens : int or None, default=None
         The most tokens that go through the model at once. ``None`` takes what suits the device.
+    verbose : int or bool, default=False
+        Whether a line says that a file is converted before it is loaded, if that takes long.
 
     Returns
     -------
@@ -84,6 +87,7 @@ def open_language_model(
         dtype=dtype,
         quantization=quantization,
         device_map=device_map,
+        verbose=verbose,
     )
     return LocalModel(base, max_batch_tokens)
 

@@ -12,7 +12,7 @@ from instructclf.exceptions import SavedClassifierError
 def find_checksums(folder: Path) -> dict[str, str]:
     """Return the checksum of every file in a folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): _checksum(path) for path in files}
+    return {path.relative_to(folder).as_posix(): checksum(path) for path in files}
 
 
 def check_files(folder: Path, expected: Mapping[str, str]) -> None:
@@ -23,12 +23,12 @@ def check_files(folder: Path, expected: Mapping[str, str]) -> None:
     SavedClassifierError
         If a file is missing or has changed.
     """
-    for name, checksum in expected.items():
+    for name, known in expected.items():
         path = folder / name
         if not path.is_file():
             msg = f"{path} is missing from the saved classifier. Save it again, or copy all files."
             raise SavedClassifierError(msg)
-        if _checksum(path) != checksum:
+        if checksum(path) != known:
             msg = (
                 f"{path} is not the file that was saved: its checksum differs, so it is truncated, "
                 "corrupt or from another save. Save the classifier again, or copy all files."
@@ -36,6 +36,7 @@ def check_files(folder: Path, expected: Mapping[str, str]) -> None:
             raise SavedClassifierError(msg)
 
 
-def _checksum(path: Path) -> str:
+def checksum(path: Path) -> str:
+    """Return the SHA-256 checksum of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -30,6 +30,13 @@ def is_repo_id(name: str) -> bool:
     return len(name) <= _LONGEST_ID and _REPO_ID.fullmatch(name) is not None and not is_file
 
 
+def cache_folder(name: str) -> Path:
+    """Return the folder in which this package keeps files of one kind, next to the hub's own."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HOME) / "instructclf" / name
+
+
 def fetch_file(repo_id: str, name: str, revision: str | None = None) -> Path | None:
     """Return the cached file of a repository, or ``None`` if the repository does not have it.
 

@@ -84,10 +84,11 @@ def find_gguf_file(name: str) -> Path:
     Raises
     ------
     ModelLoadingError
-        If the repository cannot be reached, or has no such file.
+        If the repository cannot be reached or has no such file, or if it is one of several parts.
     """
     location, file, revision = split_source(name)
     path = Path(location) / str(file)
+    _check_is_whole(path)
     if path.is_file():
         return path
     try:
@@ -107,10 +108,9 @@ def check_gguf_file(path: Path) -> Header:
     Raises
     ------
     ModelLoadingError
-        If the file is no GGUF file, damaged, incomplete or one of several parts.
+        If the file is no GGUF file, damaged or incomplete.
     """
     check_not_pointer(path)
-    _check_is_whole(path)
     size = path.stat().st_size
     try:
         header = _read_header(path)

@@ -44,11 +44,13 @@ def get_base_model(
     dtype: str = "auto",
     quantization: str | None = None,
     device_map: DeviceMap = None,
+    verbose: int | bool = False,
 ) -> BaseModel:
     """Return the base model of this name, loaded at most once per process and only ever read.
 
     A pair of (model, tokenizer) keeps its device and data type, so the other parameters say nothing
     of it. With a device map, parts of the model go where the map says instead of to ``device``.
+    With ``verbose``, a line says that a file is converted first, if that takes long.
 
     Raises
     ------
@@ -78,6 +80,7 @@ def get_base_model(
                 dtype=precision,
                 quantization=quantization,
                 device_map=device_map,
+                verbose=verbose,
             )
         _remember(key, base)
     return base

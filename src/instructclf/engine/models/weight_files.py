@@ -6,6 +6,7 @@ The checks read the beginnings of files. They find what a download, a copy or Gi
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from instructclf.exceptions import ModelLoadingError
@@ -17,6 +18,7 @@ _OF_THE_TRAINER = {"training_args.bin", "optimizer.bin", "scheduler.bin", "scale
 _READ = {".safetensors", ".json", ".model", ".jinja", ".txt", ".tiktoken"}
 """The endings of the files that are read of a folder."""
 _TEMPLATES = "additional_chat_templates"
+_OF_TOKENIZER = re.compile("token|template|vocab|merges|spiece")
 
 
 def list_read_files(path: Path) -> list[Path]:
@@ -30,6 +32,12 @@ def list_read_files(path: Path) -> list[Path]:
     if folder == path:
         return sorted(read)
     return [path, *sorted(file for file in read if file.suffix != ".safetensors")]
+
+
+def list_tokenizer_files(path: Path) -> dict[str, Path]:
+    """Return the files next to a GGUF file that change its tokenizer, by their names."""
+    names = {file.relative_to(path.parent).as_posix(): file for file in list_read_files(path)[1:]}
+    return {name: file for name, file in names.items() if _OF_TOKENIZER.search(name)}
 
 
 def holds_weights(folder: Path) -> bool:

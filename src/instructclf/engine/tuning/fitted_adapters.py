@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 
 from instructclf.engine.models.quantization import dequantised
@@ -63,7 +63,10 @@ class FittedAdapter:
 def read_fitted_adapter(folder: Path, settings: AdapterSettings) -> FittedAdapter | None:
     """Read the adapter that `FittedAdapter.write` wrote. Return ``None`` if a folder has none."""
     path = folder / WEIGHTS_FILE
-    return FittedAdapter(settings, load_file(path)) if path.is_file() else None
+    if not path.is_file():
+        return None
+    # A file that is mapped into memory, as load_file does, cannot be replaced on Windows.
+    return FittedAdapter(settings, load(path.read_bytes()))
 
 
 def average_adapters(adapters: Sequence[FittedAdapter]) -> FittedAdapter:
