@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from cells import Cell, model_digest, newest
+from cell_settings import model_digest, newest
+from cells import Cell
 from numpy.typing import NDArray
 from raw_results import RawResult, RawResults
 

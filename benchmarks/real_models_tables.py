@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from bundled_model_tables import interval_of, number_of
 from cell_scores import CellScores, mean_of, scores_of
-from cells import model_digest, newest
+from cell_settings import model_digest, newest
 from models import page_name
 from raw_results import RawResults
 from tables import Table, circumstances, markdown, number, pending, save_page, section

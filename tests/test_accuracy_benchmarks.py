@@ -21,11 +21,11 @@ from instructclf.evaluation import compare, evaluate_seeds
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 DATA = Path(__file__).parents[2] / "shared" / "data"
 MODULES = (
-    "approaches", "averaging", "bundled_model", "bundled_model_tables", "cell_scores", "cells",
-    "comparison_calibrations", "lessons", "lessons_calibration", "lessons_parts", "lessons_peers",
-    "lessons_pictures", "lessons_speed", "lessons_tables", "measuring", "models", "peers",
-    "peers.few_shot", "peers.forwards", "raw_results", "real_models", "real_models_tables",
-    "tables", "tasks",
+    "approaches", "averaging", "bundled_model", "bundled_model_tables", "cell_scores",
+    "cell_settings", "cells", "comparison_calibrations", "lessons", "lessons_calibration",
+    "lessons_parts", "lessons_peers", "lessons_pictures", "lessons_speed", "lessons_tables",
+    "measuring", "models", "peers", "peers.few_shot", "peers.forwards", "raw_results",
+    "real_models", "real_models_tables", "tables", "tasks",
 )  # fmt: skip
 
 
@@ -83,7 +83,8 @@ def guessing(cells, name="reviews/8/guess", *, n_seeds=2, n_rows=16, **options):
 
 
 def newest(cells, options, name, model=""):
-    return cells.newest(cells.RawResults(options.out).read(name), model)
+    settings = importlib.import_module("cell_settings")
+    return settings.newest(cells.RawResults(options.out).read(name), model)
 
 
 def printed_runs(capsys):
@@ -172,22 +173,23 @@ def test_cells_run_in_the_order_of_the_patterns(cells):
     assert [cell.name for cell in chosen] == ["sst2/16/a", "sst2/8/a", "cr/8/a"]
 
 
-def test_a_model_file_is_known_by_its_content_and_not_by_its_name(cells, tmp_path):
+def test_a_model_file_is_known_by_its_content_and_not_by_its_name(load, tmp_path):
     names = [str(tmp_path / name) for name in ("one.gguf", "two.gguf", "three.gguf")]
     for name, content in zip(names, ("same", "same", "other"), strict=True):
         Path(name).write_text(content)
-    one, two, three = map(cells.model_digest, names)
+    one, two, three = map(load("cell_settings").model_digest, names)
     assert one == two != three
 
 
-def test_a_model_with_other_weights_is_another_model(cells, model_folder):
-    before = cells.model_digest(str(model_folder))
-    cells._digests.clear()
-    assert cells.model_digest(str(model_folder)) == before
-    cells._digests.clear()
+def test_a_model_with_other_weights_is_another_model(load, model_folder):
+    settings = load("cell_settings")
+    before = settings.model_digest(str(model_folder))
+    settings._digests.clear()
+    assert settings.model_digest(str(model_folder)) == before
+    settings._digests.clear()
     with (model_folder / "config.json").open("a") as file:
         file.write(" ")
-    assert cells.model_digest(str(model_folder)) != before
+    assert settings.model_digest(str(model_folder)) != before
 
 
 def test_plan_runs_nothing(cells, options, capsys):
@@ -292,7 +294,7 @@ def test_shots_that_do_not_fit_are_a_finding_and_no_end(cells, load, options, ca
     )
     cells.run([cells.Cell("reviews/8/prompting", "reviews", estimator, 16, 1)], options)
     assert "PromptTooLongError" in capsys.readouterr().out
-    model = cells.model_digest(options.model)
+    model = load("cell_settings").model_digest(options.model)
     (result,) = newest(cells, options, "reviews/8/prompting", model)
     assert "PromptTooLongError" in result["failed"]
 
@@ -399,7 +401,7 @@ def test_results_of_another_model_are_left_out_of_the_pages(load, options, capsy
         c for c in program.cells_of(load("tasks").TASKS["reviews"], options) if "/0/" in c.name
     ]
     cells.run(found, options)
-    cells._digests[options.model] = "another"
+    load("cell_settings")._digests[options.model] = "another"
     program.write(found, options)
     assert "ran with another model: reviews/0/zero-shot" in capsys.readouterr().out
     assert not options.results.exists()
@@ -461,11 +463,11 @@ def test_settings_of_a_real_model_are_measured_and_compared(load, options, capsy
 
 def test_every_variant_is_one_that_its_classifier_can_be(load, options):
     """Each name is a cell, and no two cells of a task are the same."""
-    program, cells, tasks = load("real_models"), load("cells"), load("tasks")
+    program, tasks = load("real_models"), load("tasks")
     rows = tasks.read_rows("reviews", options.data, 12)
     made = list(program.cells_of(tasks.TASKS["reviews"], options))
     assert {cell.name.split("/")[2] for cell in made} == {*program.VARIANTS, *program.OTHERS}
-    settings = [json.dumps(cells.settings_of(cell, rows)) for cell in made]
+    settings = [json.dumps(load("cell_settings").settings_of(cell, rows)) for cell in made]
     assert len(set(settings)) == len(made)
 
 
