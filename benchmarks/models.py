@@ -73,7 +73,7 @@ def page_name(program: str, model: str) -> str:
 
 def slowness(model: str) -> int:
     """Return how many times as long a model takes as the bundled one, roughly, for estimates."""
-    return 1 if model == BUNDLED else 12
+    return 1 if model == BUNDLED else 5
 
 
 def load(name: str, *, toy: bool = False, seed: int = 0) -> tuple[Any, Any]:
