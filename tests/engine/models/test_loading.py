@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.utils import (
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+)
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -18,6 +23,7 @@ from transformers import (
     BertForMaskedLM,
     T5Config,
 )
+from transformers.utils.logging import is_progress_bar_enabled
 
 from instructclf.engine.models.loading import BaseModel, load_base_model, wrap_loaded_model
 from instructclf.exceptions import ModelLoadingError, RemoteCodeWarning
@@ -59,6 +65,17 @@ def test_weights_are_converted_to_the_data_type(folder):
 def test_loading_draws_no_bar(folder, capfd):
     load(folder)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("is_off", [True, False])
+def test_bars_of_the_hub_stay_as_a_user_has_set_them(is_off, folder):
+    try:
+        (disable_progress_bars if is_off else enable_progress_bars)()
+        load(folder)
+        assert are_progress_bars_disabled() == is_off
+        assert is_progress_bar_enabled()
+    finally:
+        enable_progress_bars()
 
 
 def test_the_context_is_that_of_the_model_or_the_tokenizer_whichever_is_shorter(model):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import peft
+import psutil
 import pytest
 import torch
 
@@ -80,6 +81,16 @@ def test_written_files_are_read_by_this_package_and_by_peft(settings, tmp_path):
 
 def test_a_folder_without_an_adapter_reads_as_none(tmp_path):
     assert read_fitted_adapter(tmp_path, LORA) is None
+
+
+def test_an_adapter_that_was_read_has_no_file_open(tmp_path):
+    fitted, _ = fit(make_model())
+    fitted.write(shared_view(make_model()), tmp_path, "base")
+    adapter = read_fitted_adapter(tmp_path, LORA)
+    process = psutil.Process()
+    used = [one.path for one in [*process.open_files(), *process.memory_maps()]]
+    assert not [path for path in used if path.startswith(str(tmp_path))]
+    assert adapter.weights.keys() == fitted.weights.keys()
 
 
 def test_weights_of_another_shape_are_an_error_with_a_way_out():

@@ -85,11 +85,11 @@ def reading_once(path: Path) -> Iterator[Any]:
         return reader if is_ours else open_file(name, *rest, **options)
 
     with process_state, ExitStack() as stack:
-        stack.enter_context(replaced(gguf, "GGUFReader", open_once))
-        stack.enter_context(replaced(gguf, "get_tensor_name_map", cache(gguf.get_tensor_name_map)))
+        stack.enter_context(replaced(gguf, "GGUFReader", lambda _: open_once))
+        stack.enter_context(replaced(gguf, "get_tensor_name_map", cache))
         with suppress(ImportError):
-            bars = import_module(_LEGACY)
-            stack.enter_context(replaced(bars, "tqdm", lambda items, **_: items))
+            quiet = replaced(import_module(_LEGACY), "tqdm", lambda _: lambda items, **_: items)
+            stack.enter_context(quiet)
         yield reader
 
 
@@ -326,14 +326,12 @@ def _convert(source: str, path: Path, dtype: torch.dtype, folder: Path) -> None:
         write_tokenizer(_load_tokenizer(source, splitting), folder)
         config = load_config(source, parts)
         shapes = _write_weights(reader, path, config, dtype, folder)
-    if shapes is not None:
-        config.save_pretrained(folder)
-    else:
-        with reading_once(path):
+    if shapes is None:
+        with reading_once(path), without_bar():
             model = load_model(source, parts, dtype)
-            with without_bar():
-                model.save_pretrained(folder, max_shard_size=_SHARD)
+            model.save_pretrained(folder, max_shard_size=_SHARD)
             shapes = _shapes(model)
+    config.save_pretrained(folder)
     check_all_used(header, shapes, source)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -156,18 +156,21 @@ def without_bar() -> Iterator[None]:
     """
     from transformers.utils import logging
 
-    with replaced(logging, "_tqdm_active", value=False):
+    with replaced(logging, "_tqdm_active", lambda _: False):
         yield
 
 
 @contextmanager
-def replaced(module: Any, name: str, value: Any) -> Iterator[None]:
-    """Give a name of a module another value inside the block, if the module has this name."""
+def replaced(module: Any, name: str, make: Callable[[Any], Any]) -> Iterator[None]:
+    """Let a name of a module stand for what is made of its value, inside the block.
+
+    A module without this name stays as it is.
+    """
     before = getattr(module, name, None)
     if before is None:
         yield
         return
-    setattr(module, name, value)
+    setattr(module, name, make(before))
     try:
         yield
     finally:
