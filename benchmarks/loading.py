@@ -141,8 +141,8 @@ def tabulate(record: dict[str, Any]) -> Table:
         ],
         rows,
         [
-            "Medians. Memory is resident memory above that after the imports. Converted weights are "
-            "mapped from their files, and become resident when they are first used."
+            "Medians. Memory is resident memory above that after the imports. Converted weights "
+            "are mapped from their files, and become resident when they are first used."
         ],
     )
 

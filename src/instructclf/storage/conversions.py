@@ -45,12 +45,7 @@ def find_conversion(
     versions : sequence of str
         What else decides the conversion. The last one ends the name of the folder.
     convert : callable
-        Writes into the folder that it gets.
-
-    Raises
-    ------
-    ModelLoadingError
-        If ``convert`` raises it.
+        Writes into the folder that it gets. A ``ModelLoadingError`` that it raises is passed on.
     """
     contents = _describe(list_files())
     folder = root / _name(contents, versions)

@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from instructclf import PromptClassifier, clear_models
 from instructclf.engine.models.fingerprints import take_fingerprint
-from instructclf.engine.models.gguf_conversion import reading_once
+from instructclf.engine.models.gguf_conversion import reading_once, unpack_all
 from instructclf.engine.models.loading import load_base_model
 from instructclf.engine.models.pretrained import replaced
 from instructclf.engine.models.registry import get_base_model
@@ -155,6 +155,35 @@ def test_a_way_to_unpack_that_fails_is_not_taken(file, gguf_cache, monkeypatch):
     assert list(gguf_cache.iterdir()) == []
     monkeypatch.undo()
     assert_same(load_unconverted(file), expected)
+
+
+def test_tensors_of_a_layer_are_unpacked_together_since_some_become_one_weight():
+    names = ["token_embd.weight", "blk.0.a", "blk.1.a", "blk.0.b", "output_norm.weight", "blk.1.b"]
+    tensors = [
+        SimpleNamespace(name=name, n_elements=8 if name == names[0] else 99) for name in names
+    ]
+    found = [*unpack_all(tensors, lambda group: {one.name: None for one in group})]
+    assert [[*group] for group in found] == [
+        ["token_embd.weight", "output_norm.weight"],
+        ["blk.0.a", "blk.0.b"],
+        ["blk.1.a", "blk.1.b"],
+    ]
+
+
+def test_parts_that_hold_the_same_weight_are_not_put_together(file, gguf_cache, monkeypatch):
+    expected = load_unconverted(file)
+    unpack = modeling_gguf_pytorch_utils.load_gguf_checkpoint
+
+    def unpack_too_much(path, return_tensors=False, model_to_load=None, torch_dtype=None):
+        found = unpack(path, return_tensors, model_to_load, torch_dtype)
+        if return_tensors:
+            found["tensors"]["model.norm.weight"] = expected.model.model.norm.weight
+        return found
+
+    monkeypatch.setattr(modeling_gguf_pytorch_utils, "load_gguf_checkpoint", unpack_too_much)
+    assert_same(load(file), expected)
+    (folder,) = gguf_cache.iterdir()
+    assert [path.name for path in folder.glob("*.safetensors")] == ["model.safetensors"]
 
 
 # Read once

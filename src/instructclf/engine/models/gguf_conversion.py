@@ -60,6 +60,7 @@ _LONG = 10_000
 _SLICED = ("token_embd.weight", "output.weight")
 """Tensors with one row for each token, which may be most of a small model."""
 _N_SLICES = 32
+"""How many parts the largest tensors are unpacked in, if all of the model were one of them."""
 _SHARD = "256MB"
 _LEGACY = "transformers.modeling_gguf_pytorch_utils"
 """The module that unpacks most architectures."""
@@ -142,27 +143,29 @@ def _write_weights(
     """
     from transformers import AutoModelForCausalLM
 
-    load = _find_loader(reader)
-    if load is None:
-        return None
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    _forget_tokens(reader)
-
-    def unpack(tensors: list[Any]) -> dict[str, torch.Tensor]:
-        reader.tensors = tensors
-        options = {"return_tensors": True, "model_to_load": model, "torch_dtype": dtype}
-        weights = load(str(path), **options)["tensors"]
-        if hasattr(mmap, "MADV_DONTNEED"):  # what has been read of the file need not stay in memory
-            reader.data._mmap.madvise(mmap.MADV_DONTNEED)  # noqa: SLF001  (NumPy has no other way)
-        return weights
-
     try:
-        _write_shards(_unpack_all(reader.tensors, unpack), folder)
+        load = _find_loader(reader)
+        if load is None:
+            return None
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        _forget_tokens(reader)
+        options = {"return_tensors": True, "model_to_load": model, "torch_dtype": dtype}
+
+        def unpack(tensors: list[Any]) -> dict[str, torch.Tensor]:
+            reader.tensors = tensors
+            weights = load(str(path), **options)["tensors"]
+            if hasattr(mmap, "MADV_DONTNEED"):  # what has been read need not stay in memory
+                reader.data._mmap.madvise(mmap.MADV_DONTNEED)  # noqa: SLF001  (NumPy has no other)
+            return weights
+
+        _write_shards(unpack_all(reader.tensors, unpack), folder)
     except (OSError, SafetensorError):
         raise
     except Exception:  # in a release where this works otherwise, the whole file can be loaded
         _logger.debug("The weights of %s are not unpacked in parts", path, exc_info=True)
+        for file in folder.glob("model*.safetensors"):
+            file.unlink()
         return None
     return _shapes(model)
 
@@ -191,10 +194,10 @@ def _forget_tokens(reader: Any) -> None:
             reader.fields[name] = field._replace(parts=field.parts[: first + 1], data=[first])
 
 
-def _unpack_all(
+def unpack_all(
     tensors: list[Any], unpack: Callable[[list[Any]], dict[str, torch.Tensor]]
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield weights of the model: one after the other those of most of its size, then by layer.
+    """Yield weights of the model: large ones with a row for each token, and then layer by layer.
 
     Tensors of one layer stay together, because some become one weight.
     """
@@ -254,26 +257,17 @@ def load_gguf_file(
 ) -> tuple[Any, Any]:
     """Load a model and its tokenizer from the folder that a GGUF file was converted to.
 
-    Parameters
-    ----------
-    source : str
-        The model's name.
-    place : callable
-        Loads the model of a name from where its parts say, onto its device.
-    dtype : torch.dtype
-        The data type of its weights.
-    keep : bool
-        Whether to convert the file if there is no such folder, or to load it as it is.
-    verbose : int or bool
-        Whether a line says that the file is converted, if that takes long.
+    The file is converted if there is no such folder. If ``keep`` is false, or none can be written,
+    it is loaded as it is. ``place`` loads the model that a name stands for from where its parts
+    say, onto its device. With ``verbose``, a line says when the file is converted for long.
 
-    Returns
-    -------
-    tuple of (model, tokenizer)
-        As transformers loads them.
+    Raises
+    ------
+    ModelLoadingError
+        If the file cannot be read, or transformers cannot load all of it.
     """
     path, parts = find_gguf_file(source), split_source(source)
-    for is_last in (False, True) if keep and _is_switched_on() else ():
+    for is_last in (False, True) if keep and _keeps_conversions() else ():
         folder = _find_folder(source, path, dtype, verbose=verbose)
         if folder is None:
             break
@@ -296,7 +290,7 @@ def load_gguf_file(
         return model, _load_tokenizer(source, splitting)
 
 
-def _is_switched_on() -> bool:
+def _keeps_conversions() -> bool:
     return os.environ.get(_SWITCH, "").upper() not in {"0", "OFF", "NO", "FALSE"}
 
 
