@@ -15,6 +15,7 @@ from instructclf.engine.models.sources import check_all_fit, check_architecture
 from instructclf.exceptions import ModelLoadingError
 
 _LONGEST_TEXT = 300
+_PROBES = ["", " a", "don't 12,345\n\n  \tof", "<s> Naïve </s> 日本語 🙂"]
 _TOKENIZER, _TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 
 
@@ -92,13 +93,28 @@ def load_tokenizer(source: str) -> Any:
 
 
 def write_tokenizer(tokenizer: Any, folder: Path) -> None:
-    """Save a tokenizer, so that `read_tokenizer` returns one that encodes equally."""
+    """Save a tokenizer, so that `read_tokenizer` returns one that encodes equally.
+
+    Raises
+    ------
+    OSError
+        If it does not.
+    """
     tokenizer.save_pretrained(folder, save_jinja_files=False)
     tokenizer.backend_tokenizer.save(str(folder / _TOKENIZER), pretty=False)  # faster to read
     path = folder / _TOKENIZER_CONFIG
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config["padding_side"] = tokenizer.padding_side
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    # Tokens that only this kind of tokenizer names are saved by the alphabet.
+    ordered = {name: saved[name] for name in tokenizer.special_tokens_map if name in saved}
+    config = ordered | saved | {"padding_side": tokenizer.padding_side}
     path.write_text(json.dumps(config), encoding="utf-8")
+    if _describe_tokenizer(read_tokenizer(folder)) != _describe_tokenizer(tokenizer):
+        msg = f"The {type(tokenizer).__name__} would encode otherwise after saving."
+        raise OSError(msg)
+
+
+def _describe_tokenizer(tokenizer: Any) -> list[Any]:
+    return [len(tokenizer), tokenizer.all_special_tokens, tokenizer(_PROBES)["input_ids"]]
 
 
 def read_tokenizer(folder: Path) -> Any:
