@@ -8,10 +8,12 @@ import torch
 from instructclf.engine.models.views import shared_view
 from instructclf.engine.scoring.attention import (
     PrefixAttention,
-    attend_with_normaliser,
+    SharedAttention,
     with_shared_prefix,
 )
+from instructclf.engine.scoring.kernels import attend_with_normaliser
 from instructclf.engine.scoring.outputs import output_at
+from instructclf.engine.scoring.windows import Window
 from tests.fixtures import make_model
 
 SCALING = 0.3
@@ -66,6 +68,19 @@ def test_on_cuda_too(dtype):
     check_all_kinds(dtype, "cuda")
 
 
+def test_capped_scores_and_values_of_another_width_are_attended_to_by_products():
+    query, key, value = make_inputs(torch.float32, "cpu")
+    output, normaliser = attend_with_normaliser(
+        query, key, value[..., :5], None, SCALING, is_causal=True, softcap=2.0
+    )
+    hidden = torch.ones(37, 37, dtype=torch.bool).triu(1)
+    scores = 2.0 * (SCALING * query.double() @ key.double().mT / 2.0).tanh()
+    scores = scores.masked_fill(hidden, -torch.inf)
+    expected = scores.softmax(dim=-1) @ value[..., :5].double()
+    torch.testing.assert_close(output.double(), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(normaliser.double(), scores.logsumexp(dim=-1), atol=1e-5, rtol=1e-5)
+
+
 # A shared prefix
 
 N_ROWS, N_HEADS, LENGTH, N_PREFIX, WIDTH = 3, 4, 6, 11, 8
@@ -78,11 +93,14 @@ class Layer:
         self.layer_idx = layer_idx
 
 
-def make_prefix(layers):
+def make_prefix(layers, *, has_mask=False, windows=None):
     """Return the options of a forward pass after a prefix with these keys and values."""
-    prefix = PrefixAttention.__new__(PrefixAttention)
-    prefix._layers = layers
-    return prefix.inputs(N_ROWS)
+    positions = torch.arange(N_PREFIX, N_PREFIX + LENGTH).expand(N_ROWS, -1)
+    windows = windows or [None] * len(layers)
+    attending = SharedAttention(
+        dict(enumerate(layers)), windows, positions, n_prefix=N_PREFIX, has_mask=has_mask
+    )
+    return {"shared_prefix": attending}
 
 
 def make_tensors(n_key_heads, dtype=torch.float32):
@@ -103,8 +121,9 @@ def attend_to_copies(query, key, value, prefix, bias):
         )
         for far, near in zip(prefix, (key, value), strict=True)
     )
-    visible = torch.cat([torch.zeros(*bias.shape[:-1], N_PREFIX), bias], dim=-1)
-    output, _ = attend_slowly(query, keys, values, visible)
+    if bias.shape[-1] == LENGTH:  # the whole prefix is visible
+        bias = torch.cat([torch.zeros(*bias.shape[:-1], N_PREFIX), bias], dim=-1)
+    output, _ = attend_slowly(query, keys, values, bias)
     return output.transpose(1, 2)
 
 
@@ -129,18 +148,91 @@ def never(*_, **__):
 def test_attention_to_a_shared_prefix_is_one_softmax_over_prefix_and_row(has_mask, n_key_heads):
     query, key, value, *prefix = make_tensors(n_key_heads)
     mask = tree_bias() if has_mask else None
-    options = make_prefix([tuple(prefix)]) | {"scaling": SCALING}
+    options = make_prefix([tuple(prefix)], has_mask=has_mask) | {"scaling": SCALING}
     output, _ = with_shared_prefix(never)(Layer(0), query, key, value, mask, **options)
     bias = causal_bias() if mask is None else mask
     expected = attend_to_copies(query, key, value, prefix, bias)
     torch.testing.assert_close(output.double(), expected, atol=1e-5, rtol=1e-5)
 
 
+def window_bias(window, bias):
+    """Hide what is outside a window of 17 positions in all, or hidden already."""
+    position = torch.arange(N_PREFIX + LENGTH)
+    asking = position[N_PREFIX:, None]
+    if window.is_chunked:
+        outside = position // window.size < asking // window.size
+    else:
+        outside = position <= asking - window.size
+    visible = torch.cat([torch.zeros(*bias.shape[:-1], N_PREFIX), bias], dim=-1)
+    return visible.masked_fill(outside, -torch.inf)
+
+
+WINDOWS = {
+    "wider than all": Window(17, is_chunked=False),
+    "within the prefix": Window(8, is_chunked=False),
+    "within the row": Window(3, is_chunked=False),
+    "one token": Window(1, is_chunked=False),
+    "a chunk of both": Window(9, is_chunked=True),
+    "chunks that end in the row": Window(7, is_chunked=True),
+    "chunks that end with the prefix": Window(N_PREFIX, is_chunked=True),
+}
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+@pytest.mark.parametrize("has_mask", [False, True], ids=["causal", "masked"])
+@pytest.mark.parametrize("is_read", [False, True], ids=["all positions", "some positions"])
+def test_a_layer_with_a_window_attends_to_what_it_sees(is_read, has_mask, name, model):
+    window = WINDOWS[name]
+    query, key, value, *prefix = make_tensors(2)
+    mask = tree_bias() if has_mask else None
+    options = make_prefix([tuple(prefix)], has_mask=has_mask, windows=[window])
+    rows = torch.arange(N_ROWS)[:, None].expand(-1, 2)
+    columns = torch.tensor([[3, 5], [0, 1], [4, 2]])
+    with output_at(shared_view(model), rows, columns, limits_last_layer=is_read):
+        output, _ = with_shared_prefix(never)(
+            Layer(0), query, key, value, mask, scaling=SCALING, **options
+        )
+    bias = causal_bias() if mask is None else mask
+    expected = attend_to_copies(query, key, value, prefix, window_bias(window, bias))
+    if is_read:
+        output, expected = output[rows, columns], expected[rows, columns]
+    torch.testing.assert_close(output.double(), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_window_that_a_model_counts_from_the_beginning_of_a_row_is_not_used():
+    query, key, value, *prefix = make_tensors(2)
+    options = make_prefix([tuple(prefix)], windows=[WINDOWS["chunks that end in the row"]])
+    attend = with_shared_prefix(never)
+    expected, _ = attend(Layer(0), query, key, value, None, **options)
+    found, _ = attend(Layer(0), query, key, value, tree_bias(), **options)
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("window", [None, WINDOWS["chunks that end with the prefix"]])
+def test_a_sink_takes_a_share_of_attention(window):
+    query, key, value, *prefix = make_tensors(2)
+    sinks = torch.tensor([-1.0, 0.0, 1.0, 20.0])
+    options = make_prefix([tuple(prefix)], windows=[window]) | {"scaling": SCALING}
+    output, _ = with_shared_prefix(never)(Layer(0), query, key, value, None, s_aux=sinks, **options)
+    bias = causal_bias() if window is None else window_bias(window, causal_bias())
+    if window is None:
+        bias = torch.cat([torch.zeros(LENGTH, N_PREFIX), bias], dim=-1)
+    # A sink is one more key with this score, whose value is 0.
+    keys, values = (
+        torch.cat([far.expand(N_ROWS, -1, -1, -1), near], dim=2).repeat_interleave(2, dim=1)
+        for far, near in zip(prefix, (key, value), strict=True)
+    )
+    scores = SCALING * query @ keys.mT + bias
+    scores = torch.cat([scores, sinks.view(1, -1, 1, 1).expand(N_ROWS, -1, LENGTH, 1)], dim=-1)
+    expected = scores.softmax(dim=-1)[..., :-1] @ values
+    torch.testing.assert_close(output, expected.transpose(1, 2), atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("has_mask", [False, True], ids=["causal", "masked"])
 def test_the_last_layer_attends_from_the_positions_that_are_read(has_mask, model):
     query, key, value, *prefix = make_tensors(2)
     mask = tree_bias() if has_mask else None
-    options = make_prefix([tuple(prefix)] * 2) | {"scaling": SCALING}
+    options = make_prefix([tuple(prefix)] * 2, has_mask=has_mask) | {"scaling": SCALING}
     rows, columns = torch.tensor([[0, 0], [1, 1], [2, 2]]), torch.tensor([[3, 5], [0, 1], [4, 4]])
     attend = with_shared_prefix(never)
     with output_at(shared_view(model), rows, columns, limits_last_layer=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -146,7 +147,9 @@ def test_attention_from_some_positions_is_that_from_all(architecture, masked):
     view = shared_view(make_model(architecture))
     prefix = PrefixAttention(view, list(range(40, 60)))
     rows = torch.arange(3).unsqueeze(1).expand(-1, 2)  # as layouts have them: text i is row i
-    options = prefix.inputs(3) | {"position_ids": torch.arange(20, 30).expand(3, -1)}
+    positions = torch.arange(20, 30).expand(3, -1)
+    layout = SimpleNamespace(position_ids=positions, mask=masked or None)
+    options = prefix.inputs(layout) | {"position_ids": positions}
     if masked:
         hidden = torch.ones(10, 10, dtype=torch.bool).triu(1)
         hidden[5:, 2] = True

@@ -42,7 +42,8 @@ def test_rows_leave_a_prefix_as_it_is(kind, layout, model, encoder):
 @pytest.mark.parametrize("kind", [PrefixCache, PrefixAttention])
 def test_a_prefix_that_goes_in_by_chunks_is_the_same(kind, model, encoder, monkeypatch):
     whole = kind(shared_view(model), encoder.prefix_ids)
-    monkeypatch.setattr("instructclf.engine.scoring.prefixes._CHUNK", 7)
+    monkeypatch.setattr("instructclf.engine.scoring.prefixes.CHUNK", 7)
+    monkeypatch.setattr("instructclf.engine.scoring.attention.CHUNK", 7)
     in_chunks = kind(shared_view(model), encoder.prefix_ids)
     for expected, found in zip(layers_of(whole), layers_of(in_chunks), strict=True):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
@@ -51,13 +52,14 @@ def test_a_prefix_that_goes_in_by_chunks_is_the_same(kind, model, encoder, monke
 def layers_of(prefix):
     if isinstance(prefix, PrefixCache):
         return prefix.keys_and_values()
-    (passed,) = (value for name, value in prefix.inputs(1).items() if name != "use_cache")
-    return passed.keys_and_values
+    layers = prefix._layers.values()
+    return [tuple(heads[:, :, : prefix.length] for heads in pair) for pair in layers]
 
 
 def test_rows_of_a_cache_are_views_of_one_prefix(model, encoder):
     prefix = PrefixCache(shared_view(model), encoder.prefix_ids)
-    rows = prefix.inputs(5)["past_key_values"]
+    layout = SimpleNamespace(input_ids=torch.ones(5, 3))
+    rows = prefix.inputs(layout)["past_key_values"]
     for layer, (keys, values) in zip(rows.layers, prefix.keys_and_values(), strict=True):
         assert layer.keys.shape == (5, *keys.shape[1:])
         assert layer.keys.data_ptr() == keys.data_ptr()
@@ -81,23 +83,27 @@ def test_a_recurrent_state_cannot_be_shared(encoder):
         PrefixCache(shared_view(model), encoder.prefix_ids)
 
 
-def test_a_layer_that_forgets_cannot_share_by_attention(encoder):
+def test_layers_with_a_window_keep_all_of_a_prefix_for_its_parts(encoder):
     model = make_model("mistral", sliding_window=16)
-    with pytest.raises(ScoringError, match="keeps only the last tokens of a prefix"):
-        PrefixAttention(shared_view(model), encoder.prefix_ids)
+    ids = encoder.prefix_ids
+    assert len(ids) > 30
+    prefix = PrefixAttention(shared_view(model), ids)
+    assert [keys.shape[2] for keys, _ in layers_of(prefix)] == [len(ids)] * 2
+    for keys, _ in PrefixCache(shared_view(model), ids).keys_and_values():
+        assert keys.shape[2] < 16
 
 
 def test_attention_that_is_not_the_expected_one_is_left_alone(encoder):
     view = shared_view(make_model())
-    view.set_attn_implementation("eager")
-    with pytest.raises(ScoringError, match=r"LlamaForCausalLM \(eager\) cannot be changed"):
+    view.set_attn_implementation("flex_attention")
+    with pytest.raises(ScoringError, match=r"LlamaForCausalLM \(flex_attention\) cannot be ch"):
         PrefixAttention(view, encoder.prefix_ids)
 
 
 def test_extended_attention_reaches_neither_the_base_nor_another_view(model, encoder):
     view, other = shared_view(model), shared_view(model)
     PrefixAttention(view, encoder.prefix_ids)
-    assert view.config._attn_implementation == "instructclf"
+    assert view.config._attn_implementation == "instructclf_sdpa"
     assert model.config._attn_implementation == other.config._attn_implementation == "sdpa"
 
 

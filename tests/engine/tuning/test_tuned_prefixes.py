@@ -100,8 +100,8 @@ def test_rows_do_not_change_a_prefix(kind, encoder):
 
 def test_another_attention_function_is_an_error_and_is_kept(encoder):
     view = shared_view(make_model())
-    view.set_attn_implementation("eager")
-    with pytest.raises(ScoringError, match=r"attention of LlamaForCausalLM \(eager\) cannot be"):
+    view.set_attn_implementation("flex_attention")
+    with pytest.raises(ScoringError, match=r"LlamaForCausalLM \(flex_attention\) cannot be"):
         DifferentiablePrefixAttention(view, encoder.prefix_ids)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -176,8 +177,9 @@ def _load_with_adapter(
 def install_attention(view: Any, name: str, make: Callable[[Any], Any]) -> None:
     """Give a view an attention function of this package that extends the one of transformers.
 
-    ``make`` makes it from torch's scaled dot-product attention, which the view has to use, and
-    transformers registers it under ``name``.
+    ``make`` makes it from the function that the view uses, torch's scaled dot-product attention or
+    the one that its architecture writes out. transformers registers it under ``name`` and that of
+    the function.
 
     Raises
     ------
@@ -186,18 +188,30 @@ def install_attention(view: Any, name: str, make: Callable[[Any], Any]) -> None:
     """
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
-    from transformers.masking_utils import sdpa_mask
+    from transformers.masking_utils import eager_mask, sdpa_mask
 
+    known: dict[str, tuple[Any, Any]] = {
+        "sdpa": (sdpa_attention_forward, sdpa_mask),
+        "eager": (_eager_attention, eager_mask),
+    }
     current = getattr(view.config, "_attn_implementation", None)
-    if current == name:
+    if current in {f"{name}_{extended}" for extended in known}:
         return
-    if current == "sdpa":
-        AttentionInterface.register(name, make(sdpa_attention_forward))
-        AttentionMaskInterface.register(name, sdpa_mask)
-        view.set_attn_implementation(name)
-    if getattr(view.config, "_attn_implementation", None) != name:
+    wanted = f"{name}_{current}"
+    if current in known:
+        attention, mask = known[current]
+        AttentionInterface.register(wanted, make(attention))
+        AttentionMaskInterface.register(wanted, mask)
+        view.set_attn_implementation(wanted)
+    if getattr(view.config, "_attn_implementation", None) != wanted:
         msg = f"The attention of {type(view).__name__} ({current}) cannot be changed."
         raise ScoringError(msg)
+
+
+def _eager_attention(module: Any, *inputs: Any, **options: Any) -> Any:
+    """Call the attention function that the architecture of a layer writes out."""
+    written_out = vars(sys.modules[type(module).__module__])["eager_attention_forward"]
+    return written_out(module, *inputs, **options)
 
 
 def wrap_loaded_model(pair: tuple[Any, Any]) -> BaseModel:

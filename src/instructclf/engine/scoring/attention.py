@@ -4,37 +4,36 @@ The two parts are computed separately and merged by their log normalisers, which
 softmax over both: for outputs o and log normalisers l, o = (e^l1 o1 + e^l2 o2) / (e^l1 + e^l2).
 Source: the merging step of FlashAttention and of cascade inference (Ye et al., "FlashInfer", 2024).
 
-torch has kernels that return the log normaliser as private operators only, because its public
-function keeps the normaliser to itself. If one of them is missing or has changed, calling it raises
-an error or gives different scores, and ``strategies`` then does not use ``PrefixAttention``.
+Layers with a window attend only to the end of the prefix that they see.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from instructclf.engine.models.loading import install_attention
+from instructclf.engine.models.placement import input_device
+from instructclf.engine.scoring.kernels import additive_mask, attend_with_normaliser
+from instructclf.engine.scoring.layouts import Layout
 from instructclf.engine.scoring.outputs import (
-    ReadPositions,
     limit_last_feed_forward,
+    output_at,
     positions_for_last_layer,
 )
-from instructclf.engine.scoring.prefixes import PrefixCache
+from instructclf.engine.scoring.prefixes import CHUNK, accepts
+from instructclf.engine.scoring.windows import Window, layer_windows
 from instructclf.exceptions import ScoringError
 
 AttentionFunction = Callable[..., tuple[Tensor, Tensor | None]]
 
 _ATTENTION = "instructclf"
-_KEYS_AND_VALUES = "shared_prefix"
+_SHARED_PREFIX = "shared_prefix"
 """The keyword through which a forward pass hands the prefix to every layer."""
-_ALIGNMENT = 16
-"""The memory-efficient CUDA kernel reads masks in pieces of so many elements."""
 
 
 class PrefixAttention:
@@ -50,130 +49,246 @@ class PrefixAttention:
     Raises
     ------
     ScoringError
-        If the model's attention cannot be extended, or a layer keeps only a part of the prefix.
+        If the model's attention cannot be extended.
     """
 
     is_in_mask = False
     limits_last_layer = True
 
     def __init__(self, model: Any, ids: list[int]) -> None:
-        self.length = len(ids)
-        self._layers = PrefixCache(model, ids).keys_and_values()
-        if any(keys.shape[-2] != self.length for keys, _ in self._layers):
-            msg = "A layer keeps only the last tokens of a prefix, so rows cannot share all of it."
-            raise ScoringError(msg)
         install_attention(model, _ATTENTION, with_shared_prefix)
         limit_last_feed_forward(model)
+        self.length = 0
+        self._windows = layer_windows(model.config.get_text_config())
+        self._layers: dict[int, tuple[Tensor, Tensor]] = {}
+        for start in range(0, len(ids), CHUNK):
+            self._append(model, ids[start : start + CHUNK], len(ids))
 
-    def inputs(self, n_rows: int) -> dict[str, Any]:  # noqa: ARG002  (all rows share one prefix)
+    def inputs(self, layout: Layout) -> dict[str, Any]:
         """Return the prefix in the form that the attention function expects."""
-        return {_KEYS_AND_VALUES: _Layers(self._layers), "use_cache": False}
+        attending = SharedAttention(
+            self._layers,
+            self._windows,
+            layout.position_ids,
+            n_prefix=self.length,
+            has_mask=layout.mask is not None,
+        )
+        return {_SHARED_PREFIX: attending, "use_cache": False}
 
     def first(self, n_tokens: int) -> PrefixAttention:
         """Return its first tokens as a prefix, over the same keys and values."""
         part = copy.copy(self)
         part.length = n_tokens
-        part._layers = [  # noqa: SLF001  (a copy of this object)
-            (k[:, :, :n_tokens], v[:, :, :n_tokens]) for k, v in self._layers
-        ]
+        part._layers = {  # noqa: SLF001  (a copy of this object)
+            layer: (keys[:, :, :n_tokens], values[:, :, :n_tokens])
+            for layer, (keys, values) in self._layers.items()
+        }
         return part
 
+    def _append(self, model: Any, ids: list[int], n_in_all: int) -> None:
+        """Run the next tokens of the prefix as a row after those before it, and keep its keys."""
+        device = input_device(model)
+        chunk = torch.tensor([ids], device=device)
+        positions = torch.arange(self.length, self.length + len(ids), device=device).unsqueeze(0)
+        attending = SharedAttention(
+            self._layers, self._windows, positions, n_prefix=self.length, has_mask=False
+        )
+        attending.recorded = {}
+        options: dict[str, Any] = {_SHARED_PREFIX: attending, "use_cache": False}
+        if self.length and accepts(model, "position_ids"):
+            options["position_ids"] = positions
+        # No logits are read, and no output of the last layer: it computes that of one token.
+        end = torch.tensor([[[0]], [[len(ids) - 1]]], device=device)
+        with output_at(model, *end, limits_last_layer=True, stops=True):
+            model(input_ids=chunk, attention_mask=torch.ones_like(chunk), **options)
+        if not attending.recorded:
+            msg = f"{type(model).__name__} does not let its layers see a prefix."
+            raise ScoringError(msg)
+        for layer, pair in attending.recorded.items():
+            if layer not in self._layers:
+                keys, values = (_with_room(heads, n_in_all) for heads in pair)
+                self._layers[layer] = keys, values
+            for heads, new in zip(self._layers[layer], pair, strict=True):
+                heads[:, :, self.length : self.length + len(ids)] = new
+        self.length += len(ids)
 
-class _Layers:
-    """The keys and values of each layer.
 
-    accelerate moves the tensors of lists and mappings that a module is given to the module's
-    device. It leaves other objects alone, so that a prefix is not copied in every forward pass.
-    """
-
-    def __init__(self, keys_and_values: list[tuple[Tensor, Tensor]]) -> None:
-        self.keys_and_values = keys_and_values
+def _with_room(heads: Tensor, n_tokens: int) -> Tensor:
+    return heads.new_empty(*heads.shape[:2], n_tokens, heads.shape[3])
 
 
 def with_shared_prefix(attention: AttentionFunction) -> AttentionFunction:
-    """Extend an attention function by a prefix that all rows share.
+    """Extend an attention function by a prefix that all rows share."""
 
-    It takes the prefix of each layer as keys and values of shape (1, n_heads, n_prefix, width).
-    """
-
-    def attend(
-        module: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attention_mask: Tensor | None,
-        **options: Any,
-    ) -> tuple[Tensor, Tensor | None]:
-        prefix: _Layers | None = options.pop(_KEYS_AND_VALUES, None)
-        if prefix is None:
-            return attention(module, query, key, value, attention_mask, **options)
-        scaling = options.get("scaling") or query.shape[-1] ** -0.5
-        layers = prefix.keys_and_values
-        inputs = query, key, value, layers[module.layer_idx]
-        is_last = module.layer_idx == len(layers) - 1
-        positions = positions_for_last_layer() if is_last else None
-        # ``_attend_at`` pairs the queries of text i with the keys of row i. In a layout that gives
-        # a text several rows, all positions are computed.
-        if positions is None or len(positions.rows) < len(query):
-            output = _attend(*inputs, mask=attention_mask, scaling=scaling)
-            return output.transpose(1, 2).contiguous(), None
-        return _attend_at(positions, *inputs, mask=attention_mask, scaling=scaling), None
+    def attend(module: Any, *inputs: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
+        attending: SharedAttention | None = options.pop(_SHARED_PREFIX, None)
+        if attending is None:
+            return attention(module, *inputs, **options)
+        return attending(module, *inputs, **options), None
 
     return attend
 
 
-def _attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    prefix: tuple[Tensor, Tensor],
-    *,
-    mask: Tensor | None,
-    scaling: float,
-) -> Tensor:
-    """Attend to the prefix and to each row itself, and merge the two."""
-    to_prefix, prefix_normaliser = _attend_to_prefix(query, *prefix, scaling)
-    to_row, row_normaliser = attend_with_normaliser(
-        query,
-        _repeat_heads(key, query.shape[1]),
-        _repeat_heads(value, query.shape[1]),
-        mask,
-        scaling,
-        is_causal=mask is None,
-    )
-    # The prefix's share is e^l1 / (e^l1 + e^l2). As a sigmoid of l1 - l2 it cannot overflow.
-    share = torch.sigmoid(prefix_normaliser - row_normaliser).unsqueeze(-1).to(to_row.dtype)
-    return torch.lerp(to_row, to_prefix, share)
+class SharedAttention:
+    """Takes the place of the attention function in one forward pass after a prefix.
 
+    accelerate moves the tensors of lists and mappings that a module is given to the module's
+    device. It leaves other objects alone, so that a prefix is not copied in every forward pass.
 
-def _attend_at(
-    positions: ReadPositions,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    prefix: tuple[Tensor, Tensor],
-    *,
-    mask: Tensor | None,
-    scaling: float,
-) -> Tensor:
-    """Attend from some positions only. The output at the others is zero and is never read.
+    Parameters
+    ----------
+    layers : dict of int to (Tensor, Tensor)
+        Keys and values of the prefix in each layer, of shape (1, n_key_heads, n_prefix, width).
+        They may have room for more tokens.
+    windows : sequence of Window or None
+        What each layer sees.
+    positions : Tensor of shape (n_rows, length)
+        The positions of the rows' tokens.
+    n_prefix : int
+        The length of the prefix, which the rows follow. 0 for rows alone.
+    has_mask : bool
+        Whether the masks that layers are given are those of the layout. If not, they are causal,
+        and windows that transformers has put into them are counted from the beginning of the row.
 
-    Its shape is (n_rows, length, n_heads, width).
+    Attributes
+    ----------
+    recorded : dict or None
+        Collects the rows' keys and values of each layer, if it is a dictionary.
     """
-    at = positions.rows.to(query.device), positions.columns.to(query.device)
-    by_position = query.transpose(1, 2)
-    if mask is None:
-        # Kernels take the i-th query as the i-th position of its row. These queries are not, so
-        # the causal mask is written out.
-        is_later = torch.arange(query.shape[2], device=query.device) > at[1].unsqueeze(-1)
-        mask_at = torch.zeros(is_later.shape, dtype=query.dtype, device=query.device)
-        mask_at = mask_at.masked_fill(is_later, torch.finfo(query.dtype).min)
-    else:
-        mask_at = mask.squeeze(1)[at]
-    queries = by_position[at].transpose(1, 2).contiguous()
-    found = _attend(queries, key, value, prefix, mask=mask_at.unsqueeze(1), scaling=scaling)
-    output = query.new_zeros(by_position.shape)
-    return output.index_put(at, found.transpose(1, 2))
+
+    def __init__(
+        self,
+        layers: dict[int, tuple[Tensor, Tensor]],
+        windows: Sequence[Window | None],
+        positions: Tensor,
+        *,
+        n_prefix: int,
+        has_mask: bool,
+    ) -> None:
+        self._layers = layers
+        self._windows = windows
+        self._positions = positions
+        self._n_prefix = n_prefix
+        # No token of a row comes later, since the nodes of a tree take positions side by side.
+        self._last_position = n_prefix + positions.shape[1] - 1
+        self._has_mask = has_mask
+        self._prefix_masks: dict[Any, Tensor] = {}
+        self.recorded: dict[int, tuple[Tensor, Tensor]] | None = None
+
+    def __call__(
+        self, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any
+    ) -> Tensor:
+        """Return the output of a layer's attention, of shape (n_rows, length, n_heads, width).
+
+        Where the last layer is limited, the output at positions that are not read is zero.
+        """
+        layer = module.layer_idx
+        if self.recorded is not None:
+            self.recorded[layer] = key, value
+        n_heads = query.shape[1]
+        common: dict[str, Any] = {
+            "scaling": options.get("scaling") or query.shape[-1] ** -0.5,
+            "softcap": options.get("softcap"),
+        }
+        where = self._read_positions(layer, query)
+        row_mask = self._row_mask(layer, mask, where, query)
+        by_position = query.transpose(1, 2)
+        if where is not None:
+            query = by_position[where].transpose(1, 2).contiguous()
+        keys, values = _repeat_heads(key, n_heads), _repeat_heads(value, n_heads)
+        causal = row_mask is None
+        parts = [attend_with_normaliser(query, keys, values, row_mask, is_causal=causal, **common)]
+        seen = self._seen_prefix(layer, where, query)
+        if seen is not None:
+            parts.append(_attend_to_prefix(query, *seen, **common))
+        output = _merge(parts, options.get("s_aux")).transpose(1, 2)
+        if where is None:
+            return output.contiguous()
+        everywhere = output.new_zeros(*by_position.shape[:3], output.shape[-1])
+        return everywhere.index_put(where, output)
+
+    def _read_positions(self, layer: int, query: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return the only positions that a layer computes, or ``None`` for all."""
+        is_last = layer == len(self._windows) - 1
+        at = positions_for_last_layer() if is_last else None
+        # Queries of text i are paired with keys of row i. In a layout that gives a text several
+        # rows, all positions are computed.
+        if at is None or len(at.rows) < len(query):
+            return None
+        return at.rows.to(query.device), at.columns.to(query.device)
+
+    def _seen_prefix(
+        self, layer: int, where: tuple[Tensor, Tensor] | None, query: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None] | None:
+        """Return the keys and values that a layer sees, and what of them hides from a query."""
+        window = self._windows[layer]
+        start = 0 if window is None else max(0, window.first_visible(self._n_prefix))
+        if start >= self._n_prefix:
+            return None
+        keys, values = (heads[:, :, start : self._n_prefix] for heads in self._layers[layer])
+        if window is None or window.first_visible(self._last_position) <= start:
+            return keys, values, None
+        n_repeats = query.shape[1] // keys.shape[1]
+        kind = window, where is None, query.device, n_repeats
+        if kind not in self._prefix_masks:
+            columns = torch.arange(start, self._n_prefix, device=query.device)
+            first = window.first_visible(self._positions_at(where, query)).unsqueeze(-1)
+            # The mask has a line for each query of each query head that shares a key head.
+            hidden = (columns < first).expand(n_repeats, -1, -1, -1).flatten(0, 2)
+            self._prefix_masks[kind] = additive_mask(hidden, query.dtype)[None, None]
+        return keys, values, self._prefix_masks[kind]
+
+    def _row_mask(
+        self,
+        layer: int,
+        mask: Tensor | None,
+        where: tuple[Tensor, Tensor] | None,
+        query: Tensor,
+    ) -> Tensor | None:
+        """Return what is added to the scores of rows with themselves. ``None`` is causal."""
+        window = self._windows[layer]
+        if window is not None and not self._has_mask:
+            mask = None
+        is_narrow = (
+            window is not None and window.first_visible(self._last_position) > self._n_prefix
+        )
+        if where is None and not is_narrow:
+            return mask
+        positions = self._positions.to(query.device)
+        if mask is None:
+            # Kernels take the i-th query as the i-th position of its row, which it need not be.
+            columns = torch.arange(positions.shape[1], device=query.device)
+            later = columns > (columns[None] if where is None else where[1]).unsqueeze(-1)
+            mask = additive_mask(later, query.dtype).unsqueeze(1)
+        elif where is not None:
+            mask = mask.squeeze(1)[where].unsqueeze(1)
+        if window is None or not is_narrow:
+            return mask
+        first = window.first_visible(self._positions_at(where, query)).unsqueeze(-1)
+        hidden = (positions.unsqueeze(1) < first).unsqueeze(1)
+        return mask.expand(len(hidden), -1, -1, -1).masked_fill(hidden, torch.finfo(mask.dtype).min)
+
+    def _positions_at(self, where: tuple[Tensor, Tensor] | None, query: Tensor) -> Tensor:
+        positions = self._positions.to(query.device)
+        return positions if where is None else positions[where]
+
+
+def _merge(parts: Sequence[tuple[Tensor, Tensor]], sinks: Tensor | None) -> Tensor:
+    """Merge attention to one or two parts: outputs, and the normalisers of their weights.
+
+    ``sinks`` has a score for each head that takes a share of attention and has no value.
+    Source: "gpt-oss-120b & gpt-oss-20b Model Card" (OpenAI, 2025), section 2.2.
+    """
+    (output, normaliser), *rest = parts
+    for other, other_normaliser in rest:
+        # The other's share is e^l2 / (e^l1 + e^l2). As a sigmoid of l2 - l1 it cannot overflow.
+        share = torch.sigmoid(other_normaliser - normaliser).unsqueeze(-1).to(output.dtype)
+        output = torch.lerp(output, other, share)
+    if sinks is None:
+        return output
+    whole = torch.stack([normaliser for _, normaliser in parts]).logsumexp(dim=0)
+    share = torch.sigmoid(whole - sinks.to(whole).view(1, -1, 1))
+    return output * share.unsqueeze(-1).to(output.dtype)
 
 
 def _repeat_heads(heads: Tensor, n_heads: int) -> Tensor:
@@ -182,7 +297,7 @@ def _repeat_heads(heads: Tensor, n_heads: int) -> Tensor:
 
 
 def _attend_to_prefix(
-    query: Tensor, keys: Tensor, values: Tensor, scaling: float
+    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, **common: Any
 ) -> tuple[Tensor, Tensor]:
     """Let all rows attend to the whole prefix as if they were one long row.
 
@@ -194,7 +309,7 @@ def _attend_to_prefix(
     folded = query.view(n_rows, n_key_heads, -1, length, width).permute(1, 2, 0, 3, 4)
     shape = folded.shape[:-1]  # (n_key_heads, n_heads / n_key_heads, n_rows, length)
     output, normaliser = attend_with_normaliser(
-        folded.reshape(1, n_key_heads, -1, width), keys, values, None, scaling, is_causal=False
+        folded.reshape(1, n_key_heads, -1, width), keys, values, mask, is_causal=False, **common
     )
     output = output.reshape(*shape, -1).permute(2, 0, 1, 3, 4)
     normaliser = normaliser.reshape(shape).permute(2, 0, 1, 3)
@@ -202,45 +317,3 @@ def _attend_to_prefix(
         output.reshape(n_rows, n_heads, length, -1),
         normaliser.reshape(n_rows, n_heads, length),
     )
-
-
-def attend_with_normaliser(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    scaling: float,
-    *,
-    is_causal: bool,
-) -> tuple[Tensor, Tensor]:
-    """Return attention, and the log of the sum by which its weights were divided.
-
-    Their shapes are (n_rows, n_heads, length, width) and (n_rows, n_heads, length). The second one
-    is in float32 or more. ``mask`` is added to the scores, and excludes ``is_causal``.
-    """
-    if query.device.type != "cuda":
-        return _operator("_scaled_dot_product_flash_attention_for_cpu")(
-            query, key, value, 0.0, is_causal, attn_mask=mask, scale=scaling
-        )
-    if mask is None and query.dtype in {torch.bfloat16, torch.float16}:
-        flash = _operator("_scaled_dot_product_flash_attention")
-        output, log_normaliser, *_ = flash(query, key, value, 0.0, is_causal, scale=scaling)
-        return output, log_normaliser
-    efficient = _operator("_scaled_dot_product_efficient_attention")
-    bias = None if mask is None else _aligned(mask).expand(-1, query.shape[1], -1, -1)
-    output, log_normaliser, *_ = efficient(
-        query, key, value, bias, compute_log_sumexp=True, is_causal=is_causal, scale=scaling
-    )
-    # The kernel returns normalisers for a number of queries that it has rounded up.
-    return output, log_normaliser[..., : query.shape[2]]
-
-
-def _operator(name: str) -> Any:
-    return getattr(torch.ops.aten, name)
-
-
-def _aligned(mask: Tensor) -> Tensor:
-    """Store a mask so that each of its lines begins at an address from which the kernel reads."""
-    n_keys = mask.shape[-1]
-    n_spare = -n_keys % _ALIGNMENT
-    return pad(mask, (0, n_spare))[..., :n_keys] if n_spare else mask.contiguous()

@@ -126,6 +126,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in phrases)
 
 
+def is_fatal(error: BaseException) -> bool:
+    """Say whether an error leaves no sense in trying something else: memory or the device fails."""
+    return is_out_of_memory(error) or "CUDA error" in str(error)
+
+
 def _inner_width(config: Any, hidden: int) -> int:
     """Return the width of the widest feed-forward layer, guessed if the configuration lacks it."""
     inner = getattr(config, "intermediate_size", None) or 4 * hidden

@@ -5,7 +5,6 @@ This is the only module that turns logits into log-likelihoods.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +13,8 @@ from torch import Tensor
 
 from instructclf.engine.models.placement import input_device
 from instructclf.engine.scoring.layouts import Layout, LayoutFunction
-from instructclf.engine.scoring.outputs import output_at
-from instructclf.engine.scoring.prefixes import Prefix
+from instructclf.engine.scoring.outputs import ReadPositions, output_at
+from instructclf.engine.scoring.prefixes import Prefix, accepts
 from instructclf.engine.tokens.encoding import EncodedPrompt
 from instructclf.exceptions import ScoringError
 
@@ -34,8 +33,7 @@ def label_log_likelihoods(
     The log-softmax over the full vocabulary is in float32; tokens are summed in float64 if the
     device has it. All prompts have the same labels, and begin with the prefix if there is one.
     """
-    logits, _ = _lay_out_and_run(model, batch, layout, prefix)
-    return _sum_edges(logits, batch)
+    return _sum_edges(_read_logits(model, batch, layout, prefix), batch)
 
 
 def edge_log_likelihoods(
@@ -45,8 +43,7 @@ def edge_log_likelihoods(
 
     Its shape is (n_edges,), in the order of the trie's edges.
     """
-    logits, _ = _lay_out_and_run(model, [prompt], layout, prefix)
-    return _read_edges(logits, [prompt])[0]
+    return _read_edges(_read_logits(model, [prompt], layout, prefix), [prompt])[0]
 
 
 def last_states(
@@ -57,21 +54,63 @@ def last_states(
 ) -> Tensor:
     """Return the last hidden state at the end of each prompt, which the output layer reads.
 
-    Its shape is (n_texts, n_channels), in the model's data type.
+    Its shape is (n_texts, n_channels), in the model's data type. The output layer does not run.
 
     Raises
     ------
     ScoringError
         If the model computes logits without calling its output layer.
     """
-    _, states = _lay_out_and_run(model, batch, layout, prefix)
-    if states is None:
+    return node_states(model, batch, layout, prefix)[:, 0]  # those of the trie's root
+
+
+def node_states(
+    model: Any,
+    batch: Sequence[EncodedPrompt],
+    layout: LayoutFunction,
+    prefix: Prefix | None = None,
+) -> Tensor:
+    """Return the last hidden state at each trie node, of shape (n_texts, n_nodes, n_channels).
+
+    Raises
+    ------
+    ScoringError
+        If the model computes logits without calling its output layer.
+    """
+    inputs = _lay_out(model, batch, layout, prefix)
+    limits = prefix is not None and prefix.limits_last_layer
+    with output_at(
+        model, inputs.rows, inputs.columns, limits_last_layer=limits, stops=True
+    ) as positions:
+        _run(model, inputs, prefix)
+    return _states_of(model, positions)
+
+
+def states_of_token_ids(model: Any, ids: Sequence[int], n_last: int) -> Tensor:
+    """Return the last ``n_last`` hidden states of a forward pass over nothing but token ids.
+
+    Their shape is (n_last, n_channels).
+
+    Raises
+    ------
+    ScoringError
+        If the model computes logits without calling its output layer.
+    """
+    device = input_device(model)
+    columns = torch.arange(len(ids) - n_last, len(ids), device=device).unsqueeze(0)
+    with output_at(model, torch.zeros_like(columns), columns, stops=True) as positions:
+        model(input_ids=torch.tensor([ids], device=device), use_cache=False)
+    return _states_of(model, positions)[0]
+
+
+def _states_of(model: Any, positions: ReadPositions) -> Tensor:
+    if positions.states is None:
         msg = (
             f"{type(model).__name__} computes its logits without calling its output layer, so the "
             "states before it cannot be read. Use a classifier, which needs the logits alone."
         )
         raise ScoringError(msg)
-    return states[:, 0]  # those of the trie's root
+    return positions.states
 
 
 def token_log_likelihoods(model: Any, ids: Sequence[int]) -> Tensor:
@@ -86,27 +125,31 @@ def token_log_likelihoods(model: Any, ids: Sequence[int]) -> Tensor:
     return logits.log_softmax(dim=-1).gather(1, tokens[0, 1:, None])[:, 0]
 
 
-def _lay_out_and_run(
+def _read_logits(
     model: Any, batch: Sequence[EncodedPrompt], layout: LayoutFunction, prefix: Prefix | None
-) -> tuple[Tensor, Tensor | None]:
-    """Return logits of shape (n_texts, n_nodes, n_vocabulary), and the states they come from."""
+) -> Tensor:
+    """Return logits at the positions that are read, of shape (n_texts, n_nodes, n_vocabulary)."""
+    inputs = _lay_out(model, batch, layout, prefix)
+    limits = prefix is not None and prefix.limits_last_layer
+    with output_at(model, inputs.rows, inputs.columns, limits_last_layer=limits):
+        return _run(model, inputs, prefix).logits
+
+
+def _lay_out(
+    model: Any, batch: Sequence[EncodedPrompt], layout: LayoutFunction, prefix: Prefix | None
+) -> Layout:
     n_prefix = 0 if prefix is None else prefix.length
-    weight = model.get_input_embeddings().weight
-    n_masked = 0 if prefix is None or not prefix.is_in_mask else n_prefix
-    inputs = layout(
+    return layout(
         batch,
         n_prefix=n_prefix,
-        n_masked=n_masked,
-        dtype=weight.dtype,
+        n_masked=0 if prefix is None or not prefix.is_in_mask else n_prefix,
+        dtype=model.get_input_embeddings().weight.dtype,
         device=input_device(model),
     )
-    return _run(model, inputs, prefix)
 
 
-def _run(model: Any, inputs: Layout, prefix: Prefix | None) -> tuple[Tensor, Tensor | None]:
-    """Return logits and states, computed only at the positions that are read."""
-    n_rows = inputs.input_ids.shape[0]
-    options: dict[str, Any] = {"use_cache": False} if prefix is None else prefix.inputs(n_rows)
+def _run(model: Any, inputs: Layout, prefix: Prefix | None) -> Any:
+    options: dict[str, Any] = {"use_cache": False} if prefix is None else prefix.inputs(inputs)
     if inputs.mask is not None:
         options["attention_mask"] = inputs.mask
     elif not options["use_cache"]:
@@ -114,19 +157,9 @@ def _run(model: Any, inputs: Layout, prefix: Prefix | None) -> tuple[Tensor, Ten
         # packed sequences in position_ids.
         options["attention_mask"] = torch.ones_like(inputs.input_ids)
     # Without prefix and mask, the model counts positions itself: some do not begin at 0.
-    if (prefix is not None or inputs.mask is not None) and _accepts(model, "position_ids"):
+    if (prefix is not None or inputs.mask is not None) and accepts(model, "position_ids"):
         options["position_ids"] = inputs.position_ids
-    limits_last_layer = prefix is not None and prefix.limits_last_layer
-    with output_at(
-        model, inputs.rows, inputs.columns, limits_last_layer=limits_last_layer
-    ) as positions:
-        logits = model(input_ids=inputs.input_ids, **options).logits
-    return logits, positions.states
-
-
-def _accepts(model: Any, name: str) -> bool:
-    """Say whether the model's forward names this parameter: ``**kwargs`` would swallow it."""
-    return name in inspect.signature(type(model).forward).parameters
+    return model(input_ids=inputs.input_ids, **options)
 
 
 def _sum_edges(logits: Tensor, batch: Sequence[EncodedPrompt]) -> Tensor:

@@ -9,7 +9,7 @@ and its feed-forward part, which treats each position separately, does so here.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import wraps
@@ -25,6 +25,10 @@ _HAS_HOOK = "_picks_read_positions"
 _IS_LIMITED = "_stops_at_read_positions"
 
 
+class StatesRead(Exception):  # noqa: N818  (no error)
+    """Ends a forward pass of which only the last states are read."""
+
+
 @dataclass(eq=False)
 class ReadPositions:
     """The positions at which the logits of a forward pass are read.
@@ -37,6 +41,8 @@ class ReadPositions:
         The positions, in a batch of shape (n_rows, length).
     limits_last_layer : bool
         Whether the last decoder layer, too, may compute these positions only.
+    stops : bool
+        Whether the forward pass ends before the output layer, by raising ``StatesRead``.
 
     Attributes
     ----------
@@ -48,6 +54,7 @@ class ReadPositions:
     rows: Tensor
     columns: Tensor
     limits_last_layer: bool
+    stops: bool
     states: Tensor | None = field(init=False, default=None)
 
 
@@ -56,21 +63,28 @@ _read_positions: ContextVar[ReadPositions | None] = ContextVar("read_positions",
 
 @contextmanager
 def output_at(
-    model: Any, rows: Tensor, columns: Tensor, *, limits_last_layer: bool = False
+    model: Any,
+    rows: Tensor,
+    columns: Tensor,
+    *,
+    limits_last_layer: bool = False,
+    stops: bool = False,
 ) -> Iterator[ReadPositions]:
-    """Let a model compute logits at some positions only.
+    """Let a model compute logits at some positions only, or the states before them.
 
     Everything that an architecture does to its logits afterwards (scaling, capping) still happens.
     Each thread has its own positions. Inside the context, logits have the shape (n_texts, n_nodes,
     n_vocabulary), and the yielded object receives the hidden states that they are computed from.
+    With ``stops``, the block ends there.
     """
     output_layer = model.get_output_embeddings()
     if not getattr(output_layer, _HAS_HOOK, False):
         _install_hook(output_layer)
-    positions = ReadPositions(output_layer, rows, columns, limits_last_layer)
+    positions = ReadPositions(output_layer, rows, columns, limits_last_layer, stops)
     token = _read_positions.set(positions)
     try:
-        yield positions
+        with suppress(StatesRead):
+            yield positions
     finally:
         _read_positions.reset(token)
 
@@ -132,4 +146,6 @@ def _pick(output_layer: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tenso
     hidden, *others = arguments
     picked = hidden[positions.rows.to(hidden.device), positions.columns.to(hidden.device)]
     positions.states = picked
+    if positions.stops:
+        raise StatesRead
     return (picked, *others)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Iterable
 from typing import Any, NoReturn, Protocol
 
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor
 
 from instructclf.engine.models.placement import input_device
+from instructclf.engine.scoring.layouts import Layout
 from instructclf.exceptions import ScoringError
 
-_CHUNK = 512
+CHUNK = 512
 """Tokens. A prefix goes in by chunks, so that its activations never outgrow those of a batch."""
 
 
@@ -27,7 +29,7 @@ class Prefix(Protocol):
 
     def __init__(self, model: Any, ids: list[int]) -> None: ...
 
-    def inputs(self, n_rows: int) -> dict[str, Any]:
+    def inputs(self, layout: Layout) -> dict[str, Any]:
         """Return the keyword arguments of a forward pass that make its rows follow the prefix."""
         ...
 
@@ -60,20 +62,21 @@ class PrefixCache:
         self.length = len(ids)
         device = input_device(model)
         cache: Any = None
-        for start in range(0, len(ids), _CHUNK):
-            chunk = torch.tensor([ids[start : start + _CHUNK]], device=device)
+        for start in range(0, len(ids), CHUNK):
+            chunk = torch.tensor([ids[start : start + CHUNK]], device=device)
             output = model(input_ids=chunk, past_key_values=cache, use_cache=True, logits_to_keep=1)
             cache = getattr(output, "past_key_values", None)
             _check_keys_and_values(model, cache)
         self._cache = cache
 
-    def inputs(self, n_rows: int) -> dict[str, Any]:
-        """Return a cache of ``n_rows`` equal rows that a forward pass may append to.
+    def inputs(self, layout: Layout) -> dict[str, Any]:
+        """Return a cache with a row for each of the layout, that a forward pass may append to.
 
         The rows are views of the one prefix. Appending creates new tensors, so the prefix stays
         unchanged.
         """
         rows = copy.copy(self._cache)
+        n_rows = len(layout.input_ids)
         rows.layers = [_repeat(layer, n_rows) for layer in self._cache.layers]
         return {"past_key_values": rows, "use_cache": True}
 
@@ -84,6 +87,11 @@ class PrefixCache:
     def keys_and_values(self) -> list[tuple[Tensor, Tensor]]:
         """Return each layer's keys and values, of shape (1, n_heads, length, width)."""
         return [(layer.keys, layer.values) for layer in self._cache.layers]
+
+
+def accepts(model: Any, name: str) -> bool:
+    """Say whether the model's forward names this parameter: ``**kwargs`` would swallow it."""
+    return name in inspect.signature(type(model).forward).parameters
 
 
 def _repeat(layer: Any, n_rows: int) -> Any:

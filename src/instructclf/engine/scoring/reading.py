@@ -133,10 +133,6 @@ class PrefixReader:
             strategy = self._strategies.choose(prompt)
             return strategy, self._prefix_of(strategy)
 
-    def passes_limits(self, prompt: EncodedPrompt) -> bool:
-        """Say whether a prompt is so long that strategies must be tried with it again."""
-        return self._strategies.n_limits_passed(prompt) > 0
-
     def _prefix_of(self, strategy: Strategy) -> Prefix | None:
         """Return the prefix in the form that a strategy shares, of the weights as they are."""
         kind = strategy.prefix
@@ -295,11 +291,7 @@ class PromptReader:
         if len(prefix) <= len(common) or list(prefix[: len(common)]) != common:
             # A rare text changes the tokens before it. Its prompt goes through the model whole.
             return self._full
-        # These prompts share more than the common prefix, such as equal demonstrations. Beyond a
-        # length limit, a new reader would try strategies again, which costs more than a few prompts
-        # save.
-        if any(self._shared.passes_limits(prompt) for prompt in prompts):
-            return self._shared
+        # These prompts share more than the common prefix, such as equal demonstrations.
         return PrefixReader(self.model, prefix, self._budget, self._read_batch)
 
     @cached_property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from instructclf.engine.models.quantization import compute_dtype
 from instructclf.engine.scoring.budgets import free_memory
 from instructclf.engine.scoring.forward import label_log_likelihoods
 from instructclf.engine.scoring.layouts import Layout, LayoutFunction
 from instructclf.engine.scoring.prefixes import Prefix
-from instructclf.engine.scoring.strategies import Strategy, tolerance
+from instructclf.engine.scoring.probes import measure_tolerance, read_probes
+from instructclf.engine.scoring.strategies import Strategy
 from instructclf.engine.tokens.encoding import EncodedPrompt
 from instructclf.engine.tuning.frozen_layers import FrozenLayers
 from instructclf.engine.tuning.tuned_prefixes import DifferentiablePrefixAttention
@@ -77,17 +77,21 @@ class Replay:
             return kind(self._model, self._prefix_ids)
 
     def label_log_likelihoods(
-        self, batch: Sequence[EncodedPrompt], layout: LayoutFunction, prefix: Prefix | None
+        self,
+        batch: Sequence[EncodedPrompt],
+        layout: LayoutFunction,
+        prefix: Prefix | None,
+        read: Callable[..., Tensor] = label_log_likelihoods,
     ) -> Tensor:
         """Return what the function of this name returns, from a run of the tuned layers alone.
 
         The prompts must be stored, and with this layout. ``prefix`` is the result of
-        `compute_prefix`, if the strategy shares a prefix.
+        `compute_prefix`, if the strategy shares a prefix. ``read`` takes the place of the function.
         """
         # The layout is made inside the forward pass, so the hidden states are padded only then.
         remembered = _LastLayout(layout)
         with self._frozen.replaying(lambda: self._restore(batch, remembered.last)):
-            return label_log_likelihoods(self._model, batch, remembered, prefix)
+            return read(self._model, batch, remembered, prefix)
 
     def _stored_prefix(self) -> Tensor:
         if self._prefix is None:
@@ -128,8 +132,8 @@ def make_replay(
     except (ScoringError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         _logger.debug("The frozen layers cannot be replayed: %s", error)
         return None
-    _logger.debug("Replayed scores differ by %.2g", difference)
-    return replay if difference <= tolerance(compute_dtype(model)) else None
+    _logger.debug("Replayed scores differ by %.2g of what rounding explains", difference)
+    return replay if difference <= 1 else None
 
 
 @torch.no_grad()
@@ -140,11 +144,15 @@ def _difference(
     prompts: Sequence[EncodedPrompt],
     prefix: Prefix | None,
 ) -> float:
-    """Return the largest difference between replayed scores and those of the whole model."""
-    expected = label_log_likelihoods(model, prompts, strategy.layout, prefix)
+    """Return how much replayed scores differ from those of the whole model, as `Tolerance` says."""
+
+    def run() -> Tensor:
+        return read_probes(model, prompts, strategy.layout, prefix)
+
+    expected = run()
     replayed = None if strategy.prefix is None else replay.compute_prefix(strategy.prefix)
-    scores = replay.label_log_likelihoods(prompts, strategy.layout, replayed)
-    return (scores - expected).abs().max().item()
+    found = replay.label_log_likelihoods(prompts, strategy.layout, replayed, read_probes)
+    return measure_tolerance(model, run, expected).measure(found, expected)
 
 
 def _fits(model: Any, batches: Batches, n_prefix: int) -> bool:

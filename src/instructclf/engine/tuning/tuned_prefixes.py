@@ -17,6 +17,7 @@ from torch import Tensor
 from instructclf.engine.models.loading import install_attention
 from instructclf.engine.models.placement import input_device
 from instructclf.engine.scoring.attention import AttentionFunction
+from instructclf.engine.scoring.layouts import Layout
 from instructclf.engine.scoring.outputs import output_at
 from instructclf.engine.scoring.prefixes import PrefixCache
 from instructclf.engine.tuning.joint_attention import (
@@ -106,7 +107,7 @@ class DifferentiablePrefixAttention:
             for layer, (keys, values) in self._computed.items()
         }
 
-    def inputs(self, n_rows: int) -> dict[str, Any]:  # noqa: ARG002  (all rows share one prefix)
+    def inputs(self, layout: Layout) -> dict[str, Any]:  # noqa: ARG002  (all rows share one prefix)
         """Return the prefix in the form that the attention function expects."""
         return {TUNED_PREFIX: _Following(self._detached), "use_cache": False}
 
@@ -148,6 +149,9 @@ class _Following(TunedPrefix):
     ) -> tuple[Tensor, Tensor | None]:
         del attention
         query, key, value, mask = inputs
+        if options.get("softcap") is not None or options.get("s_aux") is not None:
+            msg = "Attention with capped scores or with sinks is not tuned after a shared prefix."
+            raise ScoringError(msg)
         if module.layer_idx not in self._layers:
             msg = "A layer has no keys and values of the prefix."
             raise ScoringError(msg)
