@@ -209,7 +209,6 @@ def readers(monkeypatch):
     return opened
 
 
-@in_parts
 def test_a_file_is_read_once_and_then_never_again(file, gguf_cache, readers):
     load(file)
     assert len(readers) == 1

@@ -149,7 +149,6 @@ def _write_weights(
             return None
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-        _forget_tokens(reader)
         options = {"return_tensors": True, "model_to_load": model, "torch_dtype": dtype}
 
         def unpack(tensors: list[Any]) -> dict[str, torch.Tensor]:
@@ -159,7 +158,8 @@ def _write_weights(
                 reader.data._mmap.madvise(mmap.MADV_DONTNEED)  # noqa: SLF001  (NumPy has no other)
             return weights
 
-        _write_shards(unpack_all(reader.tensors, unpack), folder)
+        with _without_tokens(reader):
+            _write_shards(unpack_all(reader.tensors, unpack), folder)
     except (OSError, SafetensorError):
         raise
     except Exception:  # in a release where this works otherwise, the whole file can be loaded
@@ -186,12 +186,18 @@ def _find_loader(reader: Any) -> Any:
     return load if is_lean and not is_elsewhere else None
 
 
-def _forget_tokens(reader: Any) -> None:
-    """Cut the arrays of the tokenizer, which weights do not need, to their first item."""
-    for name, field in reader.fields.items():
-        if len(field.data) > _LONG:
-            first = field.data[0]
-            reader.fields[name] = field._replace(parts=field.parts[: first + 1], data=[first])
+@contextmanager
+def _without_tokens(reader: Any) -> Iterator[None]:
+    """Cut the arrays of the tokenizer, which weights do not need, to their first item meanwhile."""
+    fields, tensors = reader.fields, reader.tensors
+    reader.fields = {
+        name: field._replace(data=field.data[:1]) if len(field.data) > _LONG else field
+        for name, field in fields.items()
+    }
+    try:
+        yield
+    finally:
+        reader.fields, reader.tensors = fields, tensors
 
 
 def unpack_all(
@@ -317,16 +323,19 @@ def _convert(source: str, path: Path, dtype: torch.dtype, folder: Path) -> None:
     header, parts = check_gguf_file(path), split_source(source)
     splitting = _find_splitting(header, source)
     with reading_once(path) as reader:
-        write_tokenizer(_load_tokenizer(source, splitting), folder)
         config = load_config(source, parts)
         shapes = _write_weights(reader, path, config, dtype, folder)
-    if shapes is None:
-        with reading_once(path), without_bar():
-            model = load_model(source, parts, dtype)
-            model.save_pretrained(folder, max_shard_size=_SHARD)
-            shapes = _shapes(model)
-    config.save_pretrained(folder)
-    check_all_used(header, shapes, source)
+        if shapes is None:
+            shapes = _write_whole(load_model(source, parts, dtype), folder)
+        config.save_pretrained(folder)
+        check_all_used(header, shapes, source)
+        write_tokenizer(_load_tokenizer(source, splitting), folder)
+
+
+def _write_whole(model: Any, folder: Path) -> list[torch.Size]:
+    with without_bar():
+        model.save_pretrained(folder, max_shard_size=_SHARD)
+    return _shapes(model)
 
 
 def _shapes(model: Any) -> list[torch.Size]:
