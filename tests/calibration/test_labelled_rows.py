@@ -7,7 +7,11 @@ import pytest
 import scipy.stats
 
 from instructclf.calibration import Calibration, LabelledRowsCalibrator, no_calibration
-from instructclf.calibration.labelled_rows import fit_calibration, held_out_rows
+from instructclf.calibration.labelled_rows import (
+    fit_calibration,
+    held_out_rows,
+    rows_per_class,
+)
 
 SCORES = np.array([[-1.0, -3.0], [-1.0, -5.0], [-2.0, -2.0], [-4.0, -2.0]])
 CODES = np.array([0, 0, 1, 1])
@@ -202,8 +206,28 @@ def test_rows_that_are_not_shots_are_scored():
 
 def test_the_number_of_rows_of_each_class_is_limited():
     evidence = FakeEvidence(TEXTS, ALTERNATING)
-    assert calibrate(evidence, max_rows_per_class=2).n_rows == 4
+    assert calibrate(evidence, standard_error=0.5).n_rows == 4
     assert calibrate(evidence).n_rows == 6
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "standard_error", "n_rows"), [(2, 0.125, 32), (2, 0.0625, 128), (77, 0.125, 2)]
+)
+def test_a_standard_error_takes_so_many_rows_of_each_class(n_classes, standard_error, n_rows):
+    assert rows_per_class(n_classes, standard_error) == n_rows
+
+
+def test_the_bias_has_the_standard_error_that_was_asked_for():
+    """Over many samples, the bias of scores with a spread of 1 varies as much."""
+    rng = np.random.RandomState(0)
+    codes = np.repeat([0, 1], rows_per_class(2, 0.125))
+    biases = []
+    for _ in range(500):
+        relative = rng.normal(size=len(codes))  # half of the difference, which bias moves
+        scores = np.column_stack([10 + relative, 10 - relative])  # far from 0: hardly shrunk
+        scores[:, 0] += 20
+        biases.append(fit_calibration(scores, codes).bias[0])
+    assert np.std(biases) == pytest.approx(0.125, rel=0.1)
 
 
 def test_the_random_state_draws_the_rows():

@@ -18,9 +18,9 @@ def test_a_name_gives_a_new_calibrator(name, kind):
 
 
 def test_a_calibrator_comes_back_unchanged():
-    calibrator = LabelledRowsCalibrator(max_rows_per_class=3)
+    calibrator = LabelledRowsCalibrator(standard_error=0.3)
     assert get_calibrator(calibrator) is calibrator
-    assert clone(calibrator).max_rows_per_class == 3
+    assert clone(calibrator).standard_error == 0.3
 
 
 @pytest.mark.parametrize("value", ["temperature", 3, LabelledRowsCalibrator, ["auto"]], ids=str)
@@ -50,5 +50,5 @@ def test_a_classifier_takes_a_custom_calibrator(make_classifier):
 
 def test_a_nested_name_reaches_the_calibrator(make_prompting):
     classifier = make_prompting(calibration=LabelledRowsCalibrator())
-    classifier.set_params(calibration__max_rows_per_class=2).fit(TEXTS, LABELS)
+    classifier.set_params(calibration__standard_error=0.5).fit(TEXTS, LABELS)
     assert classifier.calibration_.n_rows == 4

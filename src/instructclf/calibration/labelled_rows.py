@@ -8,6 +8,7 @@ for a text depends on no other text.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,19 +35,21 @@ class LabelledRowsCalibrator(BaseEstimator):
 
     Parameters
     ----------
-    max_rows_per_class : int, default=64
-        The most rows of each class that are scored. More take longer to fit, and make the estimate
-        more precise.
+    standard_error : float, default=0.125
+        How precise the bias shall be: its standard error, as a share of the spread of a label's
+        scores within a class. That takes ``1 / (n_classes * standard_error**2)`` rows of each
+        class, 32 of two and 6 of eleven, and at least 2. Half of it takes four times as many, and
+        four times as long.
 
     Examples
     --------
     >>> from instructclf.calibration import LabelledRowsCalibrator
-    >>> LabelledRowsCalibrator(max_rows_per_class=16)
-    LabelledRowsCalibrator(max_rows_per_class=16)
+    >>> LabelledRowsCalibrator(standard_error=0.1)
+    LabelledRowsCalibrator(standard_error=0.1)
     """
 
-    def __init__(self, max_rows_per_class: int = 64) -> None:
-        self.max_rows_per_class = max_rows_per_class
+    def __init__(self, standard_error: float = 0.125) -> None:
+        self.standard_error = standard_error
 
     def calibrate(self, evidence: Evidence, rng: np.random.RandomState) -> Calibration:
         """Return the calibration, or one that only normalises if there are too few rows.
@@ -69,7 +72,8 @@ class LabelledRowsCalibrator(BaseEstimator):
             If rows that are not shots are labelled no better than by chance.
         """
         texts, codes, shots = evidence.texts, evidence.codes, evidence.shots
-        rows = held_out_rows(texts, codes, shots, rng, self.max_rows_per_class)
+        n_each = rows_per_class(evidence.n_classes, self.standard_error)
+        rows = held_out_rows(texts, codes, shots, rng, n_each)
         if len(rows):
             scores = evidence.score([texts[i] for i in rows])
             calibration = fit_calibration(scores, codes[rows])
@@ -82,12 +86,21 @@ class LabelledRowsCalibrator(BaseEstimator):
         return fit_calibration(scores, codes[shots])
 
 
+def rows_per_class(n_classes: int, standard_error: float) -> int:
+    """Return how many rows of each class give a bias this standard error, at least 2.
+
+    The bias of a label is the mean of K means over n rows, each with the spread of a score within a
+    class. So its standard error is that spread divided by the root of n K.
+    """
+    return max(2, ceil(1 / (n_classes * standard_error**2)))
+
+
 def held_out_rows(
     texts: Sequence[str],
     codes: NDArray[np.intp],
     shots: Iterable[int],
     rng: np.random.RandomState,
-    max_rows_per_class: int = 64,
+    most_each: int,
 ) -> NDArray[np.intp]:
     """Return rows whose text is no shot, the same number of each class.
 
@@ -99,7 +112,7 @@ def held_out_rows(
     n_each = min(map(len, groups), default=0)
     if n_each < 2:
         return np.empty(0, dtype=np.intp)
-    return np.concatenate([group[: min(n_each, max_rows_per_class)] for group in groups])
+    return np.concatenate([group[: min(n_each, most_each)] for group in groups])
 
 
 def fit_calibration(scores: NDArray[np.float64], codes: NDArray[np.intp]) -> Calibration:

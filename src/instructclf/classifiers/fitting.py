@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +31,7 @@ from instructclf.classifiers.shots_per_text import ShotsPerText
 from instructclf.classifiers.weights import rows_that_count
 from instructclf.engine.interfaces import LabelScorer, LanguageModel, Question
 from instructclf.engine.running.processes import current_processes
-from instructclf.engine.running.progress import Progress
+from instructclf.engine.running.progress import Progress, tell
 from instructclf.exceptions import InvalidLabelsError
 from instructclf.inputs.labels import check_same_length
 from instructclf.inputs.texts import check_texts
@@ -121,6 +122,7 @@ def _fit(
     learn: Learn,
     rng: np.random.RandomState,
 ) -> Labeller:
+    started = perf_counter()
     question = _write_question(estimator, rows, model, rng)
     chosen, per_text = _choose_shots(estimator, rows, question, model, rng)
     if per_text is not None:
@@ -134,7 +136,12 @@ def _fit(
         learned.adapter,
         learned.training,
     ).keep_scorer(learned.scorer)
-    return calibrate_labeller(estimator, fitted, rows, model, rng)
+    learning = perf_counter() - started
+    calibrated = calibrate_labeller(estimator, fitted, rows, model, rng)
+    seconds = perf_counter() - started
+    share = f"{1 - learning / seconds:.0%} of {seconds:.1f} seconds"
+    tell(f"Calibrating took {share} of fit", verbose=estimator.verbose)
+    return calibrated
 
 
 def calibrate_labeller(

@@ -35,7 +35,7 @@ OPTIONS = {
     "several words": {"verbalizer": {"positive": ["good", "fine"], "negative": ("bad",)}},
     "a template": {"template": PromptTemplate("{instruction}\nText: {input}\nVerdict: {response}")},
     "a sampler": {"sampler": KMeansSampler()},
-    "a calibrator": {"calibration": LabelledRowsCalibrator(max_rows_per_class=3)},
+    "a calibrator": {"calibration": LabelledRowsCalibrator(standard_error=0.3)},
     "seeds": {"n_seeds": 2},
     "model options": {"model_options__max_length": 200, "model_options__dtype": "float64"},
 }

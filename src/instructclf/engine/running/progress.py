@@ -67,12 +67,10 @@ class Progress:
 @contextmanager
 def announced(what: str, *, verbose: int | bool) -> Iterator[None]:
     """Write a line if the work takes more than about two seconds, unless bars are switched off."""
-    if not (what and verbose and is_first_process() and _bars_are_on()):
+    if not what:
         yield
         return
-    from tqdm import tqdm
-
-    timer = Timer(_PATIENCE, tqdm.write, (what,), {"file": sys.stderr})
+    timer = Timer(_PATIENCE, tell, (what,), {"verbose": verbose})
     timer.daemon = True
     timer.start()
     try:
@@ -80,6 +78,14 @@ def announced(what: str, *, verbose: int | bool) -> Iterator[None]:
     finally:
         timer.cancel()
         timer.join()
+
+
+def tell(what: str, *, verbose: int | bool) -> None:
+    """Write a line if asked to, unless bars are switched off."""
+    if verbose and is_first_process() and _bars_are_on():
+        from tqdm import tqdm
+
+        tqdm.write(what, file=sys.stderr)
 
 
 def _bars_are_on() -> bool:

@@ -239,8 +239,8 @@ def _cut_short(prompt: EncodedPrompt, n_prefix: int) -> tuple[list[EncodedPrompt
     # part of it.
     tail = ids[1:][-_N_TAIL:] or ids
     shared = ids[: min(n_prefix, len(ids) - len(tail))][:_N_PREFIX]
-    other = tail[len(tail) // 2 :] if len(tail) > 1 else tail * 2
-    return [EncodedPrompt([*shared, *rest], prompt.trie) for rest in (tail, other)], len(shared)
+    rests = (tail, tail[len(tail) // 2 :]) if len(tail) > 1 else (tail * 2, tail)
+    return [EncodedPrompt([*shared, *rest], prompt.trie) for rest in rests], len(shared)
 
 
 def _cut_long(prompt: EncodedPrompt, n_prefix: int) -> tuple[list[EncodedPrompt], int]:
@@ -274,7 +274,7 @@ def _compare_full_prompts(model: Any, prompts: list[EncodedPrompt], n_shared: in
     difference = tolerance.measure(together[1:], alone)
     if difference > 1:
         msg = (
-            f"Scores of {type(model).__name__} change by {difference:.2g} times of what rounding "
+            f"Scores of {type(model).__name__} change by {difference:.2g} times what rounding "
             "explains with the tokens that come after them, so it is not a causal language model. "
             "Use a decoder, or configure this model as one (such as is_decoder=True)."
         )
@@ -297,7 +297,7 @@ def _check_token_ids_alone(
         difference = tolerance.measure(alone[longest], bare)
     if difference > 1:
         msg = (
-            f"Scores of {type(model).__name__} differ by {difference:.2g} times of what rounding "
+            f"Scores of {type(model).__name__} differ by {difference:.2g} times what rounding "
             "explains from those of a forward pass over the token ids alone, so it cannot be "
             "scored here. Use another model."
         )
