@@ -12,7 +12,7 @@ from instructclf.exceptions import ChanceLevelWarning, warn_caller
 _LEAST_ROWS = 16
 _LEAST_ROWS_FOR_ONE_LABEL = 20
 _NEARLY_ALL = 0.95
-_SIGNIFICANCE = 0.05
+_SIGNIFICANCE = 0.2
 _CERTAINTY = 0.01
 
 
@@ -20,7 +20,7 @@ def warn_at_chance(chosen: NDArray[np.intp], codes: NDArray[np.intp], evidence: 
     """Warn if answers to labelled rows are no better than chance, or nearly all the same label.
 
     Each class has the same number of rows. So that few rows give no false alarm, two one-sided
-    binomial tests must agree: one does not refute chance (at 5%), and the other refutes an accuracy
+    binomial tests must agree: one does not refute chance (at 20%), and the other refutes an accuracy
     halfway between chance and 1 (at 1%).
 
     Warns

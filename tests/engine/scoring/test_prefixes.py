@@ -66,14 +66,21 @@ def test_rows_of_a_cache_are_views_of_one_prefix(model, encoder):
         assert layer.values.data_ptr() == values.data_ptr()
 
 
-def test_only_attention_can_be_given_a_part_of_a_prefix(model, encoder):
-    ids = encoder.prefix_ids
-    assert PrefixCache(shared_view(model), ids).first(3) is None
-    whole = PrefixAttention(shared_view(model), ids)
-    part, expected = whole.first(9), PrefixAttention(shared_view(model), ids[:9])
-    assert (part.length, whole.length) == (9, len(ids))
-    for found, layer in zip(layers_of(part), layers_of(expected), strict=True):
-        torch.testing.assert_close(found, layer, rtol=0, atol=1e-5)
+@pytest.mark.parametrize("others", [[], [7, 8, 9]], ids=["a part", "a part and others"])
+@pytest.mark.parametrize("architecture", ["llama", "mistral"])
+def test_only_attention_can_be_split(architecture, others, encoder):
+    model = make_model(architecture, **({"sliding_window": 5} if architecture == "mistral" else {}))
+    view, ids = shared_view(model), encoder.prefix_ids
+    assert PrefixCache(view, ids).branch(view, 3, others) is None
+    whole = PrefixAttention(view, ids)
+    before = [heads.clone() for pair in layers_of(whole) for heads in pair]
+    found = layers_of(branch := whole.branch(view, 9, others))
+    expected = layers_of(PrefixAttention(view, [*ids[:9], *others]))
+    assert (branch.length, whole.length) == (9 + len(others), len(ids))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+    for heads, kept in zip((h for pair in layers_of(whole) for h in pair), before, strict=True):
+        assert torch.equal(heads, kept)
 
 
 def test_a_recurrent_state_cannot_be_shared(encoder):

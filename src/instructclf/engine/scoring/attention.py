@@ -61,8 +61,7 @@ class PrefixAttention:
         self.length = 0
         self._windows = layer_windows(model.config.get_text_config())
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}
-        for start in range(0, len(ids), CHUNK):
-            self._append(model, ids[start : start + CHUNK], len(ids))
+        self._extend(model, ids)
 
     def inputs(self, layout: Layout) -> dict[str, Any]:
         """Return the prefix in the form that the attention function expects."""
@@ -75,18 +74,26 @@ class PrefixAttention:
         )
         return {_SHARED_PREFIX: attending, "use_cache": False}
 
-    def first(self, n_tokens: int) -> PrefixAttention:
-        """Return its first tokens as a prefix, over the same keys and values."""
-        part = copy.copy(self)
-        part.length = n_tokens
-        part._layers = {  # noqa: SLF001  (a copy of this object)
-            layer: (keys[:, :, :n_tokens], values[:, :, :n_tokens])
+    def branch(self, model: Any, n_tokens: int, ids: list[int]) -> PrefixAttention:
+        """Return a prefix of its first tokens, which are not computed again, and of others."""
+        other = copy.copy(self)
+        other.length = n_tokens
+        other._layers = {  # noqa: SLF001  (a copy of this object)
+            layer: (_with_room(keys, n_tokens, len(ids)), _with_room(values, n_tokens, len(ids)))
             for layer, (keys, values) in self._layers.items()
         }
-        return part
+        other._extend(model, ids)  # noqa: SLF001
+        return other
 
-    def _append(self, model: Any, ids: list[int], n_in_all: int) -> None:
-        """Run the next tokens of the prefix as a row after those before it, and keep its keys."""
+    def _extend(self, model: Any, ids: list[int]) -> None:
+        for start in range(0, len(ids), CHUNK):
+            self._append(model, ids[start : start + CHUNK], n_more=len(ids) - start)
+
+    def _append(self, model: Any, ids: list[int], n_more: int) -> None:
+        """Run tokens as a row after those before them, and keep their keys and values.
+
+        ``n_more`` is how many tokens are to come, with these.
+        """
         device = input_device(model)
         chunk = torch.tensor([ids], device=device)
         positions = torch.arange(self.length, self.length + len(ids), device=device).unsqueeze(0)
@@ -104,17 +111,23 @@ class PrefixAttention:
         if not attending.recorded:
             msg = f"{type(model).__name__} does not let its layers see a prefix."
             raise ScoringError(msg)
+        end = self.length + len(ids)
         for layer, pair in attending.recorded.items():
             if layer not in self._layers:
-                keys, values = (_with_room(heads, n_in_all) for heads in pair)
+                keys, values = (_with_room(heads, 0, n_more) for heads in pair)
                 self._layers[layer] = keys, values
             for heads, new in zip(self._layers[layer], pair, strict=True):
-                heads[:, :, self.length : self.length + len(ids)] = new
-        self.length += len(ids)
+                heads[:, :, self.length : end] = new
+        self.length = end
 
 
-def _with_room(heads: Tensor, n_tokens: int) -> Tensor:
-    return heads.new_empty(*heads.shape[:2], n_tokens, heads.shape[3])
+def _with_room(heads: Tensor, n_tokens: int, n_more: int) -> Tensor:
+    """Return the first tokens with room for others after them, or themselves if none come."""
+    first = heads[:, :, :n_tokens]
+    if n_more == 0:
+        return first
+    room = heads.new_empty(*heads.shape[:2], n_more, heads.shape[3])
+    return torch.cat([first, room], dim=2)
 
 
 def with_shared_prefix(attention: AttentionFunction) -> AttentionFunction:
@@ -173,6 +186,7 @@ class SharedAttention:
         self._last_position = n_prefix + positions.shape[1] - 1
         self._has_mask = has_mask
         self._prefix_masks: dict[Any, Tensor] = {}
+        self._row_masks: dict[Any, Tensor] = {}
         self.recorded: dict[int, tuple[Tensor, Tensor]] | None = None
 
     def __call__(
@@ -254,6 +268,18 @@ class SharedAttention:
         )
         if where is None and not is_narrow:
             return mask
+        kind = window, where is None, query.device
+        if window is None or kind not in self._row_masks:
+            self._row_masks[kind] = self._make_row_mask(window, mask, where, query)
+        return self._row_masks[kind]
+
+    def _make_row_mask(
+        self,
+        window: Window | None,
+        mask: Tensor | None,
+        where: tuple[Tensor, Tensor] | None,
+        query: Tensor,
+    ) -> Tensor:
         positions = self._positions.to(query.device)
         if mask is None:
             # Kernels take the i-th query as the i-th position of its row, which it need not be.
@@ -262,7 +288,7 @@ class SharedAttention:
             mask = additive_mask(later, query.dtype).unsqueeze(1)
         elif where is not None:
             mask = mask.squeeze(1)[where].unsqueeze(1)
-        if window is None or not is_narrow:
+        if window is None:
             return mask
         first = window.first_visible(self._positions_at(where, query)).unsqueeze(-1)
         hidden = (positions.unsqueeze(1) < first).unsqueeze(1)

@@ -33,8 +33,8 @@ class Prefix(Protocol):
         """Return the keyword arguments of a forward pass that make its rows follow the prefix."""
         ...
 
-    def first(self, n_tokens: int) -> Prefix | None:
-        """Return its first tokens as a prefix, or ``None`` if it cannot be split."""
+    def branch(self, model: Any, n_tokens: int, ids: list[int]) -> Prefix | None:
+        """Return a prefix of its first tokens and others, or ``None`` if it cannot be split."""
         ...
 
 
@@ -80,7 +80,7 @@ class PrefixCache:
         rows.layers = [_repeat(layer, n_rows) for layer in self._cache.layers]
         return {"past_key_values": rows, "use_cache": True}
 
-    def first(self, n_tokens: int) -> None:  # noqa: ARG002  (cannot be split after any number)
+    def branch(self, model: Any, n_tokens: int, ids: list[int]) -> None:  # noqa: ARG002
         """Return ``None``: each kind of cache layer has its own way of dropping tokens."""
         return
 

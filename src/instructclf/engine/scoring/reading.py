@@ -26,7 +26,7 @@ from instructclf.engine.running.torch_state import own_torch_state
 from instructclf.engine.scoring.batching import count_computed_tokens, run_in_batches
 from instructclf.engine.scoring.budgets import TokenBudget, make_budget
 from instructclf.engine.scoring.forward import edge_log_likelihoods, label_log_likelihoods
-from instructclf.engine.scoring.prefixes import Prefix
+from instructclf.engine.scoring.prefixes import CHUNK, Prefix
 from instructclf.engine.scoring.strategies import FULL_PROMPTS, Strategies, Strategy
 from instructclf.engine.tokens.encoding import EncodedPrompt, PromptEncoder
 from instructclf.engine.tokens.truncation import warn_of_cut_demonstrations, warn_of_cuts
@@ -123,9 +123,16 @@ class PrefixReader:
     def score_after_part(self, prompt: EncodedPrompt) -> NDArray[np.float64]:
         """Return the scores of a prompt that begins with only a part of the prefix, (n_labels,)."""
         strategy, prefix = self.prepare(prompt) if prompt.prefix else (FULL_PROMPTS, None)
-        part = None if prefix is None else prefix.first(len(prompt.prefix))
-        layout = FULL_PROMPTS.layout if part is None else strategy.layout
-        return _to_numpy(label_log_likelihoods(self._model, [prompt], layout, part))[0]
+        # What is longer than a chunk continues the prefix, so that it goes in by chunks as well.
+        n_more = (len(prompt.tail) - 1) // CHUNK * CHUNK
+        shared, more = [*prompt.prefix], prompt.tail[:n_more]
+        part = None if prefix is None else prefix.branch(self._model, len(shared), more)
+        if part is None:
+            scores = label_log_likelihoods(self._model, [prompt], FULL_PROMPTS.layout)
+        else:
+            rest = EncodedPrompt(prompt.tail[n_more:], prompt.trie, [*shared, *more])
+            scores = label_log_likelihoods(self._model, [rest], strategy.layout, part)
+        return _to_numpy(scores)[0]
 
     def prepare(self, prompt: EncodedPrompt) -> tuple[Strategy, Prefix | None]:
         """Return the strategy for a prompt, and the prefix that it shares with others."""

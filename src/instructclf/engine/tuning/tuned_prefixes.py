@@ -111,8 +111,8 @@ class DifferentiablePrefixAttention:
         """Return the prefix in the form that the attention function expects."""
         return {TUNED_PREFIX: _Following(self._detached), "use_cache": False}
 
-    def first(self, n_tokens: int) -> None:  # noqa: ARG002  (all rows begin with the whole prefix)
-        """Return ``None``: it cannot be split."""
+    def branch(self, model: Any, n_tokens: int, ids: list[int]) -> None:  # noqa: ARG002
+        """Return ``None``: all rows begin with the whole prefix."""
         return
 
     def backward(self) -> None:
