@@ -20,8 +20,8 @@ def warn_at_chance(chosen: NDArray[np.intp], codes: NDArray[np.intp], evidence: 
     """Warn if answers to labelled rows are no better than chance, or nearly all the same label.
 
     Each class has the same number of rows. So that few rows give no false alarm, two one-sided
-    binomial tests must agree: one does not refute chance (at 20%), and the other refutes an accuracy
-    halfway between chance and 1 (at 1%).
+    binomial tests must agree: one does not refute chance (at 20%), and the other refutes an
+    accuracy halfway between chance and 1 (at 1%).
 
     Warns
     -----

@@ -6,6 +6,7 @@ the CPU or the disk, and are put into their module only while it runs.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +27,11 @@ def input_device(model: Any) -> torch.device:
     embeddings = model.get_input_embeddings()
     planned = getattr(getattr(embeddings, _HOOK, None), "execution_device", None)
     return embeddings.weight.device if planned is None else torch.device(planned)
+
+
+def accepts(model: Any, name: str) -> bool:
+    """Say whether the model's forward names this parameter: ``**kwargs`` would swallow it."""
+    return name in inspect.signature(type(model).forward).parameters
 
 
 def is_offloaded(model: nn.Module) -> bool:

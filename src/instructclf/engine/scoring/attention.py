@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from instructclf.engine.models.loading import install_attention
-from instructclf.engine.models.placement import input_device
+from instructclf.engine.models.placement import accepts, input_device
 from instructclf.engine.scoring.kernels import additive_mask, attend_with_normaliser
 from instructclf.engine.scoring.layouts import Layout
 from instructclf.engine.scoring.outputs import (
@@ -25,7 +25,7 @@ from instructclf.engine.scoring.outputs import (
     output_at,
     positions_for_last_layer,
 )
-from instructclf.engine.scoring.prefixes import CHUNK, accepts
+from instructclf.engine.scoring.prefixes import CHUNK
 from instructclf.engine.scoring.windows import Window, layer_windows
 from instructclf.exceptions import ScoringError
 

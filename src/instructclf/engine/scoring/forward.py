@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from instructclf.engine.models.placement import input_device
+from instructclf.engine.models.placement import accepts, input_device
 from instructclf.engine.scoring.layouts import Layout, LayoutFunction
 from instructclf.engine.scoring.outputs import ReadPositions, output_at
-from instructclf.engine.scoring.prefixes import Prefix, accepts
+from instructclf.engine.scoring.prefixes import Prefix
 from instructclf.engine.tokens.encoding import EncodedPrompt
 from instructclf.exceptions import ScoringError
 

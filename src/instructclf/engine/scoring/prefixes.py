@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Iterable
 from typing import Any, NoReturn, Protocol
 
@@ -87,11 +86,6 @@ class PrefixCache:
     def keys_and_values(self) -> list[tuple[Tensor, Tensor]]:
         """Return each layer's keys and values, of shape (1, n_heads, length, width)."""
         return [(layer.keys, layer.values) for layer in self._cache.layers]
-
-
-def accepts(model: Any, name: str) -> bool:
-    """Say whether the model's forward names this parameter: ``**kwargs`` would swallow it."""
-    return name in inspect.signature(type(model).forward).parameters
 
 
 def _repeat(layer: Any, n_rows: int) -> Any:
