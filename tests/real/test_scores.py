@@ -9,8 +9,8 @@ from scipy.special import log_softmax
 
 from instructclf import PromptFeatures
 from instructclf.exceptions import InvalidTemplateError
-from tests.real.rows import DEFINITIONS, LABELS, TEXTS, UNSEEN, VERDICTS
-from tests.real.shortcuts import scorer_of
+from tests.real.rows import DEFINITIONS, LABELS, LONG_ADVICE, TEXTS, UNSEEN, VERDICTS
+from tests.real.shortcuts import list_prefix, scorer_of, shortcuts_of
 
 
 def assert_scores_are_those_of_transformers(real_model, classifier):
@@ -100,3 +100,19 @@ def test_features_are_the_last_states_of_transformers(real_model):
         ids = real_model.base.tokenizer(features.get_prompt(text), return_tensors="pt").input_ids
         output = real_model.base.model.model(input_ids=ids, use_cache=False)
         np.testing.assert_allclose(state, output.last_hidden_state[0, -1], rtol=1e-4, atol=1e-4)
+
+
+def test_shots_are_scored_after_the_others_beyond_a_window_and_the_prefix_stays_shared(real_model):
+    """The prompt without a shot is shorter. What is found out with it decides for no other."""
+    classifier = real_model.prompting(n_shots=None, instruction=LONG_ADVICE, calibration="auto")
+    classifier.fit(TEXTS[:2], LABELS[:2])
+    scorer = scorer_of(classifier)
+    assert not shortcuts_of(scorer).copies_prefix
+    assert len(list_prefix(scorer)) > 512
+    scores = scorer.score_demonstrations()
+    solved = classifier.prompt_.demonstrations
+    for (text, _), found in zip(solved, scores, strict=True):
+        others = tuple(pair for pair in solved if pair[0] != text)
+        prompt = classifier.prompt_.with_demonstrations(others).render(text)
+        expected = real_model.score_prompt(prompt, [words for (words,) in classifier.label_words_])
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
