@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -125,3 +126,17 @@ def test_a_threshold_separates_the_labels(make_classifier):
     expected = ["positive" if p >= threshold else "negative" for p in positive]
     assert shifted.predict(TEXTS).tolist() == expected
     assert expected.count("positive") == 4
+
+
+@pytest.mark.parametrize("calibration", ["auto", None])
+def test_fit_says_what_calibration_took_of_it(calibration, make_prompting, capfd):
+    make_prompting(calibration=calibration, verbose=1).fit(TEXTS, LABELS)
+    said = re.search(
+        r"Calibrating took \d+\.\d of the \d+\.\d seconds of fit", capfd.readouterr().err
+    )
+    assert (said is not None) is (calibration is not None)
+
+
+def test_fit_says_nothing_of_it_without_verbose(make_prompting, capfd):
+    make_prompting(calibration="auto").fit(TEXTS, LABELS)
+    assert "Calibrating" not in capfd.readouterr().err

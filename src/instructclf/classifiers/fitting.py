@@ -138,9 +138,10 @@ def _fit(
     ).keep_scorer(learned.scorer)
     learning = perf_counter() - started
     calibrated = calibrate_labeller(estimator, fitted, rows, model, rng)
-    seconds = perf_counter() - started
-    share = f"{1 - learning / seconds:.0%} of {seconds:.1f} seconds"
-    tell(f"Calibrating took {share} of fit", verbose=estimator.verbose)
+    if estimator.calibration is not None:
+        seconds = perf_counter() - started
+        said = f"Calibrating took {seconds - learning:.1f} of the {seconds:.1f} seconds of fit"
+        tell(said, verbose=estimator.verbose)
     return calibrated
 
 

@@ -105,8 +105,8 @@ class PrefixAttention:
         if self.length and accepts(model, "position_ids"):
             options["position_ids"] = positions
         # No logits are read, and no output of the last layer: it computes that of one token.
-        end = torch.tensor([[[0]], [[len(ids) - 1]]], device=device)
-        with output_at(model, *end, limits_last_layer=True, stops=True):
+        last = torch.tensor([[[0]], [[len(ids) - 1]]], device=device)
+        with output_at(model, *last, limits_last_layer=True, stops=True):
             model(input_ids=chunk, attention_mask=torch.ones_like(chunk), **options)
         if not attending.recorded:
             msg = f"{type(model).__name__} does not let its layers see a prefix."
