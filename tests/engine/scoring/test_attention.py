@@ -6,12 +6,17 @@ import pytest
 import torch
 
 from instructclf.engine.models.views import shared_view
+from instructclf.engine.scoring import blocked_attention
 from instructclf.engine.scoring.attention import (
     PrefixAttention,
     SharedAttention,
     with_shared_prefix,
 )
-from instructclf.engine.scoring.kernels import attend_with_normaliser
+from instructclf.engine.scoring.kernels import (
+    additive_mask,
+    attend_to_shared_keys,
+    attend_with_normaliser,
+)
 from instructclf.engine.scoring.outputs import output_at
 from instructclf.engine.scoring.windows import Window
 from tests.fixtures import make_model
@@ -66,6 +71,40 @@ def test_attention_and_normaliser_are_those_of_a_softmax_written_out(dtype):
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 def test_on_cuda_too(dtype):
     check_all_kinds(dtype, "cuda")
+
+
+@pytest.mark.parametrize("softcap", [None, 2.0])
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+@pytest.mark.parametrize("has_mask", [True, False])
+def test_many_queries_attend_to_the_same_keys_block_by_block(dtype, softcap, has_mask, monkeypatch):
+    monkeypatch.setattr(blocked_attention, "_SCORES_PER_BLOCK", 70 * 16)
+    query, key, value = (t[:1] for t in make_inputs(dtype, "cpu", length=37, n_keys=70))
+    value = value[..., :12]
+    mask, hidden = None, torch.zeros(37, 70, dtype=torch.bool)
+    if has_mask:
+        hidden = torch.rand(37, 70, generator=torch.Generator().manual_seed(1)) < 0.5
+        hidden[:, 0] = False
+        mask = additive_mask(hidden, dtype)[None, None]
+    with torch.inference_mode():
+        found = attend_to_shared_keys(query, key, value, mask, SCALING, softcap=softcap)
+    scores = SCALING * query.double() @ key.double().mT
+    if softcap is not None:
+        scores = softcap * (scores / softcap).tanh()
+    scores = scores.masked_fill(hidden, -torch.inf)
+    expected = scores.softmax(dim=-1) @ value.double(), scores.logsumexp(dim=-1)
+    assert found[0].dtype == dtype
+    for one, other in zip(found, expected, strict=True):
+        tolerance = TOLERANCES[dtype]
+        torch.testing.assert_close(one.double(), other, atol=tolerance, rtol=tolerance)
+
+
+@torch.inference_mode()
+def test_a_query_that_sees_no_shared_key_has_a_normaliser_without_weight():
+    query, key, value = (t[:1] for t in make_inputs(torch.float32, "cpu", length=3, n_keys=5))
+    mask = additive_mask(torch.ones(3, 5, dtype=torch.bool), torch.float32)[None, None]
+    output, normaliser = attend_to_shared_keys(query, key, value, mask, SCALING)
+    assert output.isfinite().all()
+    assert (normaliser < -1e30).all()
 
 
 def test_capped_scores_and_values_of_another_width_are_attended_to_by_products():

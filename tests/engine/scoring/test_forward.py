@@ -93,22 +93,32 @@ def test_label_sums_are_double_precision_and_logits_are_normalised_in_single(vie
     half = shared_view(make_model(dtype=torch.bfloat16))
     assert label_log_likelihoods(half, BATCH, row_layout).dtype == torch.float64
     assert edge_log_likelihoods(half, BATCH[0], row_layout).dtype == torch.float32
-    assert last_states(half, BATCH, row_layout).dtype == torch.bfloat16
-
-
-def test_distributions_are_normalised_in_parts_with_the_same_result(view, monkeypatch):
-    expected = label_log_likelihoods(view, BATCH, tree_layout)
-    monkeypatch.setattr(forward, "_N_NODES_AT_ONCE", 2)
-    assert torch.equal(label_log_likelihoods(view, BATCH, tree_layout), expected)
+    # On a CPU, what passes between the layers of half precision is float32.
+    assert last_states(half, BATCH, row_layout).dtype == torch.float32
 
 
 def test_logits_are_computed_only_at_the_nodes_of_tries(view):
     shapes = []
     view.get_output_embeddings().register_forward_hook(
-        lambda _, inputs, __: shapes.append(tuple(inputs[0].shape[:-1]))
+        lambda _, __, logits: shapes.append(tuple(logits.shape[:-1]))
     )
-    label_log_likelihoods(view, BATCH, row_layout)
+    with torch.enable_grad():  # without gradients, no layer computes them
+        label_log_likelihoods(view, BATCH, row_layout)
     assert shapes == [(len(BATCH), len(TRIE.tokens))]
+
+
+def test_with_gradients_scores_are_the_same(view):
+    expected = label_log_likelihoods(view, BATCH, tree_layout)
+    with torch.enable_grad():
+        found = label_log_likelihoods(view, BATCH, tree_layout)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_distributions_are_normalised_in_parts_with_the_same_result(view, monkeypatch):
+    with torch.enable_grad():
+        expected = label_log_likelihoods(view, BATCH, tree_layout)
+        monkeypatch.setattr(forward, "_N_NODES_AT_ONCE", 2)
+        assert torch.equal(label_log_likelihoods(view, BATCH, tree_layout), expected)
 
 
 @pytest.mark.parametrize("kind", [PrefixCache, PrefixAttention])
@@ -118,7 +128,7 @@ def test_only_the_tokens_after_a_prefix_go_through_the_model(kind, view):
     view.get_input_embeddings().register_forward_hook(
         lambda _, inputs, __: shapes.append(tuple(inputs[0].shape))
     )
-    label_log_likelihoods(view, BATCH, tree_layout, prefix)
+    last_states(view, BATCH, tree_layout, prefix)
     assert shapes == [(len(BATCH), max(map(len, TAILS)) + len(TRIE.tokens) - 1)]
 
 

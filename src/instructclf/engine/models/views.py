@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from instructclf.engine.models.placement import offloaded_parts
 from instructclf.engine.models.quantization import prevent_repacking, quantization_states
+from instructclf.engine.running.arithmetic import use_fast_arithmetic
 
 
 def shared_view(model: Any) -> Any:
@@ -22,7 +23,8 @@ def shared_view(model: Any) -> Any:
     Each parameter becomes a new, frozen ``Parameter`` over the same storage, so that flags such as
     ``requires_grad`` belong to the view. Tied parameters stay tied. Quantised weights are shared
     as they are: they carry more than a tensor, and cannot be trained. The hooks of a model that is
-    spread over devices are copied, and run the modules of the view. The view is in evaluation mode.
+    spread over devices are copied, and run the modules of the view. The view is in evaluation mode,
+    and computes in the fastest arithmetic of the device.
     """
     # deepcopy takes the values of the memo where it would have copied these objects.
     memo: dict[int, Any] = {id(parameter): _shared(parameter) for parameter in model.parameters()}
@@ -32,6 +34,7 @@ def shared_view(model: Any) -> Any:
     memo |= {id(tensor): tensor.detach() for tensor in _remembered_tensors(model)}
     view = copy.deepcopy(model, memo).eval()
     prevent_repacking(view)
+    use_fast_arithmetic(view)
     return view
 
 

@@ -18,7 +18,12 @@ from torch import Tensor
 
 from instructclf.engine.models.loading import install_attention
 from instructclf.engine.models.placement import accepts, input_device
-from instructclf.engine.scoring.kernels import additive_mask, attend_with_normaliser
+from instructclf.engine.models.quantization import compute_dtype
+from instructclf.engine.scoring.kernels import (
+    additive_mask,
+    attend_to_shared_keys,
+    attend_with_normaliser,
+)
 from instructclf.engine.scoring.layouts import Layout
 from instructclf.engine.scoring.outputs import (
     limit_last_feed_forward,
@@ -61,6 +66,9 @@ class PrefixAttention:
         self.length = 0
         self._windows = layer_windows(model.config.get_text_config())
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}
+        # Where a model of half precision is more precise between its layers, attention scores are
+        # computed so too, and their products with values are not.
+        self._dtype = compute_dtype(model)
         self._extend(model, ids)
 
     def inputs(self, layout: Layout) -> dict[str, Any]:
@@ -114,8 +122,8 @@ class PrefixAttention:
         end = self.length + len(ids)
         for layer, pair in attending.recorded.items():
             if layer not in self._layers:
-                keys, values = (_with_room(heads, 0, n_more) for heads in pair)
-                self._layers[layer] = keys, values
+                keys, values = pair[0], pair[1].to(self._dtype)
+                self._layers[layer] = _with_room(keys, 0, n_more), _with_room(values, 0, n_more)
             for heads, new in zip(self._layers[layer], pair, strict=True):
                 heads[:, :, self.length : end] = new
         self.length = end
@@ -334,8 +342,8 @@ def _attend_to_prefix(
     n_key_heads = keys.shape[1]
     folded = query.view(n_rows, n_key_heads, -1, length, width).permute(1, 2, 0, 3, 4)
     shape = folded.shape[:-1]  # (n_key_heads, n_heads / n_key_heads, n_rows, length)
-    output, normaliser = attend_with_normaliser(
-        folded.reshape(1, n_key_heads, -1, width), keys, values, mask, is_causal=False, **common
+    output, normaliser = attend_to_shared_keys(
+        folded.reshape(1, n_key_heads, -1, width), keys, values, mask, **common
     )
     output = output.reshape(*shape, -1).permute(2, 0, 1, 3, 4)
     normaliser = normaliser.reshape(shape).permute(2, 0, 1, 3)

@@ -1,7 +1,4 @@
-"""Encoded prompts → label log-likelihoods of one batch, or the hidden states behind its logits.
-
-This is the only module that turns logits into log-likelihoods.
-"""
+"""Encoded prompts → label log-likelihoods of one batch, or the hidden states behind its logits."""
 
 from __future__ import annotations
 
@@ -12,9 +9,11 @@ import torch
 from torch import Tensor
 
 from instructclf.engine.models.placement import accepts, input_device
+from instructclf.engine.running.arithmetic import activation_dtype
 from instructclf.engine.scoring.layouts import Layout, LayoutFunction
 from instructclf.engine.scoring.outputs import ReadPositions, output_at
 from instructclf.engine.scoring.prefixes import Prefix
+from instructclf.engine.scoring.vocabulary import find_vocabulary
 from instructclf.engine.tokens.encoding import EncodedPrompt
 from instructclf.exceptions import ScoringError
 
@@ -33,7 +32,13 @@ def label_log_likelihoods(
     The log-softmax over the full vocabulary is in float32; tokens are summed in float64 if the
     device has it. All prompts have the same labels, and begin with the prefix if there is one.
     """
-    return _sum_edges(_read_logits(model, batch, layout, prefix), batch)
+    log_probabilities, text, label = _read_edges(model, batch, layout, prefix)
+    # float64 keeps the sums of long labels from collecting rounding errors. Apple's GPUs lack it.
+    sum_dtype = torch.float32 if log_probabilities.device.type == "mps" else torch.float64
+    n_labels = batch[0].trie.n_labels
+    sums = log_probabilities.new_zeros(len(batch) * n_labels, dtype=sum_dtype)
+    sums = sums.index_add(0, text * n_labels + label, log_probabilities.to(sum_dtype))
+    return sums.view(-1, n_labels)
 
 
 def edge_log_likelihoods(
@@ -43,7 +48,7 @@ def edge_log_likelihoods(
 
     Its shape is (n_edges,), in the order of the trie's edges.
     """
-    return _read_edges(_read_logits(model, [prompt], layout, prefix), [prompt])[0]
+    return _read_edges(model, [prompt], layout, prefix)[0]
 
 
 def last_states(
@@ -54,7 +59,8 @@ def last_states(
 ) -> Tensor:
     """Return the last hidden state at the end of each prompt, which the output layer reads.
 
-    Its shape is (n_texts, n_channels), in the model's data type. The output layer does not run.
+    Its shape is (n_texts, n_channels), in the data type that passes
+    between the model's layers. The output layer does not run.
 
     Raises
     ------
@@ -143,7 +149,7 @@ def _lay_out(
         batch,
         n_prefix=n_prefix,
         n_masked=0 if prefix is None or not prefix.is_in_mask else n_prefix,
-        dtype=model.get_input_embeddings().weight.dtype,
+        dtype=activation_dtype(model),
         device=input_device(model),
     )
 
@@ -162,27 +168,28 @@ def _run(model: Any, inputs: Layout, prefix: Prefix | None) -> Any:
     return model(input_ids=inputs.input_ids, **options)
 
 
-def _sum_edges(logits: Tensor, batch: Sequence[EncodedPrompt]) -> Tensor:
-    """Sum the log-probabilities along each label's path, of all texts at once."""
-    log_probabilities, text, label = _read_edges(logits, batch)
-    # float64 keeps the sums of long labels from collecting rounding errors. Apple's GPUs lack it.
-    sum_dtype = torch.float32 if logits.device.type == "mps" else torch.float64
-    n_labels = batch[0].trie.n_labels
-    sums = log_probabilities.new_zeros(len(batch) * n_labels, dtype=sum_dtype)
-    sums = sums.index_add(0, text * n_labels + label, log_probabilities.to(sum_dtype))
-    return sums.view(-1, n_labels)
-
-
-def _read_edges(logits: Tensor, batch: Sequence[EncodedPrompt]) -> tuple[Tensor, Tensor, Tensor]:
+def _read_edges(
+    model: Any, batch: Sequence[EncodedPrompt], layout: LayoutFunction, prefix: Prefix | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the log-probability of each edge of all texts, and its text and label."""
     edges = [
         (text, label, node, token)
         for text, prompt in enumerate(batch)
         for label, node, token in prompt.trie.edges
     ]
-    text, label, node, token = torch.tensor(edges, device=logits.device).unbind(dim=1)
-    normaliser = _log_normaliser(logits)
-    return _wide(logits[text, node, token]) - normaliser[text, node], text, label
+    device = input_device(model)
+    text, label, node, token = torch.tensor(edges, device=device).unbind(dim=1)
+    # Gradients go through the model's own logits.
+    vocabulary = None if torch.is_grad_enabled() else find_vocabulary(model)
+    if vocabulary is None:
+        logits = _read_logits(model, batch, layout, prefix)
+        text, label, node, token = (ids.to(logits.device) for ids in (text, label, node, token))
+        normaliser = _log_normaliser(logits)
+        return _wide(logits[text, node, token]) - normaliser[text, node], text, label
+    states = node_states(model, batch, layout, prefix)
+    text, label, node, token = (ids.to(states.device) for ids in (text, label, node, token))
+    rows = text * states.shape[1] + node
+    return vocabulary.log_probabilities(states.flatten(0, 1), rows, token), text, label
 
 
 def _log_normaliser(logits: Tensor) -> Tensor:

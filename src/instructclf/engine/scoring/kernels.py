@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from instructclf.engine.scoring.blocked_attention import attend_in_blocks
+
 _ALIGNMENT = 16
 """The memory-efficient CUDA kernel reads masks in pieces of so many elements."""
 
@@ -52,6 +54,20 @@ def attend_with_normaliser(
     )
     # The kernel returns normalisers for a number of queries that it has rounded up.
     return output, log_normaliser[..., : query.shape[2]]
+
+
+def attend_to_shared_keys(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, **options: Any
+) -> tuple[Tensor, Tensor]:
+    """Return what `attend_with_normaliser` returns for one row of very many queries.
+
+    All tensors have one row, and the mask has one head; it hides keys and does nothing else.
+    """
+    if query.device.type != "cpu":
+        return attend_with_normaliser(query, key, value, mask, scaling, is_causal=False, **options)
+    hidden = None if mask is None else mask[0, 0]
+    found = attend_in_blocks(query[0], key[0], value[0], hidden, scaling, **options)
+    return found[0].unsqueeze(0), found[1].unsqueeze(0)
 
 
 def additive_mask(is_hidden: Tensor, dtype: torch.dtype) -> Tensor:

@@ -43,6 +43,8 @@ class ReadPositions:
         Whether the last decoder layer, too, may compute these positions only.
     stops : bool
         Whether the forward pass ends before the output layer, by raising ``StatesRead``.
+    answer : Tensor or None
+        What takes the place of the output layer's logits.
 
     Attributes
     ----------
@@ -55,6 +57,7 @@ class ReadPositions:
     columns: Tensor
     limits_last_layer: bool
     stops: bool
+    answer: Tensor | None
     states: Tensor | None = field(init=False, default=None)
 
 
@@ -69,18 +72,19 @@ def output_at(
     *,
     limits_last_layer: bool = False,
     stops: bool = False,
+    answer: Tensor | None = None,
 ) -> Iterator[ReadPositions]:
     """Let a model compute logits at some positions only, or the states before them.
 
     Everything that an architecture does to its logits afterwards (scaling, capping) still happens.
     Each thread has its own positions. Inside the context, logits have the shape (n_texts, n_nodes,
     n_vocabulary), and the yielded object receives the hidden states that they are computed from.
-    With ``stops``, the block ends there.
+    With ``stops``, the block ends there. With ``answer``, these are the output layer's logits.
     """
     output_layer = model.get_output_embeddings()
     if not getattr(output_layer, _HAS_HOOK, False):
         _install_hook(output_layer)
-    positions = ReadPositions(output_layer, rows, columns, limits_last_layer, stops)
+    positions = ReadPositions(output_layer, rows, columns, limits_last_layer, stops, answer)
     token = _read_positions.set(positions)
     try:
         with suppress(StatesRead):
@@ -136,6 +140,7 @@ def _install_hook(output_layer: nn.Module) -> None:
         # to the positions that the first one has picked.
         if not getattr(output_layer, _HAS_HOOK, False):
             output_layer.register_forward_pre_hook(_pick)
+            output_layer.register_forward_hook(_answer)
             setattr(output_layer, _HAS_HOOK, True)
 
 
@@ -149,3 +154,10 @@ def _pick(output_layer: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tenso
     if positions.stops:
         raise StatesRead
     return (picked, *others)
+
+
+def _answer(output_layer: nn.Module, _inputs: Any, logits: Tensor) -> Tensor:
+    positions = _read_positions.get()
+    if positions is None or positions.output_layer is not output_layer:
+        return logits
+    return logits if positions.answer is None else positions.answer

@@ -313,11 +313,11 @@ def _longest_label(trie: LabelTrie) -> int:
 def _rounding_once_more(model: Any) -> Iterator[None]:
     """Change what each decoder layer returns by half a unit in the last place, up or down."""
     generator = torch.Generator().manual_seed(0)
+    unit = torch.finfo(compute_dtype(model)).eps / 2
 
     def change(_layer: Any, _inputs: Any, output: Any) -> Any:
         states = output[0] if isinstance(output, tuple) else output
         signs = torch.randint(0, 2, states.shape, generator=generator).mul_(2).sub_(1)
-        unit = torch.finfo(states.dtype).eps / 2
         changed = states + states * signs.to(states) * unit
         return (changed, *output[1:]) if isinstance(output, tuple) else changed
 

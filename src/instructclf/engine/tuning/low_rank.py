@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+
+from instructclf.engine.running.products import product
 
 _TOKENS_PER_RANK = 16
 """From so many tokens times the rank on, adding the update to the weight is the faster way."""
@@ -33,7 +34,7 @@ def linear_with_update(layer: nn.Linear, x: Tensor, a: Tensor, b: Tensor, scalin
     is_many = len(rows) >= _TOKENS_PER_RANK * len(a)
     # Training would keep the sum for the backward pass, and compute a gradient of its size.
     if is_many and dtype in _EXACT and not torch.is_grad_enabled():
-        output = linear(rows, torch.addmm(layer.weight, b, a, alpha=scaling), layer.bias)
+        output = product(rows, torch.addmm(layer.weight, b, a, alpha=scaling), layer.bias)
     else:
         # In-place addition to a reshaped view would copy the whole gradient in the backward pass.
         # So the layer runs on flat rows, and its output gets its shape after the addition.

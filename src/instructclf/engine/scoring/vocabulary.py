@@ -1,0 +1,115 @@
+"""Hidden states → log-probabilities of a few tokens, without the logits of all others at once.
+
+A vocabulary has up to 262,144 tokens, of which labels use a few. The normaliser over all of them is
+summed up block by block, in float32 whatever the precision of the model: logits of bfloat16, with
+three digits, would be most of the error of a score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from instructclf.engine.models.placement import input_device
+from instructclf.engine.running.products import precise_product
+from instructclf.engine.scoring.outputs import output_at
+
+Transform = Callable[[Tensor], Tensor]
+
+_NUMBERS_AT_ONCE = 2**22
+"""Of logits, and of weights that are converted to float32: 16 MB."""
+_TRANSFORM = "_transforms_logits"
+_PROBE = (-50.0, -20.0, -5.0, -0.5, 0.0, 0.5, 5.0, 20.0, 50.0)
+
+
+class Vocabulary:
+    """The output layer of a view, and what its architecture does to logits.
+
+    Parameters
+    ----------
+    layer : torch.nn.Linear
+        The output layer.
+    transform : callable
+        What the architecture does to each logit.
+    """
+
+    def __init__(self, layer: nn.Linear, transform: Transform) -> None:
+        self._layer = layer
+        self._transform = transform
+
+    def log_probabilities(self, states: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
+        """Return the log-probabilities of tokens after some states, of shape (n_tokens,).
+
+        ``states`` has shape (n_states, n_channels), and ``rows`` says which one each token follows.
+        """
+        states = states.to(torch.promote_types(states.dtype, torch.float32))
+        weight, bias = self._layer.weight[tokens].to(states), self._layer.bias
+        logits = (states[rows] * weight).sum(dim=1)
+        if bias is not None:
+            logits = logits + bias[tokens]
+        return self._transform(logits) - self._log_normaliser(states)[rows]
+
+    def _log_normaliser(self, states: Tensor) -> Tensor:
+        weight, bias = self._layer.weight, self._layer.bias
+        size = max(1, _NUMBERS_AT_ONCE // max(states.shape))
+        total = states.new_full((len(states),), -torch.inf)
+        for start in range(0, len(weight), size):
+            block = slice(start, start + size)
+            logits = precise_product(states, weight[block], None if bias is None else bias[block])
+            total = torch.logaddexp(total, self._transform(logits).logsumexp(dim=1))
+        return total
+
+
+def find_vocabulary(model: Any) -> Vocabulary | None:
+    """Return the output layer of a view, or ``None`` if only the model can compute its logits.
+
+    Some architectures scale or cap their logits. What they do is found by sending a few known
+    logits through the rest of the model's forward pass, once for each view.
+    """
+    layer = model.get_output_embeddings()
+    if type(layer) is not nn.Linear or layer.weight.is_meta or hasattr(layer, "_hf_hook"):
+        return None
+    if not hasattr(layer, _TRANSFORM):
+        setattr(layer, _TRANSFORM, _find_transform(model))
+    transform = getattr(layer, _TRANSFORM)
+    return None if transform is None else Vocabulary(layer, transform)
+
+
+def _find_transform(model: Any) -> Transform | None:
+    device = input_device(model)
+    probe = torch.tensor([[_PROBE]], device=device)
+    token = torch.zeros(1, 1, dtype=torch.long, device=device)
+    with output_at(model, token, token, answer=probe):
+        found = model(input_ids=token, use_cache=False).logits
+    if found.shape != probe.shape:
+        return None
+    found = found.to(probe)
+    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    scale = (found[0, 0, -1] / probe[0, 0, -1]).item()
+    candidates: list[Transform] = [_unchanged, _Scaled(scale)]
+    if cap is not None:
+        candidates.append(_Capped(cap))
+    return next((f for f in candidates if torch.allclose(f(probe), found, rtol=1e-5)), None)
+
+
+def _unchanged(logits: Tensor) -> Tensor:
+    return logits
+
+
+class _Scaled:
+    def __init__(self, scale: float) -> None:
+        self._scale = scale
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        return logits * self._scale
+
+
+class _Capped:
+    def __init__(self, cap: float) -> None:
+        self._cap = cap
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        return (logits / self._cap).tanh() * self._cap

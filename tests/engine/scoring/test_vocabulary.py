@@ -1,0 +1,77 @@
+"""Log-probabilities of a few tokens equal a log-softmax over all logits of the model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from instructclf.engine.models.views import shared_view
+from instructclf.engine.scoring import vocabulary
+from instructclf.engine.scoring.outputs import output_at
+from instructclf.engine.scoring.vocabulary import find_vocabulary
+from tests.fixtures import ARCHITECTURES, make_model
+
+IDS = torch.arange(3, 33).view(3, 10)
+ROWS = torch.tensor([[0], [2], [1]])
+COLUMNS = torch.tensor([[3], [9], [4]])
+STATES = torch.tensor([0, 0, 2, 1])
+TOKENS = torch.tensor([5, 599, 7, 5])
+
+
+def read(view):
+    """Return what is read of tokens, and a log-softmax over all of the model's logits."""
+    with output_at(view, ROWS, COLUMNS, stops=True) as positions:
+        view(IDS)
+    found = find_vocabulary(view).log_probabilities(positions.states[:, 0], STATES, TOKENS)
+    logits = view(IDS).logits[ROWS, COLUMNS][:, 0]
+    return found, logits.double().log_softmax(dim=-1)[STATES, TOKENS].float()
+
+
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "gemma2", "cohere", "granite", "phi"])
+@torch.inference_mode()
+def test_they_are_those_of_all_logits_whatever_the_architecture_does_to_these(
+    architecture, monkeypatch
+):
+    changes = {"logits_scaling": 8.0} if architecture == "granite" else {}
+    view = shared_view(make_model(architecture, **changes))
+    torch.testing.assert_close(*read(view), atol=1e-5, rtol=1e-5)
+    monkeypatch.setattr(vocabulary, "_NUMBERS_AT_ONCE", 7 * 32)  # blocks of seven tokens
+    torch.testing.assert_close(*read(view), atol=1e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
+def test_in_half_precision_they_are_more_precise_than_the_models_logits():
+    view = shared_view(make_model(dtype=torch.bfloat16))
+    found, of_logits = read(view)
+    with output_at(view, ROWS, COLUMNS, stops=True) as positions:
+        view(IDS)
+    weight = view.get_output_embeddings().weight.double()
+    exact = (positions.states[:, 0].double() @ weight.T).log_softmax(dim=-1)[STATES, TOKENS]
+    assert found.dtype == torch.float32
+    assert (found - exact).abs().max() < 1e-5 < (of_logits - exact).abs().max()
+
+
+@torch.inference_mode()
+def test_logits_that_an_architecture_changes_in_another_way_are_left_to_the_model():
+    view = shared_view(make_model())
+
+    class Cubes(type(view)):
+        def forward(self, *inputs, **options):
+            output = super().forward(*inputs, **options)
+            output.logits = output.logits**3
+            return output
+
+    view.__class__ = Cubes
+    assert find_vocabulary(view) is None
+
+
+@torch.inference_mode()
+def test_an_output_layer_with_an_adapter_is_left_to_the_model():
+    view = shared_view(make_model(tie_word_embeddings=False))
+
+    class Louder(torch.nn.Linear):
+        def forward(self, states):
+            return 2 * super().forward(states)
+
+    view.lm_head.__class__ = Louder
+    assert find_vocabulary(view) is None
