@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         ModelOptions,
         PromptClassifier,
         PromptFeatures,
+        SelectiveClassifier,
         TrainingOptions,
         clear_models,
         load,
@@ -26,6 +27,7 @@ __all__ = [
     "PromptClassifier",
     "PromptFeatures",
     "PromptTemplate",
+    "SelectiveClassifier",
     "TrainingOptions",
     "__version__",
     "clear_models",
@@ -42,6 +44,7 @@ _ROOMS = {
     "PromptFeatures": "instructclf.classifiers",
     "TrainingOptions": "instructclf.classifiers",
     "PromptTemplate": "instructclf.prompts",
+    "SelectiveClassifier": "instructclf.classifiers",
     "clear_models": "instructclf.classifiers",
     "load": "instructclf.classifiers",
 }

@@ -19,6 +19,7 @@
         └── MissingExtraError (ImportError)    an optional dependency is missing
     UserWarning
     └── InstructClfWarning
+        ├── AllAbstainedWarning  no threshold keeps the stated risk, so no text gets a label
         ├── TruncationWarning    texts were cut to fit the context
         ├── FailedRunWarning     a tuning run learned nothing and was restarted
         ├── ChanceLevelWarning   held-out rows are labelled no better than by chance
@@ -35,6 +36,7 @@ import inspect
 import warnings
 
 __all__ = [
+    "AllAbstainedWarning",
     "ChanceLevelWarning",
     "CheckpointError",
     "DataFormatError",
@@ -119,6 +121,10 @@ class MissingExtraError(InstructClfError, ImportError):
 
 class InstructClfWarning(UserWarning):
     """Base of every warning raised by this package."""
+
+
+class AllAbstainedWarning(InstructClfWarning):
+    """No threshold keeps the risk that was stated, so that no text gets a label."""
 
 
 class TruncationWarning(InstructClfWarning):

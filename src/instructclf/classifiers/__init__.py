@@ -1,7 +1,8 @@
 """The estimators: thin scikit-learn shells over one fitted value, a `Labeller`.
 
 ``fitting`` builds a labeller from checked rows, ``labellers`` holds it, ``label_scores`` reads its
-scores. ``saving`` writes and reads it, ``showing`` draws it.
+scores. ``saving`` writes and reads it, ``showing`` draws it. ``wrapping`` has what stands around
+any classifier.
 """
 
 from instructclf.classifiers.features import PromptFeatures
@@ -10,6 +11,7 @@ from instructclf.classifiers.loading import load
 from instructclf.classifiers.options import LoRA, ModelOptions, TrainingOptions
 from instructclf.classifiers.prompting import PromptClassifier
 from instructclf.classifiers.sharing import clear_models
+from instructclf.classifiers.wrapping.selective import SelectiveClassifier
 
 __all__ = [
     "InstructionTunedClassifier",
@@ -17,6 +19,7 @@ __all__ = [
     "ModelOptions",
     "PromptClassifier",
     "PromptFeatures",
+    "SelectiveClassifier",
     "TrainingOptions",
     "clear_models",
     "load",

@@ -47,8 +47,13 @@ def choose_labels(
     labels = classes[np.exp(scores.log_probabilities).argmax(axis=1)]
     if min_label_mass is None:
         return labels
+    return leave_open(labels, mass_of(scores.log_likelihood) < min_label_mass)
+
+
+def leave_open(labels: NDArray[Any], open_texts: NDArray[np.bool_]) -> NDArray[Any]:
+    """Return labels of dtype object, with ``None`` for texts that stay without one, (n_texts,)."""
     answers = labels.astype(object)
-    answers[mass_of(scores.log_likelihood) < min_label_mass] = None
+    answers[open_texts] = None
     return answers
 
 

@@ -13,8 +13,8 @@ from instructclf.evaluation.displays import (
 )
 from instructclf.evaluation.few_shot import FewShot
 from instructclf.evaluation.folds import FoldDifference, FoldScores, cross_validate_seeds
-from instructclf.evaluation.injection import InjectionReport, injection_report
 from instructclf.evaluation.intervals import Interval
+from instructclf.evaluation.robustness.injection import InjectionReport, injection_report
 from instructclf.evaluation.scores import SeedScores
 from instructclf.evaluation.seeds import evaluate_seeds
 

@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from copy import deepcopy
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import issparse
-from sklearn import get_config
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from sklearn.base import clone
 from sklearn.utils import check_random_state, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval
-from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
-from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 
+from instructclf.classifiers.wrapping.wrapper import ClassifierWrapper, take_rows
 from instructclf.exceptions import InvalidLabelsError
 from instructclf.inputs.labels import check_labels, check_same_length
 from instructclf.inputs.texts import check_texts
 from instructclf.sampling import ShotSampler, get_sampler
 
 
-def _has(method: str) -> Callable[[FewShot], bool]:
-    """Return a check for a method of the inner classifier."""
-
-    def check(few_shot: FewShot) -> bool:
-        getattr(getattr(few_shot, "estimator_", few_shot.estimator), method)
-        return True
-
-    return check
-
-
-class FewShot(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+class FewShot(ClassifierWrapper):
     """Train a classifier on a few of the given rows, drawn by a sampler.
 
     With it, a baseline learns from as few labels as a language model does, also in a grid search or
@@ -79,8 +64,6 @@ class FewShot(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         "sampler": [str, ShotSampler],
         "random_state": ["random_state"],
     }
-
-    estimator_: Any
 
     def __init__(
         self,
@@ -132,7 +115,7 @@ class FewShot(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         check_same_length(texts, labels)
         routed = self._route(fit_params)
         self.shots_ = self._draw(texts, labels)
-        cut = {name: _cut(name, value, self.shots_, len(texts)) for name, value in routed.items()}
+        cut = take_rows(routed, self.shots_, len(texts))
         self.estimator_ = clone(self.estimator)
         self.estimator_.fit([texts[i] for i in self.shots_.tolist()], labels[self.shots_], **cut)
         self.classes_ = self.estimator_.classes_
@@ -151,77 +134,10 @@ class FewShot(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         ndarray of shape (n_texts,)
             Labels, as they are in ``classes_``.
         """
-        check_is_fitted(self)
-        return self.estimator_.predict(check_texts(X))
+        return self._ask("predict", X)
 
-    @available_if(_has("predict_proba"))
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Return the probability of each label, if the classifier has probabilities.
-
-        Parameters
-        ----------
-        X : sequence of str, length n_texts
-            The texts.
-
-        Returns
-        -------
-        ndarray of shape (n_texts, n_classes)
-            Probabilities, columns in the order of ``classes_``.
-        """
-        check_is_fitted(self)
-        return self.estimator_.predict_proba(check_texts(X))
-
-    @available_if(_has("predict_log_proba"))
-    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
-        """Return the log-probability of each label, if the classifier has probabilities.
-
-        Parameters
-        ----------
-        X : sequence of str, length n_texts
-            The texts.
-
-        Returns
-        -------
-        ndarray of shape (n_texts, n_classes)
-            Log-probabilities, columns in the order of ``classes_``.
-        """
-        check_is_fitted(self)
-        return self.estimator_.predict_log_proba(check_texts(X))
-
-    @available_if(_has("decision_function"))
-    def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """Return the decision values, if the classifier has any.
-
-        Parameters
-        ----------
-        X : sequence of str, length n_texts
-            The texts.
-
-        Returns
-        -------
-        ndarray of shape (n_texts,) or (n_texts, n_classes)
-            The result of the classifier.
-        """
-        check_is_fitted(self)
-        return self.estimator_.decision_function(check_texts(X))
-
-    def get_metadata_routing(self) -> MetadataRouter:
-        """Return the arguments that ``fit`` passes on, for scikit-learn's metadata routing.
-
-        Returns
-        -------
-        MetadataRouter
-            The requests of the inner classifier, and those of ``score``.
-        """
-        router = MetadataRouter(owner=type(self).__name__).add_self_request(self)
-        methods = MethodMapping().add(caller="fit", callee="fit")
-        return router.add(estimator=self.estimator, method_mapping=methods)
-
-    def _route(self, fit_params: dict[str, Any]) -> dict[str, Any]:
-        """Return the arguments that the classifier's ``fit`` requests, or all without routing."""
-        if not get_config()["enable_metadata_routing"]:
-            return fit_params
-        return process_routing(self, "fit", **fit_params).estimator.fit
+    def _check(self, X: Any) -> list[str]:
+        return check_texts(X)
 
     def _draw(self, texts: list[str], labels: NDArray[Any]) -> NDArray[np.intp]:
         if self.n_shots is None:
@@ -248,15 +164,3 @@ def _check_classes(y: Any) -> NDArray[Any]:
         )
         raise InvalidLabelsError(msg)
     return labels
-
-
-def _cut(name: str, value: Any, shots: NDArray[np.intp], n_texts: int) -> Any:
-    """Return the entries of the shots, if the value has an entry for each text."""
-    if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__len__") or issparse(value):
-        return value
-    if len(value) == n_texts:
-        return np.asarray(value)[shots]
-    if name.rsplit("__", maxsplit=1)[-1] == "sample_weight":
-        msg = f"Got {len(value)} values of {name} for {n_texts} texts. Give one for each text."
-        raise ValueError(msg)
-    return value

@@ -1,0 +1,1 @@
+"""Any classifier → a classifier around it."""

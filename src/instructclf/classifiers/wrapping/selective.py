@@ -1,0 +1,324 @@
+"""Any classifier → one that labels the texts it is sure of, at a stated risk, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import deepcopy
+from numbers import Integral, Real
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
+from sklearn.base import clone
+from sklearn.model_selection import StratifiedShuffleSplit, check_cv
+from sklearn.utils import _safe_indexing, check_consistent_length, get_tags, indexable
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    InvalidParameterError,
+    StrOptions,
+)
+from sklearn.utils.validation import check_is_fitted
+
+from instructclf.classifiers.label_scores import leave_open
+from instructclf.classifiers.wrapping.thresholds import find_threshold, rows_needed
+from instructclf.classifiers.wrapping.wrapper import ClassifierWrapper, take_rows
+from instructclf.exceptions import AllAbstainedWarning, InvalidLabelsError, warn_caller
+from instructclf.inputs.labels import check_labels, check_same_length
+from instructclf.inputs.texts import check_texts
+
+
+class Likeliest(NamedTuple):
+    """The likeliest label of each text, and its probability, both of shape (n_texts,)."""
+
+    labels: NDArray[Any]
+    confidence: NDArray[np.float64]
+
+
+class SelectiveClassifier(ClassifierWrapper):
+    """Label what is decided with at most a stated risk, and abstain from the rest.
+
+    Learns from labelled rows how sure a classifier has to be: above which ``threshold_`` of its
+    largest probability at most a share of ``risk`` of its labels is wrong. ``predict`` returns
+    ``None`` for all other texts, which then go to a person.
+
+    Parameters
+    ----------
+    estimator : classifier
+        Any scikit-learn classifier with ``predict_proba``. It is cloned, unless ``cv="prefit"``.
+    risk : float, default=0.05
+        The largest acceptable share of wrong labels among those that are given.
+    confidence : float, default=0.95
+        The probability, over draws of the held-out rows, that the risk is kept.
+    cv : float, int, splitter, iterable or "prefit", default=0.5
+        Which rows the threshold is learned from.
+
+        - A float holds out this share of the rows, stratified by label, and the classifier learns
+          from the others. The risk is guaranteed. So it is with any splitter of one split.
+        - ``"prefit"``: ``estimator`` is fitted, and the threshold is learned from all rows. The
+          risk is guaranteed if the classifier has seen none of them, not even in a search.
+        - An int, or a splitter of several splits: cross-fitting. Each row is judged by a classifier
+          that has not seen it, and the final one learns from all rows. The threshold then comes
+          from more rows, and the risk is **not guaranteed**, because the final classifier is none
+          of those that were judged. It is usually kept, as the final one has learned from more.
+    random_state : int, RandomState instance or None, default=None
+        Decides which rows a float holds out.
+
+    Attributes
+    ----------
+    estimator_ : classifier
+        The fitted classifier.
+    classes_ : ndarray of shape (n_classes,)
+        Its labels.
+    threshold_ : float
+        A text gets its likeliest label if the probability exceeds this: 0 labels all texts,
+        infinity none.
+    coverage_ : float
+        The share of the held-out rows that get a label.
+    held_out_ : ndarray of shape (n_held_out,)
+        Which rows of ``X`` the threshold was learned from.
+
+    Notes
+    -----
+    The guarantee: draw held-out rows again and again, and learn a threshold from each draw. In at
+    least ``confidence`` of the draws, at most ``risk`` of all texts above the threshold get a wrong
+    label. It assumes that rows and texts come from the same source, each independent of the others:
+    it does not hold for texts of another kind, nor for rows that are near copies of each other.
+    Wrong and right are judged by ``y``. The risk is that of all labels together; of one label more
+    may be wrong.
+
+    Even if all held-out rows are right, ``log(1 - confidence) / log(1 - risk)`` of them are needed:
+    59 by default, and a few hundred to label as much as the classifier allows. With fewer, ``fit``
+    raises an error. The probabilities need not be calibrated; they only have to be larger where
+    the classifier is more often right. If no threshold keeps the risk, all texts are left without
+    a label, with an `AllAbstainedWarning`.
+
+    Thresholds are tested in a fixed sequence with exact binomial bounds, as in Angelopoulos et al.,
+    "Learn then Test: Calibrating predictive algorithms to achieve risk control" (Annals of Applied
+    Statistics 19(2), 2025). Geifman and El-Yaniv, "Selective classification for deep neural
+    networks" (NeurIPS 2017), stated the task. The proof takes rows of equal probability to be no
+    more often right than those of a larger one, and needs no such assumption if none are equal.
+
+    See Also
+    --------
+    instructclf.evaluation.RiskCoverageDisplay : Shows the risk at every share of labelled texts.
+
+    Examples
+    --------
+    >>> from sklearn.feature_extraction.text import TfidfVectorizer
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from instructclf import SelectiveClassifier
+    >>> from instructclf.datasets import load_reviews
+    >>> train = load_reviews("train")
+    >>> regression = make_pipeline(TfidfVectorizer(), LogisticRegression())
+    >>> selective = SelectiveClassifier(regression, risk=0.3, random_state=0)
+    >>> answers = selective.fit(train.texts, train.labels).predict(["A waste of money.", "Hm."])
+    >>> answers.tolist()
+    ['negative', None]
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "estimator": [HasMethods(["fit", "predict_proba"])],
+        "risk": [Interval(Real, 0, 1, closed="neither")],
+        "confidence": [Interval(Real, 0, 1, closed="neither")],
+        "cv": [
+            Interval(Integral, 2, None, closed="left"),
+            Interval(Real, 0, 1, closed="neither"),
+            StrOptions({"prefit"}),
+            HasMethods(["split"]),
+            Iterable,
+        ],
+        "random_state": ["random_state"],
+    }
+
+    classes_ = property(lambda self: self.estimator_.classes_)
+    n_features_in_ = property(lambda self: self.estimator_.n_features_in_)
+
+    def __init__(
+        self,
+        estimator: Any,
+        *,
+        risk: float = 0.05,
+        confidence: float = 0.95,
+        cv: Any = 0.5,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.estimator = estimator
+        self.risk = risk
+        self.confidence = confidence
+        self.cv = cv
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, **fit_params: Any) -> Self:
+        """Train the classifier, and learn the threshold from rows that it has not seen.
+
+        Parameters
+        ----------
+        X : sequence of str, length n_texts
+            The texts, or whatever the classifier takes.
+        y : array-like of shape (n_texts,)
+            Their labels.
+        **fit_params : object
+            Further arguments of the classifier's ``fit``; with scikit-learn's metadata routing,
+            those that it requests. An array with an entry for each text, such as ``sample_weight``,
+            is reduced to the rows it learns from. Held-out rows all weigh the same.
+
+        Returns
+        -------
+        SelectiveClassifier
+            This object.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a parameter is outside its domain, or ``cv`` holds out a row twice.
+        InvalidTextsError
+            If ``X`` is neither a matrix nor a sequence of strings.
+        InvalidLabelsError
+            If labels are of a wrong kind, or too few rows are held out to guarantee the risk.
+        ValueError
+            If the number of labels differs from that of texts.
+        NotFittedError
+            If ``cv="prefit"`` and the classifier is not fitted.
+
+        Warns
+        -----
+        AllAbstainedWarning
+            If no threshold keeps the risk, so that no text gets a label.
+        """
+        self._validate_params()
+        labels, rows = check_labels(y), _check_rows(X)
+        check_consistent_length(rows, labels)
+        splits = self._split(rows, labels)
+        self.held_out_ = np.concatenate([tested for _, tested in splits])
+        self._check_held_out(len(labels))
+        routed = self._route(fit_params)
+
+        def train(on: NDArray[np.intp] | None) -> Any:
+            if on is None:
+                return self.estimator
+            inner: Any = clone(self.estimator)
+            taken = take_rows(routed, on, len(labels))
+            return inner.fit(_safe_indexing(rows, on), labels[on], **taken)
+
+        trained = [train(learned) for learned, _ in splits]
+        judged = [
+            _find_likeliest(classifier, _safe_indexing(rows, tested))
+            for classifier, (_, tested) in zip(trained, splits, strict=True)
+        ]
+        self.estimator_ = trained[0] if len(splits) == 1 else train(np.arange(len(labels)))
+        self._learn_threshold(judged, labels[self.held_out_])
+        return self
+
+    def _split(self, rows: Any, labels: NDArray[Any]) -> list[tuple[Any, NDArray[np.intp]]]:
+        """Return the rows to learn from, if any, and the rows held out, of each split."""
+        if self.cv == "prefit":
+            check_is_fitted(self.estimator)
+            return [(None, np.arange(len(labels)))]
+        cv: Any = self.cv
+        if isinstance(cv, Real) and not isinstance(cv, Integral):
+            cv = StratifiedShuffleSplit(1, test_size=cv, random_state=self.random_state)
+        splitter: Any = check_cv(cv, labels, classifier=True)
+        splits = splitter.split(rows, labels)
+        return [(np.asarray(learned), np.asarray(tested)) for learned, tested in splits]
+
+    def _check_held_out(self, n_rows: int) -> None:
+        held_out = self.held_out_
+        twice = held_out[np.flatnonzero(np.bincount(held_out)[held_out] > 1)]
+        if len(twice):
+            msg = (
+                "The 'cv' parameter must hold out each row at most once, because the risk is "
+                f"learned from independent rows. Got {self.cv!r}, which holds out row {twice[0]} "
+                "several times. Give an int, such as 5, or a share, such as 0.5."
+            )
+            raise InvalidParameterError(msg)
+        needed = rows_needed(self.risk, self.confidence)
+        if len(held_out) < needed:
+            possible = 1 - (1 - self.confidence) ** (1 / len(held_out))
+            msg = (
+                f"To guarantee risk={self.risk} with confidence={self.confidence} takes at least "
+                f"{needed} held-out rows, even if all are right. Of the {n_rows} rows given, "
+                f"{len(held_out)} are held out, which can show a risk of {possible:.3f} at best. "
+                "Give more labelled rows, hold out more of them in 'cv', or accept a higher risk."
+            )
+            raise InvalidLabelsError(msg)
+
+    def _learn_threshold(self, judged: list[Likeliest], labels: NDArray[Any]) -> None:
+        confidences = np.concatenate([one.confidence for one in judged])
+        correct = np.concatenate([one.labels for one in judged]) == labels
+        self.threshold_ = find_threshold(
+            confidences, correct, risk=self.risk, confidence=self.confidence
+        )
+        self.coverage_ = float(np.mean(confidences > self.threshold_))
+        if self.threshold_ == np.inf:
+            msg = (
+                f"No threshold keeps risk={self.risk} with confidence={self.confidence}, so no "
+                f"text gets a label. Of the {len(labels)} held-out rows, {np.mean(~correct):.3f} "
+                "are wrong, and too many of those with the largest probabilities. Give more "
+                "labelled rows, accept a higher risk, or take a better classifier."
+            )
+            warn_caller(msg, AllAbstainedWarning)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the label of each text that is decided, and ``None`` for the others.
+
+        Parameters
+        ----------
+        X : sequence of str, length n_texts
+            The texts, or whatever the classifier takes.
+
+        Returns
+        -------
+        ndarray of shape (n_texts,)
+            Labels, as they are in ``classes_``, of dtype object, and ``None``, which scikit-learn's
+            metrics refuse, where the classifier abstains.
+        """
+        check_is_fitted(self)
+        likeliest = _find_likeliest(self.estimator_, X)
+        return leave_open(likeliest.labels, ~(likeliest.confidence > self.threshold_))
+
+    def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
+        """Return the share of texts that get the right label.
+
+        A text without a label counts as one with a wrong label. Among classifiers that keep the
+        same risk, a search finds the one that decides most.
+
+        Parameters
+        ----------
+        X : sequence of str, length n_texts
+            The texts, or whatever the classifier takes.
+        y : array-like of shape (n_texts,)
+            Their labels.
+        sample_weight : array-like of shape (n_texts,) or None, default=None
+            How much each text counts.
+
+        Returns
+        -------
+        float
+            The share, from 0 to 1.
+        """
+        answers, labels = self.predict(X), check_labels(y)
+        check_same_length(answers.tolist(), labels)
+        weights = None if sample_weight is None else np.asarray(sample_weight, dtype=float)
+        return float(np.average(answers == labels, weights=weights))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        inner = deepcopy(get_tags(self.estimator))
+        tags.classifier_tags, tags.input_tags = inner.classifier_tags, inner.input_tags
+        return tags
+
+
+def _check_rows(X: Any) -> Any:
+    """Return rows that can be taken by number: those that scikit-learn knows, else texts."""
+    if isinstance(X, list | np.ndarray) or issparse(X) or hasattr(X, "iloc"):
+        return indexable(X)[0]
+    return check_texts(X)
+
+
+def _find_likeliest(classifier: Any, X: Any) -> Likeliest:
+    probabilities = np.asarray(classifier.predict_proba(X))
+    labels = np.asarray(classifier.classes_)[probabilities.argmax(axis=1)]
+    return Likeliest(labels, probabilities.max(axis=1))

@@ -1,0 +1,1 @@
+"""Fitted classifier → how its answers change where they should not."""
