@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from instructclf.engine.interfaces import LanguageModel, Question
@@ -75,6 +76,24 @@ def write_question(
     _check_borders(frame, prompt.control_strings)
     _check_answers(prompt, label_words)
     return Question(prompt, label_words, _resolve_max_length(model, max_length))
+
+
+def restate(
+    question: Question,
+    *,
+    task: str | None,
+    definitions: Sequence[str] | None,
+    order: Sequence[int],
+) -> Question:
+    """Return the same question with its labels, and their definitions, stated in another order."""
+    draft = draft_prompt(
+        question.prompt.template,
+        task=task,
+        label_words=[question.label_words[i] for i in order],
+        definitions=None if definitions is None else [definitions[i] for i in order],
+    )
+    stated = {"instruction": draft.instruction, "definitions": draft.definitions}
+    return replace(question, prompt=replace(question.prompt, **stated))
 
 
 def draft_prompt(

@@ -10,8 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._param_validation import InvalidParameterError
 
+from instructclf.exceptions import InvalidLabelsError
+from instructclf.inputs.labels import check_labels
+
 SCORINGS = ("accuracy", "balanced_accuracy")
 """The kinds of scores, by scikit-learn's names."""
+
+_ROUNDING = 1e-6  # by which a probability may leave 0 to 1, as in a softmax of 32-bit floats
 
 
 def answer_weights(y_test: NDArray[Any], scoring: str) -> NDArray[np.float64]:
@@ -56,6 +61,55 @@ def check_same_scoring(one: str, other: str) -> None:
             f"{one!r} for the first and {other!r} for the second."
         )
         raise InvalidParameterError(msg)
+
+
+def read_predictions(
+    y_true: ArrayLike, probabilities: ArrayLike, classes: ArrayLike | None
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the probability of each likeliest label, and whether it is right, both (n_texts,).
+
+    Without ``classes``, they are the labels of ``y_true``. Of two classes one column may be given,
+    the second, as scikit-learn's scorers do.
+    """
+    labels = check_labels(y_true, "y_true")
+    columns = np.unique(labels) if classes is None else np.ravel(classes)
+    given = np.asarray(probabilities, dtype=float)
+    if given.ndim == 1 and len(columns) == 2:
+        given = np.column_stack([1 - given, given])
+    _check_probabilities(given, (len(labels), len(columns)))
+    _check_known(labels.tolist(), columns.tolist())
+    return given.max(axis=1), columns[given.argmax(axis=1)] == labels
+
+
+def _check_probabilities(given: NDArray[np.float64], shape: tuple[int, int]) -> None:
+    """Raise an error unless these are probabilities of this shape."""
+    if given.shape != shape:
+        msg = (
+            f"Probabilities must be of shape {shape}, a row for each label in y_true and a column "
+            f"for each class. Got shape {given.shape}. If a class has no text in y_true, name all "
+            "classes in 'classes'."
+        )
+        raise InvalidLabelsError(msg)
+    wrong = ~((given >= -_ROUNDING) & (given <= 1 + _ROUNDING))  # NaN is neither
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0].tolist()
+        msg = (
+            "The 'probabilities' parameter must hold numbers between 0 and 1, as predict_proba "
+            f"gives them. Got {given[row, column].item()!r} in row {row}, column {column} instead."
+        )
+        raise InvalidParameterError(msg)
+
+
+def _check_known(labels: list[Any], classes: list[Any]) -> None:
+    """Raise an error if no label is a class, because then their types or spellings differ."""
+    if set(labels).isdisjoint(classes):
+        unknown = sorted(set(labels), key=str)
+        msg = (
+            "No label in y_true is one of the classes, so that no answer could be right. y_true "
+            f"holds {unknown!r}, and the classes are {classes!r}. Give both of one type, classes "
+            "as in the classifier's classes_."
+        )
+        raise InvalidLabelsError(msg)
 
 
 class ReliabilityBins(NamedTuple):

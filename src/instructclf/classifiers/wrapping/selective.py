@@ -79,6 +79,10 @@ class SelectiveClassifier(ClassifierWrapper):
     held_out_ : ndarray of shape (n_held_out,)
         Which rows of ``X`` the threshold was learned from.
 
+    See Also
+    --------
+    instructclf.evaluation.RiskCoverageDisplay : Shows the risk at every share of labelled texts.
+
     Notes
     -----
     The guarantee: draw held-out rows again and again, and learn a threshold from each draw. In at
@@ -99,10 +103,6 @@ class SelectiveClassifier(ClassifierWrapper):
     Statistics 19(2), 2025). Geifman and El-Yaniv, "Selective classification for deep neural
     networks" (NeurIPS 2017), stated the task. The proof takes rows of equal probability to be no
     more often right than those of a larger one, and needs no such assumption if none are equal.
-
-    See Also
-    --------
-    instructclf.evaluation.RiskCoverageDisplay : Shows the risk at every share of labelled texts.
 
     Examples
     --------
@@ -217,12 +217,14 @@ class SelectiveClassifier(ClassifierWrapper):
         if self.cv == "prefit":
             check_is_fitted(self.estimator)
             return [(None, np.arange(len(labels)))]
-        cv: Any = self.cv
-        if isinstance(cv, Real) and not isinstance(cv, Integral):
-            cv = StratifiedShuffleSplit(1, test_size=cv, random_state=self.random_state)
-        splitter: Any = check_cv(cv, labels, classifier=True)
-        splits = splitter.split(rows, labels)
+        cv: Any = check_cv(self._splitter(), labels, classifier=True)
+        splits = cv.split(rows, labels)
         return [(np.asarray(learned), np.asarray(tested)) for learned, tested in splits]
+
+    def _splitter(self) -> Any:
+        if isinstance(self.cv, Real) and not isinstance(self.cv, Integral):
+            return StratifiedShuffleSplit(1, test_size=self.cv, random_state=self.random_state)
+        return self.cv
 
     def _check_held_out(self, n_rows: int) -> None:
         held_out = self.held_out_

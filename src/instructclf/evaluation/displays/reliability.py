@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils._param_validation import InvalidParameterError
 
 from instructclf.evaluation.displays.axes import (
     MARKERS,
@@ -17,13 +16,14 @@ from instructclf.evaluation.displays.axes import (
     quiet_grid,
     text_colour,
 )
-from instructclf.evaluation.metrics import expected_calibration_error, reliability_bins
+from instructclf.evaluation.metrics import (
+    expected_calibration_error,
+    read_predictions,
+    reliability_bins,
+)
 from instructclf.evaluation.scores import SeedScores
-from instructclf.exceptions import InvalidLabelsError
-from instructclf.inputs.labels import check_labels
 
 _LARGEST = 300  # area of the largest dot, in square points
-_ROUNDING = 1e-6  # by which a probability may exceed 1, as in a softmax of 32-bit floats
 
 
 class Answers(NamedTuple):
@@ -149,11 +149,7 @@ class ReliabilityDisplay(Display):
         InvalidParameterError
             If a probability is not between 0 and 1.
         """
-        labels, columns = check_labels(y_true, "y_true"), np.ravel(classes)
-        given = np.asarray(probabilities, dtype=float)
-        _check_probabilities(given, (len(labels), len(columns)))
-        _check_known(labels.tolist(), columns.tolist())
-        confidence, correct = given.max(axis=1), columns[given.argmax(axis=1)] == labels
+        confidence, correct = read_predictions(y_true, probabilities, classes)
         error = expected_calibration_error(confidence, correct)
         return cls({"": Answers(confidence, correct, error)}, n_bins=n_bins).plot(ax)
 
@@ -183,33 +179,3 @@ class ReliabilityDisplay(Display):
         self.ax_.scatter(confidence, accuracy, s=areas, color=colour, alpha=0.75, marker=marker)
         shown = {"color": colour, "marker": marker, "linestyle": "none"}
         self.ax_.plot([], [], label=legend_label(label), **shown)
-
-
-def _check_probabilities(given: NDArray[np.float64], shape: tuple[int, int]) -> None:
-    """Raise an error unless these are probabilities of this shape."""
-    if given.shape != shape:
-        msg = (
-            f"Probabilities must be of shape {shape}, a row for each label in y_true and a column "
-            f"for each class. Got shape {given.shape}."
-        )
-        raise InvalidLabelsError(msg)
-    wrong = ~((given >= 0) & (given <= 1 + _ROUNDING))  # NaN is neither
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0].tolist()
-        msg = (
-            "The 'probabilities' parameter must hold numbers between 0 and 1, as predict_proba "
-            f"gives them. Got {given[row, column].item()!r} in row {row}, column {column} instead."
-        )
-        raise InvalidParameterError(msg)
-
-
-def _check_known(labels: list[Any], classes: list[Any]) -> None:
-    """Raise an error if no label is a class, because then their types or spellings differ."""
-    if set(labels).isdisjoint(classes):
-        unknown = sorted(set(labels), key=str)
-        msg = (
-            "No label in y_true is one of the classes, so that no answer could be right. y_true "
-            f"holds {unknown!r}, and the classes are {classes!r}. Give both of one type, classes "
-            "as in the classifier's classes_."
-        )
-        raise InvalidLabelsError(msg)
