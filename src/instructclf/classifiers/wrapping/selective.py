@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from copy import deepcopy
 from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple, Self
@@ -123,13 +122,7 @@ class SelectiveClassifier(ClassifierWrapper):
         "estimator": [HasMethods(["fit", "predict_proba"])],
         "risk": [Interval(Real, 0, 1, closed="neither")],
         "confidence": [Interval(Real, 0, 1, closed="neither")],
-        "cv": [
-            Interval(Integral, 2, None, closed="left"),
-            Interval(Real, 0, 1, closed="neither"),
-            StrOptions({"prefit"}),
-            HasMethods(["split"]),
-            Iterable,
-        ],
+        "cv": [Interval(Real, 0, 1, closed="neither"), StrOptions({"prefit"}), "cv_object"],
         "random_state": ["random_state"],
     }
 

@@ -4,10 +4,9 @@ Fixed-sequence testing of Angelopoulos et al., "Learn then Test" (Annals of Appl
 19(2), 2025), with exact binomial tests. The most confident rows are tested first, then one more at
 a time, and the first test that fails ends the sequence, so that no test needs a correction for
 their number. The sequence begins where the binomial test admits as many errors as among a third of
-the rows: tests on fewer rows would end it by a single error. In simulations this decides more than
-the binary search of Geifman and El-Yaniv (NeurIPS 2017), which divides ``1 - confidence`` by the
-number of its tests: at a risk of 0.05 three times as much with 400 rows, and a quarter more with
-1,000.
+the rows: tests on fewer rows would end it by a single error. This decides more than the binary
+search of Geifman and El-Yaniv (NeurIPS 2017), which divides ``1 - confidence`` by the number of its
+tests; a test compares the two.
 """
 
 from __future__ import annotations

@@ -19,7 +19,6 @@ from sklearn.utils.validation import check_is_fitted
 from instructclf.classifiers.base import PromptedClassifier
 from instructclf.classifiers.labellers import Labeller, LabellerEnsemble
 from instructclf.classifiers.questions import restate
-from instructclf.evaluation.intervals import Interval, percentile_interval, resample_means
 from instructclf.evaluation.plans import call_all
 from instructclf.evaluation.tables import Table
 from instructclf.inputs.texts import check_texts
@@ -61,24 +60,6 @@ class LabelOrderReport(Table):
         """Return the order flip rate: the share of answers that another order changes."""
         return float(self.flips.mean())
 
-    def interval(self, confidence: float = 0.95) -> Interval:
-        """Return the interval of the order flip rate over texts and orders.
-
-        It comes from the crossed bootstrap, as that of `SeedScores`. If there is only one other
-        order, it is over texts.
-
-        Parameters
-        ----------
-        confidence : float, default=0.95
-            The share of such intervals that hold the true rate.
-
-        Returns
-        -------
-        Interval
-            Both ends, within 0 and 1.
-        """
-        return percentile_interval(resample_means(self.flips), confidence).within(0.0, 1.0)
-
     def to_rows(self) -> list[dict[str, Any]]:
         """Return the figures, unrounded, as one dict for each order.
 
@@ -100,11 +81,10 @@ class LabelOrderReport(Table):
         return [(_name(row["order"]), f"{row['flipped']:.3f}") for row in self.to_rows()]
 
     def _caption(self) -> str:
-        low, high = self.interval()
         orders = "1 other order" if len(self.orders) == 1 else f"{len(self.orders)} other orders"
         return (
-            f"Order flip rate {self.flip_rate:.3f} [{low:.3f}, {high:.3f}], over "
-            f"{len(self.predictions):,} texts and {orders} of labels."
+            f"Order flip rate {self.flip_rate:.3f}: {self.flips.sum():,} of {self.flips.size:,} "
+            f"answers change, over {len(self.predictions):,} texts and {orders} of labels."
         )
 
 
@@ -141,7 +121,7 @@ def label_order_report(
     Returns
     -------
     LabelOrderReport
-        The rate of each order and of all, with an interval. Can be printed.
+        The rate of each order and of all. Can be printed.
 
     Raises
     ------
