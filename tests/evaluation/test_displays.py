@@ -7,6 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
@@ -14,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils._param_validation import InvalidParameterError
 
+from instructclf import SelectiveClassifier
 from instructclf.evaluation import (
     AccuracySecondsDisplay,
     ComparisonReport,
@@ -22,8 +24,10 @@ from instructclf.evaluation import (
     LearningCurveDisplay,
     LossCurveDisplay,
     ReliabilityDisplay,
+    RiskCoverageDisplay,
     SeedScores,
     SeedScoresDisplay,
+    area_under_risk_coverage,
     confusion_display,
 )
 from instructclf.exceptions import InvalidLabelsError, MissingExtraError
@@ -31,6 +35,7 @@ from instructclf.exceptions import InvalidLabelsError, MissingExtraError
 plt = pytest.importorskip("matplotlib.pyplot")
 pytestmark = pytest.mark.usefixtures("pyplot")
 RNG = np.random.default_rng(0)
+TRUTH, PROBABILITIES = ["n", "p", "n", "p"], [0.1, 0.8, 0.7, 0.6]
 
 
 def made(accuracy=0.7, *, n_seeds=3, classes=("n", "p"), n_shots=4, seconds=2.0, losses=()):
@@ -74,7 +79,7 @@ def curve():
     return LearningCurve({k: made(a, n_shots=k) for k, a in ((0, 0.5), (4, 0.6), (16, 0.8))})
 
 
-@pytest.fixture(params=range(7))
+@pytest.fixture(params=range(8))
 def draw(request, report, curve):
     """Return what draws one kind of picture after the other."""
     scores = report.scores["a rather long name of an approach"]
@@ -86,6 +91,7 @@ def draw(request, report, curve):
         lambda ax=None: LossCurveDisplay.from_scores(report.scores, ax=ax),
         lambda ax=None: AccuracySecondsDisplay.from_report(report, ax=ax),
         lambda ax=None: ReliabilityDisplay.from_scores(scores, ax=ax),
+        lambda ax=None: RiskCoverageDisplay.from_predictions(TRUTH, PROBABILITIES, name="a", ax=ax),
     )[request.param]
 
 
@@ -359,3 +365,31 @@ def test_confidence_that_is_no_share_is_refused(confidence, report, curve):
 def test_other_seconds_are_refused(report):
     with pytest.raises(InvalidParameterError, match="'seconds' parameter must be one of .* 'all'"):
         AccuracySecondsDisplay.from_report(report, seconds="all")
+
+
+def test_risk_over_coverage_is_a_curve_over_the_least_possible_one():
+    ax = RiskCoverageDisplay.from_predictions(TRUTH, PROBABILITIES, name="words").ax_
+    curve, least = ax.get_lines()
+    assert curve.get_label() == "words (area 0.146)"
+    assert_allclose(curve.get_xydata(), [[0.25, 0], [0.5, 0], [0.75, 1 / 3], [1, 0.25]])
+    assert_allclose(least.get_xydata(), [[0.25, 0], [0.5, 0], [0.75, 0], [1, 0.25]])
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("coverage", "risk")
+
+
+def test_risk_over_coverage_shows_what_a_selective_classifier_decides():
+    texts = [f"{word} {i}" for i in range(60) for word in ("good", "bad", "odd")]
+    labels = ["p", "n", "p", "p", "n", "n"] * 30
+    words = make_pipeline(TfidfVectorizer(), LogisticRegression())
+    selective = SelectiveClassifier(words, risk=0.1, random_state=0).fit(texts, labels)
+    ax = RiskCoverageDisplay.from_estimator(selective, texts, labels).ax_
+    curve, _, stated, decided = ax.get_lines()
+    assert curve.get_label().startswith("SelectiveClassifier (area")
+    assert_allclose(stated.get_ydata(), 0.1)
+    coverage, risk = decided.get_xydata()[0]
+    answers = selective.predict(texts)
+    given = np.not_equal(answers, None)
+    assert 0 < coverage == given.mean() < 1
+    assert risk == np.mean(answers[given] != np.array(labels)[given])
+    RiskCoverageDisplay.from_estimator(selective.estimator_, texts, labels, name="inner", ax=ax)
+    area = area_under_risk_coverage(labels, selective.predict_proba(texts))
+    assert ax.get_lines()[4].get_label() == f"inner (area {area:.3f})"

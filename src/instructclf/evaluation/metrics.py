@@ -16,7 +16,7 @@ from instructclf.inputs.labels import check_labels
 SCORINGS = ("accuracy", "balanced_accuracy")
 """The kinds of scores, by scikit-learn's names."""
 
-_ROUNDING = 1e-6  # by which a probability may leave 0 to 1, as in a softmax of 32-bit floats
+_ROUNDING = 1e-6  # by which a probability may exceed 1, as in a softmax of 32-bit floats
 
 
 def answer_weights(y_test: NDArray[Any], scoring: str) -> NDArray[np.float64]:
@@ -74,9 +74,10 @@ def read_predictions(
     labels = check_labels(y_true, "y_true")
     columns = np.unique(labels) if classes is None else np.ravel(classes)
     given = np.asarray(probabilities, dtype=float)
-    if given.ndim == 1 and len(columns) == 2:
-        given = np.column_stack([1 - given, given])
-    _check_probabilities(given, (len(labels), len(columns)))
+    is_second = given.ndim == 1 and len(columns) == 2
+    given = given[:, np.newaxis] if is_second else given
+    _check_probabilities(given, (len(labels), 1 if is_second else len(columns)))
+    given = np.hstack([1 - given, given]) if is_second else given
     _check_known(labels.tolist(), columns.tolist())
     return given.max(axis=1), columns[given.argmax(axis=1)] == labels
 
@@ -90,7 +91,7 @@ def _check_probabilities(given: NDArray[np.float64], shape: tuple[int, int]) -> 
             "classes in 'classes'."
         )
         raise InvalidLabelsError(msg)
-    wrong = ~((given >= -_ROUNDING) & (given <= 1 + _ROUNDING))  # NaN is neither
+    wrong = ~((given >= 0) & (given <= 1 + _ROUNDING))  # NaN is neither
     if wrong.any():
         row, column = np.argwhere(wrong)[0].tolist()
         msg = (

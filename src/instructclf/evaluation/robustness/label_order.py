@@ -145,8 +145,8 @@ def label_order_report(
     if not isinstance(classifier, PromptedClassifier):
         msg = (
             "The 'classifier' parameter must be a PromptClassifier or an "
-            f"InstructionTunedClassifier. Got {classifier!r} instead: give the fitted classifier "
-            "inside, such as pipeline[-1] or selective.estimator_."
+            f"InstructionTunedClassifier. Got a {type(classifier).__name__} instead: give the "
+            "fitted classifier inside, such as pipeline[-1] or selective.estimator_."
         )
         raise InvalidParameterError(msg)
     if not isinstance(n_orders, Integral) or n_orders < 1:
@@ -159,11 +159,12 @@ def label_order_report(
     fitted = _instructions(classifier)
     others = [pair for pair in others if _instructions(pair[1]) != fitted][:n_orders]
     orders = tuple(tuple(labels[i] for i in order) for order, _ in others)
-    calls = {"as fitted": [partial(classifier.predict, texts)]}
-    for n, (_, restated) in enumerate(others, start=1):
-        calls[f"order {n}"] = [partial(restated.predict, texts)]
+    calls = {
+        "as fitted": [partial(classifier.predict, texts)],
+        "other orders": [partial(restated.predict, texts) for _, restated in others],
+    }
     found = call_all("orders of labels", calls, lambda *_: "", verbose=verbose)
-    predictions, *reordered = [answers for (answers,) in found.values()]
+    (predictions,), reordered = found.values()
     return LabelOrderReport(orders, predictions, np.array(reordered))
 
 
