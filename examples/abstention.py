@@ -68,7 +68,9 @@ for ax, (calibration, found) in zip(axes, probabilities.items(), strict=True):
 # ## No answer if the classifier is unsure
 #
 # The largest probability says how sure the classifier is. With a limit on it, fewer texts get an
-# answer. Whether more of these answers are right depends on the model: check before you rely on it.
+# answer. Whether more of these answers are right depends on the model. `SelectiveClassifier` learns
+# the limit from labelled rows, for a stated share of wrong answers:
+# [Decide or defer](../how-to/abstain.md#decide-or-defer).
 
 # %%
 confidence = probabilities["auto"].max(axis=1)
