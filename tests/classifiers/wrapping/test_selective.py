@@ -197,6 +197,15 @@ def test_risk_and_inner_parameters_can_be_searched():
     assert search.best_params_ == {"estimator__logisticregression__C": 1, "risk": 0.25}
 
 
+def test_a_search_inside_never_sees_the_rows_held_out():
+    seen = []
+    search = GridSearchCV(Weighed(), {}, cv=2, scoring=lambda fitted, X, _: seen.extend(X) or 0.0)
+    texts = [f"{text} {i}" for i, text in enumerate(TEXTS)]
+    selective = SelectiveClassifier(search, risk=0.3, random_state=0).fit(texts, LABELS)
+    assert len(set(seen)) == 200
+    assert set(seen).isdisjoint(texts[i] for i in selective.held_out_)
+
+
 def test_rows_may_be_texts_of_any_kind_or_numbers():
     pandas = pytest.importorskip("pandas")
     polars = pytest.importorskip("polars")

@@ -89,7 +89,8 @@ class SelectiveClassifier(ClassifierWrapper):
     label. It assumes that rows and texts come from the same source, each independent of the others:
     it does not hold for texts of another kind, nor for rows that are near copies of each other.
     Wrong and right are judged by ``y``. The risk is that of all labels together; of one label more
-    may be wrong.
+    may be wrong. To keep the guarantee, put a search inside, as ``estimator``. A search around this
+    classifier chooses by rows that are held out afterwards.
 
     Even if all held-out rows are right, ``log(1 - confidence) / log(1 - risk)`` of them are needed:
     59 by default, and a few hundred to label as much as the classifier allows. With fewer, ``fit``
