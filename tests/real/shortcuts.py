@@ -1,6 +1,6 @@
 """Which shortcuts classifiers take. In this folder, only this module knows how the engine says so.
 
-What can be counted is counted: at how many positions a module of the model runs.
+What can be counted is counted: at how many positions a module runs, and a step of the engine.
 """
 
 from __future__ import annotations
@@ -8,13 +8,16 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
+from torch import Tensor
 from torch.nn import Module
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from instructclf.engine.models.decoder_layers import named_decoder_layers
+from instructclf.engine.scoring import kernels
 from instructclf.engine.scoring.attention import PrefixAttention
 from instructclf.engine.scoring.layouts import tree_layout
+from instructclf.engine.scoring.vocabulary import Vocabulary
 from instructclf.engine.tuning.tuned_prefixes import DifferentiablePrefixAttention
 from tests.engine.scoring.test_label_scoring import strategy_of
 from tests.engine.tuning.test_backpropagation import prefix_of
@@ -100,17 +103,32 @@ def counting(module: Module):
         handle.remove()
 
 
-class KeyCounter(TorchDispatchMode):
-    """While entered, counts the keys of each call of one of torch's kernels for attention."""
+@contextmanager
+def counting_keys():
+    """Yield a list that receives the number of keys each time that queries attend to a prefix."""
+    counts = []
+    attend = kernels.attend_in_blocks
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.n_keys: list[int] = []
+    def count(query: Tensor, key: Tensor, *inputs: Any, **options: Any) -> Any:
+        counts.append(key.shape[1])
+        return attend(query, key, *inputs, **options)
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if "scaled_dot_product" in func.__name__:
-            self.n_keys.append(args[1].shape[2])
-        return func(*args, **(kwargs or {}))
+    with patch.object(kernels, "attend_in_blocks", count):
+        yield counts
+
+
+@contextmanager
+def counting_distributions():
+    """Yield a list that receives how many distributions over the vocabulary are computed."""
+    counts = []
+    normalise = Vocabulary._log_normaliser
+
+    def count(vocabulary: Vocabulary, states: Tensor) -> Tensor:
+        counts.append(len(states))
+        return normalise(vocabulary, states)
+
+    with patch.object(Vocabulary, "_log_normaliser", count):
+        yield counts
 
 
 def _positions(output: Any) -> int:

@@ -16,9 +16,9 @@ from tests.real.shortcuts import list_prefix, scorer_of, shortcuts_of
 def assert_scores_are_those_of_transformers(real_model, classifier):
     expected = real_model.score(classifier, UNSEEN)
     scores = classifier.label_scores(UNSEEN)
-    np.testing.assert_allclose(scores.log_likelihood, expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(scores.log_likelihood, expected, rtol=0, atol=3e-4)
     shares = log_softmax(expected, axis=1)
-    np.testing.assert_allclose(scores.log_probabilities, shares, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(scores.log_probabilities, shares, rtol=0, atol=3e-4)
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def test_scores_in_bfloat16_are_those_of_transformers_in_float32_but_for_roundin
     classifier = half.fit(TEXTS, VERDICTS)
     scores = classifier.label_log_likelihood([*UNSEEN, *TEXTS[:2]])
     differences = np.abs(scores - real_model.score(classifier, [*UNSEEN, *TEXTS[:2]]))
-    assert differences.max() < 0.4
-    assert differences.mean() < 0.2
+    assert differences.max() < 0.15
+    assert differences.mean() < 0.06
 
 
 def test_the_chat_template_is_filled_as_transformers_fills_it(smollm2):
@@ -88,7 +88,7 @@ def test_demonstrations_are_scored_without_themselves_as_transformers_does(real_
         without = prompt.with_demonstrations(others).render(text)
         expected.append(real_model.score_prompt(without, classifier.classes_))
     scores = scorer_of(classifier).score_demonstrations()
-    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=3e-4)
 
 
 @torch.no_grad()
@@ -115,4 +115,4 @@ def test_shots_are_scored_after_the_others_beyond_a_window_and_the_prefix_stays_
         others = tuple(pair for pair in solved if pair[0] != text)
         prompt = classifier.prompt_.with_demonstrations(others).render(text)
         expected = real_model.score_prompt(prompt, [words for (words,) in classifier.label_words_])
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=3e-4)

@@ -17,9 +17,10 @@ from tests.engine.tuning.test_backpropagation import (
 )
 from tests.real.rows import LABELS, LONG_ADVICE, TEXTS, UNSEEN, VERDICTS
 from tests.real.shortcuts import (
-    KeyCounter,
     count_positions_read,
     counting,
+    counting_distributions,
+    counting_keys,
     last_projection,
     list_prefix,
     list_prompt,
@@ -90,13 +91,13 @@ def test_no_row_copies_the_prefix(length, get_scorer):
 
 def test_layers_attend_only_to_the_part_of_the_prefix_that_they_see(real_model, get_scorer):
     scorer = get_scorer("long")
-    with KeyCounter() as counter:
+    with counting_keys() as n_keys:
         scorer.score(UNSEEN[:1])
     n_prefix, config = len(list_prefix(scorer)), real_model.base.model.config
     kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
-    n_whole = sum(n_keys >= n_prefix for n_keys in counter.n_keys)
-    assert n_whole == kinds.count("full_attention")
-    assert max(n_keys for n_keys in counter.n_keys if n_keys < n_prefix) <= WINDOW
+    assert n_keys.count(n_prefix) == kinds.count("full_attention")
+    assert len(n_keys) == len(kinds)
+    assert all(n <= WINDOW for n in n_keys if n != n_prefix)
 
 
 def test_only_the_characters_of_a_text_and_some_before_it_are_tokenised(length, get_scorer):
@@ -143,9 +144,13 @@ def test_labels_of_one_token_add_no_token_to_a_text(get_scorer):
 
 def test_outputs_are_computed_only_where_they_are_read(length, get_scorer):
     scorer = get_scorer(length)
-    with counting(scorer.model.get_output_embeddings()) as n_computed:
+    with (
+        counting(scorer.model.get_output_embeddings()) as n_logits,
+        counting_distributions() as n_computed,
+    ):
         scorer.score(UNSEEN)
     assert sum(n_computed) == len(UNSEEN) * count_positions_read(scorer)
+    assert n_logits == []
 
 
 def test_the_last_layer_stops_at_the_positions_that_are_read(length, get_scorer):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from instructclf.engine.models.views import shared_view
-from instructclf.engine.scoring import blocked_attention
+from instructclf.engine.scoring import kernels
 from instructclf.engine.scoring.attention import (
     PrefixAttention,
     SharedAttention,
@@ -77,7 +77,7 @@ def test_on_cuda_too(dtype):
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 @pytest.mark.parametrize("has_mask", [True, False])
 def test_many_queries_attend_to_the_same_keys_block_by_block(dtype, softcap, has_mask, monkeypatch):
-    monkeypatch.setattr(blocked_attention, "_SCORES_PER_BLOCK", 70 * 16)
+    monkeypatch.setattr(kernels, "_SCORES_PER_BLOCK", 70 * 16)
     query, key, value = (t[:1] for t in make_inputs(dtype, "cpu", length=37, n_keys=70))
     value = value[..., :12]
     mask, hidden = None, torch.zeros(37, 70, dtype=torch.bool)

@@ -107,3 +107,20 @@ def peft_model(model, settings, state):
     wrapped = get_peft_model(copy.deepcopy(model), config).eval()
     set_peft_model_state_dict(wrapped, state)
     return wrapped
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("trains", [True, False])
+def test_rows_that_are_more_precise_than_the_layer_stay_so(dtype, trains):
+    view = shared_view(make_model(dtype=dtype))
+    layer = view.model.layers[0].mlp.up_proj
+    rows = torch.linspace(-1, 1, 70 * 32).view(2, 35, 32)
+    a, b = torch.ones(2, 32).requires_grad_(trains), torch.ones(48, 2).requires_grad_(trains)
+    with torch.set_grad_enabled(trains):
+        found = linear_with_update(layer, rows, a, b, 0.5)
+    expected = rows.double() @ (layer.weight.double() + 0.5 * b.double() @ a.double()).T
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), expected, atol=0.1, rtol=1e-2)
+    if trains:
+        found.sum().backward()
+        assert a.grad.dtype == torch.float32

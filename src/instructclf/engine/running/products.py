@@ -25,11 +25,19 @@ def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     On a CPU, the weight may be less precise than the rows. Gradients reach everything.
     """
-    if rows.device.type != "cpu" or torch.float64 in {rows.dtype, weight.dtype}:
-        return linear(rows, weight, bias)
-    if weight.dtype == torch.bfloat16 and has_fast_bfloat16():
-        return linear(rows.to(weight.dtype), weight, bias).to(rows.dtype)
+    dtype = product_dtype(rows, weight)
+    if dtype != torch.float32 or rows.device.type != "cpu":
+        return linear(rows.to(dtype), weight, bias).to(rows.dtype)
     return _float32_product(rows.float(), weight, bias).to(rows.dtype)
+
+
+def product_dtype(rows: Tensor, weight: Tensor) -> torch.dtype:
+    """Return the data type that a product is computed in."""
+    is_half = weight.dtype in {torch.bfloat16, torch.float16}
+    if rows.device.type != "cpu" or not is_half:
+        return weight.dtype
+    is_fast = weight.dtype == torch.bfloat16 and has_fast_bfloat16()
+    return torch.bfloat16 if is_fast else torch.float32
 
 
 def precise_product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -23,6 +23,7 @@ from instructclf.engine.scoring.kernels import (
     additive_mask,
     attend_to_shared_keys,
     attend_with_normaliser,
+    merge_parts,
 )
 from instructclf.engine.scoring.layouts import Layout
 from instructclf.engine.scoring.outputs import (
@@ -223,7 +224,7 @@ class SharedAttention:
         seen = self._seen_prefix(layer, where, query)
         if seen is not None:
             parts.append(_attend_to_prefix(query, *seen, **common))
-        output = _merge(parts, options.get("s_aux")).transpose(1, 2)
+        output = merge_parts(parts, options.get("s_aux")).transpose(1, 2)
         if where is None:
             return output.contiguous()
         everywhere = output.new_zeros(*by_position.shape[:3], output.shape[-1])
@@ -305,24 +306,6 @@ class SharedAttention:
     def _positions_at(self, where: tuple[Tensor, Tensor] | None, query: Tensor) -> Tensor:
         positions = self._positions.to(query.device)
         return positions if where is None else positions[where]
-
-
-def _merge(parts: Sequence[tuple[Tensor, Tensor]], sinks: Tensor | None) -> Tensor:
-    """Merge attention to one or two parts: outputs, and the normalisers of their weights.
-
-    ``sinks`` has a score for each head that takes a share of attention and has no value.
-    Source: "gpt-oss-120b & gpt-oss-20b Model Card" (OpenAI, 2025), section 2.2.
-    """
-    (output, normaliser), *rest = parts
-    for other, other_normaliser in rest:
-        # The other's share is e^l2 / (e^l1 + e^l2). As a sigmoid of l2 - l1 it cannot overflow.
-        share = torch.sigmoid(other_normaliser - normaliser).unsqueeze(-1).to(output.dtype)
-        output = torch.lerp(output, other, share)
-    if sinks is None:
-        return output
-    whole = torch.stack([normaliser for _, normaliser in parts]).logsumexp(dim=0)
-    share = torch.sigmoid(whole - sinks.to(whole).view(1, -1, 1))
-    return output * share.unsqueeze(-1).to(output.dtype)
 
 
 def _repeat_heads(heads: Tensor, n_heads: int) -> Tensor:

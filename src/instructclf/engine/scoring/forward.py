@@ -13,7 +13,7 @@ from instructclf.engine.running.arithmetic import activation_dtype
 from instructclf.engine.scoring.layouts import Layout, LayoutFunction
 from instructclf.engine.scoring.outputs import ReadPositions, output_at
 from instructclf.engine.scoring.prefixes import Prefix
-from instructclf.engine.scoring.vocabulary import find_vocabulary
+from instructclf.engine.scoring.vocabulary import find_vocabulary, sum_dtype
 from instructclf.engine.tokens.encoding import EncodedPrompt
 from instructclf.exceptions import ScoringError
 
@@ -33,11 +33,11 @@ def label_log_likelihoods(
     device has it. All prompts have the same labels, and begin with the prefix if there is one.
     """
     log_probabilities, text, label = _read_edges(model, batch, layout, prefix)
-    # float64 keeps the sums of long labels from collecting rounding errors. Apple's GPUs lack it.
-    sum_dtype = torch.float32 if log_probabilities.device.type == "mps" else torch.float64
+    # float64 keeps the sums of long labels from collecting rounding errors.
+    dtype = sum_dtype(log_probabilities.device)
     n_labels = batch[0].trie.n_labels
-    sums = log_probabilities.new_zeros(len(batch) * n_labels, dtype=sum_dtype)
-    sums = sums.index_add(0, text * n_labels + label, log_probabilities.to(sum_dtype))
+    sums = log_probabilities.new_zeros(len(batch) * n_labels, dtype=dtype)
+    sums = sums.index_add(0, text * n_labels + label, log_probabilities.to(dtype))
     return sums.view(-1, n_labels)
 
 

@@ -7,16 +7,20 @@ an error or gives different scores, and ``strategies`` then does not use ``Prefi
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from instructclf.engine.scoring.blocked_attention import attend_in_blocks
+from instructclf.engine.running.products import product
 
 _ALIGNMENT = 16
 """The memory-efficient CUDA kernel reads masks in pieces of so many elements."""
+_SCORES_PER_BLOCK = 2**19
+"""For each thread: 2 MB of float32, about the size of a core's cache."""
 
 
 def attend_with_normaliser(
@@ -68,6 +72,68 @@ def attend_to_shared_keys(
     hidden = None if mask is None else mask[0, 0]
     found = attend_in_blocks(query[0], key[0], value[0], hidden, scaling, **options)
     return found[0].unsqueeze(0), found[1].unsqueeze(0)
+
+
+def attend_in_blocks(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scaling: float,
+    *,
+    softcap: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the attention of each head's queries to all its keys, and its log normaliser.
+
+    torch's fused attention for CPUs computes small products, each with its own keys. When thousands
+    of queries read the same keys, larger products reach several times its speed. Blocks of queries
+    are small enough for their scores to stay in the processor's cache.
+
+    Inputs have shape (n_heads, n_queries or n_keys, width). The mask of shape (n_queries, n_keys)
+    is 0 for what a query sees, and the least number for what it does not see. Results have shape
+    (n_heads, n_queries, width) and (n_heads, n_queries). Scores and the normaliser are in float32
+    or more, and products with values in the arithmetic of the values.
+    """
+    precise = torch.promote_types(query.dtype, torch.float32)
+    size = max(1, torch.get_num_threads() * _SCORES_PER_BLOCK // key.shape[1])
+    outputs = query.new_empty(*query.shape[:2], value.shape[2])
+    normalisers = query.new_empty(query.shape[:2], dtype=precise)
+    # Powers of two take a quarter of the time of powers of e.
+    scaled = key.to(precise) * (scaling * math.log2(math.e))
+    for head, keys in enumerate(scaled):
+        for start in range(0, query.shape[1], size):
+            block = slice(start, start + size)
+            scores = product(query[head, block].to(precise), keys)
+            if softcap is not None:
+                limit = softcap * math.log2(math.e)
+                scores.div_(limit).tanh_().mul_(limit)
+            if mask is not None:
+                scores.add_(mask[block])
+            largest = scores.amax(dim=1, keepdim=True)
+            weights = scores.sub_(largest).exp2_()
+            total = weights.sum(dim=1, keepdim=True)
+            weighted = product(weights, value[head].t())
+            outputs[head, block] = weighted / total
+            normalisers[head, block] = (largest * math.log(2) + total.log()).squeeze(1)
+    return outputs, normalisers
+
+
+def merge_parts(parts: Sequence[tuple[Tensor, Tensor]], sinks: Tensor | None) -> Tensor:
+    """Merge attention to one or two parts: outputs, and the normalisers of their weights.
+
+    ``sinks`` has a score for each head that takes a share of attention and has no value.
+    Source: "gpt-oss-120b & gpt-oss-20b Model Card" (OpenAI, 2025), section 2.2.
+    """
+    (output, normaliser), *rest = parts
+    for other, other_normaliser in rest:
+        # The other's share is e^l2 / (e^l1 + e^l2). As a sigmoid of l2 - l1 it cannot overflow.
+        share = torch.sigmoid(other_normaliser - normaliser).unsqueeze(-1).to(output.dtype)
+        output = torch.lerp(output, other, share)
+    if sinks is None:
+        return output
+    whole = torch.stack([normaliser for _, normaliser in parts]).logsumexp(dim=0)
+    share = torch.sigmoid(whole - sinks.to(whole).view(1, -1, 1))
+    return output * share.unsqueeze(-1).to(output.dtype)
 
 
 def additive_mask(is_hidden: Tensor, dtype: torch.dtype) -> Tensor:

@@ -55,19 +55,25 @@ class Vocabulary:
     def _log_normaliser(self, states: Tensor) -> Tensor:
         weight, bias = self._layer.weight, self._layer.bias
         size = max(1, _NUMBERS_AT_ONCE // max(states.shape))
-        total = states.new_full((len(states),), -torch.inf)
+        total = states.new_full((len(states),), -torch.inf, dtype=sum_dtype(states.device))
         for start in range(0, len(weight), size):
             block = slice(start, start + size)
             logits = precise_product(states, weight[block], None if bias is None else bias[block])
-            total = torch.logaddexp(total, self._transform(logits).logsumexp(dim=1))
-        return total
+            part = self._transform(logits).logsumexp(dim=1)
+            total = torch.logaddexp(total, part.to(total))
+        return total.to(states)
+
+
+def sum_dtype(device: torch.device) -> torch.dtype:
+    """Return the type in which many numbers are summed up. Apple's GPUs lack float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def find_vocabulary(model: Any) -> Vocabulary | None:
     """Return the output layer of a view, or ``None`` if only the model can compute its logits.
 
     Some architectures scale or cap their logits. What they do is found by sending a few known
-    logits through the rest of the model's forward pass, once for each view.
+    logits through the rest of the model's forward pass, after two tokens, once for each view.
     """
     layer = model.get_output_embeddings()
     if type(layer) is not nn.Linear or layer.weight.is_meta or hasattr(layer, "_hf_hook"):
@@ -81,18 +87,19 @@ def find_vocabulary(model: Any) -> Vocabulary | None:
 def _find_transform(model: Any) -> Transform | None:
     device = input_device(model)
     probe = torch.tensor([[_PROBE]], device=device)
-    token = torch.zeros(1, 1, dtype=torch.long, device=device)
-    with output_at(model, token, token, answer=probe):
-        found = model(input_ids=token, use_cache=False).logits
-    if found.shape != probe.shape:
+    first = torch.zeros(1, 1, dtype=torch.long, device=device)
+    found = []
+    for token in (0, 1):
+        with output_at(model, first, first, answer=probe):
+            output = model(input_ids=torch.full_like(first, token), use_cache=False)
+        found.append(output.logits)
+    if found[0].shape != probe.shape or not torch.equal(*found):
         return None
-    found = found.to(probe)
+    changed = found[0].to(probe)
+    scale = (changed[0, 0, -1] / probe[0, 0, -1]).item()
     cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-    scale = (found[0, 0, -1] / probe[0, 0, -1]).item()
-    candidates: list[Transform] = [_unchanged, _Scaled(scale)]
-    if cap is not None:
-        candidates.append(_Capped(cap))
-    return next((f for f in candidates if torch.allclose(f(probe), found, rtol=1e-5)), None)
+    candidates = [_unchanged, _Scaled(scale), *([] if cap is None else [_Capped(cap)])]
+    return next((f for f in candidates if torch.allclose(f(probe), changed, rtol=1e-5)), None)
 
 
 def _unchanged(logits: Tensor) -> Tensor:

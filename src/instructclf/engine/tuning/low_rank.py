@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from instructclf.engine.running.products import product
+from instructclf.engine.running.products import product, product_dtype
 
 _TOKENS_PER_RANK = 16
 """From so many tokens times the rank on, adding the update to the weight is the faster way."""
@@ -23,23 +23,23 @@ _EXACT = (torch.float32, torch.float64)
 
 
 def linear_with_update(layer: nn.Linear, x: Tensor, a: Tensor, b: Tensor, scaling: float) -> Tensor:
-    """Return ``x (W + scaling B A)ᵀ + bias``, computed in the precision of the layer.
+    """Return ``x (W + scaling B A)ᵀ + bias``, computed as the layer computes its product.
 
     ``W``, which other views share, does not change. Inputs have shape (..., n_in), ``A`` (rank,
     n_in), ``B`` (n_out, rank) and outputs (..., n_out). Factors may be more precise than the layer.
     """
-    dtype = layer.weight.dtype
+    dtype = product_dtype(x, layer.weight)
     a, b = a.to(dtype), b.to(dtype)
-    rows = x.reshape(-1, x.shape[-1])
+    rows = x.reshape(-1, x.shape[-1]).to(dtype)
     is_many = len(rows) >= _TOKENS_PER_RANK * len(a)
     # Training would keep the sum for the backward pass, and compute a gradient of its size.
-    if is_many and dtype in _EXACT and not torch.is_grad_enabled():
+    if is_many and layer.weight.dtype in _EXACT and not torch.is_grad_enabled():
         output = product(rows, torch.addmm(layer.weight, b, a, alpha=scaling), layer.bias)
     else:
         # In-place addition to a reshaped view would copy the whole gradient in the backward pass.
         # So the layer runs on flat rows, and its output gets its shape after the addition.
         output = layer(rows).addmm_(rows @ a.t(), b.t(), alpha=scaling)
-    return output.view(*x.shape[:-1], -1)
+    return output.to(x.dtype).view(*x.shape[:-1], -1)
 
 
 def fuse_update(layer: Any) -> None:

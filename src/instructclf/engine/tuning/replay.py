@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from instructclf.engine.scoring.budgets import free_memory
-from instructclf.engine.scoring.forward import label_log_likelihoods
+from instructclf.engine.scoring.forward import label_log_likelihoods, node_states
 from instructclf.engine.scoring.layouts import Layout, LayoutFunction
 from instructclf.engine.scoring.prefixes import Prefix
 from instructclf.engine.scoring.probes import measure_tolerance, read_probes
 from instructclf.engine.scoring.strategies import Strategy
+from instructclf.engine.scoring.vocabulary import find_vocabulary
 from instructclf.engine.tokens.encoding import EncodedPrompt
 from instructclf.engine.tuning.frozen_layers import FrozenLayers
 from instructclf.engine.tuning.tuned_prefixes import DifferentiablePrefixAttention
@@ -66,7 +67,7 @@ class Replay:
                 self._prefix = self._frozen.record(partial(kind, self._model, self._prefix_ids))
                 prefixes[kind] = kind(self._model, self._prefix_ids)
             layout = _LastLayout(strategy.layout)
-            forward = partial(label_log_likelihoods, self._model, prompts, layout, prefixes[kind])
+            forward = partial(node_states, self._model, prompts, layout, prefixes[kind])
             hidden = self._frozen.record(forward)
             self._hidden |= zip(prompts, _split(hidden, layout.last), strict=True)
         return prefixes
@@ -122,6 +123,7 @@ def make_replay(
     if not _fits(model, batches, len(prefix_ids)):
         _logger.info("Outputs of the frozen layers take too much memory: they run in every epoch")
         return None
+    find_vocabulary(model)  # runs the model once, which has to happen before layers are replaced
     replay = Replay(model, n_frozen, prefix_ids)
     try:
         prefixes = replay.store(batches)
