@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn.functional import linear
 
-from instructclf.engine.running import products
-from instructclf.engine.running.products import precise_product, product
+from instructclf.engine.running import arithmetic
+from instructclf.engine.running.arithmetic import precise_product, product
 
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3, torch.float64: 1e-12}
 GENERATOR = torch.Generator().manual_seed(0)
@@ -19,7 +19,7 @@ def make(*shape, dtype=torch.float32):
 
 @pytest.fixture(params=[True, False], ids=["with bfloat16 instructions", "without"])
 def _processor(request, monkeypatch):
-    monkeypatch.setattr(products, "has_fast_bfloat16", lambda: request.param)
+    monkeypatch.setattr(arithmetic, "has_fast_bfloat16", lambda: request.param)
 
 
 @pytest.mark.usefixtures("_processor")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from instructclf.engine.models.placement import input_device
-from instructclf.engine.running.products import precise_product
+from instructclf.engine.running.arithmetic import precise_product
 from instructclf.engine.scoring.outputs import output_at
 
 Transform = Callable[[Tensor], Tensor]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from instructclf.engine.running.products import product, product_dtype
+from instructclf.engine.running.arithmetic import product, product_dtype
 
 _TOKENS_PER_RANK = 16
 """From so many tokens times the rank on, adding the update to the weight is the faster way."""
