@@ -1,0 +1,179 @@
+"""What CUDA's kernels demand, and what they cost: the operators that differ from those of a CPU.
+
+The fused attention kernels are strict about types, widths, strides and addresses. Their checks are
+those of ``flash_api.cpp`` and ``attention.cu`` in torch (``aten/src/ATen/native/transformers/cuda``).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+VIEWS = frozenset(
+    """alias as_strided detach diagonal empty empty_like empty_strided expand is_same_size
+    lift_fresh new_empty new_empty_strided permute _reshape_alias select slice split
+    split_with_sizes squeeze t transpose unbind unfold unsqueeze _unsafe_view view
+    _local_scalar_dense""".split()
+)
+"""Operators that launch no kernel."""
+
+WAITING = frozenset(
+    "_local_scalar_dense equal is_nonzero masked_select nonzero _unique2 unique_dim".split()
+)
+"""Operators after which the host knows numbers of the device, so that it has to wait for them."""
+
+INDEXING = frozenset("index index_put index_put_ _index_put_impl_ _unsafe_index".split())
+"""Operators that take indices on the CPU too, and wait if a mask decides how much they return."""
+
+CHECKED_BY_KERNELS = INDEXING | frozenset(
+    """embedding gather index_add index_add_ index_copy index_copy_ index_select nll_loss_forward
+    scatter scatter_ scatter_add scatter_add_ take""".split()
+)
+"""Operators whose kernels find indices out of range, which destroys the context."""
+
+CROSSING = frozenset("_to_copy copy_ _foreach_copy_ set_".split())
+"""Operators that may read one device and write another."""
+
+RANDOM = frozenset(
+    """bernoulli bernoulli_ multinomial native_dropout normal_ rand randint randint_like randn
+    randn_like rand_like random_ uniform_""".split()
+)
+"""Operators that draw from the generator of their device."""
+
+_MATH = 0
+"""torch's number for attention that is composed of other operators."""
+
+
+def run(name: str, func: Any, args: Any, kwargs: Any, capability: tuple[int, int]) -> Any:
+    """Run an operator on CPU tensors under the rules of CUDA."""
+    special = _SPECIAL.get(name)
+    if special is None:
+        return func(*args, **kwargs)
+    names = [argument.name for argument in func._schema.arguments]
+    return special(capability, **dict(zip(names, args, strict=False)) | kwargs)
+
+
+def _flash(
+    capability: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    return_debug_mask: bool = False,
+    *,
+    scale: float | None = None,
+) -> tuple[Any, ...]:
+    _demand(capability >= (8, 0), "FlashAttention only supports Ampere GPUs or newer.")
+    is_half = query.dtype in {torch.float16, torch.bfloat16}
+    _demand(is_half, "FlashAttention only support fp16 and bf16 data type")
+    _demand(query.dtype == key.dtype == value.dtype, "query and key must have the same dtype")
+    for tensor in (query, key, value):
+        _demand(tensor.stride(-1) == 1, "Input tensor must have contiguous last dimension")
+    n_rows, n_heads, length, width = query.shape
+    _demand(width % 8 == 0, "head_size must be a multiple of 8, this is ensured by padding!")
+    _demand(width <= 256, "FlashAttention forward only supports head dimension at most 256")
+    _demand(n_heads % key.shape[1] == 0, "Number of heads in key/value must divide that of query")
+    alike = key.shape == value.shape and key.shape[0] == n_rows and key.shape[-1] == width
+    _demand(alike, "k must have shape (batch_size, seqlen_k, num_heads_k, head_size_og)")
+    # The kernel ends its causal mask at the last key, the other ones begin it at the first.
+    _demand(not is_causal or length == key.shape[2], "causal queries and keys differ in number")
+    output, normaliser = _attend(query, key, value, None, is_causal, scale)
+    state, offset = torch.empty(2, dtype=torch.uint64), torch.empty((), dtype=torch.uint64)
+    lengths = None, None, length, key.shape[2]
+    return output, normaliser, *lengths, state, offset, query.new_empty(0)
+
+
+def _efficient(
+    capability: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_bias: Tensor | None,
+    compute_log_sumexp: bool,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+) -> tuple[Any, ...]:
+    kinds = {torch.float32, torch.float16, *([torch.bfloat16] if capability >= (8, 0) else [])}
+    _demand(query.dtype in kinds, "cutlassF: no kernel found to launch!")
+    _demand(query.dtype == key.dtype == value.dtype, "query, key and value must have one dtype")
+    n_rows, n_heads, length, _ = query.shape
+    for tensor in (key, value):
+        _demand(tensor.shape[:2] == query.shape[:2], "batch sizes and numbers of heads differ")
+    unit = 16 // query.itemsize
+    for tensor in (query, key, value):
+        _demand(tensor.stride(-1) == 1, "tensors must be contiguous in the last dimension")
+        _demand(_is_aligned(tensor, unit), "query, key or value is not correctly aligned")
+        _demand(tensor.shape[-1] % unit == 0, "cutlassF: no kernel found to launch!")
+    if attn_bias is not None:
+        shape = n_rows, n_heads, length, key.shape[2]
+        _demand(attn_bias.dtype == query.dtype, "invalid dtype for bias")
+        _demand(attn_bias.shape == shape, "attn_bias: wrong shape")
+        _demand(attn_bias.stride(-1) == 1, "attn_bias: last dimension must be contiguous")
+        _demand(_is_aligned(attn_bias, unit), "attn_bias is not correctly aligned")
+    output, normaliser = _attend(query, key, value, attn_bias, is_causal, scale)
+    # Queries are rounded up to a multiple of 32, and nobody writes the rest.
+    rounded = math.ceil(length / 32) * 32 if compute_log_sumexp else 0
+    padded = torch.full((n_rows, n_heads, rounded), torch.nan)
+    if compute_log_sumexp:
+        padded[..., :length] = normaliser
+    seed = torch.empty((), dtype=torch.long)
+    return output, padded, seed, seed.clone()
+
+
+def _is_aligned(tensor: Tensor, unit: int) -> bool:
+    """Say whether each line begins at an address from which 16 bytes are read at once."""
+    dimensions = list(zip(tensor.shape, tensor.stride(), strict=True))[:-1]
+    strides = [stride for size, stride in dimensions if size > 1]
+    return tensor.data_ptr() % 16 == 0 and all(stride % unit == 0 for stride in strides)
+
+
+def _attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    is_causal: bool,
+    scale: float | None,
+) -> tuple[Tensor, Tensor]:
+    """Return attention and its log normaliser, with scores and sums in float32."""
+    n_repeats = query.shape[1] // key.shape[1]
+    key, value = (heads.float().repeat_interleave(n_repeats, 1) for heads in (key, value))
+    scores = query.float() @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if bias is not None:
+        scores = scores + bias.float()
+    if is_causal:
+        later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+        scores = scores.masked_fill(later, -torch.inf)
+    normaliser = scores.logsumexp(-1)
+    weights = (scores - normaliser.unsqueeze(-1)).exp().to(query.dtype)
+    output = (weights.float() @ value).to(query.dtype)
+    by_position = output.transpose(1, 2).contiguous()  # as the kernels store it
+    return by_position.transpose(1, 2), normaliser
+
+
+def _choice(capability: Any, **_: Any) -> int:
+    return _MATH
+
+
+def _histogram(capability: Any, self: Tensor, *bounds: Any, **options: Any) -> Tensor:
+    """Count integers too, as CUDA does and the CPU does not."""
+    return torch.histc(self.float(), *bounds, **options).to(self.dtype)
+
+
+def _demand(is_met: bool, message: str) -> None:
+    if not is_met:
+        raise RuntimeError(message)
+
+
+_SPECIAL: dict[str, Any] = {
+    "_scaled_dot_product_flash_attention": _flash,
+    "_scaled_dot_product_efficient_attention": _efficient,
+    "_fused_sdp_choice": _choice,
+    "histc": _histogram,
+}
