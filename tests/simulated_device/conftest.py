@@ -21,13 +21,7 @@ else:
 @pytest.fixture
 def machine():
     """Two simulated GPUs of 80 GiB, for a process that has loaded and tried nothing."""
-    from instructclf.engine.models.registry import clear_base_models
-    from instructclf.engine.scoring import strategies
-    from tests.simulated_device.simulation import simulated_gpus
+    from tests.simulated_device.simulation import fresh_machine
 
-    clear_base_models()
-    strategies._found.clear()
-    with simulated_gpus(2) as simulated:
+    with fresh_machine(2) as simulated:
         yield simulated
-        clear_base_models()
-    assert not simulated.failure, f"An index out of range: {simulated.failure}"

@@ -22,6 +22,8 @@ import pytest
 import torch
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+from instructclf.engine.models.registry import clear_base_models
+from instructclf.engine.scoring import strategies
 from tests.simulated_device import tensors
 from tests.simulated_device.machine import Gpu, Machine
 
@@ -44,6 +46,20 @@ def simulated_gpus(n_gpus: int = 1, **properties: Any) -> Iterator[Machine]:
         for name, value in _cuda_functions(machine).items():
             patch.setattr(torch.cuda, name, value)
         yield machine
+
+
+@contextmanager
+def fresh_machine(n_gpus: int = 1, **properties: Any) -> Iterator[Machine]:
+    """Simulate devices for a process that has loaded and tried nothing, as far as that goes.
+
+    Fails at the end if an index was out of range, whether or not the program caught that.
+    """
+    clear_base_models()
+    strategies._found.clear()
+    with simulated_gpus(n_gpus, **properties) as machine:
+        yield machine
+        clear_base_models()
+    assert not machine.failure, f"An index out of range: {machine.failure}"
 
 
 def _cuda_functions(machine: Machine) -> dict[str, Any]:

@@ -21,6 +21,12 @@ _ALIGNMENT = 16
 """The memory-efficient CUDA kernel reads masks in pieces of so many elements."""
 _SCORES_PER_BLOCK = 2**19
 """For each thread: 2 MB of float32, about the size of a core's cache."""
+_N_BYTES_READ = 16
+"""CUDA kernels read heads in pieces of so many bytes."""
+_AMPERE = (8, 0)
+"""The first compute capability with bfloat16 and with flash attention."""
+_WIDEST_FLASH = 256
+"""The widest head that flash attention takes."""
 
 
 def attend_with_normaliser(
@@ -47,17 +53,37 @@ def attend_with_normaliser(
         return _operator("_scaled_dot_product_flash_attention_for_cpu")(
             query, key, value, 0.0, is_causal, attn_mask=mask, scale=scaling
         )
-    if mask is None and query.dtype in {torch.bfloat16, torch.float16}:
+    return _attend_on_cuda(query, key, value, mask, scaling, is_causal=is_causal)
+
+
+def _attend_on_cuda(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scaling: float,
+    *,
+    is_causal: bool,
+) -> tuple[Tensor, Tensor]:
+    """Call the kernel that a CUDA device has for these numbers, at the width that it reads."""
+    is_new = torch.cuda.get_device_capability(query.device) >= _AMPERE
+    if query.dtype == torch.float64 or (query.dtype == torch.bfloat16 and not is_new):
+        mask = _causal_mask(query, key) if is_causal else mask
+        return _attend_with_scores(query @ key.mT * scaling, value, mask, None)
+    width = query.shape[-1]
+    query, key, value = (_with_whole_lines(heads) for heads in (query, key, value))
+    is_half, fits = query.dtype.itemsize == 2, query.shape[-1] <= _WIDEST_FLASH
+    if mask is None and is_half and is_new and fits:
         flash = _operator("_scaled_dot_product_flash_attention")
         output, log_normaliser, *_ = flash(query, key, value, 0.0, is_causal, scale=scaling)
-        return output, log_normaliser
+        return output[..., :width], log_normaliser
     efficient = _operator("_scaled_dot_product_efficient_attention")
     bias = None if mask is None else _aligned(mask).expand(-1, query.shape[1], -1, -1)
     output, log_normaliser, *_ = efficient(
         query, key, value, bias, compute_log_sumexp=True, is_causal=is_causal, scale=scaling
     )
     # The kernel returns normalisers for a number of queries that it has rounded up.
-    return output, log_normaliser[..., : query.shape[2]]
+    return output[..., :width], log_normaliser[..., : query.shape[2]]
 
 
 def attend_to_shared_keys(
@@ -171,3 +197,9 @@ def _aligned(mask: Tensor) -> Tensor:
     n_keys = mask.shape[-1]
     n_spare = -n_keys % _ALIGNMENT
     return pad(mask, (0, n_spare))[..., :n_keys] if n_spare else mask.contiguous()
+
+
+def _with_whole_lines(heads: Tensor) -> Tensor:
+    """Pad heads with zeros, which change no score, to a width that kernels read in whole pieces."""
+    n_spare = -heads.shape[-1] % (_N_BYTES_READ // heads.itemsize)
+    return pad(heads, (0, n_spare)) if n_spare else heads

@@ -1,0 +1,62 @@
+"""Predictions on the simulated device are those of the CPU, whatever the model and the strategy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from instructclf import ModelOptions, PromptClassifier, PromptFeatures
+from instructclf.engine.scoring import strategies
+from instructclf.engine.scoring.attention import PrefixAttention
+from instructclf.engine.scoring.prefixes import PrefixCache
+from tests.fixtures import ARCHITECTURES, LABELS, TEXTS, make_model, make_tokenizer
+from tests.gpu.devices import TOLERANCES
+from tests.simulated_device.simulation import fresh_machine
+
+NEW_TEXTS = ["good", "bad thing, " * 12, "", *(f"nothing but number {i}" for i in range(5))]
+WORDS = {"positive": "very positive", "negative": "very bad"}
+"""Labels that share a beginning, so that the trie has an inner node."""
+
+
+def fit(model, **changes):
+    classifier = PromptClassifier(model, n_shots=4, random_state=0, verbalizer=WORDS)
+    return classifier.set_params(**changes).fit(TEXTS, LABELS)
+
+
+def expected_scores(architecture, **changes):
+    pair = make_model(architecture, **changes), make_tokenizer()
+    return fit(pair).label_log_likelihood(NEW_TEXTS)
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCES))
+@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
+def test_scores_are_those_of_the_cpu(machine, architecture, dtype):
+    model = make_model(architecture).to(device="cuda", dtype=getattr(torch, dtype))
+    scores = fit((model, make_tokenizer())).label_log_likelihood(NEW_TEXTS)
+    expected = expected_scores(architecture)
+    np.testing.assert_allclose(scores, expected, atol=TOLERANCES[dtype])
+
+
+def found_prefixes():
+    """Return the ways in which models have shared prefixes so far."""
+    return {strategy.prefix for strategy in strategies._found.values()}
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCES))
+@pytest.mark.parametrize("width", [8, 12, 264])
+def test_heads_of_any_width_share_a_prefix_without_copies(machine, width, dtype):
+    model = make_model("qwen3", head_dim=width).to(device="cuda", dtype=getattr(torch, dtype))
+    fit((model, make_tokenizer())).label_log_likelihood(NEW_TEXTS)
+    assert found_prefixes() == {PrefixAttention}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
+@pytest.mark.parametrize("capability", [(7, 5), (9, 0)], ids=["Turing", "Hopper"])
+def test_devices_of_any_age_share_a_prefix_without_copies(dtype, capability):
+    with fresh_machine(capability=capability):
+        model = make_model().to(device="cuda", dtype=getattr(torch, dtype))
+        fit((model, make_tokenizer())).label_log_likelihood(NEW_TEXTS)
+        assert found_prefixes() == {PrefixAttention}
+
+
