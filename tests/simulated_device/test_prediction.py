@@ -5,18 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import flash_attention_mask
 
 from instructclf import ModelOptions, PromptClassifier, PromptFeatures
 from instructclf.engine.scoring import strategies
 from instructclf.engine.scoring.attention import PrefixAttention
 from instructclf.engine.scoring.prefixes import PrefixCache
+from instructclf.exceptions import ScoringError
+from tests.families import make_family
 from tests.fixtures import ARCHITECTURES, LABELS, TEXTS, make_model, make_tokenizer
 from tests.gpu.devices import TOLERANCES
 from tests.simulated_device.simulation import fresh_machine
 
 NEW_TEXTS = ["good", "bad thing, " * 12, "", *(f"nothing but number {i}" for i in range(5))]
-WORDS = {"positive": "very positive", "negative": "very bad"}
-"""Labels that share a beginning, so that the trie has an inner node."""
+WORDS = {"positive": "really very positive", "negative": "rather very bad"}
+"""Labels of several tokens, so that the trie has branches."""
 
 
 def fit(model, **changes):
@@ -60,3 +65,28 @@ def test_devices_of_any_age_share_a_prefix_without_copies(dtype, capability):
         assert found_prefixes() == {PrefixAttention}
 
 
+def test_a_model_that_cannot_take_token_ids_alone_leaves_the_device_working(machine):
+    # Its positions are buckets of an encoder's input, and indices beyond them.
+    model = make_family("prophetnet").to("cuda")
+    with pytest.raises(ScoringError, match="cannot score labels.* index is out of range"):
+        fit((model, make_tokenizer()))
+
+
+def flash_attention(module, query, key, value, attention_mask, **options):
+    """Take masks as flash attention does: they say which tokens of each row are no padding."""
+    if attention_mask is not None:
+        real = attention_mask.flatten().nonzero()[:, 0]
+        query.transpose(1, 2).flatten(0, 1).index_select(0, real)
+    n_queries, n_keys = query.shape[2], key.shape[2]
+    causal = query.new_ones(n_queries, n_keys, dtype=torch.bool).tril(n_keys - n_queries)
+    return sdpa_attention_forward(module, query, key, value, causal, **options)
+
+
+def test_flash_attention_of_transformers_gets_no_mask_that_it_cannot_read(machine):
+    AttentionInterface.register("flash_attention_simulated", flash_attention)
+    AttentionMaskInterface.register("flash_attention_simulated", flash_attention_mask)
+    model = make_model().to("cuda")
+    model.config._attn_implementation = "flash_attention_simulated"
+    scores = fit((model, make_tokenizer())).label_log_likelihood(NEW_TEXTS)
+    assert found_prefixes() == {PrefixCache}
+    np.testing.assert_allclose(scores, expected_scores("llama"), atol=1e-3)

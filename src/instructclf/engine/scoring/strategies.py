@@ -16,6 +16,7 @@ import torch
 
 from instructclf.engine.models.placement import input_device
 from instructclf.engine.scoring.attention import PrefixAttention
+from instructclf.engine.scoring.bounds import checking_indices
 from instructclf.engine.scoring.budgets import is_fatal
 from instructclf.engine.scoring.layouts import LayoutFunction, row_layout, tree_layout
 from instructclf.engine.scoring.prefixes import Prefix, PrefixCache
@@ -130,7 +131,7 @@ class Strategies:
         kind = tuple(self._prefixes), has_branches, tuple(passed)
         key = (*_architecture(self._model), *kind)
         if key not in _found:
-            with torch.inference_mode():
+            with torch.inference_mode(), checking_indices(input_device(self._model)):
                 strategy = self._try(prompt, passed, has_branches=has_branches)
             # A failure is not remembered: it may have other reasons than the architecture, such as
             # weights that are NaN.
@@ -144,7 +145,8 @@ class Strategies:
         if probes is None:
             _logger.debug("Full prompts: no short probe passes %s", passed)
             return FULL_PROMPTS
-        for strategy in _candidates(self._prefixes, has_branches=has_branches):
+        takes_trees = has_branches and _reads_masks(self._model)
+        for strategy in _candidates(self._prefixes, takes_trees=takes_trees):
             if _is_exact(strategy, probes):
                 return strategy
         return FULL_PROMPTS
@@ -159,11 +161,16 @@ def _architecture(model: Any) -> tuple[Hashable, ...]:
     return type(model), modules, config, attention, weight.dtype, input_device(model).type
 
 
-def _candidates(prefixes: Sequence[type[Prefix]], *, has_branches: bool) -> Iterator[Strategy]:
-    layouts: Sequence[LayoutFunction] = (tree_layout, row_layout) if has_branches else (row_layout,)
+def _reads_masks(model: Any) -> bool:
+    """Say whether attention takes any mask. Flash attention reads lengths of rows from it."""
+    return "flash" not in (getattr(model.config, "_attn_implementation", None) or "")
+
+
+def _candidates(prefixes: Sequence[type[Prefix]], *, takes_trees: bool) -> Iterator[Strategy]:
+    layouts: Sequence[LayoutFunction] = (tree_layout, row_layout) if takes_trees else (row_layout,)
     for prefix in prefixes:
         yield from (Strategy(layout, prefix) for layout in layouts)
-    if has_branches:
+    if takes_trees:
         yield Strategy(tree_layout, prefix=None)
 
 
