@@ -94,7 +94,11 @@ def test_when_one_process_fails_the_other_stops_with_its_error(results):
 
 @pytest.mark.parametrize(
     ("step", "kind"),
-    [(two_processes.get_other_rows, "rows"), (two_processes.get_other_texts, "texts")],
+    [
+        (two_processes.get_other_rows, "rows"),
+        (two_processes.get_other_texts, "texts"),
+        (two_processes.get_other_texts_to_read, "texts"),
+    ],
 )
 def test_rows_that_differ_are_an_error_in_both_processes(step, kind, results):
     for found in results(step):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from instructclf import InstructionTunedClassifier, PromptClassifier
+from instructclf import InstructionTunedClassifier, PromptClassifier, PromptFeatures
 from instructclf.sampling import BalancedSampler
 
 TEXTS = [f"good thing {i}" for i in range(8)] + [f"bad thing {i}" for i in range(8)]
@@ -80,6 +80,10 @@ def prompt(folder):
     return {"probabilities": fit_prompting(folder).predict_proba(NEW)}
 
 
+def read_states(folder):
+    return {"states": PromptFeatures(folder).fit().transform(NEW)}
+
+
 def prompt_with_fewer_texts_than_processes(folder):
     return {"probabilities": fit_prompting(folder).predict_proba(["good"])}
 
@@ -116,6 +120,7 @@ ALIKE = [
     tune_until_it_is_good_enough,
     tune_the_upper_layer_on_rows_that_count_differently,
     prompt,
+    read_states,
     prompt_with_fewer_texts_than_processes,
     average_over_seeds,
     tune_and_read_the_checkpoint,
@@ -155,6 +160,11 @@ def get_other_texts(folder):
     return error_of(lambda: classifier.predict(TEXTS[RANK:]))
 
 
+def get_other_texts_to_read(folder):
+    features = PromptFeatures(folder).fit()
+    return error_of(lambda: features.transform(TEXTS[RANK:]))
+
+
 def ask_one_process_only(folder):
     """Rank 1 computes nothing, and rank 0 does not wait for it."""
     classifier = fit_prompting(folder)
@@ -192,6 +202,7 @@ TOGETHER = [
     fail_in_one_process,
     get_other_rows,
     get_other_texts,
+    get_other_texts_to_read,
     ask_one_process_only,
     save,
     leave_the_other_alone,  # the last: nothing can be done together after it

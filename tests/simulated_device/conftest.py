@@ -14,6 +14,8 @@ import pytest
 collect_ignore_glob = []
 if os.environ.get("INSTRUCTCLF_SIMULATED_DEVICE") == "1":
     import peft  # noqa: F401  (imports bitsandbytes, which takes a simulated device for a real one)
+
+    from tests.simulated_device.simulation import fresh_machine
 else:
     collect_ignore_glob = ["*.py"]
 
@@ -21,7 +23,5 @@ else:
 @pytest.fixture
 def machine():
     """Two simulated GPUs of 80 GiB, for a process that has loaded and tried nothing."""
-    from tests.simulated_device.simulation import fresh_machine
-
     with fresh_machine(2) as simulated:
         yield simulated

@@ -1,7 +1,7 @@
 """What CUDA's kernels demand, and what they cost: the operators that differ from those of a CPU.
 
 The fused attention kernels are strict about types, widths, strides and addresses. Their checks are
-those of ``flash_api.cpp`` and ``attention.cu`` in torch (``aten/src/ATen/native/transformers/cuda``).
+those of ``flash_api.cpp`` and ``attention.cu`` in ``aten/src/ATen/native/transformers/cuda``.
 """
 
 from __future__ import annotations
@@ -12,34 +12,37 @@ from typing import Any
 import torch
 from torch import Tensor
 
-VIEWS = frozenset(
+
+def _names(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+VIEWS = _names(
     """alias as_strided detach diagonal empty empty_like empty_strided expand is_same_size
     lift_fresh new_empty new_empty_strided permute _reshape_alias select slice split
     split_with_sizes squeeze t transpose unbind unfold unsqueeze _unsafe_view view
-    _local_scalar_dense""".split()
+    _local_scalar_dense"""
 )
 """Operators that launch no kernel."""
 
-WAITING = frozenset(
-    "_local_scalar_dense equal is_nonzero masked_select nonzero _unique2 unique_dim".split()
-)
+WAITING = _names("_local_scalar_dense equal is_nonzero masked_select nonzero _unique2 unique_dim")
 """Operators after which the host knows numbers of the device, so that it has to wait for them."""
 
-INDEXING = frozenset("index index_put index_put_ _index_put_impl_ _unsafe_index".split())
+INDEXING = _names("index index_put index_put_ _index_put_impl_ _unsafe_index")
 """Operators that take indices on the CPU too, and wait if a mask decides how much they return."""
 
-CHECKED_BY_KERNELS = INDEXING | frozenset(
+CHECKED_BY_KERNELS = INDEXING | _names(
     """embedding gather index_add index_add_ index_copy index_copy_ index_select nll_loss_forward
-    scatter scatter_ scatter_add scatter_add_ take""".split()
+    scatter scatter_ scatter_add scatter_add_ take"""
 )
 """Operators whose kernels find indices out of range, which destroys the context."""
 
-CROSSING = frozenset("_to_copy copy_ _foreach_copy_ set_".split())
+CROSSING = _names("_to_copy copy_ _foreach_copy_ set_")
 """Operators that may read one device and write another."""
 
-RANDOM = frozenset(
+RANDOM = _names(
     """bernoulli bernoulli_ multinomial native_dropout normal_ rand randint randint_like randn
-    randn_like rand_like random_ uniform_""".split()
+    randn_like rand_like random_ uniform_"""
 )
 """Operators that draw from the generator of their device."""
 
@@ -58,13 +61,13 @@ def run(name: str, func: Any, args: Any, kwargs: Any, capability: tuple[int, int
 
 def _flash(
     capability: Any,
+    *,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     dropout_p: float = 0.0,
     is_causal: bool = False,
     return_debug_mask: bool = False,
-    *,
     scale: float | None = None,
 ) -> tuple[Any, ...]:
     _demand(capability >= (8, 0), "FlashAttention only supports Ampere GPUs or newer.")
@@ -81,7 +84,7 @@ def _flash(
     _demand(alike, "k must have shape (batch_size, seqlen_k, num_heads_k, head_size_og)")
     # The kernel ends its causal mask at the last key, the other ones begin it at the first.
     _demand(not is_causal or length == key.shape[2], "causal queries and keys differ in number")
-    output, normaliser = _attend(query, key, value, None, is_causal, scale)
+    output, normaliser = _attend(query, key, value, bias=None, is_causal=is_causal, scale=scale)
     state, offset = torch.empty(2, dtype=torch.uint64), torch.empty((), dtype=torch.uint64)
     lengths = None, None, length, key.shape[2]
     return output, normaliser, *lengths, state, offset, query.new_empty(0)
@@ -89,6 +92,7 @@ def _flash(
 
 def _efficient(
     capability: Any,
+    *,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -96,7 +100,6 @@ def _efficient(
     compute_log_sumexp: bool,
     dropout_p: float = 0.0,
     is_causal: bool = False,
-    *,
     scale: float | None = None,
 ) -> tuple[Any, ...]:
     kinds = {torch.float32, torch.float16, *([torch.bfloat16] if capability >= (8, 0) else [])}
@@ -116,7 +119,9 @@ def _efficient(
         _demand(attn_bias.shape == shape, "attn_bias: wrong shape")
         _demand(attn_bias.stride(-1) == 1, "attn_bias: last dimension must be contiguous")
         _demand(_is_aligned(attn_bias, unit), "attn_bias is not correctly aligned")
-    output, normaliser = _attend(query, key, value, attn_bias, is_causal, scale)
+    output, normaliser = _attend(
+        query, key, value, bias=attn_bias, is_causal=is_causal, scale=scale
+    )
     # Queries are rounded up to a multiple of 32, and nobody writes the rest.
     rounded = math.ceil(length / 32) * 32 if compute_log_sumexp else 0
     padded = torch.full((n_rows, n_heads, rounded), torch.nan)
@@ -137,6 +142,7 @@ def _attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
+    *,
     bias: Tensor | None,
     is_causal: bool,
     scale: float | None,

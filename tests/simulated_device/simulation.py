@@ -36,16 +36,27 @@ def simulated_gpus(n_gpus: int = 1, **properties: Any) -> Iterator[Machine]:
     machine = Machine([Gpu(**properties) for _ in range(n_gpus)])
     with (
         pytest.MonkeyPatch.context() as patch,
-        torch.autograd.set_multithreading_enabled(False),  # else a device has a thread of its own
+        torch.autograd.set_multithreading_enabled(False),  # torch has a thread for one device only
         tensors.OperatorMode(),
         tensors.FunctionMode(),
     ):
         patch.setattr(tensors, "machine", machine)
+        patch.setenv("HF_DEACTIVATE_ASYNC_LOAD", "1")  # other threads know no simulation
         # Tied weights stay tied when a module goes to a device.
         patch.setattr(torch.__future__, "_swap_module_params_on_conversion", True)
+        patch.setattr(torch.inference_mode, "__enter__", _enter_without_threads)
         for name, value in _cuda_functions(machine).items():
             patch.setattr(torch.cuda, name, value)
         yield machine
+
+
+_enter = torch.inference_mode.__enter__
+
+
+def _enter_without_threads(self: torch.inference_mode) -> None:
+    """Enter a mode of inference, on or off. Each would switch the threads of autograd on again."""
+    _enter(self)
+    torch._C._set_multithreading_enabled(False)
 
 
 @contextmanager

@@ -224,8 +224,8 @@ def _common_index(name: str, tensors: list[torch.Tensor]) -> int | None:
             others.add("cpu")
     if len(others) > 1:
         msg = (
-            f"Expected all tensors to be on the same device, but found {' and '.join(sorted(others))}"
-            f" in {name}"
+            "Expected all tensors to be on the same device, but found "
+            f"{' and '.join(sorted(others))} in {name}"
         )
         raise RuntimeError(msg)
     return indices[0]

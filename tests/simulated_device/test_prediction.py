@@ -9,7 +9,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import flash_attention_mask
 
-from instructclf import ModelOptions, PromptClassifier, PromptFeatures
+from instructclf import PromptClassifier
 from instructclf.engine.scoring import strategies
 from instructclf.engine.scoring.attention import PrefixAttention
 from instructclf.engine.scoring.prefixes import PrefixCache

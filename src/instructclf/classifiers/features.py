@@ -17,6 +17,7 @@ from instructclf.classifiers.questions import find_template, write_question
 from instructclf.classifiers.sharing import SharedModelEstimator, observed
 from instructclf.classifiers.showing.prompt import ShownPrompt, look_at_prompt
 from instructclf.engine.interfaces import LanguageModel, Question, StateReader
+from instructclf.engine.running.processes import sharing_work
 from instructclf.engine.running.progress import Progress
 from instructclf.inputs.texts import check_texts
 from instructclf.prompts import PromptTemplate
@@ -183,7 +184,10 @@ class PromptFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SharedMo
         """
         check_is_fitted(self)
         texts = check_texts(X)
-        with Progress("Reading", len(dict.fromkeys(texts)), verbose=self.verbose) as progress:
+        with (
+            sharing_work(self._find_options("model_options").distributed),
+            Progress("Reading", len(set(texts)), verbose=self.verbose) as progress,
+        ):
             return self._get_reader().read(texts, progress)
 
     def get_prompt(self, text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from instructclf.engine.running.processes import local_gpu
 from instructclf.exceptions import (
     ModelLoadingError,
     ScoringError,
@@ -18,6 +19,8 @@ _WORKERS = ("LokyProcess", "ForkPoolWorker", "SpawnPoolWorker", "ForkServerPoolW
 
 def resolve_device(device: str) -> torch.device:
     """Return the device of this name; for ``"auto"`` CUDA, else Apple's GPU, else the CPU.
+
+    CUDA without a number is the GPU of this process.
 
     Raises
     ------
@@ -41,6 +44,8 @@ def resolve_device(device: str) -> torch.device:
         )
         raise ModelLoadingError(msg)
     check_not_forked(resolved)
+    if resolved.type == "cuda":
+        resolved = _numbered(resolved)
     try:
         torch.zeros(1, device=resolved).tolist()  # the device "meta" holds no numbers
     except (RuntimeError, AssertionError, ImportError) as error:  # what torch's devices raise
@@ -50,6 +55,26 @@ def resolve_device(device: str) -> torch.device:
         )
         raise ModelLoadingError(msg) from error
     return resolved
+
+
+def resolve_map(device_map: str | dict[str, int | str]) -> list[torch.device]:
+    """Return the devices that compute a model which is spread over them.
+
+    Parts on the CPU or the disk come to a GPU for that, if the map names one.
+
+    Raises
+    ------
+    ModelLoadingError
+        If a device is not on this machine.
+    """
+    if isinstance(device_map, str):  # a way to fill all GPUs
+        n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        return [resolve_device(f"cuda:{index}") for index in range(n_gpus)] or [_best_device()]
+    parts = dict.fromkeys(
+        f"cuda:{part}" if isinstance(part, int) else part for part in device_map.values()
+    )
+    computing = [part for part in map(str, parts) if part not in {"cpu", "disk"}]
+    return list(map(resolve_device, computing or ["cpu"]))
 
 
 def check_not_forked(device: torch.device, *, was_forked: bool | None = None) -> None:
@@ -88,12 +113,12 @@ def warn_of_shared_device(device: torch.device, process_name: str) -> None:
         )
 
 
-def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
+def resolve_dtype(dtype: str, *devices: torch.device) -> torch.dtype:
     """Return the data type of this name; for ``"auto"`` bfloat16 on CUDA and float32 on the CPU.
 
     Half precision is not the default on the CPU: many processors compute float16 one number at a
     time, and bfloat16 keeps only three digits of each number on the way to a score. CUDA devices
-    without bfloat16 take float16.
+    without bfloat16 take float16, and so does a model if one of several devices has none.
 
     Raises
     ------
@@ -101,7 +126,8 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
         If the name is unknown.
     """
     if dtype == "auto":
-        return _best_dtype(device)
+        best = {_best_dtype(device) for device in devices}
+        return torch.float16 if torch.float16 in best else best.pop()
     if dtype not in DTYPES:
         msg = (
             f"The 'dtype' parameter of ModelOptions must be one of {DTYPES} or 'auto'. "
@@ -111,10 +137,23 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return getattr(torch, dtype)
 
 
+def _numbered(device: torch.device) -> torch.device:
+    """Return a CUDA device with its number. Raise if there are fewer."""
+    n_gpus = torch.cuda.device_count()
+    index = local_gpu() if device.index is None else device.index
+    if index >= n_gpus:
+        msg = (
+            f"device='cuda:{index}' was requested and torch finds {n_gpus} CUDA devices, from "
+            f"'cuda:0' to 'cuda:{n_gpus - 1}'. Name one of them, or use device='auto'."
+        )
+        raise ModelLoadingError(msg)
+    return torch.device("cuda", index)
+
+
 def _best_device() -> torch.device:
     if torch.cuda.is_available():
         check_not_forked(torch.device("cuda"))
-        return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("cuda", local_gpu())
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
@@ -123,6 +162,8 @@ def _best_device() -> torch.device:
 def _best_dtype(device: torch.device) -> torch.dtype:
     if device.type == "cpu":
         return torch.float32
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.bfloat16
+    if device.type == "cuda":
+        with torch.cuda.device(device):  # torch asks the current one, and counts emulation
+            is_supported = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if is_supported else torch.float16
     return torch.float16

@@ -70,13 +70,26 @@ def named_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield name, weight
 
 
+def gpus_of(model: Any) -> list[torch.device]:
+    """Return the CUDA devices that compute a model, in the order of their numbers."""
+    devices = {weight.device for weight in model.parameters()} | {input_device(model)}
+    return sorted((d for d in devices if d.type == "cuda"), key=lambda device: device.index)
+
+
 @contextmanager
 def seeded(model: Any, seed: int) -> Iterator[None]:
-    """Seed torch's global generators inside the block, and restore them. Other threads wait."""
-    device = input_device(model)
-    devices = [device] if device.type == "cuda" else []
-    with process_state, torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+    """Seed torch's global generators inside the block, and restore them. Other threads wait.
+
+    These are the generators of the CPU and of the model's GPUs, not those of other GPUs.
+    """
+    gpus = gpus_of(model)
+    with process_state, torch.random.fork_rng(devices=gpus, device_type="cuda"):
+        if input_device(model).type not in {"cpu", "cuda"}:
+            torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+        for gpu in gpus:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(seed)
         yield
 
 

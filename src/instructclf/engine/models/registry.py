@@ -15,7 +15,12 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from instructclf.engine.models.adapter_folders import find_adapter_folder, read_base_name
-from instructclf.engine.models.devices import resolve_device, resolve_dtype, warn_of_shared_device
+from instructclf.engine.models.devices import (
+    resolve_device,
+    resolve_dtype,
+    resolve_map,
+    warn_of_shared_device,
+)
 from instructclf.engine.models.loading import (
     BaseModel,
     DeviceMap,
@@ -64,8 +69,8 @@ def get_base_model(
         return wrap_loaded_model(model)
     model = fspath(model)
     _check_device_or_map(device, device_map)
-    target = resolve_device(device)
-    precision = resolve_dtype(dtype, target)
+    devices = [resolve_device(device)] if device_map is None else resolve_map(device_map)
+    target, precision = devices[0], resolve_dtype(dtype, *devices)
     spread = None if device_map is None else json.dumps(device_map, sort_keys=True)
     key = (_identity(model), str(target), str(precision), quantization, spread)
     with _lock:

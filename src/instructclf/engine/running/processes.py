@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -147,13 +148,26 @@ class Processes:
             kinds.setdefault((tensor.dtype, tensor.device), []).append(tensor)
         for (_, device), members in kinds.items():
             flat = torch.cat([tensor.reshape(-1) for tensor in members])
-            if device.type == "cpu" and distributed.get_backend() == "nccl":
-                flat = flat.cuda()  # a group of NCCL alone exchanges nothing that is on the CPU
+            flat = flat.to(_exchange_device(self, device))
             self.wait()
             with _explaining_lost_processes():
                 exchange(flat)
             for tensor, part in zip(members, flat.split([t.numel() for t in members]), strict=True):
                 tensor.copy_(part.view_as(tensor))
+
+
+@cache
+def _exchange_device(processes: Processes, device: torch.device) -> torch.device:
+    """Return where tensors of a device are exchanged: there if the group can do that."""
+    backend = distributed.get_backend()
+    if device.type == "cpu":  # a group of NCCL alone exchanges nothing that is on the CPU
+        return torch.device("cuda", local_gpu()) if backend == "nccl" else device
+    if "nccl" not in backend:
+        return torch.device("cpu")
+    # NCCL refuses processes that share a GPU.
+    gpu = str(torch.cuda.get_device_properties(device).uuid)
+    gpus = processes._gather(gpu)  # noqa: SLF001  (a function of the class)
+    return device if len(set(gpus)) == processes.size else torch.device("cpu")
 
 
 ALONE = Processes()
@@ -208,6 +222,14 @@ def was_launched(environment: Mapping[str, str]) -> bool:
     return has_all and int(environment["WORLD_SIZE"]) > 1
 
 
+def local_gpu() -> int:
+    """Return the index of this process's GPU: the current one, or that of its rank in a job."""
+    n_gpus, current = torch.cuda.device_count(), torch.cuda.current_device()
+    if not was_launched(os.environ):
+        return current
+    return current or int(os.environ.get("LOCAL_RANK", os.environ["RANK"])) % n_gpus
+
+
 def _find_processes() -> Processes:
     # Threads would exchange in a different order in each process.
     if threading.current_thread() is not threading.main_thread():
@@ -223,11 +245,9 @@ def _find_processes() -> Processes:
 
 def _make_group() -> None:
     if torch.cuda.is_available():
-        local_rank = int(os.environ.get("LOCAL_RANK", os.environ["RANK"]))
-        torch.cuda.set_device(local_rank % torch.cuda.device_count())
-        distributed.init_process_group("cpu:gloo,cuda:nccl")
-    else:
-        distributed.init_process_group("gloo")
+        torch.cuda.set_device(local_gpu())
+    has_nccl = torch.cuda.is_available() and distributed.is_nccl_available()
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if has_nccl else "gloo")
     atexit.register(_leave_group)
 
 

@@ -15,12 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-_BY_DIMENSION = frozenset(
-    """gather index_add index_add_ index_copy index_copy_ index_select scatter scatter_ scatter_add
-    scatter_add_""".split()
-)
-"""Operators that take a tensor, a dimension of it, and indices."""
-_BY_POSITION = frozenset("index index_put index_put_ _unsafe_index".split())
+_BY_DIMENSION = {"gather", "index_add", "index_copy", "index_select", "scatter", "scatter_add"}
+"""Operators that take a tensor, a dimension of it, and indices. Their names may end with ``_``."""
+_BY_POSITION = {"index", "index_put", "_unsafe_index"}
 """Operators that take a tensor, and indices or masks for each of its first dimensions."""
 
 
@@ -39,7 +36,7 @@ class _CheckingIndices(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         del types
-        name = func._schema.name.removeprefix("aten::")  # noqa: SLF001  (torch's own way)
+        name = func._schema.name.removeprefix("aten::").removesuffix("_")  # noqa: SLF001  (no other)
         if name == "embedding":
             _check(args[1], len(args[0]), 0)
         elif name in _BY_DIMENSION:

@@ -25,6 +25,9 @@ from instructclf.exceptions import ScoringError
 
 _logger = logging.getLogger(__name__)
 
+_GENERATOR = "generator."
+"""How the names of generators' states begin in a checkpoint."""
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -244,7 +247,7 @@ class Run:
             tensors = {name: t for name, t in tensors.items() if name.startswith("weight.")}
         else:
             generators = self._adapter.generator_states()
-            tensors |= {f"generator.{name}": state for name, state in generators.items()}
+            tensors |= {_GENERATOR + name: state for name, state in generators.items()}
         return {
             "is_finished": is_finished,
             "record": asdict(self._record),
@@ -255,11 +258,8 @@ class Run:
 
     def _restore(self, saved: State) -> None:
         values, tensors = saved
-        generators = {
-            name: tensors.pop(f"generator.{name}")
-            for name in ("cpu", "cuda")
-            if f"generator.{name}" in tensors
-        }
+        names = [name for name in tensors if name.startswith(_GENERATOR)]
+        generators = {name.removeprefix(_GENERATOR): tensors.pop(name) for name in names}
         self._record = TrainingRecord(**values["record"])
         self._sums = np.array(values["sums"])
         self._optimiser.restore(values["optimiser"], tensors)
