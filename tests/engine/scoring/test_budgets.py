@@ -14,6 +14,7 @@ from instructclf.engine.scoring.budgets import (
     is_out_of_memory,
     make_budget,
     make_tuning_budget,
+    tokens_of_a_copy,
 )
 from instructclf.exceptions import ScoringError
 from tests.fixtures import make_model
@@ -82,6 +83,20 @@ def test_tuning_takes_at_least_one_token(monkeypatch, model):
     assert tuning_budget(model) == 1
 
 
+# Copies of a prefix
+
+
+def test_rows_with_a_copy_of_the_prefix_count_for_what_these_copies_take(monkeypatch, model):
+    # Two layers with keys and values of 16 channels in float32, after 10 tokens.
+    n_bytes = 2 * 2 * 16 * 4 * 10
+    monkeypatch.setattr("instructclf.engine.scoring.budgets.free_memory", lambda _: 20 * n_bytes)
+    assert tokens_of_a_copy(model, TokenBudget(512), 10) == 52  # so that 10 rows are too many
+    monkeypatch.setattr("instructclf.engine.scoring.budgets.free_memory", lambda _: 1)
+    assert tokens_of_a_copy(model, TokenBudget(512), 10) == 512  # one row at a time
+    monkeypatch.setattr("instructclf.engine.scoring.budgets.free_memory", lambda _: None)
+    assert tokens_of_a_copy(model, TokenBudget(512), 10) == 0
+
+
 # Memory
 
 
@@ -112,6 +127,7 @@ def test_a_single_row_that_does_not_fit_is_an_error_with_a_remedy():
         (torch.OutOfMemoryError("CUDA out of memory."), True),
         (MemoryError(), True),
         (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),
         (RuntimeError("shapes cannot be multiplied"), False),
         (ValueError("out of memory"), False),
     ],

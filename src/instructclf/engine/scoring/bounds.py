@@ -32,11 +32,13 @@ def checking_indices(device: torch.device) -> Iterator[None]:
 
 
 class _CheckingIndices(TorchDispatchMode):
+    supports_higher_order_operators = True  # such as flex attention
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         del types
-        name = func._schema.name.removeprefix("aten::").removesuffix("_")  # noqa: SLF001  (no other)
+        name = func.name().removeprefix("aten::").split(".")[0].removesuffix("_")
         if name == "embedding":
             _check(args[1], len(args[0]), 0)
         elif name in _BY_DIMENSION:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import psutil
@@ -99,6 +100,22 @@ def make_tuning_budget(
     return TokenBudget(max(1, min(budget.n_tokens, fitting)))
 
 
+def tokens_of_a_copy(model: Any, budget: TokenBudget, n_prefix: int) -> int:
+    """Return how many tokens a row counts for at least, if it gets a copy of a prefix.
+
+    So the copies of all rows of a batch, in all layers, fit into half of the free memory.
+    """
+    free, weight = free_memory(input_device(model)), model.get_input_embeddings().weight
+    if free is None or n_prefix == 0:
+        return 0
+    config = model.config.get_text_config()
+    n_key_heads = getattr(config, "num_key_value_heads", None)
+    share = n_key_heads / config.num_attention_heads if isinstance(n_key_heads, int) else 1
+    n_bytes = 2 * config.num_hidden_layers * config.hidden_size * share * n_prefix * weight.itemsize
+    most_rows = max(int(free * _SHARE_OF_FREE_MEMORY / n_bytes), 1)
+    return math.ceil(budget.n_tokens / most_rows)
+
+
 def _most_tokens(device: torch.device, dtype: torch.dtype) -> int:
     if device.type != "cpu":
         return _ACCELERATOR_TOKENS
@@ -119,10 +136,10 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether memory ran out. On the CPU, torch raises a ``RuntimeError`` then."""
+    """Say whether memory ran out. On the CPU, and in cuBLAS, that is a ``RuntimeError``."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    phrases = ("not enough memory", "out of memory", "can't allocate")
+    phrases = ("not enough memory", "out of memory", "can't allocate", "STATUS_ALLOC_FAILED")
     return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in phrases)
 
 

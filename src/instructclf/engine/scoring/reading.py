@@ -24,7 +24,7 @@ from instructclf.engine.running.processes import Processes, current_processes
 from instructclf.engine.running.progress import Progress
 from instructclf.engine.running.torch_state import own_torch_state
 from instructclf.engine.scoring.batching import count_computed_tokens, run_in_batches
-from instructclf.engine.scoring.budgets import TokenBudget, make_budget
+from instructclf.engine.scoring.budgets import TokenBudget, make_budget, tokens_of_a_copy
 from instructclf.engine.scoring.forward import edge_log_likelihoods, label_log_likelihoods
 from instructclf.engine.scoring.prefixes import CHUNK, Prefix
 from instructclf.engine.scoring.strategies import FULL_PROMPTS, Strategies, Strategy
@@ -166,6 +166,9 @@ class PrefixReader:
             n_shared=0 if prefix is None else prefix.length,
             repeats_text=strategy is FULL_PROMPTS,
         )
+        if prefix is not None and prefix.is_copied:
+            least = tokens_of_a_copy(self._model, self._budget, prefix.length)
+            lengths = [max(length, least) for length in lengths]
 
         def read(members: list[int]) -> NDArray[np.float64]:
             batch = [prompts[member] for member in members]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from instructclf.engine.models.merging import run_probe
+from instructclf.engine.scoring.budgets import is_fatal
 
 _N_PROBED = 8
 """Tokens of a probe."""
@@ -55,6 +56,8 @@ def check_works_in_layers(
         expected, found = run_probe(wrapped, ids), run_probe(view, ids)
         of_shorter = run_probe(view, ids[:, :-1])
     except (TypeError, ValueError, RuntimeError, AttributeError, KeyError) as error:
+        if is_fatal(error):
+            raise
         msg = f"Labels cannot be scored with this adapter: {describe(config)}. PEFT says: {error}"
         raise ValueError(msg) from error
     finally:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from instructclf.engine.models.decoder_layers import gradient_checkpointing, named_decoder_layers
 from instructclf.engine.scoring.batching import count_computed_tokens, token_batches
-from instructclf.engine.scoring.budgets import make_tuning_budget
+from instructclf.engine.scoring.budgets import make_tuning_budget, tokens_of_a_copy
 from instructclf.engine.scoring.forward import label_log_likelihoods
 from instructclf.engine.scoring.strategies import Strategies, Strategy
 from instructclf.engine.tuning.examples import Example, response_losses
@@ -72,6 +72,7 @@ class Backpropagation:
             keeps_activations=not gradient_checkpointing,
         )
         self._n_tokens_at_first = self._budget.n_tokens
+        self._n_tokens_of_a_copy = tokens_of_a_copy(model, self._budget, len(prefix_ids))
         kinds = [DifferentiablePrefixAttention, DifferentiablePrefix]
         # Layers that run again in the backward pass would append to a cache twice.
         self._strategies = Strategies(
@@ -90,6 +91,7 @@ class Backpropagation:
         """
         if earlier is not None:
             self._n_tokens_at_first = self._budget.n_tokens = earlier["n_tokens_at_first"]
+            self._n_tokens_of_a_copy = earlier["n_tokens_of_a_copy"]
         with ExitStack() as stack:
             stack.enter_context(_restoring_attention(self._model))
             if self._checkpoints:
@@ -108,6 +110,7 @@ class Backpropagation:
         """Return how batches are split and whether layers are replayed, which decides rounding."""
         return {
             "n_tokens_at_first": self._n_tokens_at_first,
+            "n_tokens_of_a_copy": self._n_tokens_of_a_copy,
             "n_tokens": self._budget.n_tokens,
             "replays": self._replay is not None,
         }
@@ -183,9 +186,11 @@ class Backpropagation:
         n_shared = 0 if strategy.prefix is None else len(self._prefix_ids)
         prompts = [example.prompt for example in examples]
         counts = count_computed_tokens(prompts, n_shared, repeats_text=False)
+        is_copied = strategy.prefix is not None and strategy.prefix.is_copied
+        least = self._n_tokens_of_a_copy if is_copied else 0
         # The root of a trie has no token. It is counted here all the same: without it, batches
         # would be split differently, and adapters would differ in the last bits from earlier ones.
-        return [count + 1 for count in counts]
+        return [max(count + 1, least) for count in counts]
 
     def _make_replay(self, earlier: Mapping[str, Any] | None) -> Replay | None:
         if earlier is not None and not earlier["replays"]:

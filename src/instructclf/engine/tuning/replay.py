@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from instructclf.engine.scoring.budgets import free_memory
+from instructclf.engine.scoring.budgets import free_memory, is_fatal, is_out_of_memory
 from instructclf.engine.scoring.forward import label_log_likelihoods, node_states
 from instructclf.engine.scoring.layouts import Layout, LayoutFunction
 from instructclf.engine.scoring.prefixes import Prefix
-from instructclf.engine.scoring.probes import measure_tolerance, read_probes
+from instructclf.engine.scoring.probes import FAILURES, measure_tolerance, read_probes
 from instructclf.engine.scoring.strategies import Strategy
 from instructclf.engine.scoring.vocabulary import find_vocabulary
 from instructclf.engine.tokens.encoding import EncodedPrompt
@@ -104,7 +104,7 @@ class Replay:
         """Return the hidden states of a batch, with zeros where its layout has padding."""
         stored = torch.cat([self._hidden[prompt] for prompt in batch])
         hidden = stored.new_zeros(*layout.input_ids.shape, stored.shape[-1])
-        hidden[layout.is_real] = stored
+        hidden[layout.is_real.to(hidden.device)] = stored
         return hidden
 
 
@@ -131,7 +131,9 @@ def make_replay(
         # The first and the last one differ most in length, so the shorter one is padded.
         few = prompts if len(prompts) == 1 else [prompts[0], prompts[-1]]
         difference = _difference(model, replay, strategy, few, prefixes[strategy.prefix])
-    except (ScoringError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+    except FAILURES as error:
+        if is_fatal(error) and not is_out_of_memory(error):
+            raise
         _logger.debug("The frozen layers cannot be replayed: %s", error)
         return None
     _logger.debug("Replayed scores differ by %.2g of what rounding explains", difference)
@@ -190,4 +192,5 @@ def _split(hidden: Tensor, layout: Layout) -> list[Tensor]:
     # The rows of a text follow each other, so those of text i end where those of i + 1 begin.
     starts = [*layout.rows[:, 0].tolist(), len(n_real)]
     sizes = [sum(n_real[start:end]) for start, end in pairwise(starts)]
-    return [part.clone() for part in hidden[layout.is_real].split(sizes)]
+    real = hidden[layout.is_real.to(hidden.device)]
+    return [part.clone() for part in real.split(sizes)]
