@@ -46,7 +46,7 @@ def simulated_gpus(n_gpus: int = 1, **properties: Any) -> Iterator[Machine]:
         patch.setattr(torch.__future__, "_swap_module_params_on_conversion", True)
         patch.setattr(torch.inference_mode, "__enter__", _enter_without_threads)
         for name, value in _cuda_functions(machine).items():
-            patch.setattr(torch.cuda, name, value)
+            patch.setattr(torch.cuda, name, value, raising=False)
         yield machine
 
 
@@ -133,6 +133,7 @@ def _cuda_functions(machine: Machine) -> dict[str, Any]:
         "reset_peak_memory_stats": lambda *device: setattr(
             gpu(*device), "n_peak", gpu(*device).n_allocated
         ),
+        "get_amp_supported_dtype": lambda: [torch.float16, torch.bfloat16],  # of a Python backend
         "empty_cache": lambda: None,
         "synchronize": synchronize,
         "get_rng_state": lambda device="cuda": gpu(device).random_state.clone(),

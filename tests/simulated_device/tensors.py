@@ -8,13 +8,12 @@ catches the error and goes on is found out. And memory is limited.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter, tree_map
 
 from tests.simulated_device import operators
 from tests.simulated_device.machine import Machine
@@ -104,7 +103,7 @@ class OperatorMode(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if not any(isinstance(a, GpuTensor) or _is_gpu(a) for a in tree_iter((args, kwargs))):
+        if not any(isinstance(a, GpuTensor) or _is_gpu(a) for a in _leaves((args, kwargs))):
             return func(*args, **kwargs)
         # In inference mode, operators arrive that autograd would have taken apart.
         if func._can_decompose():
@@ -160,15 +159,34 @@ def _named(value: Any) -> Any:
     return torch.device(BACKEND, index)
 
 
+def _leaves(value: Any) -> Iterator[Any]:
+    """Yield what arguments of an operator hold, of which some are lists of tensors."""
+    if isinstance(value, (list, tuple, dict)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(inner)
+    else:
+        yield value
+
+
+def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
+    """Return arguments or results of an operator with another value for each leaf."""
+    if isinstance(value, dict):
+        return {name: _mapped(function, inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        mapped = [_mapped(function, inner) for inner in value]
+        return mapped if isinstance(value, list) else tuple(mapped)
+    return function(value)
+
+
 def _run(func: Any, args: Any, kwargs: Any) -> Any:
     machine.check_works()
     name = func._schema.name.removeprefix("aten::")
-    tensors = [value for value in tree_iter((args, kwargs)) if isinstance(value, torch.Tensor)]
+    tensors = [value for value in _leaves((args, kwargs)) if isinstance(value, torch.Tensor)]
     source = _common_index(name, tensors)
     wanted = kwargs.get("device")
     target = source if wanted is None else _named(wanted).index if _is_gpu(wanted) else None
     _note(name, tensors, target)
-    args, plain = tree_map(_inner, (args, kwargs))
+    args, plain = _mapped(_inner, (args, kwargs))
     plain.pop("pin_memory", None)
     if wanted is not None:
         plain |= {"device": torch.device("cpu")}
@@ -207,7 +225,7 @@ def _wrapped(name: str, found: Any, tensors: list[torch.Tensor], index: int) -> 
         return same
 
     with torch.inference_mode(mode=False) if is_normal else contextlib.nullcontext():
-        return tree_map(wrap, found)
+        return _mapped(wrap, found)
 
 
 def _common_index(name: str, tensors: list[torch.Tensor]) -> int | None:
