@@ -78,7 +78,8 @@ def test_a_shortcut_that_once_lacked_memory_is_tried_again(machine, model_folder
 
 def test_batches_leave_room_for_the_copies_of_a_prefix(machine, caplog):
     # Bloom keeps its prefix in a cache, of which each row gets a copy.
-    model = make_model("bloom", hidden_size=64, n_head=2, num_hidden_layers=12).to("cuda")
+    shape = {"hidden_size": 64, "num_key_value_heads": 4, "num_hidden_layers": 12}
+    model = make_model("bloom", **shape).to("cuda")
     classifier = fit((model, make_tokenizer()), n_shots=16)
     gpu = machine.gpus[0]
     classifier.predict(MANY[:2])
