@@ -139,7 +139,7 @@ class _Inputs(NamedTuple):
         """Return groups of key heads that are small enough for the limit on attention weights."""
         n_heads, n_rows, n_queries, _ = self.query.shape
         n_columns = self.n_prefix + self.key.shape[2]
-        n_bytes = n_rows * n_queries * n_columns * self.query.itemsize
+        n_bytes = n_rows * n_queries * n_columns * _wide(self.query[:0]).itemsize
         most = _MOST_BYTES_ON_CPU if self.query.device.type == "cpu" else _MOST_BYTES
         size = max(1, min(n_heads, most // max(n_bytes, 1)))
         groups = zip(*(tensor.split(size) for tensor in self), strict=True)
@@ -213,13 +213,16 @@ def _additive(mask: Tensor | None, like: Tensor) -> Tensor:
 
 
 def _weights(inputs: _Inputs, mask: Tensor, scaling: float) -> Tensor:
-    """Return attention weights of shape (n_key_heads, n_rows, n_queries, n_prefix + length)."""
-    query, key = inputs.query, inputs.key
+    """Return attention weights of shape (n_key_heads, n_rows, n_queries, n_prefix + length).
+
+    They have the precision of scores: rounded to half of it, large scores would be far off.
+    """
+    query, key, far_key = map(_wide, (inputs.query, inputs.key, inputs.far_key))
     n_columns = inputs.n_prefix + key.shape[2]
     # Both products write into parts of one tensor, so that one softmax covers them without a copy.
     scores = query.new_empty(*query.shape[:3], n_columns)
     far, near = _columns(scores, inputs.n_prefix)
-    _multiply(query.flatten(1, 2), inputs.far_key.mT, scaling, out=far)
+    _multiply(query.flatten(1, 2), far_key.mT, scaling, out=far)
     # The mask is written first, and the product is then added to it. It has one entry for each
     # token of a row, and repeats for every query head that was joined along the length.
     of_each_head = scores[..., inputs.n_prefix :].unflatten(2, (-1, key.shape[2]))
@@ -229,7 +232,8 @@ def _weights(inputs: _Inputs, mask: Tensor, scaling: float) -> Tensor:
 
 
 def _output(inputs: _Inputs, mask: Tensor, scaling: float) -> Tensor:
-    far, near = _columns(_weights(inputs, mask, scaling), inputs.n_prefix)
+    weights = _weights(inputs, mask, scaling).to(inputs.value.dtype)
+    far, near = _columns(weights, inputs.n_prefix)
     from_prefix = (far @ inputs.far_value).view(*near.shape[:2], -1)
     output = torch.baddbmm(from_prefix, near, inputs.value.flatten(0, 1))
     return output.view(*inputs.query.shape[:3], -1)
@@ -251,16 +255,16 @@ def _gradients(inputs: _Inputs, mask: Tensor, received: Tensor, scaling: float) 
     )
     query_far, received_far = inputs.query.flatten(1, 2), received.flatten(1, 2)
     weights = _weights(inputs, mask, scaling)
-    far, near = _columns(weights, inputs.n_prefix)
+    far, near = _columns(weights.to(value.dtype), inputs.n_prefix)
     to_far_value, to_value = far.mT @ received_far, near.mT @ received_near
     to_weights = torch.empty_like(weights)
     far, near = _columns(to_weights, inputs.n_prefix)
-    torch.bmm(received_far, inputs.far_value.mT, out=far)
-    torch.bmm(received_near, value.mT, out=near)
+    torch.bmm(_wide(received_far), _wide(inputs.far_value).mT, out=far)
+    torch.bmm(_wide(received_near), _wide(value).mT, out=near)
     to_scores = torch.ops.aten._softmax_backward_data(  # noqa: SLF001  (what torch itself calls)
         to_weights, weights, -1, weights.dtype
     )
-    far, near = _columns(to_scores, inputs.n_prefix)
+    far, near = _columns(to_scores.to(query.dtype), inputs.n_prefix)
     to_query = _multiply(far, inputs.far_key, scaling).view(query.shape)
     return _Inputs(
         query=torch.baddbmm(to_query, near, key, alpha=scaling).view(inputs.query.shape),
@@ -276,6 +280,15 @@ def _multiply(one: Tensor, other: Tensor, scaling: float, out: Tensor | None = N
     if out is None:
         out = one.new_empty(*one.shape[:2], other.shape[2])
     return torch.baddbmm(out, one, other, beta=0, alpha=scaling, out=out)
+
+
+def _wide(values: Tensor) -> Tensor:
+    """Return values in the precision of scores: float32 or more, except on a CPU.
+
+    There, scores in half precision take half the time.
+    """
+    is_cpu = values.device.type == "cpu"
+    return values if is_cpu else values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _columns(weights: Tensor, n_prefix: int) -> tuple[Tensor, Tensor]:
