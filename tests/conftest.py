@@ -1,22 +1,26 @@
 """Environment of the tests: no hub, no network, no chance."""
 
+import contextlib
 import os
 import shutil
 import tempfile
 
-from hypothesis import HealthCheck, settings
+# A machine that is rented for its GPU may have pytest alone, which the tests in tests/gpu need.
+with contextlib.suppress(ImportError):
+    from hypothesis import HealthCheck, settings
 
-# The same examples every time, and no limits that a busy machine would break. For a search among
-# others: pytest tests/test_properties.py --hypothesis-profile=default --hypothesis-seed=random
-settings.register_profile(
-    "same",
-    derandomize=True,
-    deadline=None,
-    max_examples=60,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.load_profile("same")
+    # The same examples every time, and no limits that a busy machine would break. For a search
+    # among others:
+    # pytest tests/test_properties.py --hypothesis-profile=default --hypothesis-seed=random
+    settings.register_profile(
+        "same",
+        derandomize=True,
+        deadline=None,
+        max_examples=60,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    settings.load_profile("same")
 
 # Before anything imports huggingface_hub, which reads both once. pytest-socket closes sockets.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -25,6 +29,12 @@ os.environ.setdefault("INSTRUCTCLF_GGUF_CACHE", "0")
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="huggingface-")
 
 pytest_plugins = ["tests.fixtures"]
+
+
+def pytest_configure(config):
+    """Close sockets, except those of worker processes, where pytest-socket is installed."""
+    if hasattr(config.option, "disable_socket"):
+        config.option.disable_socket = config.option.allow_unix_socket = True
 
 
 def pytest_unconfigure():

@@ -14,10 +14,11 @@ from instructclf.engine.scoring import strategies
 from instructclf.engine.scoring.attention import PrefixAttention
 from instructclf.engine.scoring.prefixes import PrefixCache
 from instructclf.exceptions import ScoringError
+from tests.engine.scoring import test_attention
 from tests.families import make_family
 from tests.fixtures import ARCHITECTURES, LABELS, TEXTS, make_model, make_tokenizer
 from tests.gpu.devices import TOLERANCES
-from tests.simulated_device.simulation import fresh_machine
+from tests.simulated_device.simulation import fresh_machine, simulated_gpus
 
 NEW_TEXTS = ["good", "bad thing, " * 12, "", *(f"nothing but number {i}" for i in range(5))]
 WORDS = {"positive": "really very positive", "negative": "rather very bad"}
@@ -46,6 +47,14 @@ def test_scores_are_those_of_the_cpu(machine, architecture, dtype):
 def found_prefixes():
     """Return the ways in which models have shared prefixes so far."""
     return {strategy.prefix for strategy in strategies._found.values()}
+
+
+@pytest.mark.parametrize("capability", [(7, 5), (9, 0)], ids=["Turing", "Hopper"])
+@pytest.mark.parametrize("width", [8, 12, 100, 264])
+@pytest.mark.parametrize("dtype", test_attention.TOLERANCES, ids=str)
+def test_attention_and_normaliser_are_those_of_a_softmax_written_out(dtype, width, capability):
+    with simulated_gpus(capability=capability):
+        test_attention.check_all_kinds(dtype, "cuda", width)
 
 
 @pytest.mark.parametrize("dtype", list(TOLERANCES))
