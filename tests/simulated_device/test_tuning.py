@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from instructclf import InstructionTunedClassifier, LoRA, ModelOptions, TrainingOptions, load
-from instructclf.engine.tuning.optimiser import Optimiser
 from instructclf.engine.tuning.joint_attention import joint_attention
+from instructclf.engine.tuning.optimiser import Optimiser
 from tests.engine.tuning.test_joint_attention import (
     SCALING,
     WIDTH,

@@ -67,9 +67,13 @@ def _attend_on_cuda(
 ) -> tuple[Tensor, Tensor]:
     """Call the kernel that a CUDA device has for these numbers, at the width that it reads."""
     is_new = torch.cuda.get_device_capability(query.device) >= _AMPERE
-    if query.dtype == torch.float64 or (query.dtype == torch.bfloat16 and not is_new):
+    if query.dtype == torch.float64:
         mask = _causal_mask(query, key) if is_causal else mask
         return _attend_with_scores(query @ key.mT * scaling, value, mask, None)
+    if query.dtype == torch.bfloat16 and not is_new:
+        wide = query.float(), key.float(), value.float(), None if mask is None else mask.float()
+        output, log_normaliser = _attend_on_cuda(*wide, scaling, is_causal=is_causal)
+        return output.to(query.dtype), log_normaliser
     width = query.shape[-1]
     query, key, value = (_with_whole_lines(heads) for heads in (query, key, value))
     is_half, fits = query.dtype.itemsize == 2, query.shape[-1] <= _WIDEST_FLASH
