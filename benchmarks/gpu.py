@@ -54,6 +54,8 @@ _TEXT = range(110, 131)
 """Tokens of a text: about 120."""
 _PREDICTION_TARGET, _TUNING_TARGET, _TUNED_TARGET = 0.6, 0.4, 1.1
 _GIB = 2**30
+_N_WARM = 512
+"""Texts predicted before the clock starts: several whole batches, so that kernels are loaded."""
 _N_COUNTED = 200
 """Texts whose tokens are counted, to estimate the length of all."""
 
@@ -72,6 +74,8 @@ class Size:
         Texts whose scores are compared with a forward pass for each prompt and label.
     ceiling : int
         Side of the square matrices whose product is the ceiling.
+    ceiling_s : float
+        The least seconds of a measured product. Clocks of a device fall after a short burst.
     budgets : tuple of int
         Tokens of a batch, tried in turn.
     """
@@ -82,11 +86,14 @@ class Size:
     n_epochs: int = 20
     n_checked: int = 16
     ceiling: int = 8192
+    ceiling_s: float = 2.0
     budgets: tuple[int, ...] = (4096, 8192, 16_384, 32_768)
 
 
 FULL = Size(_LLAMA_7B)
-TOY = Size(_TOY, n_texts=32, n_epochs=2, n_checked=4, ceiling=256, budgets=(256, 512))
+TOY = Size(
+    _TOY, n_texts=32, n_epochs=2, n_checked=4, ceiling=256, ceiling_s=0.05, budgets=(256, 512)
+)
 
 
 @dataclass(frozen=True)
@@ -260,6 +267,7 @@ class Bench:
         chosen = self.texts if some is None else list(some)
         with self._timed() as first:
             classifier.label_log_likelihood(chosen[:8])  # computes the prefix
+        classifier.label_log_likelihood(chosen[:_N_WARM])
         with self._timed() as clock:
             scores = classifier.label_log_likelihood(chosen)
         # Tokenising all full prompts would take longer than predicting.
@@ -364,17 +372,15 @@ class Bench:
             )
             for m, k, n in shapes
         ]
-        n_loops = 10
-
-        def multiply() -> None:
-            for left, right in operands:
-                torch.nn.functional.linear(left, right)
-
-        for _ in range(3):
-            multiply()
-        with self._timed() as clock:
-            for _ in range(n_loops):
-                multiply()
+        n_loops = 1
+        while True:
+            with self._timed() as clock:
+                for _ in range(n_loops):
+                    for left, right in operands:
+                        torch.nn.functional.linear(left, right)
+            if clock.seconds >= self.size.ceiling_s:
+                break
+            n_loops *= 2
         operations = n_loops * sum(2 * m * k * n for m, k, n in shapes)
         return operations / clock.seconds / 1e12
 
