@@ -30,18 +30,27 @@ def fit(model, **changes):
     return classifier.set_params(**changes).fit(TEXTS, LABELS)
 
 
-def expected_scores(architecture, **changes):
-    pair = make_model(architecture, **changes), make_tokenizer()
-    return fit(pair).label_log_likelihood(NEW_TEXTS)
-
-
-@pytest.mark.parametrize("dtype", list(TOLERANCES))
-@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
-def test_scores_are_those_of_the_cpu(machine, architecture, dtype):
-    model = make_model(architecture).to(device="cuda", dtype=getattr(torch, dtype))
+def read(architecture, device="cpu", dtype="float32"):
+    """Return scores, and the strategies that were found for them."""
+    strategies._found.clear()
+    model = make_model(architecture).to(device=device, dtype=getattr(torch, dtype))
     scores = fit((model, make_tokenizer())).label_log_likelihood(NEW_TEXTS)
-    expected = expected_scores(architecture)
-    np.testing.assert_allclose(scores, expected, atol=TOLERANCES[dtype])
+    return scores, set(strategies._found.values())
+
+
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "bloom", "gemma3_text"])
+def test_scores_and_shortcuts_are_those_of_the_cpu(machine, architecture):
+    scores, found = read(architecture, "cuda")
+    expected, known = read(architecture)
+    np.testing.assert_allclose(scores, expected, atol=TOLERANCES["float32"])
+    assert found == known
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "gpt2"])
+def test_scores_in_half_precision_are_near_those_of_the_cpu(machine, architecture, dtype):
+    scores, _ = read(architecture, "cuda", dtype)
+    np.testing.assert_allclose(scores, read(architecture)[0], atol=TOLERANCES[dtype])
 
 
 def found_prefixes():
@@ -98,4 +107,4 @@ def test_flash_attention_of_transformers_gets_no_mask_that_it_cannot_read(machin
     model.config._attn_implementation = "flash_attention_simulated"
     scores = fit((model, make_tokenizer())).label_log_likelihood(NEW_TEXTS)
     assert found_prefixes() == {PrefixCache}
-    np.testing.assert_allclose(scores, expected_scores("llama"), atol=1e-3)
+    np.testing.assert_allclose(scores, read("llama")[0], atol=1e-3)

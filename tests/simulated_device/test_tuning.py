@@ -106,10 +106,12 @@ def test_a_model_spread_over_two_devices_is_tuned_as_on_the_cpu(machine, model_f
     )
 
 
-def test_frozen_layers_are_replayed_where_the_tuned_ones_are(machine, model_folder, caplog):
-    options = ModelOptions(device_map=SPREAD, dtype="float32")
+def test_frozen_layers_are_replayed_beyond_the_first_device(machine, tmp_path, caplog):
+    make_model(num_hidden_layers=3).save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
+    options = ModelOptions(device_map=SPREAD | {"model.layers.2": 1}, dtype="float32")
     with caplog.at_level(logging.DEBUG, "instructclf.engine.tuning.replay"):
-        tuned(model_folder, adapter=LoRA(n_layers=1), model_options=options)
+        tuned(str(tmp_path), adapter=LoRA(n_layers=1), model_options=options)
     assert "Replayed scores differ by" in caplog.text
     assert "cannot be replayed" not in caplog.text
 
