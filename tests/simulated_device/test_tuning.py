@@ -30,7 +30,13 @@ WORDS = {"positive": "really very positive", "negative": "rather very bad"}
 
 def tuned(model, **changes):
     classifier = InstructionTunedClassifier(
-        model, n_shots=6, learning_rate=0.01, max_epochs=2, batch_size=4, random_state=0
+        model,
+        n_shots=6,
+        learning_rate=0.01,
+        max_epochs=2,
+        batch_size=4,
+        random_state=0,
+        calibration=None,
     )
     return classifier.set_params(verbalizer=WORDS, **changes).fit(TEXTS, LABELS)
 
