@@ -7,7 +7,7 @@ the CPU or the disk, and are put into their module only while it runs.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -91,6 +91,21 @@ def seeded(model: Any, seed: int) -> Iterator[None]:
             with torch.cuda.device(gpu):
                 torch.cuda.manual_seed(seed)
         yield
+
+
+def generator_states(model: Any) -> dict[str, Tensor]:
+    """Return the states of torch's global generators that `seeded` sets."""
+    states = map(torch.cuda.get_rng_state, gpus_of(model))
+    return {"cpu": torch.get_rng_state()} | {f"gpu {i}": s for i, s in enumerate(states)}
+
+
+def set_generator_states(model: Any, states: Mapping[str, Tensor]) -> None:
+    """Set the generators to what `generator_states` returned, perhaps with other devices."""
+    if "cpu" in states:
+        torch.set_rng_state(states["cpu"])
+    for i, gpu in enumerate(gpus_of(model)):
+        if f"gpu {i}" in states:
+            torch.cuda.set_rng_state(states[f"gpu {i}"], gpu)
 
 
 def _hooks(model: nn.Module) -> Iterator[Any]:

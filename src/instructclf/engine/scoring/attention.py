@@ -59,7 +59,6 @@ class PrefixAttention:
     """
 
     is_in_mask = False
-    is_copied = False
     limits_last_layer = True
 
     def __init__(self, model: Any, ids: list[int]) -> None:

@@ -22,9 +22,7 @@ class Prefix(Protocol):
 
     length: int
     is_in_mask: bool
-    """Whether masks have columns for it."""
-    is_copied: bool
-    """Whether each row of a batch takes memory for a copy of it."""
+    """Whether masks have columns for it, since each row has a copy."""
     limits_last_layer: bool
     """Whether the last layer may compute only the positions that are read of rows after it."""
 
@@ -57,7 +55,6 @@ class PrefixCache:
     """
 
     is_in_mask = True
-    is_copied = True
     limits_last_layer = False
 
     def __init__(self, model: Any, ids: list[int]) -> None:

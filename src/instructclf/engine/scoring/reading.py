@@ -166,7 +166,7 @@ class PrefixReader:
             n_shared=0 if prefix is None else prefix.length,
             repeats_text=strategy is FULL_PROMPTS,
         )
-        if prefix is not None and prefix.is_copied:
+        if prefix is not None and prefix.is_in_mask:
             least = tokens_of_a_copy(self._model, self._budget, prefix.length)
             lengths = [max(length, least) for length in lengths]
 

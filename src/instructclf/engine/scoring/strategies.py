@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from instructclf.engine.models.placement import input_device
+from instructclf.engine.running.bounds import checking_indices
 from instructclf.engine.scoring.attention import PrefixAttention
-from instructclf.engine.scoring.bounds import checking_indices
 from instructclf.engine.scoring.budgets import is_fatal
 from instructclf.engine.scoring.layouts import LayoutFunction, row_layout, tree_layout
 from instructclf.engine.scoring.prefixes import Prefix, PrefixCache

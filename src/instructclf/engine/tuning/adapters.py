@@ -14,14 +14,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from instructclf.engine.models.decoder_layers import frozen_layers_pattern
 from instructclf.engine.models.merging import merge_adapters, merge_earlier_adapters
 from instructclf.engine.models.names import split_revision
-from instructclf.engine.models.placement import check_not_offloaded, gpus_of, seeded
+from instructclf.engine.models.placement import (
+    check_not_offloaded,
+    generator_states,
+    seeded,
+    set_generator_states,
+)
 from instructclf.engine.models.quantization import without_repacking_hint
 from instructclf.engine.tuning.adapter_checks import (
     check_same_shapes,
@@ -272,19 +276,11 @@ class Adapter:
 
     def generator_states(self) -> dict[str, Tensor]:
         """Return the states of torch's generators, inside `dropping_out`, if dropout reads them."""
-        if not self._may_draw:
-            return {}
-        gpus = enumerate(gpus_of(self.model))
-        states = {f"gpu {number}": torch.cuda.get_rng_state(gpu) for number, gpu in gpus}
-        return {"cpu": torch.get_rng_state(), **states}
+        return generator_states(self.model) if self._may_draw else {}
 
     def set_generator_states(self, states: Mapping[str, Tensor]) -> None:
         """Set torch's generators, inside `dropping_out`, to what `generator_states` returned."""
-        if "cpu" in states:
-            torch.set_rng_state(states["cpu"])
-        for number, gpu in enumerate(gpus_of(self.model)):
-            if f"gpu {number}" in states:
-                torch.cuda.set_rng_state(states[f"gpu {number}"], gpu)
+        set_generator_states(self.model, states)
 
     def _set_dropout(self, *, active: bool) -> None:
         """Switch dropout in the adapter's modules on or off. The base model never drops inputs."""

@@ -186,7 +186,7 @@ class Backpropagation:
         n_shared = 0 if strategy.prefix is None else len(self._prefix_ids)
         prompts = [example.prompt for example in examples]
         counts = count_computed_tokens(prompts, n_shared, repeats_text=False)
-        is_copied = strategy.prefix is not None and strategy.prefix.is_copied
+        is_copied = strategy.prefix is not None and strategy.prefix.is_in_mask
         least = self._n_tokens_of_a_copy if is_copied else 0
         # The root of a trie has no token. It is counted here all the same: without it, batches
         # would be split differently, and adapters would differ in the last bits from earlier ones.

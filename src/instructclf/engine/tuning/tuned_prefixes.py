@@ -81,7 +81,6 @@ class DifferentiablePrefixAttention:
     """
 
     is_in_mask = False
-    is_copied = False
     limits_last_layer = False
 
     def __init__(self, model: Any, ids: list[int]) -> None:

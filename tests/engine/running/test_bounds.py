@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import embedding
 
-from instructclf.engine.scoring.bounds import _CheckingIndices, checking_indices
+from instructclf.engine.running.bounds import _CheckingIndices, checking_indices
 
 VALUES = torch.zeros(3, 4)
 
