@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from instructclf.engine.models import devices
 from instructclf.engine.models.devices import (
     DTYPES,
     check_not_forked,
@@ -68,8 +69,19 @@ def test_a_data_type_is_taken_by_its_name(name):
     assert resolve_dtype(name, CPU) is getattr(torch, name)
 
 
-def test_the_cpu_keeps_full_precision():
-    assert resolve_dtype("auto", CPU) is torch.float32
+@pytest.mark.parametrize("stored", [torch.float32, torch.float16, torch.float64, None], ids=str)
+def test_the_cpu_computes_in_single_precision_what_bfloat16_would_round(stored, monkeypatch):
+    monkeypatch.setattr(devices, "has_bfloat16_instructions", lambda: True)
+    assert resolve_dtype("auto", CPU, stored=lambda: stored) is torch.float32
+
+
+@pytest.mark.parametrize("has_instructions", [True, False])
+def test_the_cpu_takes_bfloat16_where_it_is_fast_and_weights_are_stored_so(
+    has_instructions, monkeypatch
+):
+    monkeypatch.setattr(devices, "has_bfloat16_instructions", lambda: has_instructions)
+    expected = torch.bfloat16 if has_instructions else torch.float32
+    assert resolve_dtype("auto", CPU, stored=lambda: torch.bfloat16) is expected
 
 
 def test_other_accelerators_take_half_precision():

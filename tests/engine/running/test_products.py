@@ -19,7 +19,7 @@ def make(*shape, dtype=torch.float32):
 
 @pytest.fixture(params=[True, False], ids=["with bfloat16 instructions", "without"])
 def _processor(request, monkeypatch):
-    monkeypatch.setattr(arithmetic, "has_fast_bfloat16", lambda: request.param)
+    monkeypatch.setattr(arithmetic, "has_bfloat16_instructions", lambda: request.param)
 
 
 @pytest.mark.usefixtures("_processor")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
+from instructclf.engine.running.arithmetic import has_bfloat16_instructions
 from instructclf.engine.running.processes import local_gpu
 from instructclf.exceptions import (
     ModelLoadingError,
@@ -113,12 +116,14 @@ def warn_of_shared_device(device: torch.device, process_name: str) -> None:
         )
 
 
-def resolve_dtype(dtype: str, *devices: torch.device) -> torch.dtype:
-    """Return the data type of this name; for ``"auto"`` bfloat16 on CUDA and float32 on the CPU.
+def resolve_dtype(
+    dtype: str, *devices: torch.device, stored: Callable[[], torch.dtype | None] = lambda: None
+) -> torch.dtype:
+    """Return the data type of this name; for ``"auto"`` the best one of the device.
 
-    Half precision is not the default on the CPU: many processors compute float16 one number at a
-    time, and bfloat16 keeps only three digits of each number on the way to a score. CUDA devices
-    without bfloat16 take float16, and so does a model if one of several devices has none.
+    That is bfloat16 on CUDA. Devices without it take float16, and so does a model if one of several
+    devices has none. On a CPU, it is bfloat16 if the processor has instructions for it and the
+    weights are ``stored`` in bfloat16 or less, so that they lose nothing; otherwise float32.
 
     Raises
     ------
@@ -126,7 +131,7 @@ def resolve_dtype(dtype: str, *devices: torch.device) -> torch.dtype:
         If the name is unknown.
     """
     if dtype == "auto":
-        best = {_best_dtype(device) for device in devices}
+        best = {_best_dtype(device, stored) for device in devices}
         return torch.float16 if torch.float16 in best else best.pop()
     if dtype not in DTYPES:
         msg = (
@@ -159,9 +164,10 @@ def _best_device() -> torch.device:
     return torch.device("cpu")
 
 
-def _best_dtype(device: torch.device) -> torch.dtype:
+def _best_dtype(device: torch.device, stored: Callable[[], torch.dtype | None]) -> torch.dtype:
     if device.type == "cpu":
-        return torch.float32
+        is_fast = has_bfloat16_instructions() and stored() == torch.bfloat16
+        return torch.bfloat16 if is_fast else torch.float32
     if device.type == "cuda":
         with torch.cuda.device(device):  # torch asks the current one, and counts emulation
             is_supported = torch.cuda.is_bf16_supported(including_emulation=False)

@@ -20,9 +20,15 @@ from instructclf.engine.models.adapter_folders import (
     read_base_name,
 )
 from instructclf.engine.models.gguf_conversion import load_gguf_file
+from instructclf.engine.models.gguf_files import check_gguf_file, find_gguf_file
 from instructclf.engine.models.names import Source, split_source
 from instructclf.engine.models.placement import input_device
-from instructclf.engine.models.pretrained import load_model, load_tokenizer, quantised
+from instructclf.engine.models.pretrained import (
+    load_config,
+    load_model,
+    load_tokenizer,
+    quantised,
+)
 from instructclf.engine.models.quantization import (
     check_not_repacked,
     check_quantization,
@@ -42,6 +48,8 @@ from instructclf.exceptions import ModelLoadingError, ScoringError
 _logger = logging.getLogger(__name__)
 
 BUNDLED = "bundled"
+_GGUF_TYPES = {None: None, 0: torch.float32, 1: torch.float16}
+"""What a GGUF file says of its type, if not that weights are in blocks of a few bits."""
 DeviceMap = str | dict[str, int | str] | None
 """``"auto"``, or a device for each part of a model, as accelerate takes it."""
 
@@ -130,6 +138,29 @@ def load_base_model(
     if not parts.may_be_on_hub:
         check_weights(Path(parts.location))
     return _freeze(name, place(source, parts), load_tokenizer(source))
+
+
+def find_stored_dtype(name: str) -> torch.dtype | None:
+    """Return the precision in which a model's weights are stored, ``None`` if that is unknown.
+
+    The configuration says so. Weights of 8 bits or less in GGUF files count as bfloat16.
+    """
+    source = str(bundled.model_path()) if name == BUNDLED else name
+    try:
+        adapter = find_adapter_folder(source)
+        if adapter is not None:
+            return find_stored_dtype(read_base_name(adapter, name))
+        check_source(source)
+        parts = split_source(source)
+        if parts.file is not None:
+            return _GGUF_TYPES.get(_gguf_type(source), torch.bfloat16)
+        return load_config(source, parts).get_text_config().dtype
+    except (ModelLoadingError, RecursionError):  # loading says what is wrong with it
+        return None
+
+
+def _gguf_type(source: str) -> int | None:
+    return check_gguf_file(find_gguf_file(source)).values.get("general.file_type")
 
 
 def _place_model(

@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import multiprocessing
 from collections import OrderedDict
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
+
+import torch
 
 from instructclf.engine.models.adapter_folders import find_adapter_folder, read_base_name
 from instructclf.engine.models.devices import (
@@ -24,6 +27,7 @@ from instructclf.engine.models.devices import (
 from instructclf.engine.models.loading import (
     BaseModel,
     DeviceMap,
+    find_stored_dtype,
     load_base_model,
     wrap_loaded_model,
 )
@@ -40,6 +44,7 @@ _lock = ProcessLock()
 _locks: dict[_Key, ProcessLock] = {}
 _known: WeakValueDictionary[_Key, BaseModel] = WeakValueDictionary()
 _recent: OrderedDict[_Key, BaseModel] = OrderedDict()
+_stored: dict[str, torch.dtype | None] = {}
 
 
 def get_base_model(
@@ -70,9 +75,11 @@ def get_base_model(
     model = fspath(model)
     _check_device_or_map(device, device_map)
     devices = [resolve_device(device)] if device_map is None else resolve_map(device_map)
-    target, precision = devices[0], resolve_dtype(dtype, *devices)
+    identity = _identity(model)
+    stored = partial(_stored_dtype, identity, model)
+    target, precision = devices[0], resolve_dtype(dtype, *devices, stored=stored)
     spread = None if device_map is None else json.dumps(device_map, sort_keys=True)
-    key = (_identity(model), str(target), str(precision), quantization, spread)
+    key = (identity, str(target), str(precision), quantization, spread)
     with _lock:
         lock = _locks.setdefault(key, ProcessLock())
     with lock:  # two threads that ask for the same model load it once
@@ -96,6 +103,7 @@ def clear_base_models() -> None:
     with _lock:
         _recent.clear()
         _known.clear()
+        _stored.clear()
 
 
 def _check_loaded_by_name(name: str, value: Any, verb: str, remedy: str) -> None:
@@ -136,6 +144,13 @@ def _identity_of_base(path: Path, name: str) -> str:
         return _identity(read_base_name(path, name)) if find_adapter_folder(name) else ""
     except (ModelLoadingError, RecursionError):  # loading says what is wrong with it
         return ""
+
+
+def _stored_dtype(identity: str, name: str) -> torch.dtype | None:
+    """Return the precision of the weights in a model's files. Its configuration is read once."""
+    if identity not in _stored:
+        _stored[identity] = find_stored_dtype(name)
+    return _stored[identity]
 
 
 def _remember(key: _Key, base: BaseModel) -> None:

@@ -40,8 +40,9 @@ def product_dtype(rows: Tensor, weight: Tensor) -> torch.dtype:
     is_half = weight.dtype in {torch.bfloat16, torch.float16}
     if rows.device.type != "cpu" or not is_half:
         return weight.dtype
-    is_fast = weight.dtype == torch.bfloat16 and has_fast_bfloat16()
-    return torch.bfloat16 if is_fast else torch.float32
+    # Other processors than those of x86 are left to torch.
+    is_fast = has_bfloat16_instructions() or platform.machine() not in _X86
+    return torch.bfloat16 if is_fast and weight.dtype == torch.bfloat16 else torch.float32
 
 
 def precise_product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -55,15 +56,11 @@ def precise_product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) ->
 
 
 @cache
-def has_fast_bfloat16() -> bool:
-    """Say whether the CPU has instructions for products of bfloat16. ARM's are left to torch."""
-    if platform.machine() not in _X86:
-        return True
-    asks = (
-        getattr(torch.cpu, name, None)
-        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    )
-    return any(ask() for ask in asks if ask is not None)
+def has_bfloat16_instructions() -> bool:
+    """Say whether the CPU is known to have instructions for products of bfloat16."""
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    asks = [getattr(torch.cpu, name, None) for name in names]
+    return platform.machine() in _X86 and any(ask() for ask in asks if ask is not None)
 
 
 def _float32_product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
