@@ -13,6 +13,7 @@ from tasks import Rows
 
 import instructclf
 from instructclf import bundled
+from instructclf.engine.models.names import list_parts
 
 if TYPE_CHECKING:
     from cells import Cell
@@ -67,9 +68,11 @@ def model_digest(model: str) -> str:
 
 def _digest_files(path: Path) -> str:
     digest = hashlib.sha256()
-    if path.is_file():  # GGUF: everything is in one file, whose name says nothing
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    if path.is_file():  # GGUF: everything is in one file or its parts, whose names say nothing
+        for part in list_parts(path.name):
+            with path.with_name(part).open("rb") as file:
+                hashlib.file_digest(file, lambda: digest)
+        return digest.hexdigest()[:16]
     for file in sorted(p for p in path.glob("*") if p.suffix in {".json", ".safetensors"}):
         digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()[:16]

@@ -27,9 +27,12 @@ NAMES = {
 }
 
 
-def write_gguf(path, model, tokenizer, kind, pre=None):
-    """Write a Llama as llama.cpp's converter does; return the weights that the file stands for."""
-    writer = GGUFWriter(path, "llama")
+def write_gguf(path, model, tokenizer, kind, pre=None, **split):
+    """Write a Llama as llama.cpp's converter does; return the weights that the file stands for.
+
+    With ``split_max_tensors``, ``a.gguf`` becomes ``a-00001-of-0000N.gguf`` and so on.
+    """
+    writer = GGUFWriter(path, "llama", **split)
     config = model.config
     writer.add_context_length(CONTEXT)
     writer.add_block_count(config.num_hidden_layers)

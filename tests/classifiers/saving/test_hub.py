@@ -14,13 +14,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from gguf import GGMLQuantizationType
 from huggingface_hub import ModelCard
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from instructclf import PromptClassifier, load
 from instructclf.exceptions import SavedClassifierError
-from tests.fixtures import LABELS, TEXTS, make_model
+from tests.fixtures import LABELS, TEXTS, make_model, make_tokenizer
+from tests.gguf_writer import write_gguf
 from tests.hub_server import MAIN, TOKEN, running_hub
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
@@ -85,6 +87,12 @@ for name in ("them/adapter", "them/adapter@second"):
     adapted = PromptClassifier(name, n_shots=4, random_state=0).fit(texts, labels)
     found[name] = float(abs(adapted.predict_proba(texts) - pinned.predict_proba(texts)).max())
 error_of("no file", lambda: PromptClassifier("them/tiny/none.gguf").fit(texts, labels))
+here, there = (
+    PromptClassifier(f"{place}/tiny-00001-of-00002.gguf", n_shots=4, random_state=0)
+    for place in ("split", "them/split")
+)
+found["parts are the same"] = same(there.fit(texts, labels), here.fit(texts, labels))
+error_of("no part", lambda: PromptClassifier("them/half/tiny-00001-of-00002.gguf").open_model())
 error_of("no local file", lambda: PromptClassifier("secret/good.gguf").fit(texts, labels))
 error_of("no saved file", lambda: load("secret/saved.json"))
 os.environ["HF_TOKEN"] = "hf_of_somebody_else"
@@ -111,6 +119,14 @@ def adapters_on(base, revision, model_folder, home):
     return {MAIN: files, "second": {**files, "config.json": config}}
 
 
+def write_parts(folder):
+    """Write a model in two GGUF files, and return their contents by name."""
+    folder.mkdir()
+    model, kind = make_model(intermediate_size=64), GGMLQuantizationType.F32
+    write_gguf(folder / "tiny.gguf", model, make_tokenizer(), kind, split_max_tensors=12)
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
 @pytest.fixture(scope="module")
 def story(model_folder, tmp_path_factory):
     """Return the hub after the program has run, the program's findings, and its cache."""
@@ -127,6 +143,9 @@ def story(model_folder, tmp_path_factory):
         pickled = {"adapter_config.json": b"{}", "adapter_model.bin": b""}
         hub.files["them/pickled"] = {MAIN: pickled}
         hub.files["them/adapter"] = adapters_on("them/tiny", "old", model_folder, home)
+        parts = write_parts(home / "split")
+        hub.files["them/split"] = {MAIN: parts}
+        hub.files["them/half"] = {MAIN: dict([*parts.items()][:1])}
         environment = {
             **os.environ,
             "HF_ENDPOINT": hub.address,
@@ -230,6 +249,13 @@ def test_a_file_that_a_repository_does_not_have_is_an_error(story):
     assert found["no file"].startswith(match)
 
 
+def test_all_parts_of_a_model_are_fetched(story):
+    _, found, _ = story
+    assert found["parts are the same"]
+    match = "ModelLoadingError: The repository 'them/half' has no file 'tiny-00002-of-00002.gguf'"
+    assert found["no part"].startswith(match)
+
+
 def test_names_of_files_are_never_told_to_the_hub(story):
     hub, found, _ = story
     assert found["no local file"].startswith("ModelLoadingError: There is no file 'secret/good")
@@ -283,7 +309,7 @@ def test_no_executable_file_is_fetched(story):
     _, _, home = story
     endings = {path.suffix for path in home.rglob("snapshots/*/*") if path.is_file()}
     assert ".safetensors" in endings
-    assert endings <= {".json", ".safetensors", ".jinja"}
+    assert endings <= {".json", ".safetensors", ".jinja", ".gguf"}
 
 
 def test_access_tokens_are_written_to_no_file(story):

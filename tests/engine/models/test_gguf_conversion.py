@@ -192,6 +192,48 @@ def test_parts_that_hold_the_same_weight_are_not_put_together(file, gguf_cache, 
     assert [path.name for path in folder.glob("*.safetensors")] == ["model.safetensors"]
 
 
+# Several files
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """Return the paths of the files of one model."""
+    model, tokenizer = make_model(intermediate_size=64), make_tokenizer()
+    write_gguf(tmp_path / "tiny.gguf", model, tokenizer, KIND, split_max_tensors=8)
+    return sorted(tmp_path.glob("tiny-0000?-of-00003.gguf"))
+
+
+def test_a_model_in_several_files_is_the_one_in_a_single_file(parts, file, gguf_cache, readers):
+    expected = load_unconverted(file)
+    found = load_unconverted(parts[0])
+    assert found.model.state_dict().keys() == expected.model.state_dict().keys()
+    for name, weight in expected.model.state_dict().items():
+        assert torch.equal(found.model.state_dict()[name], weight)
+    assert_encode_equally(found.tokenizer, expected.tokenizer)
+    readers.clear()
+    for _ in range(2):
+        assert_same(load(parts[0]), found)
+    assert readers == parts
+    assert len(list(gguf_cache.iterdir())) == 1
+
+
+def test_every_part_decides_which_conversion_is_taken(parts, gguf_cache):
+    before = load(parts[0])
+    content = bytearray(parts[2].read_bytes())
+    content[-64:] = bytes(64)
+    parts[2].write_bytes(content)
+    after = load(parts[0])
+    assert len(list(gguf_cache.iterdir())) == 2
+    assert take_fingerprint(after) != take_fingerprint(before)
+
+
+def test_the_registry_loads_a_model_anew_if_a_later_part_has_changed(parts, gguf_cache):
+    base = get_base_model(parts[0], device="cpu")
+    assert get_base_model(parts[0], device="cpu") is base
+    os.utime(parts[2], (0, 0))
+    assert get_base_model(parts[0], device="cpu") is not base
+
+
 # Read once
 
 

@@ -139,12 +139,81 @@ def test_a_pointer_of_git_is_an_error(file):
     assert_refused(file, "pointer of Git LFS, .* Run `git lfs pull`")
 
 
-def test_one_of_several_parts_is_an_error_that_names_them(file):
-    part = file.rename(file.with_name("big-00002-of-00003.gguf"))
+# Several files
+
+
+def write_parts(folder, n_tensors=8, name="big", **changes):
+    """Write a model in several files, and return their paths."""
+    model, tokenizer = make_model(intermediate_size=64, **changes), make_tokenizer()
+    kind = GGMLQuantizationType.F32
+    write_gguf(folder / f"{name}.gguf", model, tokenizer, kind, split_max_tensors=n_tensors)
+    return sorted(folder.glob(f"{name}-*.gguf"))
+
+
+def test_the_header_of_several_files_is_that_of_the_whole(tmp_path):
+    whole = tmp_path / "whole.gguf"
+    write_gguf(whole, make_model(intermediate_size=64), make_tokenizer(), TYPES["F32"][0])
+    found = check_gguf_file(*write_parts(tmp_path))
+    assert found.shapes == check_gguf_file(whole).shapes
+    assert found.values["general.architecture"] == "llama"
+
+
+def test_a_later_part_is_an_error_that_names_the_first(tmp_path):
+    second = write_parts(tmp_path)[1]
     match = (
-        r"one of 3 parts of a model, big-00001-of-00003\.gguf to big-00003-of-00003\.gguf.*--merge"
+        r"part of a model that was split into 3 files\. Name .*, big-00001-of-00003\.gguf; the oth"
     )
-    assert_refused(part, match)
+    assert_refused(second, match)
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_missing_part_is_an_error_that_names_it(number, tmp_path):
+    parts = write_parts(tmp_path)
+    parts[number - 1].unlink()
+    assert_refused(parts[0], rf"big-0000{number}-of-00003\.gguf' is missing: the model has 3 files")
+
+
+def test_a_part_that_was_cut_is_an_error_that_names_it(tmp_path):
+    parts = write_parts(tmp_path)
+    parts[2].write_bytes(parts[2].read_bytes()[:-100])
+    assert_refused(parts[0], r"big-00003-of-00003\.gguf' is incomplete: it has ")
+
+
+def test_parts_in_another_order_are_an_error_that_names_one(tmp_path):
+    first, second, third = write_parts(tmp_path)
+    content = second.read_bytes()
+    second.write_bytes(third.read_bytes())
+    third.write_bytes(content)
+    match = r"big-00002-of-00003\.gguf' is part 3 of 3 by its header, and part 2 of 3 by its name"
+    assert_refused(first, match)
+
+
+def test_a_part_that_was_renamed_is_an_error(tmp_path):
+    renamed = write_parts(tmp_path)[1].rename(tmp_path / "model.gguf")
+    assert_refused(
+        renamed, r"part 2 of 3 by its header, and part 1 of 1 by its name.*00002-of-00003"
+    )
+
+
+@pytest.mark.parametrize("change", ["another division", "another depth"])
+def test_parts_of_different_models_are_an_error_that_names_both(change, tmp_path):
+    (tmp_path / "other").mkdir()
+    first, second, _ = write_parts(tmp_path)
+    changes = {"num_hidden_layers": 3, "n_tensors": 11} if "depth" in change else {"n_tensors": 7}
+    others = write_parts(tmp_path / "other", **changes)
+    shutil.copy(others[1], second)
+    assert len(others) == 3
+    match = (
+        r"big-00001-of-00003\.gguf' and .*big-00002-of-00003\.gguf' are parts of different models"
+    )
+    assert_refused(first, match)
+
+
+def test_parts_that_lack_tensors_are_an_error(tmp_path):
+    (tmp_path / "other").mkdir()
+    parts = write_parts(tmp_path, n_tensors=7)
+    shutil.copy(write_parts(tmp_path / "other", n_tensors=8)[2], parts[2])
+    assert_refused(parts[0], r"hold 19 of the 21 tensors that it counts")
 
 
 def test_a_model_in_one_part_is_whole(file):

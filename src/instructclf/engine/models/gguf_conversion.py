@@ -1,4 +1,4 @@
-"""GGUF file → the same model in safetensors. transformers unpacks and names the weights.
+"""GGUF files → the same model in safetensors. transformers unpacks and names the weights.
 
 By itself, transformers has the metadata of a file parsed three times, for its configuration, its
 tokenizer and its weights, with one array for each token. Here the three share one reader, which is
@@ -15,7 +15,7 @@ import os
 import struct
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from importlib import import_module
@@ -32,7 +32,7 @@ from instructclf.engine.models.gguf_files import (
     Header,
     check_all_used,
     check_gguf_file,
-    find_gguf_file,
+    find_gguf_files,
     find_splitting,
 )
 from instructclf.engine.models.names import Source, split_source
@@ -45,7 +45,7 @@ from instructclf.engine.models.pretrained import (
     without_bar,
     write_tokenizer,
 )
-from instructclf.engine.models.weight_files import list_tokenizer_files
+from instructclf.engine.models.weight_files import list_converted_files
 from instructclf.engine.running.locks import process_state
 from instructclf.engine.running.progress import announced
 from instructclf.exceptions import ModelLoadingError
@@ -70,20 +70,21 @@ _FORMAT = "1"
 
 
 @contextmanager
-def reading_once(path: Path) -> Iterator[Any]:
+def reading_once(path: Path, *others: Path) -> Iterator[Any]:
     """Let transformers share one reader of this file inside the block, and draw no bar of its own.
 
-    Three names are replaced meanwhile, for this thread alone: how the gguf package opens a file and
-    names tensors, and the bar. In a release without one of them, loading is slower or draws a bar.
+    It has the tensors of the model's other files too. Three names are replaced for this thread: how
+    gguf opens a file and names tensors, and the bar. Without one, loading is slower or draws a bar.
     """
     import gguf
 
     thread, open_file = threading.get_ident(), gguf.GGUFReader
-    reader = _make_reader(open_file)(path)
+    reader, *rest = map(_make_reader(open_file), (path, *others))
+    reader.tensors += [tensor for part in rest for tensor in part.tensors]
 
-    def open_once(name: Any, *rest: Any, **options: Any) -> Any:
+    def open_once(name: Any, *mode: Any, **options: Any) -> Any:
         is_ours = threading.get_ident() == thread and path.samefile(name)
-        return reader if is_ours else open_file(name, *rest, **options)
+        return reader if is_ours else open_file(name, *mode, **options)
 
     with process_state, ExitStack() as stack:
         stack.enter_context(replaced(gguf, "GGUFReader", lambda _: open_once))
@@ -154,8 +155,8 @@ def _write_weights(
         def unpack(tensors: list[Any]) -> dict[str, torch.Tensor]:
             reader.tensors = tensors
             weights = load(str(path), **options)["tensors"]
-            if hasattr(mmap, "MADV_DONTNEED"):  # what has been read need not stay in memory
-                reader.data._mmap.madvise(mmap.MADV_DONTNEED)  # noqa: SLF001  (NumPy has no other)
+            for tensor in tensors if hasattr(mmap, "MADV_DONTNEED") else ():  # read, not needed
+                tensor.data._mmap.madvise(mmap.MADV_DONTNEED)  # noqa: SLF001  (NumPy has no other)
             return weights
 
         with _without_tokens(reader):
@@ -272,9 +273,9 @@ def load_gguf_file(
     ModelLoadingError
         If the file cannot be read, or transformers cannot load all of it.
     """
-    path, parts = find_gguf_file(source), split_source(source)
+    paths, parts = find_gguf_files(source), split_source(source)
     for is_last in (False, True) if keep and _keeps_conversions() else ():
-        folder = _find_folder(source, path, dtype, verbose=verbose)
+        folder = _find_folder(source, paths, dtype, verbose=verbose)
         if folder is None:
             break
         try:
@@ -288,9 +289,9 @@ def load_gguf_file(
             for named in (tokenizer, model, model.config):
                 named.name_or_path = parts.location
             return model, tokenizer
-    header = check_gguf_file(path)
+    header = check_gguf_file(*paths)
     splitting = _find_splitting(header, source)
-    with reading_once(path):
+    with reading_once(*paths):
         model = place(source, parts)
         check_all_used(header, _shapes(model), source)
         return model, _load_tokenizer(source, splitting)
@@ -301,30 +302,30 @@ def _keeps_conversions() -> bool:
 
 
 def _find_folder(
-    source: str, path: Path, dtype: torch.dtype, *, verbose: int | bool
+    source: str, paths: Sequence[Path], dtype: torch.dtype, *, verbose: int | bool
 ) -> Path | None:
     packages = [f"{name} {version(name)}" for name in ("transformers", "tokenizers", "gguf")]
-    what = f"Converting {path.name} to safetensors, this time only"
+    what = f"Converting {paths[0].name} to safetensors, this time only"
 
     def convert(folder: Path) -> None:
         with announced(what, verbose=verbose):
-            _convert(source, path, dtype, folder)
+            _convert(source, paths, dtype, folder)
 
     return find_conversion(
         cache_folder("gguf"),
-        lambda: {"gguf": path, **list_tokenizer_files(path)},
+        lambda: list_converted_files(paths),
         (_FORMAT, *packages, str(dtype).removeprefix("torch.")),
         convert,
     )
 
 
-def _convert(source: str, path: Path, dtype: torch.dtype, folder: Path) -> None:
+def _convert(source: str, paths: Sequence[Path], dtype: torch.dtype, folder: Path) -> None:
     """Write the model of a GGUF file into a folder, with its weights in this data type."""
-    header, parts = check_gguf_file(path), split_source(source)
+    header, parts = check_gguf_file(*paths), split_source(source)
     splitting = _find_splitting(header, source)
-    with reading_once(path) as reader:
+    with reading_once(*paths) as reader:
         config = load_config(source, parts)
-        shapes = _write_weights(reader, path, config, dtype, folder)
+        shapes = _write_weights(reader, paths[0], config, dtype, folder)
         if shapes is None:
             shapes = _write_whole(load_model(source, parts, dtype), folder)
         config.save_pretrained(folder)

@@ -2,6 +2,7 @@
 
 GGUF is the format of llama.cpp: one file with weights, often in few bits, and the tokenizer. It
 holds no code. Its weights are unpacked while loading, and then shared and tuned like any others.
+Large models are split into several files, of which the first has the tokenizer.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from instructclf.engine.models.names import split_source
+from instructclf.engine.models.names import list_parts, split_source
 from instructclf.engine.models.weight_files import check_not_pointer
 from instructclf.exceptions import ModelLoadingError, SavedClassifierError
 from instructclf.storage import fetch_file
@@ -38,7 +39,8 @@ _FORMATS = {
 }
 """The types of single values, by their number in the file."""
 _STRING, _ARRAY = 8, 9
-_PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<n_parts>\d{5})\.gguf", re.IGNORECASE)
+_NUMBER, _N_PARTS, _N_TENSORS = "split.no", "split.count", "split.tensors.count"
+"""In the headers of parts: which one it is, from 0; how many there are; tensors in all of them."""
 _LAYER = re.compile(r"blk\.(\d+)\.")
 _PRE_TOKENIZER = "tokenizer.ggml.pre"
 _UNSTATED = (None, "default")
@@ -61,14 +63,14 @@ _DIGITS_THEN_GPT2 = (
 
 @dataclass(frozen=True)
 class Header:
-    """What a GGUF file says of itself.
+    """What a GGUF model says of itself.
 
     Parameters
     ----------
     values : dict
         Its metadata: numbers and texts, without arrays.
     length : int
-        How many bytes the whole file has, if none is missing.
+        How many bytes it has in all its files, if none is missing.
     shapes : dict of str to list of int
         The shapes of its tensors, by their names.
     """
@@ -78,21 +80,35 @@ class Header:
     shapes: dict[str, list[int]]
 
 
-def find_gguf_file(name: str) -> Path:
-    """Return the path of a GGUF file, which is fetched if it is on the hub.
+def find_gguf_files(name: str) -> list[Path]:
+    """Return the path of a GGUF file, and of the further files of its model if it is the first.
+
+    They are fetched if they are on the hub.
 
     Raises
     ------
     ModelLoadingError
-        If the repository cannot be reached or has no such file, or if it is one of several parts.
+        If the repository cannot be reached, if a file is missing, or if the name is that of a later
+        file of a model.
     """
     location, file, revision = split_source(name)
     path = Path(location) / str(file)
-    _check_is_whole(path)
+    paths = [path.with_name(part) for part in list_parts(path.name)]
     if path.is_file():
-        return path
+        missing = next((str(part) for part in paths if not part.is_file()), None)
+        if missing is not None:
+            msg = (
+                f"The GGUF file {missing!r} is missing: the model has {len(paths)} files, all of "
+                "which are read. Download or copy it to this folder."
+            )
+            raise ModelLoadingError(msg)
+        return paths
+    return [_fetch(name, location, part, revision) for part in list_parts(str(file))]
+
+
+def _fetch(name: str, location: str, file: str, revision: str | None) -> Path:
     try:
-        fetched = fetch_file(location, str(file), revision)
+        fetched = fetch_file(location, file, revision)
     except SavedClassifierError as error:
         msg = f"The model {name!r} could not be loaded. {error}"
         raise ModelLoadingError(msg) from error
@@ -102,14 +118,21 @@ def find_gguf_file(name: str) -> Path:
     return fetched
 
 
-def check_gguf_file(path: Path) -> Header:
-    """Return the header of a GGUF file.
+def check_gguf_file(*paths: Path) -> Header:
+    """Return the header of a GGUF file, or of all files of a model together.
 
     Raises
     ------
     ModelLoadingError
-        If the file is no GGUF file, damaged or incomplete.
+        If a file is no GGUF file, damaged, incomplete, or of another model than the first.
     """
+    headers = [_check_file(path) for path in paths]
+    _check_belong_together(paths, headers)
+    shapes = {name: shape for header in headers for name, shape in header.shapes.items()}
+    return Header(headers[0].values, sum(header.length for header in headers), shapes)
+
+
+def _check_file(path: Path) -> Header:
     check_not_pointer(path)
     size = path.stat().st_size
     try:
@@ -131,18 +154,36 @@ def check_gguf_file(path: Path) -> Header:
     return header
 
 
-def _check_is_whole(path: Path) -> None:
-    """Raise ``ModelLoadingError`` for a part of a model that was split into several files."""
-    part = _PART.fullmatch(path.name)
-    if part is None or int(part["n_parts"]) == 1:
-        return
-    stem, n_parts = part["stem"], part["n_parts"]
-    names = f"{stem}-00001-of-{n_parts}.gguf to {stem}-{n_parts}-of-{n_parts}.gguf"
-    msg = (
-        f"{str(path)!r} is one of {int(n_parts)} parts of a model, {names}, and only whole files "
-        f"are read. Join them: llama-gguf-split --merge {stem}-00001-of-{n_parts}.gguf {stem}.gguf"
-    )
-    raise ModelLoadingError(msg)
+def _check_belong_together(paths: Sequence[Path], headers: Sequence[Header]) -> None:
+    """Raise ``ModelLoadingError`` unless these are all parts of one model, in their order."""
+    owners: dict[str, Path] = {}
+    for number, (path, header) in enumerate(zip(paths, headers, strict=True), 1):
+        # A file that was joined from parts has no number, and 0 for how many there are.
+        said = header.values.get(_NUMBER, 0) + 1, header.values.get(_N_PARTS) or 1
+        if said != (number, len(paths)):
+            msg = (
+                f"The GGUF file {str(path)!r} is part {said[0]} of {said[1]} by its header, and "
+                f"part {number} of {len(paths)} by its name. Give it its name back: "
+                f"NAME-{said[0]:05d}-of-{said[1]:05d}.gguf."
+            )
+            raise ModelLoadingError(msg)
+        others = [owners[name] for name in header.shapes if name in owners]
+        if header.values.get(_N_TENSORS) != headers[0].values.get(_N_TENSORS):
+            others.append(paths[0])
+        if others:
+            msg = (
+                f"The GGUF files {str(others[0])!r} and {str(path)!r} are parts of different "
+                "models. Download or copy all parts of one model."
+            )
+            raise ModelLoadingError(msg)
+        owners |= dict.fromkeys(header.shapes, path)
+    n_tensors = headers[0].values.get(_N_TENSORS, len(owners))
+    if len(paths) > 1 and len(owners) != n_tensors:
+        msg = (
+            f"The parts of the model in {str(paths[0])!r} hold {len(owners)} of the {n_tensors} "
+            "tensors that it counts. Download or copy all parts of one model."
+        )
+        raise ModelLoadingError(msg)
 
 
 def _read_header(path: Path) -> Header:

@@ -20,7 +20,7 @@ from instructclf.engine.models.adapter_folders import (
     read_base_name,
 )
 from instructclf.engine.models.gguf_conversion import load_gguf_file
-from instructclf.engine.models.gguf_files import check_gguf_file, find_gguf_file
+from instructclf.engine.models.gguf_files import check_gguf_file, find_gguf_files
 from instructclf.engine.models.names import Source, split_source
 from instructclf.engine.models.placement import input_device
 from instructclf.engine.models.pretrained import (
@@ -160,7 +160,7 @@ def find_stored_dtype(name: str) -> torch.dtype | None:
 
 
 def _gguf_type(source: str) -> int | None:
-    return check_gguf_file(find_gguf_file(source)).values.get("general.file_type")
+    return check_gguf_file(*find_gguf_files(source)).values.get("general.file_type")
 
 
 def _place_model(

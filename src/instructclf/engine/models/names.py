@@ -5,6 +5,7 @@ What exists on this machine is never looked up on the hub, nor is a name that lo
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from instructclf.inputs.paths import expand
 from instructclf.storage import is_repo_id
 
 _GGUF = ".gguf"
+_PART = re.compile(r"(.+-)(\d{5})(-of-(\d{5})\.gguf)", re.IGNORECASE)
 A_NAME = (
     "'bundled', a folder with a decoder-only language model in safetensors, or the id of one on "
     "the hub"
@@ -99,6 +101,27 @@ def split_source(name: str) -> Source:
         )
         raise ModelLoadingError(msg)
     return repository._replace(file=file)
+
+
+def list_parts(file: str) -> list[str]:
+    """Return the names of the files that hold the model of a GGUF file, which is the first of them.
+
+    Raises
+    ------
+    ModelLoadingError
+        If it is a later one.
+    """
+    part = _PART.fullmatch(file)
+    if part is None:
+        return [file]
+    names = [f"{part[1]}{number:05d}{part[3]}" for number in range(1, int(part[4]) + 1)]
+    if names[:1] != [file]:
+        msg = (
+            f"{file!r} is a part of a model that was split into {int(part[4])} files. Name the "
+            f"first of them, {part[1]}00001{part[3]}; the others are found next to it."
+        )
+        raise ModelLoadingError(msg)
+    return names
 
 
 def check_exists(name: str, source: Source) -> None:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+from instructclf.engine.models.names import list_parts
 from instructclf.exceptions import ModelLoadingError
 
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -22,22 +24,28 @@ _OF_TOKENIZER = re.compile("token|template|vocab|merges|spiece")
 
 
 def list_read_files(path: Path) -> list[Path]:
-    """Return the files that are read of a model: a GGUF file and what lies next to it, or a folder.
+    """Return the files that are read of a model: its GGUF files and what lies next, or a folder.
 
-    Other models in the folder of a GGUF file do not count.
+    Of several GGUF files the path is that of the first. Other models in the folder do not count.
     """
     folder = path.parent if path.is_file() else path
     found = [*folder.iterdir(), *(folder / _TEMPLATES).glob("*")]
     read = [file for file in found if file.suffix in _READ and file.is_file()]
     if folder == path:
         return sorted(read)
-    return [path, *sorted(file for file in read if file.suffix != ".safetensors")]
+    parts = [file for name in list_parts(path.name) if (file := folder / name).is_file()]
+    return parts + sorted(file for file in read if file.suffix != ".safetensors")
 
 
-def list_tokenizer_files(path: Path) -> dict[str, Path]:
-    """Return the files next to a GGUF file that change its tokenizer, by their names."""
-    names = {file.relative_to(path.parent).as_posix(): file for file in list_read_files(path)[1:]}
-    return {name: file for name, file in names.items() if _OF_TOKENIZER.search(name)}
+def list_converted_files(paths: Sequence[Path]) -> dict[str, Path]:
+    """Return the GGUF files of a model by numbers, as their names do not count.
+
+    Those next to them that change the tokenizer are there by their names.
+    """
+    folder, read = paths[0].parent, list_read_files(paths[0])
+    names = {file.relative_to(folder).as_posix(): file for file in read if file.suffix in _READ}
+    others = {name: file for name, file in names.items() if _OF_TOKENIZER.search(name)}
+    return {**{str(number): path for number, path in enumerate(paths)}, **others}
 
 
 def holds_weights(folder: Path) -> bool:
