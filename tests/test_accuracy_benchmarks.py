@@ -395,6 +395,34 @@ def test_bundled_model_measures_and_writes_its_tables(load, options, capsys):
     assert page == (options.results / "reviews.md").read_text()
 
 
+def test_suggested_rows_are_compared_with_random_ones(load, options, monkeypatch):
+    program, task = load("suggested_rows"), load("tasks").TASKS["reviews"]
+    monkeypatch.setattr(program, "N_OTHERS", 6)
+    options.more = [4]
+    found = list(program.cells_of(task, options))
+    names = [f"reviews/{kind}/{way}" for kind in ("features", "tuning")
+             for way in ("0/random", "4/random", "4/suggested")]  # fmt: skip
+    assert [cell.name for cell in found] == names
+    load("cells").run(found[:3], options)
+    program.write(found, options)
+    page = (options.results / "suggested_rows.md").read_text()
+    assert "| reviews | features | 4 | 0." in page
+
+
+def test_both_ways_begin_with_the_same_rows_and_choose_among_the_same(load, monkeypatch):
+    program = load("suggested_rows")
+    monkeypatch.setattr(program, "N_OTHERS", 6)
+    X = [f"{word} {i}" for i in range(40) for word in ("good", "bad")]
+    y = [text.split()[0] for text in X]
+    drawn = {
+        way: program.FurtherRows(way, DummyClassifier()).select(X, y, 22, random_state=3).tolist()
+        for way in ("random", "suggested")
+    }
+    assert drawn["random"][:16] == drawn["suggested"][:16]
+    assert set(drawn["random"]) == set(drawn["suggested"])
+    assert len(set(drawn["random"])) == 22
+
+
 def test_results_of_another_model_are_left_out_of_the_pages(load, options, capsys):
     program, cells = load("bundled_model"), load("cells")
     found = [

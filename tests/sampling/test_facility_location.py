@@ -19,15 +19,16 @@ def unit_rows(n_rows, n_columns, seed):
 def coverage(similarity, weights, chosen):
     """Return the objective, straight from its definition."""
     return sum(
-        weight * max(similarity[row, other] for other in chosen)
+        weight * max(similarity[row][other] for other in chosen)
         for row, weight in enumerate(weights)
     )
 
 
-def cover_slowly(embeddings, weights):
+def cover_slowly(embeddings, weights, others=()):
     """Yield the greedy order by computing the whole objective for every candidate."""
-    similarity, chosen = embeddings @ embeddings.T, []
-    while len(chosen) < len(embeddings):
+    everything = np.vstack([embeddings, *others])
+    similarity, chosen = everything @ everything.T, [*range(len(embeddings), len(everything))]
+    while len(chosen) < len(everything):
         left = [row for row in range(len(embeddings)) if row not in chosen]
         best = max(left, key=lambda row: coverage(similarity, weights, [*chosen, row]))
         chosen.append(best)
@@ -42,6 +43,18 @@ def test_the_lazy_order_is_the_greedy_order(seed, n_columns):
     lazy, slow = cover_greedily(embeddings, weights), cover_slowly(embeddings, weights)
     # The last few rows gain almost nothing, so rounding would decide among them.
     assert [next(lazy) for _ in range(12)] == [next(slow) for _ in range(12)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_others_cover_is_not_covered_again(seed):
+    embeddings, others = unit_rows(25, 8, seed), unit_rows(4, 8, seed + 100)
+    weights = np.random.RandomState(seed).rand(25)
+    lazy = cover_greedily(embeddings, weights, others)
+    slow = cover_slowly(embeddings, weights, others)
+    found = [next(lazy) for _ in range(12)]
+    assert found == [next(slow) for _ in range(12)]
+    without = cover_greedily(embeddings, weights)
+    assert found != [next(without) for _ in range(12)]
 
 
 def test_every_row_comes_once():

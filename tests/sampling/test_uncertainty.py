@@ -8,6 +8,7 @@ import pytest
 from instructclf import PromptClassifier
 from instructclf.exceptions import InvalidShotsError
 from instructclf.sampling import FacilityLocationSampler, UncertaintySampler
+from instructclf.sampling.uncertainty import weigh_rows
 
 TOPICS = ["the phone rings", "a book to read", "lamp and light", "cable for power"]
 TEXTS = [f"{topic} {word}" for topic in TOPICS for word in ("one", "two", "three")]
@@ -53,7 +54,7 @@ def test_equal_uncertainty_gives_the_order_of_facility_location():
 def test_weights_are_relative_to_the_highest_uncertainty():
     proba = np.array([[1, 0, 0], [1 / 3, 1 / 3, 1 / 3], [0.5, 0.5, 0], [0.6, 0.3, 0.1]])
     found = {
-        name: UncertaintySampler(name)._weigh(proba, list("abcd"))
+        name: weigh_rows(proba, list("abcd"), name)
         for name in ("entropy", "margin", "least_confident")
     }
     expected = -(0.6 * np.log(0.6) + 0.3 * np.log(0.3) + 0.1 * np.log(0.1)) / np.log(3)

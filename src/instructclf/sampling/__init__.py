@@ -17,6 +17,7 @@ from instructclf.sampling.named import (
     select_shots,
 )
 from instructclf.sampling.neighbours import KNNSampler
+from instructclf.sampling.suggesting import suggest_rows
 from instructclf.sampling.uncertainty import UncertaintySampler
 from instructclf.sampling.uniform import RandomSampler
 from instructclf.sampling.vote_k import VoteKSampler
@@ -34,4 +35,5 @@ __all__ = [
     "VoteKSampler",
     "get_sampler",
     "select_shots",
+    "suggest_rows",
 ]

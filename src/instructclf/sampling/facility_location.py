@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,15 +55,23 @@ class FacilityLocationSampler(RepresentativeSampler):
         return cover_greedily(embeddings, np.ones(len(embeddings)))
 
 
-def cover_greedily(embeddings: NDArray[np.float64], weights: NDArray[np.float64]) -> Iterator[int]:
+def cover_greedily(
+    embeddings: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    others: Iterable[NDArray[np.float64]] = (),
+) -> Iterator[int]:
     """Yield all rows, each time the one that most raises the weighted coverage.
 
-    The coverage of a row is its cosine to the most similar row yielded. Gains only fall as more is
-    covered, so an old gain bounds the new one, and only rows whose bound reaches the best gain are
-    evaluated again (Minoux 1978). This is exact, and needs no matrix of similarities.
+    The coverage of a row is its cosine to the most similar row yielded, or row of ``others``. Gains
+    only fall as more is covered, so an old gain bounds the new one, and only rows whose bound
+    reaches the best gain are evaluated again (Minoux 1978). This is exact, and needs no matrix of
+    similarities.
     """
     covered = np.full(len(embeddings), _UNCOVERED)
-    # While nothing is covered, the gain is linear in the row: the sum of all cosines.
+    for other in others:
+        np.maximum(covered, embeddings @ other, out=covered)
+    # While nothing is covered, the gain is linear in the row: the sum of all cosines. With others,
+    # it is a bound.
     gains = embeddings @ (weights @ embeddings) - _UNCOVERED * weights.sum()
     bounds = [(-gain, row) for row, gain in enumerate((gains * (1 + 1e-9)).tolist())]
     heapq.heapify(bounds)

@@ -141,7 +141,8 @@ class UncertaintySampler(BaseEstimator):
         def order(
             texts: list[str], embeddings: NDArray[np.float64], _: np.random.RandomState
         ) -> Iterable[int]:
-            return cover_greedily(embeddings, self._weigh(predict_proba(texts), texts))
+            weights = weigh_rows(predict_proba(texts), texts, self.uncertainty, self.prefer)
+            return cover_greedily(embeddings, weights)
 
         return select_in_order(
             different_rows(X, y),
@@ -152,15 +153,17 @@ class UncertaintySampler(BaseEstimator):
             n_candidates=self.n_candidates,
         )
 
-    def _weigh(self, predicted: ArrayLike, texts: list[str]) -> NDArray[np.float64]:
-        """Return the weight of each row, of shape (n_texts,)."""
-        probabilities = _check_probabilities(predicted, texts)
-        weights = _UNCERTAINTIES[self.uncertainty](probabilities)
-        if self.prefer == "certain":
-            weights = 1 - weights
-        highest = weights.max()
-        # Scaled so that equal weights are exactly 1 and rounding does not break ties.
-        return (weights / highest).clip(0) if highest > 0 else np.ones(len(texts))
+
+def weigh_rows(
+    predicted: ArrayLike, texts: list[str], uncertainty: str, prefer: str = "uncertain"
+) -> NDArray[np.float64]:
+    """Return the weight of each row from its probabilities, of shape (n_texts,)."""
+    weights = _UNCERTAINTIES[uncertainty](_check_probabilities(predicted, texts))
+    if prefer == "certain":
+        weights = 1 - weights
+    highest = weights.max()
+    # Scaled so that equal weights are exactly 1 and rounding does not break ties.
+    return (weights / highest).clip(0) if highest > 0 else np.ones(len(texts))
 
 
 def _check_probabilities(predicted: ArrayLike, texts: list[str]) -> NDArray[np.float64]:
