@@ -4,6 +4,8 @@ A sampler is a scikit-learn estimator with one method,
 ``select(X, y, n_shots, *, random_state) -> ordered indices``. If it needs a model's probabilities,
 it sets ``needs_probabilities`` and takes ``predict_proba`` too. If it chooses different shots for
 each text, it also has ``fit`` and ``select_for``.
+
+``suggest_rows`` chooses among texts without labels: those to label next.
 """
 
 from instructclf.sampling.balanced import BalancedSampler

@@ -11,6 +11,7 @@ from instructclf.engine.models.names import (
     Source,
     check_exists,
     find_path,
+    list_parts,
     split_revision,
     split_source,
 )
@@ -135,3 +136,19 @@ def test_without_the_package_the_error_says_what_to_install(monkeypatch):
     match = r'needs gguf\. Install it with pip install "instructclf\[gguf\]"'
     with pytest.raises(MissingExtraError, match=match):
         split_source("owner/name/tiny.gguf")
+
+
+@pytest.mark.parametrize("ending", [".gguf", ".GGUF"])
+def test_the_first_part_stands_for_all_parts(ending):
+    names = [f"Q4/big-0000{number}-of-00003{ending}" for number in (1, 2, 3)]
+    assert list_parts(names[0]) == names
+    for later in (names[2], f"big-00004-of-00003{ending}", f"big-00000-of-00003{ending}"):
+        with pytest.raises(ModelLoadingError, match=r"split into 3 files\. Name the first of them"):
+            list_parts(later)
+
+
+@pytest.mark.parametrize(
+    "name", ["tiny.gguf", "a-1-of-2.gguf", "a-00001-of-00001.gguf", "a-00001-of-00000.gguf"]
+)
+def test_other_files_are_whole_models(name):
+    assert list_parts(name) == [name]

@@ -15,7 +15,7 @@ from instructclf.inputs.paths import expand
 from instructclf.storage import is_repo_id
 
 _GGUF = ".gguf"
-_PART = re.compile(r"(.+-)(\d{5})(-of-(\d{5})\.gguf)", re.IGNORECASE)
+_PART = re.compile(r"(.+-)(\d{5})(-of-(?!00000)(\d{5})\.gguf)", re.IGNORECASE)
 A_NAME = (
     "'bundled', a folder with a decoder-only language model in safetensors, or the id of one on "
     "the hub"
