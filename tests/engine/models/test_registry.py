@@ -15,7 +15,6 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from instructclf.engine.models import devices
-from instructclf.engine.models.loading import find_stored_dtype
 from instructclf.engine.models.registry import N_KEPT_ALIVE, clear_base_models, get_base_model
 from instructclf.exceptions import ModelLoadingError
 from tests.fixtures import make_model
@@ -77,7 +76,6 @@ def test_by_default_a_model_keeps_the_precision_it_is_stored_in_where_that_is_fa
         make_model(dtype=dtype).save_pretrained(folders[dtype])
         tokenizer.save_pretrained(folders[dtype])
         assert get_base_model(folders[dtype], device="cpu").model.dtype == dtype
-    assert find_stored_dtype("no-owner/no-such-model") is None
 
 
 def test_no_more_than_a_few_models_are_kept_alive(model_folder, tmp_path):

@@ -144,19 +144,24 @@ def find_stored_dtype(name: str) -> torch.dtype | None:
     """Return the precision in which a model's weights are stored, ``None`` if that is unknown.
 
     The configuration says so. Weights of 8 bits or less in GGUF files count as bfloat16.
+
+    Raises
+    ------
+    ModelLoadingError
+        If the configuration cannot be loaded.
     """
     source = str(bundled.model_path()) if name == BUNDLED else name
-    try:
-        adapter = find_adapter_folder(source)
-        if adapter is not None:
+    adapter = find_adapter_folder(source)
+    if adapter is not None:
+        try:
             return find_stored_dtype(read_base_name(adapter, name))
-        check_source(source)
-        parts = split_source(source)
-        if parts.file is not None:
-            return _GGUF_TYPES.get(_gguf_type(source), torch.bfloat16)
-        return load_config(source, parts).get_text_config().dtype
-    except (ModelLoadingError, RecursionError):  # loading says what is wrong with it
-        return None
+        except (ModelLoadingError, RecursionError):  # loading says what is wrong with it
+            return None
+    check_source(source)
+    parts = split_source(source)
+    if parts.file is not None:
+        return _GGUF_TYPES.get(_gguf_type(source), torch.bfloat16)
+    return load_config(source, parts).get_text_config().dtype
 
 
 def _gguf_type(source: str) -> int | None:

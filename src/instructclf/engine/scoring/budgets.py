@@ -109,11 +109,11 @@ def tokens_of_a_copy(model: Any, budget: TokenBudget, n_prefix: int) -> int:
     if free is None or n_prefix == 0:
         return 0
     config = model.config.get_text_config()
-    n_channels = config.hidden_size
-    n_heads = getattr(config, "num_attention_heads", None)
-    n_key_heads = getattr(config, "num_key_value_heads", None) or n_heads
+    n_channels, entries = config.hidden_size, config.to_dict()
+    n_heads = entries.get("num_attention_heads")
+    n_key_heads = entries.get("num_key_value_heads") or n_heads
     if isinstance(n_heads, int) and isinstance(n_key_heads, int):  # not a list with each layer's
-        n_channels = n_key_heads * (getattr(config, "head_dim", None) or n_channels // n_heads)
+        n_channels = n_key_heads * (entries.get("head_dim") or n_channels // n_heads)
     n_bytes = 2 * config.num_hidden_layers * n_channels * n_prefix * weight.itemsize
     most_rows = max(int(free * _SHARE_OF_FREE_MEMORY / n_bytes), 1)
     return math.ceil(budget.n_tokens / most_rows)
