@@ -104,7 +104,7 @@ def in_child(job, texts, room=None):
 @limits_memory
 @pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
 @pytest.mark.parametrize(
-    ("job", "room"), [(predict, 50 * MEGABYTE), (tune, 100 * MEGABYTE)], ids=["predict", "tune"]
+    ("job", "room"), [(predict, 120 * MEGABYTE), (tune, 160 * MEGABYTE)], ids=["predict", "tune"]
 )
 def test_batches_are_halved_until_they_fit_in_memory(job, room):
     expected, no_messages = in_child(job, LONG)
@@ -118,7 +118,7 @@ def test_batches_are_halved_until_they_fit_in_memory(job, room):
 @limits_memory
 @pytest.mark.parametrize("job", [predict, tune])
 def test_too_little_memory_for_one_text_is_an_error_with_remedies(job):
-    message, _ = in_child(job, ONE_LONG, 4 * MEGABYTE)
+    message, _ = in_child(job, ONE_LONG, 16 * MEGABYTE)
     assert "Memory ran out with a single text of" in message
     assert "Lower max_length, take a smaller model or dtype='bfloat16', or free memory" in message
 

@@ -60,10 +60,10 @@ def test_a_model_whose_scores_depend_on_whether_it_gets_a_mask_is_an_error(token
 
     class LouderWithAMask(type(view)):  # a new class, for which no strategy is known
         def forward(self, input_ids=None, attention_mask=None, **options):
-            output = super().forward(input_ids=input_ids, attention_mask=attention_mask, **options)
+            states = self.get_input_embeddings()(input_ids)
             if attention_mask is not None:
-                output.logits = output.logits * 2
-            return output
+                states = states * 2
+            return super().forward(inputs_embeds=states, attention_mask=attention_mask, **options)
 
     view.__class__ = LouderWithAMask
     encoder = make_encoder(tokenizer, LABEL_SETS["shared beginnings"])

@@ -89,9 +89,13 @@ class _FrozenProduct(torch.autograd.Function):
 
 def _onednn_linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Call the operator that torch's compiler puts in the place of ``linear``."""
-    return torch.ops.mkldnn._linear_pointwise(  # noqa: SLF001  (has no public name)
-        rows, weight.float(), None if bias is None else bias.float(), "none", [], ""
-    )
+    weight, bias = weight.float(), None if bias is None else bias.float()
+    try:
+        return torch.ops.mkldnn._linear_pointwise(  # noqa: SLF001  (has no public name)
+            rows, weight, bias, "none", [], ""
+        )
+    except RuntimeError:  # oneDNN compiles code for each shape, which takes memory of its own
+        return linear(rows, weight, bias)
 
 
 @cache
