@@ -7,7 +7,7 @@ at every call, which costs a hundredth of the product: torch would compute float
 without such instructions, several times as slowly.
 
 A model in half precision keeps its weights so, and what passes from layer to layer is float32. This
-costs a few percent of the time, and takes the error of scores down to a fifth.
+costs a few percent of the time, and takes the error of scores down to a third or less.
 """
 
 from __future__ import annotations

@@ -13,8 +13,9 @@ from instructclf.engine.models.placement import input_device
 from instructclf.engine.scoring.layouts import Layout
 from instructclf.exceptions import ScoringError
 
-CHUNK = 512
-"""Tokens. A prefix goes in by chunks, so that its activations never outgrow those of a batch."""
+CHUNK = 256
+"""Tokens. A prefix goes in by chunks, so that its activations never outgrow those of a batch. On a
+CPU, attention of a chunk to those before it is faster than to itself."""
 
 
 class Prefix(Protocol):
