@@ -315,4 +315,4 @@ def test_a_view_with_extended_attention_still_runs_without_a_prefix():
     PrefixAttention(view, [3, 4, 5])
     ids = torch.arange(3, 13).view(1, 10)
     with torch.inference_mode():
-        torch.testing.assert_close(view(ids).logits, model(ids).logits, atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(view(ids).logits, model(ids).logits, atol=1e-5, rtol=1e-5)

@@ -33,7 +33,7 @@ def disturb(adapter, seed=1):
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gpt_neox"])
 def test_an_untrained_adapter_changes_nothing(architecture):
     model = make_model(architecture)
-    torch.testing.assert_close(logits(make_adapter(model).model), logits(model), rtol=0, atol=1e-6)
+    torch.testing.assert_close(logits(make_adapter(model).model), logits(model), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gpt_neox"])
