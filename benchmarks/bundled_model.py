@@ -19,7 +19,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from approaches import MAX_EPOCHS, chosen_for, majority, prompting, regression, svm, tuning
+from approaches import (
+    BUNDLED_LOSS,
+    MAX_EPOCHS,
+    chosen_for,
+    majority,
+    prompting,
+    regression,
+    svm,
+    tuning,
+)
 from bundled_model_tables import summarise, tabulate, tabulate_reviews
 from cell_scores import CellScores
 from cells import Cell, add_options, prepare_process, run, select
@@ -101,7 +110,8 @@ def _at_size(
     n_test, rates = len(rows.split.X_test), task.rates
     n_scored = n_test + min(n_rows, 64 * len(rows.labels))  # with those that calibrate
     model = options.model
-    tuned = {"max_epochs": epochs} | chosen_for(InstructionTunedClassifier, options.parameters)
+    tuned = BUNDLED_LOSS | {"max_epochs": epochs}
+    tuned |= chosen_for(InstructionTunedClassifier, options.parameters)
     prompted = chosen_for(PromptClassifier, options.parameters)
     approaches = {
         "tuning": (

@@ -77,7 +77,7 @@ from instructclf import InstructionTunedClassifier
 
 options = {"n_shots": 16, "label_definitions": definitions, "random_state": 0}
 prompted = PromptClassifier(model, **options)
-tuned = InstructionTunedClassifier(model, **options, loss="label", max_epochs=8)
+tuned = InstructionTunedClassifier(model, **options, max_epochs=8)
 
 # %% tags=["hidden"]
 if os.environ.get("EXAMPLES_SMALL"):
@@ -97,8 +97,8 @@ for name, classifier in [("zero-shot", zero_shot), ("prompted", prompted), ("tun
     )
 
 # %% [markdown]
-# The label loss compares the labels only, so it does not raise the mass as solved examples do. The
-# default, `loss="lm+label"`, also teaches the model to answer, and takes longer.
+# Tuning minimises the loss of the label among the labels, so it does not raise the mass as solved
+# examples do. `loss="lm+label"` also teaches the model to answer with a label, and takes longer.
 #
 # The differences between rows of this table are uncertain with one draw of sixteen reviews and
 # fifty test texts: [Seeds and cross-validation](seeds.md) shows how to measure them.

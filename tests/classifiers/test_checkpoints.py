@@ -67,6 +67,7 @@ def make_kept(make_tuning, tmp_path):
         "n_shots": 6,
         "max_epochs": 2,
         "calibration": None,
+        "loss": "lm+label",
         "training_options__target_loss": 0.0,
     }
 

@@ -63,7 +63,20 @@ def test_a_relative_folder_is_named_in_full(hasty, fresh_folder, monkeypatch, ca
 def test_the_bundled_model_is_named_with_its_folder(hasty, capsys):
     PromptClassifier(verbose=1).open_model()
     expected = f"Loading the model 'bundled' from {bundled.model_path()}\n"
-    assert capsys.readouterr() == ("", expected)
+    assert expected in capsys.readouterr().err
+
+
+def test_the_data_type_that_was_chosen_is_named_once(hasty, make_classifier, capsys):
+    line = f"The model {make_classifier().model!r} computes in float32.\n"
+    make_classifier(verbose=1).open_model()
+    assert line in capsys.readouterr().err
+    make_classifier(verbose=1).open_model()
+    assert line not in capsys.readouterr().err
+
+
+def test_a_data_type_that_was_asked_for_is_not_repeated(hasty, make_classifier, capsys):
+    make_classifier(verbose=1, model_options__dtype="float32").open_model()
+    assert "computes in" not in capsys.readouterr().err
 
 
 def test_nothing_is_said_when_nothing_is_asked_for(hasty, make_classifier, capsys):

@@ -103,7 +103,7 @@ def test_the_language_loss_is_that_of_a_naive_forward_pass(words, tokenizer):
         naive_language_loss(base, encoder, text, words[label])
         for text, label in zip(TEXTS, LABELS, strict=True)
     ]
-    _, record = tune(base, encoder, **FROZEN)
+    _, record = tune(base, encoder, loss="lm+label", **FROZEN)
     language_loss = record.loss_curve[0] - record.label_loss_curve[0]
     assert language_loss == pytest.approx(np.mean(losses), abs=1e-5)
 
@@ -120,7 +120,7 @@ def test_with_several_answers_a_label_is_right_by_any_and_taught_by_the_first(to
         naive_language_loss(base, encoder, text, answers[label][0])
         for text, label in zip(TEXTS, LABELS, strict=True)
     ]
-    _, record = tune(base, encoder, **FROZEN)
+    _, record = tune(base, encoder, loss="lm+label", **FROZEN)
     assert record.label_loss_curve[0] == pytest.approx(label_loss, abs=1e-5)
     expected = label_loss + np.mean(language_losses)
     assert record.loss_curve[0] == pytest.approx(expected, abs=1e-5)
@@ -142,7 +142,7 @@ def test_without_an_end_token_the_labels_alone_are_learned():
     base = make_base(make_tokenizer(end=None))
     encoder = make_encoder(base.tokenizer)
     scores = LocalLabelScorer(shared_view(base.model), encoder).score(TEXTS)
-    _, record = tune(base, encoder, **FROZEN)
+    _, record = tune(base, encoder, loss="lm+label", **FROZEN)
     language_loss = record.loss_curve[0] - record.label_loss_curve[0]
     right = scores[np.arange(len(TEXTS)), LABELS]
     assert language_loss == pytest.approx(-right.mean(), abs=1e-5)  # one token each

@@ -34,6 +34,7 @@ from instructclf.engine.models.loading import (
 from instructclf.engine.models.names import find_path
 from instructclf.engine.models.weight_files import list_read_files
 from instructclf.engine.running.locks import ProcessLock
+from instructclf.engine.running.progress import tell
 from instructclf.exceptions import ModelLoadingError
 
 N_KEPT_ALIVE = 2
@@ -60,7 +61,8 @@ def get_base_model(
 
     A pair of (model, tokenizer) keeps its device and data type, so the other parameters say nothing
     of it. With a device map, parts of the model go where the map says instead of to ``device``.
-    With ``verbose``, a line says that a file is converted first, if that takes long.
+    With ``verbose``, a line says that a file is converted first, if that takes long, and another
+    one which data type ``"auto"`` has chosen.
 
     Raises
     ------
@@ -94,6 +96,9 @@ def get_base_model(
                 device_map=device_map,
                 verbose=verbose,
             )
+            if dtype == "auto":
+                chosen = str(precision).removeprefix("torch.")
+                tell(f"The model {model!r} computes in {chosen}.", verbose=verbose)
         _remember(key, base)
     return base
 

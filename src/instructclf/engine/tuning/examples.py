@@ -33,7 +33,7 @@ class Example:
         The positions in the trie of all answers of the text's class, the preferred one first.
     n_response_tokens : int
         How many tokens the response has, including the end token if it is learned.
-    loss : {"lm", "label", "lm+label"}, default="lm+label"
+    loss : {"lm", "label", "lm+label"}, default="label"
         The loss to minimise.
     weight : float, default=1.0
         The factor of the loss.
@@ -42,7 +42,7 @@ class Example:
     prompt: EncodedPrompt
     synonyms: tuple[int, ...]
     n_response_tokens: int
-    loss: Loss = "lm+label"
+    loss: Loss = "label"
     weight: float = 1.0
 
 
@@ -51,7 +51,7 @@ def make_examples(
     texts: Sequence[str],
     labels: NDArray[np.intp],
     *,
-    loss: Loss = "lm+label",
+    loss: Loss = "label",
     weights: NDArray[np.float64] | None = None,
 ) -> list[Example]:
     """Encode texts as prediction does, and add the ends of responses to their tries.

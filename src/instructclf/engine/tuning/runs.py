@@ -53,7 +53,7 @@ class TrainingSettings:
         How many tokens go through the model at once. This changes speed and memory only.
     gradient_checkpointing : bool, default=False
         Whether layers run again in the backward pass. This changes speed and memory only.
-    loss : {"lm", "label", "lm+label"}, default="lm+label"
+    loss : {"lm", "label", "lm+label"}, default="label"
         The loss to minimise.
     """
 
@@ -66,7 +66,7 @@ class TrainingSettings:
     target_loss: float
     max_batch_tokens: int | None
     gradient_checkpointing: bool = False
-    loss: Loss = "lm+label"
+    loss: Loss = "label"
 
 
 @dataclass
