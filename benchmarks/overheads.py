@@ -73,7 +73,7 @@ def _children_cpu_s() -> float:
 
 def _measure_model(name: str, settings: Settings) -> dict[str, Any]:
     pair = models.load(name, toy=settings.toy, seed=settings.seed)
-    n_texts = 8 if settings.toy or name == models.LLAMA135 else 64
+    n_texts = 8 if settings.toy or name == models.SMOLLM2 else 64
     rows = data.short_rows(_N_ROWS, data.TWO_LABELS, seed=settings.seed)
     texts = data.paired_reviews(
         pair[1], data.TEXT, n_texts, data.TWO_LABELS, seed=settings.seed

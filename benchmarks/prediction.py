@@ -71,7 +71,7 @@ class Sizes:
 
 
 _SIZES = {
-    models.LLAMA135: Sizes(16, 16, 8, 1, (1, 2), (4, 8)),
+    models.SMOLLM2: Sizes(16, 16, 8, 1, (1, 2), (4, 8)),
     models.BUNDLED: Sizes(16, 32, 16, 2, (1, 2, 4), (4, 8, 16)),
 }
 _TOY_SIZES = Sizes(4, 4, 4, 1, (1, 2), (2, 4))

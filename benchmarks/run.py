@@ -1,7 +1,7 @@
 """Measure instructclf against its peers, and write the results.
 
     python benchmarks/run.py                       everything
-    python benchmarks/run.py prediction --model llama135
+    python benchmarks/run.py prediction --model smollm2
     python benchmarks/run.py --toy                 seconds, to see that it works
     python benchmarks/run.py --tables              tables from the existing JSON
 

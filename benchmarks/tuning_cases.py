@@ -59,8 +59,8 @@ _GROUPED = (TRAINER_GROUPED, TRL_GROUPED, OURS, OURS_BF16)
 _OF_TRAINER = (TRAINER, OURS, OURS_BF16)
 _QV = QUERIES_AND_VALUES
 CASES = (
-    Case("llama135", 16, "reviews", _QV, 1, _MAIN, measures_memory=True, at_most_rounds=2),
-    Case("llama135", 16, "reviews", ALL_LINEAR, 1, _OF_TRAINER, at_most_rounds=1),
+    Case("smollm2", 16, "reviews", _QV, 1, _MAIN, measures_memory=True, at_most_rounds=2),
+    Case("smollm2", 16, "reviews", ALL_LINEAR, 1, _OF_TRAINER, at_most_rounds=1),
     Case("bundled", 16, "reviews", _QV, 2, _ALL, measures_memory=True),
     Case("bundled", 16, "reviews", ALL_LINEAR, 2, _MAIN, measures_memory=True),
     Case("bundled", 16, "long", _QV, 2, _MAIN),
@@ -68,6 +68,6 @@ CASES = (
 )
 """Cases that take minutes a round are measured less often."""
 UPPER_CASES = (
-    Case("llama135", 16, "reviews", ALL_LINEAR, 10, (OURS, OURS_UPPER), at_most_rounds=1),
+    Case("smollm2", 16, "reviews", ALL_LINEAR, 10, (OURS, OURS_UPPER), at_most_rounds=1),
     Case("bundled", 16, "reviews", ALL_LINEAR, 10, (OURS, OURS_UPPER)),
 )
