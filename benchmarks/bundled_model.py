@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from approaches import (
-    BUNDLED_LOSS,
+    BUNDLED_TUNING,
     MAX_EPOCHS,
     chosen_for,
     majority,
@@ -110,7 +110,7 @@ def _at_size(
     n_test, rates = len(rows.split.X_test), task.rates
     n_scored = n_test + min(n_rows, 64 * len(rows.labels))  # with those that calibrate
     model = options.model
-    tuned = BUNDLED_LOSS | {"max_epochs": epochs}
+    tuned = BUNDLED_TUNING | {"max_epochs": epochs}
     tuned |= chosen_for(InstructionTunedClassifier, options.parameters)
     prompted = chosen_for(PromptClassifier, options.parameters)
     approaches = {

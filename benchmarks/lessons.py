@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from approaches import BUNDLED_LOSS, MAX_EPOCHS, chosen_for, prompting, tuning
+from approaches import BUNDLED_TUNING, MAX_EPOCHS, chosen_for, prompting, tuning
 from cell_scores import CellScores
 from cells import Cell, add_options, prepare_process, run, select
 from comparison_calibrations import COMPARISONS
@@ -104,7 +104,7 @@ class _Maker:
     def __init__(self, task: Task, rows: Rows, options: argparse.Namespace) -> None:
         self.task, self.rows, self.options = task, rows, options
         given = (task, rows, options.model)
-        tuned = BUNDLED_LOSS | chosen_for(InstructionTunedClassifier, options.parameters)
+        tuned = BUNDLED_TUNING | chosen_for(InstructionTunedClassifier, options.parameters)
         prompted = chosen_for(PromptClassifier, options.parameters)
         self.tuned = partial(tuning, *given, **tuned)
         self.prompted = partial(prompting, *given, **(prompted | {"n_shots": None}))

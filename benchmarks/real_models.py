@@ -57,6 +57,8 @@ PROMPTING: dict[str, Any] = {
     _DTYPE: "bfloat16",
 }
 _LABEL = {"loss": "label"}
+DEFAULT = "tuning-label-rate-1e-4"
+"""The variant of tuning that these measurements made the default."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "tuning": {},
     "tuning-label": _LABEL,
@@ -109,7 +111,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "prompting-other-rows": {},
 }
 """Variants with as many shots as the size says, and all other rows to calibrate on."""
-MANY = {"500": ("tuning", "tuning-label", "svm"), "all": ("tuning", "tuning-label", "svm")}
+MANY = dict.fromkeys(("500", "all"), ("tuning", "tuning-label", DEFAULT, "svm"))
 """Variants with many rows, of Amazon Polarity."""
 _KINDS = {"svm": svm, "features": PromptFeatures, "tuning": InstructionTunedClassifier}
 

@@ -76,7 +76,7 @@ class InstructionTunedClassifier(PromptedClassifier):
         How much the rows of each class count, ``{label: weight}``, in addition to
         ``sample_weight``. Labels without an entry weigh 1. ``"balanced"`` gives the rows of each
         class the same total weight. ``None`` weighs all rows alike. Calibration is not weighted.
-    learning_rate : float, default=2e-4
+    learning_rate : float, default=1e-4
         The highest learning rate of AdamW, which is reached and left linearly. Lower it if draws of
         rows differ much; raise it for many rows and small models.
     max_epochs : int, default=20
@@ -170,7 +170,7 @@ class InstructionTunedClassifier(PromptedClassifier):
         adapter: LoRA | Any = None,
         loss: str = "label",
         class_weight: dict[Any, float] | str | None = None,
-        learning_rate: float = 2e-4,
+        learning_rate: float = 1e-4,
         max_epochs: int = 20,
         batch_size: int = 8,
         training_options: TrainingOptions | None = None,
