@@ -71,7 +71,7 @@ def test_long_prompts_get_the_scores_of_transformers(real_model, get_scorer):
     scorer = get_scorer("long")
     prompt = scorer.encoder.prompt.render(UNSEEN[0])
     expected = real_model.score_prompt(prompt, sorted(set(VERDICTS)))
-    np.testing.assert_allclose(scorer.score(UNSEEN)[0], expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(scorer.score(UNSEEN)[0], expected, rtol=0, atol=3e-4)
 
 
 # The prefix

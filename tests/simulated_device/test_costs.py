@@ -55,7 +55,7 @@ def cost_of_a_step(machine, n_layers):
     def tune(max_epochs):
         classifier = InstructionTunedClassifier(
             model, n_shots=4, max_epochs=max_epochs, batch_size=4, learning_rate=0.01,
-            random_state=0, calibration=None,
+            loss="lm+label", random_state=0, calibration=None,
         )  # fmt: skip
         classifier.set_params(training_options__target_loss=0.0).fit(TEXTS, LABELS)
         assert len(classifier.loss_curve_) == max_epochs
