@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from instructclf.classifiers import (
+        BlendedClassifier,
         InstructionTunedClassifier,
         LoRA,
         ModelOptions,
@@ -16,11 +17,13 @@ if TYPE_CHECKING:
         SelectiveClassifier,
         TrainingOptions,
         clear_models,
+        list_approaches,
         load,
     )
     from instructclf.prompts import PromptTemplate
 
 __all__ = [
+    "BlendedClassifier",
     "InstructionTunedClassifier",
     "LoRA",
     "ModelOptions",
@@ -31,12 +34,14 @@ __all__ = [
     "TrainingOptions",
     "__version__",
     "clear_models",
+    "list_approaches",
     "load",
 ]
 
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "BlendedClassifier": "instructclf.classifiers",
     "InstructionTunedClassifier": "instructclf.classifiers",
     "PromptClassifier": "instructclf.classifiers",
     "LoRA": "instructclf.classifiers",
@@ -46,6 +51,7 @@ _ROOMS = {
     "PromptTemplate": "instructclf.prompts",
     "SelectiveClassifier": "instructclf.classifiers",
     "clear_models": "instructclf.classifiers",
+    "list_approaches": "instructclf.classifiers",
     "load": "instructclf.classifiers",
 }
 

@@ -133,7 +133,7 @@ def fit_calibration(scores: NDArray[np.float64], codes: NDArray[np.intp]) -> Cal
     relative = scores - scores.mean(axis=1, keepdims=True)
     means = np.array([relative[codes == code].mean(axis=0) for code in present])
     bias = _shrink(means.mean(axis=0), _squared_error(relative, means, codes, present))
-    return Calibration(bias, _fit_temperature(scores - bias, codes), n_rows)
+    return Calibration(bias, fit_temperature(scores - bias, codes), n_rows)
 
 
 def _squared_error(
@@ -156,7 +156,8 @@ def _shrink(bias: NDArray[np.float64], squared_error: float) -> NDArray[np.float
     return bias * max(0.0, 1.0 - (len(bias) - 1) * squared_error / squared_length)
 
 
-def _fit_temperature(scores: NDArray[np.float64], codes: NDArray[np.intp]) -> float:
+def fit_temperature(scores: NDArray[np.float64], codes: NDArray[np.intp]) -> float:
+    """Return the most probable temperature, as `fit_calibration` describes."""
     rows = np.arange(len(codes))
     likelihoods = [log_softmax(scores / t)[rows, codes].sum() for t in _TEMPERATURES]
     losses = np.log1p((np.log(_TEMPERATURES) / _PRIOR_SCALE) ** 2) - likelihoods

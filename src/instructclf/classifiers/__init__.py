@@ -11,9 +11,12 @@ from instructclf.classifiers.loading import load
 from instructclf.classifiers.options import LoRA, ModelOptions, TrainingOptions
 from instructclf.classifiers.prompting import PromptClassifier
 from instructclf.classifiers.sharing import clear_models
+from instructclf.classifiers.wrapping.approaches import list_approaches
+from instructclf.classifiers.wrapping.blending import BlendedClassifier
 from instructclf.classifiers.wrapping.selective import SelectiveClassifier
 
 __all__ = [
+    "BlendedClassifier",
     "InstructionTunedClassifier",
     "LoRA",
     "ModelOptions",
@@ -22,5 +25,6 @@ __all__ = [
     "SelectiveClassifier",
     "TrainingOptions",
     "clear_models",
+    "list_approaches",
     "load",
 ]

@@ -8,10 +8,9 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import issparse
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedShuffleSplit, check_cv
-from sklearn.utils import _safe_indexing, check_consistent_length, get_tags, indexable
+from sklearn.utils import _safe_indexing, check_consistent_length, get_tags
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
@@ -22,10 +21,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from instructclf.classifiers.label_scores import leave_open
 from instructclf.classifiers.wrapping.thresholds import find_threshold, rows_needed
-from instructclf.classifiers.wrapping.wrapper import ClassifierWrapper, take_rows
+from instructclf.classifiers.wrapping.wrapper import ClassifierWrapper, check_rows, take_rows
 from instructclf.exceptions import AllAbstainedWarning, InvalidLabelsError, warn_caller
 from instructclf.inputs.labels import check_labels, check_same_length
-from instructclf.inputs.texts import check_texts
 
 
 class Likeliest(NamedTuple):
@@ -183,7 +181,7 @@ class SelectiveClassifier(ClassifierWrapper):
             If no threshold keeps the risk, so that no text gets a label.
         """
         self._validate_params()
-        labels, rows = check_labels(y), _check_rows(X)
+        labels, rows = check_labels(y), check_rows(X)
         check_consistent_length(rows, labels)
         splits = self._split(rows, labels)
         self.held_out_ = np.concatenate([tested for _, tested in splits])
@@ -305,13 +303,6 @@ class SelectiveClassifier(ClassifierWrapper):
         inner = deepcopy(get_tags(self.estimator))
         tags.classifier_tags, tags.input_tags = inner.classifier_tags, inner.input_tags
         return tags
-
-
-def _check_rows(X: Any) -> Any:
-    """Return rows that can be taken by number: those that scikit-learn knows, else texts."""
-    if isinstance(X, list | np.ndarray) or issparse(X) or hasattr(X, "iloc"):
-        return indexable(X)[0]
-    return check_texts(X)
 
 
 def _find_likeliest(classifier: Any, X: Any) -> Likeliest:

@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn import get_config
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin
+from sklearn.utils import indexable
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
+
+from instructclf.inputs.texts import check_texts
 
 
 def _has(method: str) -> Callable[[ClassifierWrapper], bool]:
@@ -104,6 +107,13 @@ class ClassifierWrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         if not get_config()["enable_metadata_routing"]:
             return fit_params
         return process_routing(self, "fit", **fit_params).estimator.fit
+
+
+def check_rows(X: Any) -> Any:
+    """Return rows that can be taken by number: those that scikit-learn knows, else texts."""
+    if isinstance(X, list | np.ndarray) or issparse(X) or hasattr(X, "iloc"):
+        return indexable(X)[0]
+    return check_texts(X)
 
 
 def take_rows(fit_params: Mapping[str, Any], rows: NDArray[np.intp], n_rows: int) -> dict[str, Any]:
