@@ -10,7 +10,7 @@ from instructclf.classifiers.instruction_tuning import InstructionTunedClassifie
 from instructclf.classifiers.loading import load
 from instructclf.classifiers.options import LoRA, ModelOptions, TrainingOptions
 from instructclf.classifiers.prompting import PromptClassifier
-from instructclf.classifiers.several_outputs import MultiOutputPromptClassifier
+from instructclf.classifiers.several.outputs import MultiOutputPromptClassifier
 from instructclf.classifiers.sharing import clear_models
 from instructclf.classifiers.wrapping.approaches import list_approaches
 from instructclf.classifiers.wrapping.blending import BlendedClassifier

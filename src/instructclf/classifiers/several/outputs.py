@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 from os import PathLike
 from typing import Any, ClassVar, Self
 
@@ -21,9 +20,10 @@ from instructclf.classifiers.labels import check_label_words, find_classes
 from instructclf.classifiers.options import ModelOptions
 from instructclf.classifiers.parameters import CLASSIFIER_CONSTRAINTS, documented
 from instructclf.classifiers.questions import find_template, write_question
+from instructclf.classifiers.several.rows import SharedEvidence, draw_shots
 from instructclf.classifiers.sharing import SharedModelEstimator, observed
 from instructclf.engine.interfaces import LabelScorer, LanguageModel, Question
-from instructclf.exceptions import InvalidLabelsError, InvalidShotsError
+from instructclf.exceptions import InvalidLabelsError
 from instructclf.inputs.labels import check_same_length
 from instructclf.inputs.texts import check_texts
 from instructclf.prompts import PromptTemplate
@@ -133,9 +133,9 @@ class MultiOutputPromptClassifier(ClassifierMixin, SharedModelEstimator):
         rng = check_random_state(self.random_state)
         self.classes_ = [classes for classes, _ in found]
         words = [_answer_words(classes) for classes in self.classes_]
-        self.shots_ = _draw_shots(codes, self.n_shots, rng)
+        self.shots_ = draw_shots(codes, self.n_shots, rng)
         self.question_ = self._write(names, words, [texts[i] for i in self.shots_], codes)
-        evidence = _Evidence(self._get_scorer(), texts, self.shots_)
+        evidence = SharedEvidence(self._get_scorer(), texts, self.shots_)
         calibrator = get_calibrator(self.calibration)
         self.calibrations_: list[Calibration] = [
             calibrator.calibrate(evidence.of(part, classes, own), rng)
@@ -196,7 +196,7 @@ class MultiOutputPromptClassifier(ClassifierMixin, SharedModelEstimator):
         kinds = {column.dtype.kind for column in columns}
         return np.column_stack([c if len(kinds) == 1 else c.astype(object) for c in columns])
 
-    def score(self, X: Any, y: Any) -> float:
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the share of texts of which all questions are answered correctly.
 
         Parameters
@@ -205,13 +205,17 @@ class MultiOutputPromptClassifier(ClassifierMixin, SharedModelEstimator):
             The texts.
         y : array-like of shape (n_texts, n_questions)
             The labels.
+        sample_weight : array-like of shape (n_texts,), default=None
+            How much each text counts.
 
         Returns
         -------
         float
             From 0 to 1, as `sklearn.multioutput.MultiOutputClassifier` returns it.
         """
-        return float(np.mean(np.all(self.predict(X) == np.asarray(y), axis=1)))
+        return float(
+            np.average(np.all(self.predict(X) == np.asarray(y), axis=1), weights=sample_weight)
+        )
 
     def get_prompt(self, text: str) -> str:
         """Return what the model reads for a text.
@@ -283,9 +287,10 @@ class MultiOutputPromptClassifier(ClassifierMixin, SharedModelEstimator):
 
     def _get_scorer(self) -> LabelScorer:
         """Return what scores all questions, made again after unpickling."""
-        if vars(self).get("_scorer") is None:
-            self._scorer = self.open_model().label_scorer(self.question_)
-        return self._scorer
+        scorer = vars(self).get("_scorer")
+        if scorer is None:
+            scorer = self._scorer = self.open_model().label_scorer(self.question_)
+        return scorer
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: v for name, v in super().__getstate__().items() if name != "_scorer"}
@@ -295,47 +300,6 @@ class MultiOutputPromptClassifier(ClassifierMixin, SharedModelEstimator):
         tags.target_tags.multi_output = True
         tags.target_tags.single_output = False
         return tags
-
-
-class _Evidence:
-    """What the calibrator of one question may look at; scores are computed once for all."""
-
-    def __init__(self, scorer: LabelScorer, texts: list[str], shots: NDArray[np.intp]) -> None:
-        self._scorer = scorer
-        self.texts = texts
-        self.shots = shots
-        self._known: dict[tuple[str, ...], NDArray[np.float64]] = {}
-
-    def of(self, part: slice, classes: NDArray[Any], codes: NDArray[np.intp]) -> Any:
-        return _OneQuestion(self, part, classes, codes)
-
-    def score(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        key = tuple(texts)
-        if key not in self._known:
-            self._known[key] = self._scorer.score(texts)
-        return self._known[key]
-
-    @cached_property
-    def shot_scores(self) -> NDArray[np.float64] | None:
-        return self._scorer.score_demonstrations() if len(self.shots) else None
-
-
-class _OneQuestion:
-    """One question's share of the evidence. See `instructclf.calibration.Evidence`."""
-
-    def __init__(
-        self, shared: _Evidence, part: slice, classes: NDArray[Any], codes: NDArray[np.intp]
-    ) -> None:
-        self._shared, self._part = shared, part
-        self.texts, self.shots = shared.texts, shared.shots
-        self.classes, self.codes, self.n_classes = classes, codes, len(classes)
-
-    def score(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        return log_softmax(self._shared.score(texts)[:, self._part], axis=1)
-
-    def score_shots(self) -> NDArray[np.float64] | None:
-        scores = self._shared.shot_scores
-        return None if scores is None else log_softmax(scores[:, self._part], axis=1)
 
 
 def _typed(column: NDArray[Any]) -> NDArray[Any]:
@@ -348,24 +312,3 @@ def _answer_words(classes: NDArray[Any]) -> tuple[str, ...]:
     if classes.dtype.kind in "iub" and classes.tolist() == [0, 1]:
         return ("no", "yes")
     return tuple(answers[0] for answers in check_label_words(classes, None))
-
-
-def _draw_shots(
-    codes: NDArray[np.intp], n_shots: int | None, rng: np.random.RandomState
-) -> NDArray[np.intp]:
-    """Draw rows at random, each time one with the answers that have been shown least."""
-    n_rows, n_questions = codes.shape
-    wanted = n_rows if n_shots is None else n_shots
-    if wanted > n_rows:
-        msg = f"n_shots={wanted} is more than the {n_rows} rows. Give more rows, or fewer shots."
-        raise InvalidShotsError(msg)
-    waiting = rng.permutation(n_rows).tolist()
-    shown = np.zeros((n_questions, codes.max() + 1))
-    questions = np.arange(n_questions)
-    chosen = []
-    for _ in range(wanted):
-        seen = shown[questions, codes[waiting]].sum(axis=1)
-        row = waiting.pop(int(seen.argmin()))
-        shown[questions, codes[row]] += 1
-        chosen.append(row)
-    return np.array(chosen, dtype=np.intp)
