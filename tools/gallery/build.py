@@ -36,6 +36,8 @@ SMALL = "EXAMPLES_SMALL"
 """The environment variable that limits an example to a few rows."""
 SMALL_ARGUMENTS = ("--shots", "4", "--seeds", "1", "--test-size", "40")
 """The arguments that limit a program in the same way."""
+FRONT_MATTER = "---\nsearch:\n  boost: 0.3\n---"
+"""What a page begins with: a search for a name finds its reference first."""
 
 
 def main() -> None:
@@ -75,7 +77,7 @@ def make_page(script: Path, weights: Path) -> tuple[str, list[bytes]]:
     make = run_cells if source.startswith("# %%") else run_program
     parts, pictures = make(script, source)
     parts += [f"*The whole script: `examples/{script.name}`.*", digest_line(script, weights)]
-    return "\n\n".join(part for part in parts if part) + "\n", pictures
+    return "\n\n".join(part for part in (FRONT_MATTER, *parts) if part) + "\n", pictures
 
 
 def run_program(script: Path, source: str) -> tuple[list[str], list[bytes]]:
