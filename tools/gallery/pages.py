@@ -24,6 +24,7 @@ PAGES = (
     ROOT / "docs" / "tutorial.md",
     ROOT / "docs" / "migration.md",
     ROOT / "docs" / "way-of-a-text.md",
+    *sorted((ROOT / "docs" / "start").glob("*.md")),
     *sorted((ROOT / "docs" / "how-to").glob("*.md")),
 )
 BLOCK = re.compile(
