@@ -34,10 +34,10 @@ from instructclf.sampling import ShotSampler
 class InstructionTunedClassifier(PromptedClassifier):
     """Tune a language model with LoRA to answer an instruction with the label.
 
-    ``fit`` trains a small adapter on the rows. The base model does not change, and is shared with
-    all other classifiers. The prompt holds the instruction and the definitions but no shots, so
-    predicting is faster than by prompting with them. Labels are scored by likelihood, never
-    generated, so every answer is a label.
+    ``fit`` trains a small adapter on the rows. The base model does not change, and all classifiers
+    share it. The prompt holds the instruction and the definitions but no shots, so a prediction is
+    faster than with shots in the prompt. Labels are scored by likelihood, never generated, so every
+    answer is a label.
 
     Parameters
     ----------
@@ -47,23 +47,26 @@ class InstructionTunedClassifier(PromptedClassifier):
     {instruction}
     {template}
     n_shots : int or None, default=None
-        How many rows the adapter is trained on. ``None`` takes all rows.
+        How many rows the adapter is trained on. ``None`` takes all rows. Set it to leave rows for
+        ``calibration``, or to train faster.
     {sampler}
     {label_order}
     n_seeds : int, default=1
-        How many adapters are trained, each with a seed of its own, spawned from ``random_state``:
-        its own shots, order of rows and initial weights. ``fit`` takes ``n_seeds`` times as long.
+        How many adapters are trained, each with its own seed, spawned from ``random_state``: other
+        shots, another order of rows and other initial weights. Raise it to depend less on the draw;
+        ``fit`` takes ``n_seeds`` times as long.
     calibration : "auto", None or object with a calibrate method, default="auto"
-        ``"auto"`` subtracts from each label's log-likelihood its class-balanced mean over labelled
-        rows that are not shots, shrunk by what noise would give, and fits a temperature, which few
-        rows leave near 1. Without such rows, and with ``None``, it only normalises. Objects are
-        those of `instructclf.calibration`, or others with the same method.
+        How the bias of the prompt towards a label is removed. ``"auto"`` subtracts from each
+        label's log-likelihood its class-balanced mean over labelled rows that are not shots, shrunk
+        towards zero by what chance would give, and fits a temperature, which few rows leave near 1.
+        Without such rows, and with ``None``, it only normalises. Other methods are in
+        `instructclf.calibration`; any object with the same method works.
     adapter : LoRA, peft.PeftConfig or None, default=None
-        The adapter that is trained. ``None`` takes `LoRA` with its defaults, and nested names reach
-        it, such as ``adapter__rank``. A configuration of PEFT, such as
+        The weights that training adds. ``None`` takes `LoRA` with its defaults, and nested names
+        reach it, such as ``adapter__rank``. A configuration of PEFT, such as
         ``peft.LoraConfig(use_dora=True)`` or ``peft.IA3Config()``, is copied and runs PEFT's own
-        layers. An error: kinds that work outside the layers of a model, that change weights of the
-        base model, or that move parameters between layers in training (AdaLoRA).
+        layers. Kinds raise an error that work outside the layers of a model, that change weights of
+        the base model, or that move parameters between layers in training (AdaLoRA).
     loss : {"lm", "label", "lm+label"}, default="label"
         What is minimised. ``"label"``: the negative log-probability of the label among the labels.
         ``"lm"``: the mean negative log-likelihood of the response's tokens, its end included.
@@ -80,15 +83,18 @@ class InstructionTunedClassifier(PromptedClassifier):
         The highest learning rate of AdamW, which is reached and left linearly. Lower it if draws of
         rows differ much; raise it for many rows and small models.
     max_epochs : int, default=20
-        The most passes over the rows.
+        The largest number of passes over the rows. Training often stops earlier, by its loss
+        (`TrainingOptions`). The default suits a handful of rows; take one to three for thousands.
     batch_size : int, default=8
-        Rows of one optimiser step.
+        Rows of one optimiser step. Raise it for thousands of rows, with a higher learning rate.
     training_options : TrainingOptions or None, default=None
-        How training stops, resumes and saves memory, and how seeds are averaged. ``None`` takes all
-        defaults. Nested names reach it, such as ``training_options__tol``.
+        How training stops, resumes and saves memory, and how seeds are averaged. Set it if memory
+        is short or a fit may be cut off. ``None`` takes all defaults. Nested names reach it, such
+        as ``training_options__tol``.
     {model_options}
     random_state : int, RandomState instance or None, default=None
-        Decides which shots are drawn, the initial adapter and the order of rows in training.
+        Decides which shots are drawn, the initial adapter and the order of rows in training. Set it
+        to get the same classifier again.
     {verbose}
 
     Attributes
@@ -103,7 +109,7 @@ class InstructionTunedClassifier(PromptedClassifier):
     adapter_ : dict of str to Tensor
         The adapter's weights, named as PEFT names them.
     loss_curve_ : list of float
-        The mean training loss of each epoch, weighted as the rows are: what ``loss`` says.
+        The mean training loss of each epoch, as ``loss`` defines it, weighted like the rows.
     n_iter_ : int
         The number of epochs.
     stopped_by_ : {"max_epochs", "n_iter_no_change", "target_loss"}

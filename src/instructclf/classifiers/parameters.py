@@ -39,35 +39,42 @@ CLASSIFIER_CONSTRAINTS: dict[str, Any] = {
 
 _PARAMETERS = """
     model : str, path, tuple of (model, tokenizer) or LanguageModel, default="bundled"
-        ``"bundled"`` for the small model that ships, a folder, or a hub id; also those of an
-        adapter of PEFT, or of a GGUF file. ``"owner/name@revision"`` pins a branch, tag or commit
-        of a hub id. A model is loaded once per process, however many estimators use it. A pair of
-        transformers objects is used as it is, on its device, and shared by clones; such an
-        estimator cannot be pickled.
+        The language model: ``"bundled"`` for the small model that ships, a folder, a GGUF file or a
+        hub id. ``"owner/name@revision"`` pins a branch, tag or commit. A folder or an id may also
+        be an adapter of PEFT. Take a larger model for tasks other than the sentiment of reviews. A
+        model is loaded once per process, however many estimators use it. A pair of transformers
+        objects is used as it is, on its device, and shared by clones; such an estimator cannot be
+        pickled.
     label_definitions : dict or None, default=None
-        What each label means, ``{label: one sentence}``. The prompt states it. If given, its keys
-        are the classes, so a label that is missing from a fold is still known.
+        What each label means, ``{label: one sentence}``. The prompt states it. Set it if names do
+        not explain the labels, or to ask without labelled rows. Its keys are then the classes, so a
+        label that is missing from a fold is still known. ``None`` states the names only.
     verbalizer : dict or None, default=None
-        The words that the model answers with, ``{label: words}``. ``None`` takes ``str(label)``.
-        A list of words gives one label several answers: their likelihoods add up, and the prompt
-        states the first.
+        The words that the model answers with, ``{label: words}``. Set it if labels are numbers or
+        codes. ``None`` takes ``str(label)``. A list of words gives one label several answers: their
+        likelihoods add up, and the prompt states the first.
     instruction : str or None, default=None
-        The task in your words. The labels to choose from are stated after it in any case. ``None``
-        asks to classify the input.
+        The task in your words, such as a question about the text. The prompt always lists the
+        labels after it. ``None`` asks to classify the input.
     template : str or PromptTemplate, default="alpaca"
         The text around instruction, demonstrations and input: ``"alpaca"``, ``"alpaca_legacy"``,
-        ``"alpaca_short"``, ``"chat"`` for the tokenizer's chat template, or a template object.
+        ``"alpaca_short"`` without the introduction, which saves tokens, ``"chat"`` for the
+        tokenizer's chat template, or a template object. Try ``"chat"`` with models that were tuned
+        on conversations. The default is common in instruction tuning, and needs no chat template.
     sampler : str or object with a select method, default="balanced"
-        How the shots are chosen among the rows: ``"balanced"``, ``"random"``, ``"kmeans"``,
+        How shots are chosen among the rows: ``"balanced"``, ``"random"``, ``"kmeans"``,
         ``"facility_location"``, ``"vote_k"``, ``"uncertainty"``, or one of `instructclf.sampling`.
         ``"knn"`` chooses the most similar rows for each text, which only `PromptClassifier` can
-        use.
+        use: for many labels, at the cost of slower predictions. The default draws equally many rows
+        of each label, and needs no model to compare texts.
     label_order : {"sorted", "random"}, default="sorted"
-        In which order the instruction states the labels: as in ``classes_``, or drawn from
-        ``random_state``, so that several seeds average over orders.
+        The order in which the instruction states the labels: as in ``classes_``, or drawn from
+        ``random_state``. Take ``"random"`` with ``n_seeds``, to average over orders. The default
+        states the same order under every seed.
     model_options : ModelOptions or None, default=None
-        How the model is loaded and run: precision, device, quantization, context and batches.
-        ``None`` takes all defaults. Nested names reach it, such as ``model_options__dtype``.
+        How the model is loaded and run: precision, device, quantization, context and batches. Set
+        it if memory is short or a device is shared. ``None`` takes all defaults. Nested names
+        reach it, such as ``model_options__dtype``.
     verbose : int or bool, default=0
         Whether to show progress bars on standard error, and which model is loaded if that takes
         more than about two seconds.
@@ -80,11 +87,11 @@ _PARAMETERS = """
     prompt_ : Prompt
         Template, instruction and demonstrations.
     max_length_ : int or None
-        The most tokens of a prompt with its label.
+        The largest number of tokens of a prompt with its label.
     calibration_ : Calibration
         What turns log-likelihoods into probabilities: its ``bias`` and ``temperature``.
     labeller_ : Labeller or LabellerEnsemble
-        All that was learned, as one frozen value. The other attributes read it.
+        Everything that ``fit`` learned, as one frozen value. The other attributes read it.
 """
 
 

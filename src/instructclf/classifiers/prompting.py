@@ -26,9 +26,10 @@ from instructclf.sampling import PerInputSampler, ShotSampler, get_sampler
 class PromptClassifier(PromptedClassifier):
     """Classify texts by the answer that a language model finds most likely after a prompt.
 
-    ``fit`` chooses shots among the labelled rows and writes them, solved, into the prompt. Nothing
-    is trained. The tokens that all prompts begin with are computed once, so a text costs its own
-    tokens only. Labels are scored by likelihood, never generated, so every answer is a label.
+    ``fit`` chooses shots among the labelled rows and writes them into the prompt, with their
+    labels. It trains nothing. The tokens that all prompts begin with are computed once, so a text
+    costs only its own tokens. Labels are scored by likelihood, never generated, so every answer is
+    a label.
 
     Parameters
     ----------
@@ -38,23 +39,27 @@ class PromptClassifier(PromptedClassifier):
     {instruction}
     {template}
     n_shots : int or None, default=16
-        How many rows are shown solved in the prompt. ``0`` asks without any; ``None`` shows all
-        rows. More shots take context, and time once per ``fit``.
+        How many labelled rows the prompt shows. ``0`` asks without any; ``None`` shows all rows.
+        More shots cost time once per ``fit``, and leave less of the context to the text. The
+        default gives eight rows to each of two labels; with many labels, raise it or take
+        ``sampler="knn"``.
     {sampler}
     {label_order}
     n_seeds : int, default=1
-        How many times shots are drawn, each with a seed of its own, spawned from ``random_state``.
-        Predictions are the mean of the calibrated log-probabilities. A prediction takes ``n_seeds``
-        times as long, and depends less on the draw.
+        How many times shots are drawn, each with its own seed, spawned from ``random_state``. The
+        prediction is the mean of the calibrated log-probabilities. Raise it to depend less on the
+        draw; a prediction takes ``n_seeds`` times as long.
     calibration : "auto", None or object with a calibrate method, default="auto"
-        ``"auto"`` subtracts from each label's log-likelihood its class-balanced mean over labelled
-        rows, shrunk by what noise would give, and fits a temperature, which few rows leave near 1.
-        It uses rows that are not shots, else each shot after a prompt of the others; if shots are
-        chosen for each text, rows that are left out of their own prompts. ``None`` only normalises.
-        Objects are those of `instructclf.calibration`, or others with the same method.
+        How the bias of the prompt towards a label is removed. ``"auto"`` subtracts from each
+        label's log-likelihood its class-balanced mean over labelled rows, shrunk towards zero by
+        what chance would give, and fits a temperature, which few rows leave near 1. It uses rows
+        that are not shots. Without these, it scores each shot after a prompt of the others; if
+        shots are chosen for each text, rows that are left out of their own prompts. ``None`` only
+        normalises. Other methods are in `instructclf.calibration`; any object with the same method
+        works.
     {model_options}
     random_state : int, RandomState instance or None, default=None
-        Decides which shots are drawn, and their order.
+        Decides which shots are drawn, and their order. Set it to get the same classifier again.
     {verbose}
 
     Attributes
@@ -62,8 +67,8 @@ class PromptClassifier(PromptedClassifier):
     {classes_}
     {label_words_}
     shots_ : ndarray of shape (n_shots,)
-        Which rows of ``X`` became shots, in the order of their use. With a sampler that chooses
-        for each text, all rows, since each may become one: ``shots_for`` says when.
+        Which rows of ``X`` became shots, in the order of their use. All rows, if the sampler
+        chooses for each text: ``shots_for`` returns those of a text.
     {prompt_}
     {max_length_}
     {calibration_}
@@ -158,7 +163,7 @@ class PromptClassifier(PromptedClassifier):
         return self._fit(X, y)
 
     def shots_for(self, X: Any) -> list[NDArray[np.intp]]:
-        """Return which rows stand solved in the prompt of each text.
+        """Return which rows the prompt of each text shows.
 
         Parameters
         ----------
