@@ -65,8 +65,9 @@ class InstructionTunedClassifier(PromptedClassifier):
         The weights that training adds. ``None`` takes `LoRA` with its defaults, and nested names
         reach it, such as ``adapter__rank``. A configuration of PEFT, such as
         ``peft.LoraConfig(use_dora=True)`` or ``peft.IA3Config()``, is copied and runs PEFT's own
-        layers. Kinds raise an error that work outside the layers of a model, that change weights of
-        the base model, or that move parameters between layers in training (AdaLoRA).
+        layers. Three kinds raise an error: those that work outside the layers of a model, that
+        change weights of the base model, or that move parameters between layers in training
+        (AdaLoRA).
     loss : {"lm", "label", "lm+label"}, default="label"
         What is minimised. ``"label"``: the negative log-probability of the label among the labels.
         ``"lm"``: the mean negative log-likelihood of the response's tokens, its end included.
