@@ -38,14 +38,15 @@ class ModelOptions(BaseEstimator):
         model of which a part is offloaded to the CPU or the disk.
     quantization : "4bit" or None, default=None
         ``"4bit"`` stores the weights of linear layers in 4 bits (NF4) while loading them, for
-        models that do not fit otherwise. They compute in ``dtype``. Scores move, more so for small
+        models that do not fit otherwise. They compute in ``dtype``. Scores change, more so in small
         models. Takes the ``quantization`` extra.
     max_length : int or None, default=None
-        The most tokens of a prompt with its label. Longer texts are cut in their middle, with a
-        warning. ``None`` takes the model's context.
+        The largest number of tokens of a prompt with its label. Longer texts are cut in their
+        middle, with a warning. ``None`` takes the model's context.
     max_batch_tokens : int or "auto", default="auto"
-        The most tokens that go through the model at once, padding included. A larger number takes
-        more memory and does not change scores. ``"auto"`` takes what suits the device.
+        The largest number of tokens that go through the model at once, padding included. Lower it
+        if other programs need the memory; it does not change scores. ``"auto"`` chooses by device
+        and free memory.
     distributed : "auto" or None, default="auto"
         Whether several processes share the work. With ``"auto"`` they do if ``torchrun`` or
         ``accelerate launch`` has started several, or if torch has a process group: call ``fit`` and
@@ -91,23 +92,25 @@ class ModelOptions(BaseEstimator):
 
 
 class LoRA(BaseEstimator):
-    """A low-rank adapter: linear layers get a trained update next to their frozen weights.
+    """A low-rank adapter: each linear layer gets a trained update, and its weights stay frozen.
 
     Parameters
     ----------
     rank : int, default=16
-        The rank of each update, and so the size of the adapter. PEFT calls it ``r``.
+        The rank of each update, and so the size of the adapter. A smaller one trains fewer weights
+        and makes smaller files. PEFT calls it ``r``.
     alpha : float or None, default=None
-        Updates are multiplied by ``alpha / rank``. ``None`` takes twice the rank.
+        Updates are multiplied by ``alpha / rank``. ``None`` takes twice the rank, so that changing
+        the rank does not change the scale.
     dropout : float, default=0.0
-        The share of inputs that an update does not see during training.
+        The share of inputs that an update does not see during training, which regularises it.
     target_modules : str or list of str, default="all-linear"
         The layers that get an update: all linear ones except the output layer, or names as PEFT
         takes them.
     n_layers : int or None, default=None
-        How many of the last transformer layers get updates. ``None`` for all. With fewer, the
-        states of each row below them are computed once and kept for all epochs if they take no more
-        than a quarter of the free memory: tuning is several times faster and learns less.
+        How many of the last transformer layers get updates. ``None`` takes all. Set it to tune
+        several times faster, with a smaller adapter: the states of each row below these layers are
+        computed once and kept for all epochs, if they fit into a quarter of the free memory.
 
     References
     ----------
@@ -168,21 +171,22 @@ class TrainingOptions(BaseEstimator):
     Parameters
     ----------
     warmup_ratio : float, default=0.1
-        The share of all steps in which the learning rate rises.
+        The share of all steps in which the learning rate rises. It then falls to zero.
     tol : float, default=1e-3
-        The least fall of the training loss that counts as an improvement.
+        The smallest decrease of the training loss that counts as an improvement.
     n_iter_no_change : int, default=3
-        Training stops after this many epochs without an improvement.
+        Training stops after this many epochs without an improvement. Raise it if the loss is noisy.
     target_loss : float, default=0.05
         Training stops when the mean negative log-probability of the right label among the labels is
-        as low as this; with ``loss="lm"``, that of its words among all words, which is never lower.
+        at most this; with ``loss="lm"``, that of its words among all words, which is never lower.
+        Raise it to stop earlier.
     gradient_checkpointing : bool, default=False
-        Whether layers run a second time in the backward pass instead of keeping all they computed.
-        Tuning takes a fraction of the memory and about half as much time again. Gradients stay the
-        same.
+        Whether layers run a second time in the backward pass instead of keeping their results. Set
+        it if memory runs out: tuning takes a fraction of the memory and about half as much time
+        again. Gradients stay the same.
     warm_start : bool, default=False
-        Whether ``fit`` begins with the adapter of the previous fit, which must have had the same
-        classes and an adapter of the same shape. The optimiser and its schedule begin anew.
+        Whether ``fit`` starts from the adapter of the previous fit, which must have had the same
+        classes and an adapter of the same shape. The optimiser and its schedule start again.
     checkpoint_dir : str, path or None, default=None
         A folder that lets ``fit`` continue after its process was killed, to the same adapter, and
         that keeps finished fits so that they need not be repeated. Clones, seeds and processes may
