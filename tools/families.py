@@ -22,20 +22,21 @@ _INTRODUCTION = """\
 
 <!-- Written by "python -m tools.families". -->
 
-transformers {transformers} registers {n} families of causal language models. Each was built small, with random weights,
-and scored by `PromptClassifier`, with labels of one token and with labels that share their beginnings.
+transformers {transformers} registers {n} families of causal language models. Each was built
+small, with random weights, and scored by `PromptClassifier`, with labels of one token and with
+labels that share their beginnings.
 
-- **{exact} families are exact:** all log-likelihoods are within {tolerance:.0e} of one full forward pass for each text and
-  label (torch {torch}, CPU).
+- **{exact} families are exact:** all log-likelihoods are within {tolerance:.0e} of one full
+  forward pass for each text and label (torch {torch}, CPU).
 - {refused} are refused with an error.
 - None is silently wrong.
 - {unbuilt} could not be built small, and were not tested.
 
-Families of encoders are built here as decoders (`is_decoder=True`). Their published checkpoints are encoders, which are
-refused.
+Families of encoders are built here as decoders (`is_decoder=True`). Their published checkpoints
+are encoders, which are refused.
 
-Exact does not mean fast: in families where sharing a prefix is not exact, full prompts go through the model. See
-[Scoring and calibration](scoring.md#the-same-numbers-computed-faster).
+Exact does not mean fast: in families where sharing a prefix is not exact, full prompts go through
+the model. See [Scoring and calibration](scoring.md#the-same-numbers-computed-faster).
 """
 
 

@@ -151,6 +151,7 @@ def test_our_classifiers_are_asked_once_and_answer_as_predict_does(make_classifi
     assert_array_equal(scores.predictions[0], likeliest)
 
 
+@pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
 def test_each_seed_of_each_run_has_its_loss_curve(make_tuning):
     tuned = make_tuning(n_seeds=2)
     scores = evaluate_seeds(tuned, TEXTS, LABELS, TEXTS[:2], LABELS[:2], n_shots=4, n_seeds=2)

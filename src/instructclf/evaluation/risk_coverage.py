@@ -20,7 +20,7 @@ from instructclf.evaluation.metrics import read_predictions
 class RiskCoverageCurve(NamedTuple):
     """Risk over coverage, from the highest threshold to the lowest.
 
-    Parameters
+    Attributes
     ----------
     coverage : ndarray of shape (n_thresholds,)
         The share of texts that get a label, up to 1.
