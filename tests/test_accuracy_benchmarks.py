@@ -21,7 +21,7 @@ from instructclf.evaluation import compare, evaluate_seeds
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 DATA = Path(__file__).parents[2] / "shared" / "data"
 MODULES = (
-    "approaches", "averaging", "bundled_model", "bundled_model_tables", "cell_scores",
+    "approaches", "averaging", "blending", "bundled_model", "bundled_model_tables", "cell_scores",
     "cell_settings", "cells", "comparison_calibrations", "lessons", "lessons_calibration",
     "lessons_parts", "lessons_peers", "lessons_pictures", "lessons_speed", "lessons_tables",
     "measuring", "models", "peers", "peers.few_shot", "peers.forwards", "raw_results",
@@ -421,6 +421,39 @@ def test_both_ways_begin_with_the_same_rows_and_choose_among_the_same(load, monk
     assert drawn["random"][:16] == drawn["suggested"][:16]
     assert set(drawn["random"]) == set(drawn["suggested"])
     assert len(set(drawn["random"])) == 22
+
+
+def test_ways_of_combining_are_compared_on_what_was_measured(load, options, capsys):
+    program, task = load("blending"), load("tasks").TASKS["reviews"]
+    options.seeds = 1
+    every = [cell for cell in program.cells_of(task, options) if "/8/" in cell.name]
+    cells = [cell for cell in every if not cell.name.endswith("tuning")]
+    load("cells").run(cells, options)
+    program.write(every, options)
+    assert "no results yet" in capsys.readouterr().out  # one approach has not been measured
+    load("cells").run(every, options)
+    program.write(every, options)
+    assert "| reviews | 8 | 1 |" in next(options.results.glob("blending*.md")).read_text()
+
+
+def test_blending_in_the_benchmark_is_that_of_the_classifier(load):
+    program = load("blending")
+    rng = np.random.default_rng(0)
+    codes = rng.integers(2, size=20)
+    scores = [np.log(rng.dirichlet([1, 1], size=20)) for _ in range(2)]
+    results = [
+        {
+            "codes": codes.tolist(),
+            "truth": codes.tolist(),
+            "held_out": program._encode(one),
+            "tested": program._encode(one),
+        }
+        for one in scores
+    ]
+    said = program.Said.read(results)
+    weights = program.find_weights(said.right())
+    expected = sum(w * np.exp(one) for w, one in zip(weights, said.tested, strict=True))
+    np.testing.assert_allclose(np.exp(program.WAYS["blend"](said)), expected)
 
 
 def test_results_of_another_model_are_left_out_of_the_pages(load, options, capsys):
