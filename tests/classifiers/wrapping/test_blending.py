@@ -157,7 +157,9 @@ def test_classifiers_learn_once_a_fold_and_once_from_all_rows():
     assert one.estimators_["guess"].n_rows_ == len(TEXTS)
 
 
-@pytest.mark.parametrize(("cv", "n_rows", "n_learned"), [(0.25, 80, 60), ("auto", 600, 88)])
+@pytest.mark.parametrize(
+    ("cv", "n_rows", "n_learned"), [(0.25, 80, 60), ("auto", 600, 450), ("auto", 4096, 3584)]
+)
 def test_with_one_split_the_classifiers_that_learned_are_kept(cv, n_rows, n_learned):
     Guess.n_fits = 0
     one = BlendedClassifier([("guess", Guess())], cv=cv, random_state=0).fit(*draw(n_rows))

@@ -31,7 +31,7 @@ from instructclf.exceptions import InvalidLabelsError
 from instructclf.inputs.labels import check_labels
 
 _FEW_ROWS = 512
-"""So many rows or fewer are cross-validated. Of more, as many are held out once."""
+"""Up to so many rows are cross-validated. Of more, as many, but at most a quarter, are held out."""
 _N_FOLDS = 4
 
 
@@ -56,8 +56,8 @@ class BlendedClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition):
         Which rows are held out. An int cross-validates in so many folds, and every classifier then
         learns from all rows: with ``cv=4``, ``fit`` takes about four times as long as a fit of each
         classifier. A float holds out this share of the rows once, stratified by label, and the
-        classifiers that learned from the others are kept. ``"auto"``: 4 folds up to 512 rows, and
-        512 held-out rows of more.
+        classifiers that learned from the others are kept. ``"auto"``: 4 folds up to 512 rows.
+        Of more, it holds out a quarter, but at most 512.
     random_state : int, RandomState instance or None, default=None
         Decides which rows are held out.
     verbose : int or bool, default=0
@@ -247,7 +247,11 @@ class BlendedClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition):
     def _splitter(self, n_rarest: int, n_rows: int) -> Any:
         cv, seed = self.cv, self.random_state
         if cv == "auto":
-            cv = min(_N_FOLDS, n_rarest) if n_rows <= _FEW_ROWS else _FEW_ROWS / n_rows
+            cv = (
+                min(_N_FOLDS, n_rarest)
+                if n_rows <= _FEW_ROWS
+                else min(1 / _N_FOLDS, _FEW_ROWS / n_rows)
+            )
         if isinstance(cv, Integral):
             return StratifiedKFold(int(cv), shuffle=True, random_state=seed)
         if isinstance(cv, Real):
