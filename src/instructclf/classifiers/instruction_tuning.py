@@ -71,9 +71,9 @@ class InstructionTunedClassifier(PromptedClassifier):
     loss : {"lm", "label", "lm+label"}, default="label"
         What is minimised. ``"label"``: the negative log-probability of the label among the labels.
         ``"lm"``: the mean negative log-likelihood of the response's tokens, its end included.
-        ``"lm+label"``: the sum of both. On real models, ``"label"`` is the most accurate with few
-        rows, and needs the fewest epochs. Take ``"lm+label"`` to abstain by ``label_mass``, or to
-        generate text with the tuned model: ``"label"`` does not teach the model to prefer the
+        ``"lm+label"``: the sum of both. With few rows and two labels, ``"label"`` is the most accurate
+        on real models. Take ``"lm+label"`` to abstain by ``label_mass``, or to generate text with
+        the tuned model: ``"label"`` does not teach the model to prefer the
         labels to all other words. With many labels of several tokens ``"lm"`` is faster, since the
         other labels are not computed.
     class_weight : dict, "balanced" or None, default=None
@@ -81,8 +81,8 @@ class InstructionTunedClassifier(PromptedClassifier):
         ``sample_weight``. Labels without an entry weigh 1. ``"balanced"`` gives the rows of each
         class the same total weight. ``None`` weighs all rows alike. Calibration is not weighted.
     learning_rate : float, default=1e-4
-        The highest learning rate of AdamW, which is reached and left linearly. Lower it if draws of
-        rows differ much; raise it for many rows and small models.
+        The highest learning rate of AdamW: the rate rises to it linearly, and then falls to 0.
+        Raise it for thousands of rows, or for a small model.
     max_epochs : int, default=20
         The largest number of passes over the rows. Training often stops earlier, by its loss
         (`TrainingOptions`). The default suits a handful of rows; take one to three for thousands.

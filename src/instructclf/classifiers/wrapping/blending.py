@@ -246,12 +246,10 @@ class BlendedClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition):
 
     def _splitter(self, n_rarest: int, n_rows: int) -> Any:
         cv, seed = self.cv, self.random_state
-        if cv == "auto":
-            cv = (
-                min(_N_FOLDS, n_rarest)
-                if n_rows <= _FEW_ROWS
-                else min(1 / _N_FOLDS, _FEW_ROWS / n_rows)
-            )
+        if cv == "auto" and n_rows <= _FEW_ROWS:
+            cv = min(_N_FOLDS, n_rarest)
+        elif cv == "auto":
+            cv = min(1 / _N_FOLDS, _FEW_ROWS / n_rows)
         if isinstance(cv, Integral):
             return StratifiedKFold(int(cv), shuffle=True, random_state=seed)
         if isinstance(cv, Real):
