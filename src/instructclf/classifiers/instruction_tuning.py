@@ -71,11 +71,11 @@ class InstructionTunedClassifier(PromptedClassifier):
     loss : {"lm", "label", "lm+label"}, default="label"
         What is minimised. ``"label"``: the negative log-probability of the label among the labels.
         ``"lm"``: the mean negative log-likelihood of the response's tokens, its end included.
-        ``"lm+label"``: the sum of both. With few rows and two labels, ``"label"`` is the most accurate
-        on real models. Take ``"lm+label"`` to abstain by ``label_mass``, or to generate text with
-        the tuned model: ``"label"`` does not teach the model to prefer the
-        labels to all other words. With many labels of several tokens ``"lm"`` is faster, since the
-        other labels are not computed.
+        ``"lm+label"``: the sum of both. With few rows and two labels, ``"label"`` is the most
+        accurate on real models. Take ``"lm+label"`` to abstain by ``label_mass``, or to generate
+        text with the tuned model: ``"label"`` does not teach the model to prefer the labels to all
+        other words. With many labels of several tokens ``"lm"`` is faster, since the other labels
+        are not computed.
     class_weight : dict, "balanced" or None, default=None
         How much the rows of each class count, ``{label: weight}``, in addition to
         ``sample_weight``. Labels without an entry weigh 1. ``"balanced"`` gives the rows of each
