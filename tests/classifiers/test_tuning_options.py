@@ -130,7 +130,7 @@ def test_a_weight_of_2_equals_a_row_given_twice(make_tuning):
     np.testing.assert_allclose(
         weighted.predict_proba(TEXTS), again.predict_proba(TEXTS), rtol=0, atol=1e-6
     )
-    assert weighted.loss_curve_ == pytest.approx(again.loss_curve_)
+    assert weighted.loss_curve_ == pytest.approx(again.loss_curve_, rel=1e-4)
 
 
 def test_weights_make_a_class_likelier(make_tuning):
@@ -147,7 +147,7 @@ def test_weights_make_a_class_likelier(make_tuning):
     ]
     assert min(probabilities[:2]) > 0.75
     assert probabilities[2] < 0.65
-    assert probabilities[0] == pytest.approx(probabilities[1])
+    assert probabilities[0] == pytest.approx(probabilities[1], rel=1e-4)
 
 
 def test_balanced_class_weights_consider_the_shots_alone(make_tuning):
