@@ -104,7 +104,8 @@ class _Maker:
     def __init__(self, task: Task, rows: Rows, options: argparse.Namespace) -> None:
         self.task, self.rows, self.options = task, rows, options
         given = (task, rows, options.model)
-        tuned = BUNDLED_TUNING | chosen_for(InstructionTunedClassifier, options.parameters)
+        tuned = BUNDLED_TUNING if options.model == BUNDLED else {}
+        tuned = tuned | chosen_for(InstructionTunedClassifier, options.parameters)
         prompted = chosen_for(PromptClassifier, options.parameters)
         self.tuned = partial(tuning, *given, **tuned)
         self.prompted = partial(prompting, *given, **(prompted | {"n_shots": None}))
