@@ -144,3 +144,13 @@ def test_a_single_process_saves_and_shows_progress(make_tuning, tmp_path, capsys
     make_tuning(**TUNING, verbose=1).fit(TEXTS, LABELS).save(tmp_path / "saved")
     assert (tmp_path / "saved" / "classifier.json").is_file()
     assert "Tuning: 100%" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's list of threads")
+def test_a_process_ends_without_threads_of_the_group(job):
+    """A thread of gloo that still runs when Python ends may abort the process."""
+    folder, _ = job
+    for rank in range(2):
+        threads = (folder / f"threads-{rank}.txt").read_text().split()
+        assert threads
+        assert not [name for name in threads if "gloo" in name]

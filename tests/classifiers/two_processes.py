@@ -5,6 +5,7 @@ Each step returns arrays or strings. The script writes them to a file for each s
 
 from __future__ import annotations
 
+import atexit
 import os
 import pickle
 import sys
@@ -210,8 +211,15 @@ TOGETHER = [
 """Steps for several processes only."""
 
 
+def write_threads_at_the_end(path):
+    threads = sorted(Path("/proc/self/task").glob("*/comm"))
+    path.write_text("".join(thread.read_text() for thread in threads))
+
+
 def main(folder):
     results = Path(os.environ["RESULTS"])
+    # What is registered first is called last, after the processes have left their group.
+    atexit.register(write_threads_at_the_end, results / f"threads-{RANK}.txt")
     for step in [*ALIKE, *TOGETHER]:
         np.savez(results / f"{step.__name__}-{RANK}.npz", **step(folder))
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import importlib
 import multiprocessing
 import os
 import threading
@@ -246,6 +247,10 @@ def _find_processes() -> Processes:
 def _make_group() -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(local_gpu())
+    # This module keeps the group that exists when it is imported, as the default of its functions.
+    # Transformers imports it. A group that is kept cannot be left, and its threads then abort some
+    # processes when they end.
+    importlib.import_module("torch.distributed.nn.functional")
     has_nccl = torch.cuda.is_available() and distributed.is_nccl_available()
     distributed.init_process_group("cpu:gloo,cuda:nccl" if has_nccl else "gloo")
     atexit.register(_leave_group)
