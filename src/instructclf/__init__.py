@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from instructclf.classifiers import (
         BlendedClassifier,
+        ConformalClassifier,
         InstructionTunedClassifier,
         LoRA,
         ModelOptions,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BlendedClassifier",
+    "ConformalClassifier",
     "InstructionTunedClassifier",
     "LoRA",
     "ModelOptions",
@@ -44,6 +46,7 @@ __version__ = "0.1.0"
 
 _ROOMS = {
     "BlendedClassifier": "instructclf.classifiers",
+    "ConformalClassifier": "instructclf.classifiers",
     "InstructionTunedClassifier": "instructclf.classifiers",
     "PromptClassifier": "instructclf.classifiers",
     "LoRA": "instructclf.classifiers",

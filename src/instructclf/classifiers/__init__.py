@@ -14,10 +14,12 @@ from instructclf.classifiers.several.outputs import MultiOutputPromptClassifier
 from instructclf.classifiers.sharing import clear_models
 from instructclf.classifiers.wrapping.approaches import list_approaches
 from instructclf.classifiers.wrapping.blending import BlendedClassifier
+from instructclf.classifiers.wrapping.conformal import ConformalClassifier
 from instructclf.classifiers.wrapping.selective import SelectiveClassifier
 
 __all__ = [
     "BlendedClassifier",
+    "ConformalClassifier",
     "InstructionTunedClassifier",
     "LoRA",
     "ModelOptions",

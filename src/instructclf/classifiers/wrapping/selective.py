@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import clone
-from sklearn.model_selection import StratifiedShuffleSplit, check_cv
-from sklearn.utils import _safe_indexing, check_consistent_length, get_tags
-from sklearn.utils._param_validation import (
-    HasMethods,
-    Interval,
-    InvalidParameterError,
-    StrOptions,
-)
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from instructclf.classifiers.label_scores import leave_open
+from instructclf.classifiers.wrapping.holding_out import HoldingOut
 from instructclf.classifiers.wrapping.thresholds import find_threshold, rows_needed
-from instructclf.classifiers.wrapping.wrapper import ClassifierWrapper, check_rows, take_rows
 from instructclf.exceptions import AllAbstainedWarning, InvalidLabelsError, warn_caller
 from instructclf.inputs.labels import check_labels, check_same_length
 
@@ -33,7 +24,14 @@ class Likeliest(NamedTuple):
     confidence: NDArray[np.float64]
 
 
-class SelectiveClassifier(ClassifierWrapper):
+class Judged(NamedTuple):
+    """The confidence of each held-out row, and whether its label is right, both (n_rows,)."""
+
+    confidence: NDArray[np.float64]
+    correct: NDArray[np.bool_]
+
+
+class SelectiveClassifier(HoldingOut):
     """Label what is decided with at most a stated risk, and abstain from the rest.
 
     Learns from labelled rows how sure a classifier has to be: above which ``threshold_`` of its
@@ -118,15 +116,10 @@ class SelectiveClassifier(ClassifierWrapper):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "estimator": [HasMethods(["fit", "predict_proba"])],
+        **HoldingOut._parameter_constraints,
         "risk": [Interval(Real, 0, 1, closed="neither")],
         "confidence": [Interval(Real, 0, 1, closed="neither")],
-        "cv": [Interval(Real, 0, 1, closed="neither"), StrOptions({"prefit"}), "cv_object"],
-        "random_state": ["random_state"],
     }
-
-    classes_ = property(lambda self: self.estimator_.classes_)
-    n_features_in_ = property(lambda self: self.estimator_.n_features_in_)
 
     def __init__(
         self,
@@ -180,68 +173,24 @@ class SelectiveClassifier(ClassifierWrapper):
         AllAbstainedWarning
             If no threshold keeps the risk, so that no text gets a label.
         """
-        self._validate_params()
-        labels, rows = check_labels(y), check_rows(X)
-        check_consistent_length(rows, labels)
-        splits = self._split(rows, labels)
-        self.held_out_ = np.concatenate([tested for _, tested in splits])
-        self._check_held_out(len(labels))
-        routed = self._route(fit_params)
-
-        def train(on: NDArray[np.intp] | None) -> Any:
-            if on is None:
-                return self.estimator
-            inner: Any = clone(self.estimator)
-            taken = take_rows(routed, on, len(labels))
-            return inner.fit(_safe_indexing(rows, on), labels[on], **taken)
-
-        trained = [train(learned) for learned, _ in splits]
-        judged = [
-            _find_likeliest(classifier, _safe_indexing(rows, tested))
-            for classifier, (_, tested) in zip(trained, splits, strict=True)
-        ]
-        self.estimator_ = trained[0] if len(splits) == 1 else train(np.arange(len(labels)))
-        self._learn_threshold(judged, labels[self.held_out_])
+        judged = self._fit_and_judge(X, y, fit_params, check=self._check_enough, judge=_judge)
+        self._learn_threshold(judged)
         return self
 
-    def _split(self, rows: Any, labels: NDArray[Any]) -> list[tuple[Any, NDArray[np.intp]]]:
-        """Return the rows to learn from, if any, and the rows held out, of each split."""
-        if self.cv == "prefit":
-            check_is_fitted(self.estimator)
-            return [(None, np.arange(len(labels)))]
-        cv: Any = check_cv(self._splitter(), labels, classifier=True)
-        splits = cv.split(rows, labels)
-        return [(np.asarray(learned), np.asarray(tested)) for learned, tested in splits]
-
-    def _splitter(self) -> Any:
-        if isinstance(self.cv, Real) and not isinstance(self.cv, Integral):
-            return StratifiedShuffleSplit(1, test_size=self.cv, random_state=self.random_state)
-        return self.cv
-
-    def _check_held_out(self, n_rows: int) -> None:
-        held_out = self.held_out_
-        twice = held_out[np.flatnonzero(np.bincount(held_out)[held_out] > 1)]
-        if len(twice):
-            msg = (
-                "The 'cv' parameter must hold out each row at most once, because the risk is "
-                f"learned from independent rows. Got {self.cv!r}, which holds out row {twice[0]} "
-                "several times. Give an int, such as 5, or a share, such as 0.5."
-            )
-            raise InvalidParameterError(msg)
-        needed = rows_needed(self.risk, self.confidence)
-        if len(held_out) < needed:
-            possible = 1 - (1 - self.confidence) ** (1 / len(held_out))
+    def _check_enough(self, labels: NDArray[Any], n_rows: int) -> None:
+        needed, held_out = rows_needed(self.risk, self.confidence), len(labels)
+        if held_out < needed:
+            possible = 1 - (1 - self.confidence) ** (1 / held_out)
             msg = (
                 f"To guarantee risk={self.risk} with confidence={self.confidence} takes at least "
                 f"{needed} held-out rows, even if all are right. Of the {n_rows} rows given, "
-                f"{len(held_out)} are held out, which can show a risk of {possible:.3f} at best. "
+                f"{held_out} are held out, which can show a risk of {possible:.3f} at best. "
                 "Give more labelled rows, hold out more of them in 'cv', or accept a higher risk."
             )
             raise InvalidLabelsError(msg)
 
-    def _learn_threshold(self, judged: list[Likeliest], labels: NDArray[Any]) -> None:
-        confidences = np.concatenate([one.confidence for one in judged])
-        correct = np.concatenate([one.labels for one in judged]) == labels
+    def _learn_threshold(self, judged: list[Judged]) -> None:
+        confidences, correct = map(np.concatenate, zip(*judged, strict=True))
         self.threshold_ = find_threshold(
             confidences, correct, risk=self.risk, confidence=self.confidence
         )
@@ -249,7 +198,7 @@ class SelectiveClassifier(ClassifierWrapper):
         if self.threshold_ == np.inf:
             msg = (
                 f"No threshold keeps risk={self.risk} with confidence={self.confidence}, so no "
-                f"text gets a label. Of the {len(labels)} held-out rows, {np.mean(~correct):.3f} "
+                f"text gets a label. Of the {len(correct)} held-out rows, {np.mean(~correct):.3f} "
                 "are wrong, and too many of those with the largest probabilities. Give more "
                 "labelled rows, accept a higher risk, or take a better classifier."
             )
@@ -298,11 +247,10 @@ class SelectiveClassifier(ClassifierWrapper):
         weights = None if sample_weight is None else np.asarray(sample_weight, dtype=float)
         return float(np.average(answers == labels, weights=weights))
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        inner = deepcopy(get_tags(self.estimator))
-        tags.classifier_tags, tags.input_tags = inner.classifier_tags, inner.input_tags
-        return tags
+
+def _judge(classifier: Any, rows: Any, labels: NDArray[Any]) -> Judged:
+    likeliest = _find_likeliest(classifier, rows)
+    return Judged(likeliest.confidence, likeliest.labels == labels)
 
 
 def _find_likeliest(classifier: Any, X: Any) -> Likeliest:
