@@ -15,6 +15,7 @@ from instructclf.evaluation.displays import (
 from instructclf.evaluation.few_shot import FewShot
 from instructclf.evaluation.folds import FoldDifference, FoldScores, cross_validate_seeds
 from instructclf.evaluation.intervals import Interval
+from instructclf.evaluation.metrics import mean_set_size, set_coverage
 from instructclf.evaluation.risk_coverage import (
     RiskCoverageCurve,
     area_under_risk_coverage,
@@ -53,5 +54,7 @@ __all__ = [
     "injection_report",
     "label_order_report",
     "learning_curve",
+    "mean_set_size",
     "risk_coverage_curve",
+    "set_coverage",
 ]

@@ -1,4 +1,4 @@
-"""Right answers and probabilities → the scores of classifiers, and how well they are calibrated."""
+"""Right answers and probabilities → the scores of classifiers, of calibration and of label sets."""
 
 from __future__ import annotations
 
@@ -84,13 +84,7 @@ def read_predictions(
 
 def _check_probabilities(given: NDArray[np.float64], shape: tuple[int, int]) -> None:
     """Raise an error unless these are probabilities of this shape."""
-    if given.shape != shape:
-        msg = (
-            f"Probabilities must be of shape {shape}, a row for each label in y_true and a column "
-            f"for each class. Got shape {given.shape}. If a class has no text in y_true, name all "
-            "classes in 'classes'."
-        )
-        raise InvalidLabelsError(msg)
+    _check_shape("Probabilities", given, shape)
     wrong = ~((given >= 0) & (given <= 1 + _ROUNDING))  # NaN is neither
     if wrong.any():
         row, column = np.argwhere(wrong)[0].tolist()
@@ -99,6 +93,16 @@ def _check_probabilities(given: NDArray[np.float64], shape: tuple[int, int]) -> 
             f"gives them. Got {given[row, column].item()!r} in row {row}, column {column} instead."
         )
         raise InvalidParameterError(msg)
+
+
+def _check_shape(what: str, given: NDArray[Any], shape: tuple[int, int]) -> None:
+    if given.shape != shape:
+        msg = (
+            f"{what} must be of shape {shape}, a row for each label in y_true and a column "
+            f"for each class. Got shape {given.shape}. If a class has no text in y_true, name all "
+            "classes in 'classes'."
+        )
+        raise InvalidLabelsError(msg)
 
 
 def _check_known(labels: list[Any], classes: list[Any]) -> None:
@@ -111,6 +115,105 @@ def _check_known(labels: list[Any], classes: list[Any]) -> None:
             "as in the classifier's classes_."
         )
         raise InvalidLabelsError(msg)
+
+
+def set_coverage(y_true: ArrayLike, sets: ArrayLike, *, classes: ArrayLike | None = None) -> float:
+    """Return the share of sets of labels that contain the right one.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n_texts,)
+        The true labels.
+    sets : array-like of bool, of shape (n_texts, n_classes)
+        Which labels are in the set of each text, as ``ConformalClassifier.predict_set`` returns it.
+    classes : array-like of shape (n_classes,) or None, default=None
+        The labels of the columns. ``None`` takes those of ``y_true``, sorted. No set contains a
+        label that is not among them.
+
+    Returns
+    -------
+    float
+        The coverage, from 0 to 1.
+
+    Raises
+    ------
+    InvalidLabelsError
+        If there are no labels, no label is a class, or the shapes do not fit.
+    InvalidParameterError
+        If ``sets`` are not of type bool.
+
+    See Also
+    --------
+    mean_set_size : How many labels the sets have.
+    instructclf.ConformalClassifier : Predicts sets with a stated coverage.
+
+    Examples
+    --------
+    >>> from instructclf.evaluation import set_coverage
+    >>> set_coverage(["n", "p"], [[True, False], [True, False]])
+    0.5
+
+    As the scorer of a cross-validation:
+
+    >>> def scorer(conformal, X, y):
+    ...     return set_coverage(y, conformal.predict_set(X), classes=conformal.classes_)
+    """
+    labels = check_labels(y_true, "y_true")
+    columns = np.unique(labels) if classes is None else np.ravel(classes)
+    given = _check_sets(sets)
+    _check_shape("Sets", given, (len(labels), len(columns)))
+    _check_known(labels.tolist(), columns.tolist())
+    contains = given & (labels[:, np.newaxis] == columns)
+    return float(contains.any(axis=1).mean())
+
+
+def mean_set_size(sets: ArrayLike) -> float:
+    """Return the mean number of labels in a set.
+
+    Of two classifiers whose sets have the same coverage, that with the smaller sets is better.
+
+    Parameters
+    ----------
+    sets : array-like of bool, of shape (n_texts, n_classes)
+        Which labels are in the set of each text, as ``ConformalClassifier.predict_set`` returns it.
+
+    Returns
+    -------
+    float
+        The mean, from 0 to the number of classes.
+
+    Raises
+    ------
+    InvalidParameterError
+        If ``sets`` are not an array of two dimensions and of type bool.
+
+    See Also
+    --------
+    set_coverage : How many sets contain the right label.
+
+    Examples
+    --------
+    >>> from instructclf.evaluation import mean_set_size
+    >>> mean_set_size([[True, False], [True, True]])
+    1.5
+
+    As the scorer of a search, which then finds the classifier with the smallest sets:
+
+    >>> def scorer(conformal, X, y):
+    ...     return -mean_set_size(conformal.predict_set(X))
+    """
+    return float(_check_sets(sets).sum(axis=1).mean())
+
+
+def _check_sets(sets: ArrayLike) -> NDArray[np.bool_]:
+    given = np.asarray(sets)
+    if given.dtype != bool or given.ndim != 2:
+        msg = (
+            "The 'sets' parameter must be an array of bool with a row for each text and a column "
+            f"for each class, as predict_set gives it. Got shape {given.shape} of {given.dtype}."
+        )
+        raise InvalidParameterError(msg)
+    return given
 
 
 class ReliabilityBins(NamedTuple):

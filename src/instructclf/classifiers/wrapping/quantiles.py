@@ -27,14 +27,14 @@ def find_least_probability(right: NDArray[np.float64], confidence_level: float) 
     """Return the least probability of a label in a set, from those of the right labels of rows.
 
     The right label of one more text of the same kind is that probable or more with a probability
-    of at least ``confidence_level``. Proof: the rank of its probability among ``n + 1`` exchangeable
-    ones is uniform, so it is one of the ``k`` largest in ``k`` of ``n + 1`` cases, and in more if
-    some are equal.
+    of at least ``confidence_level``. Proof: its rank among ``n + 1`` exchangeable probabilities is
+    uniform, so it is one of the ``k`` largest in ``k`` of ``n + 1`` cases, and in more if some are
+    equal.
     """
     rank = ceil((len(right) + 1) * _exact(confidence_level))
     return float(np.sort(right)[len(right) - rank])
 
 
 def _exact(level: float) -> Fraction:
-    """Return a level as it is written: as a float, 0.55 times 20 rows exceeds 11."""
+    """Return a level as it is written: as a float, 0.55 times 100 exceeds 55."""
     return Fraction(repr(float(level)))
