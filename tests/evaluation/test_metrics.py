@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from sklearn.utils._param_validation import InvalidParameterError
 
+from instructclf.evaluation import mean_set_size, set_coverage
 from instructclf.evaluation.metrics import expected_calibration_error, reliability_bins
+from instructclf.exceptions import InvalidLabelsError
 
 
 def slow_error(confidence, correct, n_bins):
@@ -41,3 +44,38 @@ def test_empty_bins_are_counted_and_have_no_means():
     assert_allclose(bins.confidence, [0.2, np.nan, np.nan, 0.925])
     assert_allclose(bins.accuracy, [0, np.nan, np.nan, 0.5])
     assert_allclose(bins.edges, [0, 0.25, 0.5, 0.75, 1])
+
+
+def test_sets_are_counted_one_by_one():
+    rng, classes = np.random.default_rng(0), ["a", "b", "c", "d"]
+    sets, labels = rng.random((50, 4)) < 0.4, rng.choice(["a", "c", "d", "e"], 50)
+    members = [[name for name, is_in in zip(classes, row, strict=True) if is_in] for row in sets]
+    contains = [label in inside for label, inside in zip(labels, members, strict=True)]
+    assert set_coverage(labels, sets, classes=classes) == pytest.approx(np.mean(contains))
+    assert mean_set_size(sets) == pytest.approx(np.mean([len(inside) for inside in members]))
+
+
+def test_columns_of_sets_are_the_labels_in_order():
+    assert set_coverage([3, 1], [[False, True], [False, True]]) == 0.5
+    assert set_coverage([3, 1], [[False, True], [False, True]], classes=[3, 1]) == 0.5
+    assert set_coverage([3, 3], [[False, True], [False, True]], classes=[1, 3]) == 1
+
+
+@pytest.mark.parametrize(
+    "sets", [[[0.9, 0.1]], [[1, 0]], [True, False]], ids=["probabilities", "numbers", "one row"]
+)
+def test_sets_of_another_kind_are_refused(sets):
+    for metric in (mean_set_size, lambda sets: set_coverage(["a", "b"], sets)):
+        with pytest.raises(
+            InvalidParameterError, match="'sets' parameter must be an array of bool"
+        ):
+            metric(sets)
+
+
+def test_sets_that_do_not_fit_the_labels_are_refused():
+    with pytest.raises(
+        InvalidLabelsError, match=r"Sets must be of shape \(2, 2\).* shape \(2, 3\)"
+    ):
+        set_coverage(["a", "b"], np.ones((2, 3), dtype=bool))
+    with pytest.raises(InvalidLabelsError, match="No label in y_true is one of the classes"):
+        set_coverage(["a", "b"], np.ones((2, 2), dtype=bool), classes=[0, 1])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.utils import check_random_state, get_tags
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval
 
 from instructclf.classifiers.wrapping.wrapper import ClassifierWrapper, take_rows
@@ -118,7 +117,6 @@ class FewShot(ClassifierWrapper):
         cut = take_rows(routed, self.shots_, len(texts))
         self.estimator_ = clone(self.estimator)
         self.estimator_.fit([texts[i] for i in self.shots_.tolist()], labels[self.shots_], **cut)
-        self.classes_ = self.estimator_.classes_
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -147,7 +145,6 @@ class FewShot(ClassifierWrapper):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.classifier_tags = deepcopy(get_tags(self.estimator).classifier_tags)
         tags.input_tags.string = True
         tags.input_tags.one_d_array = True
         tags.input_tags.two_d_array = False

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import check_is_fitted
 
 from instructclf.classifiers.wrapping.holding_out import HoldingOut
 from instructclf.classifiers.wrapping.quantiles import find_least_probability, rows_needed
@@ -219,8 +218,7 @@ class ConformalClassifier(HoldingOut):
         ndarray of shape (n_texts,)
             Labels, as they are in ``classes_``.
         """
-        check_is_fitted(self)
-        return self.estimator_.predict(X)
+        return self._ask("predict", X)
 
 
 def _judge(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from numbers import Integral, Real
 from typing import Any, ClassVar, TypeVar
 
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedShuffleSplit, check_cv
-from sklearn.utils import _safe_indexing, check_consistent_length, get_tags
+from sklearn.utils import _safe_indexing, check_consistent_length
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
@@ -43,7 +42,6 @@ class HoldingOut(ClassifierWrapper):
         "random_state": ["random_state"],
     }
 
-    classes_ = property(lambda self: self.estimator_.classes_)
     n_features_in_ = property(lambda self: self.estimator_.n_features_in_)
 
     def _fit_and_judge(
@@ -109,9 +107,3 @@ class HoldingOut(ClassifierWrapper):
                 "several times. Give an int, such as 5, or a share, such as 0.5."
             )
             raise InvalidParameterError(msg)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        inner = deepcopy(get_tags(self.estimator))
-        tags.classifier_tags, tags.input_tags = inner.classifier_tags, inner.input_tags
-        return tags
