@@ -73,9 +73,7 @@ def test_sets_of_another_kind_are_refused(sets):
 
 
 def test_sets_that_do_not_fit_the_labels_are_refused():
-    with pytest.raises(
-        InvalidLabelsError, match=r"Sets must be of shape \(2, 2\).* shape \(2, 3\)"
-    ):
+    with pytest.raises(InvalidLabelsError, match=r"Sets must be of shape \(2, 2\).* \(2, 3\)"):
         set_coverage(["a", "b"], np.ones((2, 3), dtype=bool))
     with pytest.raises(InvalidLabelsError, match="No label in y_true is one of the classes"):
         set_coverage(["a", "b"], np.ones((2, 2), dtype=bool), classes=[0, 1])

@@ -15,6 +15,7 @@ from instructclf.classifiers.sharing import clear_models
 from instructclf.classifiers.wrapping.approaches import list_approaches
 from instructclf.classifiers.wrapping.blending import BlendedClassifier
 from instructclf.classifiers.wrapping.conformal import ConformalClassifier
+from instructclf.classifiers.wrapping.ordinal import OrdinalClassifier
 from instructclf.classifiers.wrapping.selective import SelectiveClassifier
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "LoRA",
     "ModelOptions",
     "MultiOutputPromptClassifier",
+    "OrdinalClassifier",
     "PromptClassifier",
     "PromptFeatures",
     "SelectiveClassifier",
