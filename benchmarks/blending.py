@@ -101,7 +101,7 @@ def _encode(scores: Floats) -> str:
     return base64.b64encode(scores.astype(np.float16).tobytes()).decode()
 
 
-def _decode(text: str, n_rows: int) -> Floats:
+def decode(text: str, n_rows: int) -> Floats:
     flat = np.frombuffer(base64.b64decode(text), np.float16)
     return flat.reshape(n_rows, -1).astype(float)
 
@@ -146,10 +146,10 @@ class Said(NamedTuple):
         codes, truth = np.array(results[0]["codes"]), np.array(results[0]["truth"])
         held_out, tested = [], []
         for result in results:
-            said = _decode(result["held_out"], len(codes))
+            said = decode(result["held_out"], len(codes))
             temperature = fit_temperature(said, codes)
             held_out.append(cool(said, temperature))
-            tested.append(cool(_decode(result["tested"], len(truth)), temperature))
+            tested.append(cool(decode(result["tested"], len(truth)), temperature))
         return cls(codes, truth, np.array(held_out), np.array(tested))
 
     def right(self) -> Floats:

@@ -25,7 +25,7 @@ MODULES = (
     "cell_settings", "cells", "comparison_calibrations", "lessons", "lessons_calibration",
     "lessons_parts", "lessons_peers", "lessons_pictures", "lessons_speed", "lessons_tables",
     "measuring", "models", "peers", "peers.few_shot", "peers.forwards", "raw_results",
-    "real_models", "real_models_tables", "tables", "tasks",
+    "real_models", "real_models_tables", "tables", "tasks", "wrappers",
 )  # fmt: skip
 
 
@@ -454,6 +454,50 @@ def test_blending_in_the_benchmark_is_that_of_the_classifier(load):
     weights = program.find_weights(said.right())
     expected = sum(w * np.exp(one) for w, one in zip(weights, said.tested, strict=True))
     np.testing.assert_allclose(np.exp(program.WAYS["blend"](said)), expected)
+
+
+def measured(load, options, n_classes, seed):
+    """Return a raw result of blending, of probabilities that are those of the labels."""
+    rng = np.random.default_rng(seed)
+    said = rng.dirichlet(np.ones(n_classes), size=300)
+    truth = [int(rng.choice(n_classes, p=row)) for row in said]
+    return {
+        "seed": seed,
+        "settings": {"parameters": {}, "model": load("cell_settings").model_digest(options.model)},
+        "truth": truth,
+        "tested": load("blending")._encode(np.log(said)),
+        "environment": load("measuring").environment(load("measuring").Settings()),
+    }
+
+
+def test_wrappers_are_judged_by_what_blending_has_measured(load, options, monkeypatch, capsys):
+    program, raw = load("wrappers"), load("raw_results").RawResults(options.out)
+    monkeypatch.setattr(program, "N_SPLITS", 20)
+    program.write(["cr", "sst5"], options)
+    assert "no results yet: run benchmarks/blending.py" in capsys.readouterr().out
+    for seed in (0, 1):
+        raw.append("cr/8/prompting", measured(load, options, 2, seed))
+    raw.append("sst5/8/tuning", measured(load, options, 5, 0))
+    program.write(["cr", "sst5"], options)
+    page = next(options.results.glob("wrappers*.md")).read_text()
+    for row in (r"cr, prompting \| 2 \| 2", r"sst5, tuning \| 5 \| 1"):
+        assert re.search(rf"\| {row} \| 0\.\d+ \| 0\.(9|89)\d* \| met \|", page)
+    assert "| cr, prompting | class_conditional | 0.9" in page
+    most_probable, median = map(float, re.search(r"tuning \| 1 \| (\S+) \| (\S+) ", page).groups())
+    assert median < most_probable
+
+
+def test_cumulated_probabilities_are_those_of_a_slow_twin(load):
+    program = load("wrappers")
+    probabilities = np.random.default_rng(0).dirichlet([1, 1, 1, 1], size=20)
+    found = program._cumulate(probabilities, np.random.default_rng(1), 0.1)
+    for row, part, scores in zip(
+        probabilities, np.random.default_rng(1).random(20), found, strict=True
+    ):
+        for label in range(4):
+            before = [p for p in row if p > row[label]]
+            expected = sum(before) + (1 - part) * row[label] + 0.1 * len(before)
+            assert scores[label] == pytest.approx(expected)
 
 
 def test_results_of_another_model_are_left_out_of_the_pages(load, options, capsys):
