@@ -16,6 +16,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,7 +38,7 @@ from instructclf.exceptions import InvalidLabelsError
 NAME = "wrappers"
 TASKS_OF_SETS = tuple(dict.fromkeys((*CHOSEN_ON, *CONFIRMED_ON)))
 APPROACHES = ("prompting", "tuning")
-SIZE, LEVEL, N_CALIBRATING, N_SPLITS = 8, 0.9, 64, 100
+SIZE, LEVEL, N_CALIBRATING, N_SPLITS = 8, 0.9, 64, 200
 TARGET = (0.87, 0.93)
 ORDERED, STARS = "sst5", (2, 3, 4, 1, 5)
 """Scores of negative, neutral, positive, very negative and very positive."""
@@ -82,9 +83,9 @@ class Draw(NamedTuple):
         said = np.exp(decode(result["tested"], len(truth)))
         return cls(said / said.sum(axis=1, keepdims=True), truth)
 
-    def split(self, seed: int) -> tuple[Draw, Draw]:
+    def split(self, rng: np.random.Generator) -> tuple[Draw, Draw]:
         """Return rows to calibrate with, and the others."""
-        order = np.random.default_rng(seed).permutation(len(self.truth))
+        order = rng.permutation(len(self.truth))
         parts = np.split(order, [N_CALIBRATING])
         return Draw(*(one[parts[0]] for one in self)), Draw(*(one[parts[1]] for one in self))
 
@@ -92,7 +93,9 @@ class Draw(NamedTuple):
 # Sets
 
 
-def calibrated(rows: Draw, asked: Draw, _seed: int, *, conditional: bool) -> NDArray[np.bool_]:
+def calibrated(
+    rows: Draw, asked: Draw, _rng: np.random.Generator, *, conditional: bool
+) -> NDArray[np.bool_]:
     """Return the sets of `ConformalClassifier`."""
     inner = Said(rows.probabilities.shape[1])
     conformal = ConformalClassifier(
@@ -101,9 +104,10 @@ def calibrated(rows: Draw, asked: Draw, _seed: int, *, conditional: bool) -> NDA
     return conformal.fit(*rows).predict_set(asked.probabilities)
 
 
-def cumulated(rows: Draw, asked: Draw, seed: int, *, penalty: float) -> NDArray[np.bool_]:
+def cumulated(
+    rows: Draw, asked: Draw, rng: np.random.Generator, *, penalty: float
+) -> NDArray[np.bool_]:
     """Return the sets of APS, or with a penalty of RAPS."""
-    rng = np.random.default_rng(seed)
     scores = _cumulate(rows.probabilities, rng, penalty)
     right = scores[np.arange(len(rows.truth)), rows.truth]
     return _cumulate(asked.probabilities, rng, penalty) <= -find_least_probability(-right, LEVEL)
@@ -118,7 +122,7 @@ def _cumulate(probabilities: Floats, rng: np.random.Generator, penalty: float) -
     return np.take_along_axis(scores, np.argsort(order, axis=1), axis=1)
 
 
-WAYS: dict[str, Callable[[Draw, Draw, int], NDArray[np.bool_]]] = {
+WAYS: dict[str, Callable[[Draw, Draw, np.random.Generator], NDArray[np.bool_]]] = {
     "ConformalClassifier": partial(calibrated, conditional=False),
     "class_conditional": partial(calibrated, conditional=True),
     "APS": partial(cumulated, penalty=0.0),
@@ -139,11 +143,11 @@ class Sets(NamedTuple):
     def judge(cls, draws: Sequence[Draw], way: str) -> Sets | None:
         """Make sets in all splits that have enough rows, or return ``None`` where none has."""
         found = []
-        for draw in draws:
-            for seed in range(N_SPLITS):
-                rows, asked = draw.split(seed)
-                with suppress(InvalidLabelsError):  # too few rows of a label
-                    found.append(_judge(WAYS[way](rows, asked, seed), asked))
+        for (n, draw), split in product(enumerate(draws), range(N_SPLITS)):
+            rng = np.random.default_rng([n, split])  # the same splits for every way
+            rows, asked = draw.split(rng)
+            with suppress(InvalidLabelsError):  # too few rows of a label
+                found.append(_judge(WAYS[way](rows, asked, rng), asked))
         return cls(*np.array(found).T) if found else None
 
 
@@ -222,7 +226,7 @@ def tabulate_ways(found: Measured) -> Table:
         "`class_conditional` is judged in splits where each label has 9 rows to calibrate with, as "
         "many as it needs. —: there are none.",
     )
-    return Table("Other sets", header, lines, notes)
+    return Table("Sets of all kinds", header, lines, notes)
 
 
 def tabulate_scores(found: Measured) -> Table:

@@ -31,7 +31,7 @@ class ConformalClassifier(HoldingOut):
     class_conditional : bool, default=False
         Whether the level holds for the texts of each label by themselves. Otherwise it holds for
         all texts together, and a rare or difficult label may be missing from its sets more often.
-        Each label then needs held-out rows of its own, and sets become larger.
+        Each label then needs held-out rows of its own, and sets are usually larger.
     cv : float, int, splitter, iterable or "prefit", default=0.5
         Which rows the sets are calibrated with.
 
