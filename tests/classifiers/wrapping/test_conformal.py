@@ -261,7 +261,7 @@ def test_too_few_rows_are_refused_before_anything_is_fitted():
 
     match = (
         r"confidence_level=0.9 takes at least 9 held-out rows. Of the 16 rows given, 8 are held "
-        r"out, which allow a level of 0.889 at most. Give more labelled rows"
+        r"out, which allow a level of 8/9 at most. Give more labelled rows"
     )
     with pytest.raises(InvalidLabelsError, match=match):
         ConformalClassifier(Unfitted(), random_state=0).fit(TEXTS[:16], LABELS[:16])

@@ -167,12 +167,14 @@ class ConformalClassifier(HoldingOut):
     def _check_enough(self, labels: NDArray[Any], n_rows: int) -> None:
         if self.class_conditional:
             self._check_each(labels, np.unique(labels))
-        elif len(labels) < (needed := rows_needed(self.confidence_level)):
+            return
+        needed, n = rows_needed(self.confidence_level), len(labels)
+        if n < needed:
             msg = (
                 f"confidence_level={self.confidence_level} takes at least {needed} held-out rows. "
-                f"Of the {n_rows} rows given, {len(labels)} are held out, which allow a level of "
-                f"{len(labels) / (len(labels) + 1):.3f} at most. Give more labelled rows, hold out "
-                "more of them in 'cv', or lower the level."
+                f"Of the {n_rows} rows given, {n} are held out, which allow a level of {n}/{n + 1} "
+                "at most. Give more labelled rows, hold out more of them in 'cv', or lower the "
+                "level."
             )
             raise InvalidLabelsError(msg)
 
