@@ -52,6 +52,7 @@ def our_classifier(
         label_definitions=DEFINITIONS,
         calibration=None,
         adapter=adapter,
+        loss="lm+label",  # which has the peers' loss as one part, and so all of their work
         learning_rate=settings.learning_rate,
         max_epochs=settings.n_epochs,
         batch_size=settings.batch_size,
