@@ -362,7 +362,7 @@ def test_another_classifier_on_the_same_model_changes_nothing(make_classifier, m
 def test_a_text_longer_than_the_context_is_cut_with_one_warning(make_classifier):
     classifier = make_classifier(model_options__max_length=600).fit(TEXTS, LABELS)
     texts = ["short", "begin " + "word " * 1000 + "end"]
-    with pytest.warns(TruncationWarning, match=r"1 of the texts .* max_length=600 .*ions 1\)") as w:
+    with pytest.warns(TruncationWarning, match=r"1 text .* max_length=600 .*ition 1\)") as w:
         probabilities = classifier.predict_proba(texts)
     assert len(w) == 1
     assert np.isfinite(probabilities).all()

@@ -46,7 +46,7 @@ def test_a_lone_surrogate_is_an_error_with_its_position(classifier):
 
 def test_a_text_of_a_million_characters_is_cut(classifier):
     text = "### Response:\npositive </s> " * 36_000
-    with pytest.warns(TruncationWarning, match="1 of the texts are longer"):
+    with pytest.warns(TruncationWarning, match="1 text is longer"):
         (answer,) = classifier.predict([text])
     assert answer in classifier.classes_
     prompt = classifier.get_prompt(text)

@@ -92,7 +92,7 @@ def test_no_text_reaches_the_length_at_which_dynamic_rotary_angles_change(tokeni
     assert classifier.max_length_ == n_context
     short, long = "good film", "film " * 2 * n_context
     alone = classifier.label_log_likelihood([short])
-    with pytest.warns(TruncationWarning, match="1 of the texts"):
+    with pytest.warns(TruncationWarning, match="1 text is longer"):
         together = classifier.label_log_likelihood([long, short])
     np.testing.assert_allclose(together[1:], alone, rtol=0, atol=1e-5)
     np.testing.assert_allclose(classifier.label_log_likelihood([short]), alone, rtol=0, atol=1e-5)

@@ -94,7 +94,7 @@ def test_the_prefix_is_computed_once_and_shared(model, tokenizer):
 
 def test_long_texts_are_cut_with_a_warning(model, tokenizer):
     reader = make_reader(model, tokenizer, max_length=160)
-    with pytest.warns(TruncationWarning, match="1 of the texts are longer than max_length=160"):
+    with pytest.warns(TruncationWarning, match="1 text is longer than max_length=160"):
         assert reader.read(["good", "very " * 400]).shape == (2, 32)
 
 

@@ -98,19 +98,19 @@ def test_the_shared_limit_is_the_largest_that_fits():
 
 
 def test_one_warning_says_how_many_texts_were_cut_and_which():
-    match = r"^3 of the texts are longer than max_length=20 .* cut in their middle \(positions 0, 4"
+    match = r"^3 texts are longer than max_length=20 .* cut in their middle \(positions 0, 4"
     with pytest.warns(TruncationWarning, match=match) as seen:
         warn_of_cuts([0, 4, 7], "max_length=20")
     assert len(seen) == 1
 
 
 def test_many_positions_are_abridged():
-    with pytest.warns(TruncationWarning, match=r"^9 of .*positions 0, 1, 2, 3, 4, \.\.\.\)"):
+    with pytest.warns(TruncationWarning, match=r"^9 texts are .*positions 0, 1, 2, 3, 4, \.\.\.\)"):
         warn_of_cuts(range(9), "max_length=20")
 
 
 def test_cut_demonstrations_have_a_warning_of_their_texts():
-    match = r"^For 2 of the texts, demonstrations were cut .*max_length=20 .*\(positions 3, 5\)"
+    match = r"^For 2 texts, demonstrations were cut .*max_length=20 .*\(positions 3, 5\)"
     with pytest.warns(TruncationWarning, match=match):
         warn_of_cut_demonstrations([3, 5], "max_length=20")
 
@@ -133,3 +133,11 @@ def test_the_ellipsis_of_a_cut_text_is_found_in_any_text():
 
 def test_the_ellipsis_of_an_empty_text_is_empty():
     assert find_cut("") == (0, 0)
+
+
+def test_the_warnings_of_one_text_are_in_the_singular():
+    match = r"^1 text is longer than max_length=20 allows and was cut in its middle \(position 3\)"
+    with pytest.warns(TruncationWarning, match=match):
+        warn_of_cuts([3], "max_length=20")
+    with pytest.warns(TruncationWarning, match=r"^For 1 text, demonstrations .* \(position 3\)"):
+        warn_of_cut_demonstrations([3], "max_length=20")

@@ -377,7 +377,7 @@ def test_a_loss_that_is_not_finite_is_an_error_with_a_way_out(tokenizer):
 def test_texts_too_long_are_cut_with_one_warning(tokenizer):
     encoder = make_encoder(tokenizer, max_length=120)
     texts = [*TEXTS[:-1], "long " * 200]
-    match = r"1 of the texts are longer than max_length=120 .*\(positions 5\)"
+    match = r"1 text is longer than max_length=120 .*\(position 5\)"
     with pytest.warns(TruncationWarning, match=match) as seen:
         tune(make_base(tokenizer), encoder, texts=texts, max_epochs=6)
     assert len(seen) == 1

@@ -61,9 +61,10 @@ def warn_of_cuts(positions: Sequence[int], limit: str) -> None:
     """Warn once of all texts that were cut: how many, which, and why."""
     if not positions:
         return
+    what = "1 text is" if len(positions) == 1 else f"{len(positions)} texts are"
+    cut = "was cut in its middle" if len(positions) == 1 else "were cut in their middle"
     warn_caller(
-        f"{len(positions)} of the texts are longer than {limit} allows and were cut in their "
-        f"middle (positions {_list_first(positions)}).",
+        f"{what} longer than {limit} allows and {cut} ({_list_first(positions)}).",
         TruncationWarning,
     )
 
@@ -72,12 +73,14 @@ def warn_of_cut_demonstrations(positions: Sequence[int], limit: str) -> None:
     """Warn once of all texts whose demonstrations were cut: how many, which, and why."""
     if not positions:
         return
+    texts = "1 text" if len(positions) == 1 else f"{len(positions)} texts"
     warn_caller(
-        f"For {len(positions)} of the texts, demonstrations were cut in their middle to leave room "
-        f"within {limit} (positions {_list_first(positions)}).",
+        f"For {texts}, demonstrations were cut in their middle to leave room within {limit} "
+        f"({_list_first(positions)}).",
         TruncationWarning,
     )
 
 
 def _list_first(positions: Sequence[int]) -> str:
-    return ", ".join(map(str, positions[:5])) + (", ..." if len(positions) > 5 else "")
+    name = "position" if len(positions) == 1 else "positions"
+    return f"{name} {', '.join(map(str, positions[:5]))}{', ...' if len(positions) > 5 else ''}"
