@@ -24,9 +24,9 @@ if os.environ.get("EXAMPLES_SMALL"):
 # %% [markdown]
 # ## What calibration does
 #
-# A prompt favours some labels by itself: because their words are frequent, or because they came
-# last. With `calibration="auto"`, the default, `fit` measures this bias on labelled rows that are
-# not in the prompt, and subtracts it.
+# A prompt favours some labels whatever the text says: because their words are frequent, or because
+# they came last. With `calibration="auto"`, the default, `fit` measures this bias on labelled rows
+# that are not in the prompt, and subtracts it.
 
 # %%
 from sklearn.metrics import log_loss
@@ -52,7 +52,8 @@ print(classifier.calibration_)
 # %% [markdown]
 # ## Are the probabilities right?
 #
-# A dot on the diagonal means that the confidence of these texts equals the share of right answers.
+# Each dot stands for texts of similar confidence. On the diagonal, the confidence equals the share
+# of right answers.
 
 # %%
 from matplotlib import pyplot as plt
@@ -67,9 +68,9 @@ for ax, (calibration, found) in zip(axes, probabilities.items(), strict=True):
 # %% [markdown]
 # ## No answer if the classifier is unsure
 #
-# The largest probability says how sure the classifier is. With a limit on it, fewer texts get an
-# answer. Whether more of these answers are right depends on the model. `SelectiveClassifier` learns
-# the limit from labelled rows, for a stated share of wrong answers:
+# The largest probability of a text says how sure the classifier is. A minimum leaves the less sure
+# texts without an answer. Whether more of the other answers are right depends on the model.
+# `SelectiveClassifier` learns the limit from labelled rows, for a stated share of wrong answers:
 # [Decide or defer](../how-to/abstain.md#decide-or-defer).
 
 # %%

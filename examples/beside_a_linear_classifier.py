@@ -21,7 +21,7 @@ if os.environ.get("EXAMPLES_SMALL"):
 # %% [markdown]
 # ## As a step
 #
-# A step that cleans texts goes before either of them. `LinearSVC` also needs a vectorizer; a
+# A step that cleans texts can go before either of them. `LinearSVC` also needs a vectorizer; a
 # language model reads texts as they are.
 
 # %%
@@ -57,9 +57,10 @@ for name, classifier in {"TF-IDF + LinearSVC": words, "prompting": prompting}.it
 #
 # ## In a vote
 #
-# The two read texts in different ways, so they make different mistakes. `VotingClassifier` numbers
-# the labels before it fits what it combines; the verbalizer names the numbers, in the sorted order
-# of the labels. `LinearSVC` has no probabilities to average, so it is calibrated first.
+# The two read texts in different ways, so they make different mistakes. `VotingClassifier` replaces
+# the labels by numbers before it fits its members: 0 for the first label in sorted order, 1 for the
+# second. The verbalizer says which word each number stands for. `LinearSVC` has no probabilities to
+# average; `CalibratedClassifierCV` adds them.
 
 # %%
 from sklearn.calibration import CalibratedClassifierCV
@@ -81,7 +82,7 @@ print(f"both together       {voting.score(test_texts, test_labels):.3f}")
 # %% [markdown]
 # ## Where they disagree
 #
-# The texts on which they differ are worth reading.
+# Read the texts on which they differ. They show what each of them misses.
 
 # %%
 import numpy as np

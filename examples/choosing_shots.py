@@ -34,7 +34,7 @@ for row in rows:
     print(f"{labels[row]:9}{texts[row][:80]}…")
 
 # %% [markdown]
-# `knn` takes different shots for each text, those most similar to it, the nearest last:
+# `knn` chooses shots for each text: the rows most similar to it, the nearest last.
 
 # %%
 from instructclf.sampling import KNNSampler
@@ -47,8 +47,8 @@ for row in nearest.select_for([asked], 4)[0]:
 # %% [markdown]
 # ## A comparison
 #
-# Here the classifiers choose the shots among all rows, so `n_shots` is their parameter and not that
-# of `compare`.
+# Here each classifier gets all rows and chooses its shots among them. So `n_shots` is a parameter
+# of the classifier, and `compare` draws nothing.
 
 # %%
 from instructclf import PromptClassifier
@@ -98,11 +98,12 @@ curves = {
 LearningCurveDisplay.from_curves(curves)
 
 # %% [markdown]
-# The rows for more shots begin with those for fewer, so a step of a curve is due to the added rows.
+# A draw of more shots contains the draw of fewer. So the added rows alone explain a rise or fall of
+# the curve.
 #
 # ## Shots of your own choice
 #
-# To choose rows by hand, give `fit` only these rows, with `n_shots=None`, which takes all of them:
+# To choose rows by hand, give `fit` only these rows. `n_shots=None` shows all of them:
 
 # %%
 by_hand = np.r_[rows[:2], 0, 1]

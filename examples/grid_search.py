@@ -69,8 +69,8 @@ for i in results["rank_test_accuracy"].argsort():
 # %% [markdown]
 # ## The best, on other reviews
 #
-# The best of several candidates is partly lucky, so its score above is too good. Reviews that took
-# no part in the search give an honest score.
+# The best of several candidates owes part of its score to luck. Reviews that took no part in the
+# search give an honest score.
 
 # %%
 score = search.score(test_texts, test_labels)
@@ -79,9 +79,9 @@ print(f"in the search {search.best_score_:.3f}, on {len(test_texts)} other revie
 # %% [markdown]
 # ## Samplers, and parameters of samplers
 #
-# An object is a value like any other, and nested names reach its parameters: `sampler__n_clusters`
-# here, `model_options__dtype` or `adapter__rank` in the same way. A list of grids separates
-# parameters that do not go together.
+# A sampler object is a value like any other, and nested names reach its parameters, such as
+# `sampler__n_clusters`. In the same way, `model_options__dtype` and `adapter__rank` reach those of
+# other objects. A list of grids separates parameters that do not go together.
 
 # %%
 from instructclf.sampling import KMeansSampler

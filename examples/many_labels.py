@@ -2,8 +2,8 @@
 # # Many labels, and what they mean
 #
 # Customers write to their bank, and each message goes to one of eight teams. The names of the
-# labels say little: is a card that "does not work" lost, declined or still in the post? A sentence
-# for each label tells the model.
+# teams say little: does `card_arrival` also get a card that was stolen in the post? A sentence for
+# each label tells the model.
 #
 # The 96 messages were written for this example.
 
@@ -32,8 +32,8 @@ if os.environ.get("EXAMPLES_SMALL"):
 # %% [markdown]
 # ## One sentence for each label
 #
-# Write what you would tell a new colleague, above all if two labels are close to each other. The
-# sentences become part of the instruction, and their keys are the classes.
+# Write what you would tell a new colleague, above all where two labels are close to each other. The
+# sentences become part of the instruction, and the keys of the dictionary are the classes.
 
 # %%
 definitions = {
@@ -84,12 +84,12 @@ report = compare(
 print(report)
 
 # %% [markdown]
-# The bundled model is small for so many labels, and TF-IDF may do better. Intervals over 32
-# messages are wide.
+# The bundled model is small for so many labels, so TF-IDF may do better. With 32 test messages the
+# intervals are wide.
 #
 # ## Which labels are confused?
 #
-# The confusion matrix shows which definitions to write better.
+# The confusion matrix shows which definitions need better wording.
 
 # %%
 from instructclf.evaluation import confusion_display

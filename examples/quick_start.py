@@ -7,8 +7,8 @@
 # %% [markdown]
 # ## Texts and labels
 #
-# You need a list of texts and a list of labels. These are reviews; yours may be in a list, an
-# array, a column of a data frame, or a file, `read_labelled("my_texts.csv")`.
+# You need texts and a label for each. Here they are reviews. Yours may be in a list, an array, a
+# column of a data frame, or a file, which `read_labelled("my_texts.csv")` reads.
 
 # %%
 from instructclf.datasets import load_reviews
@@ -27,7 +27,7 @@ if os.environ.get("EXAMPLES_SMALL"):
 # ## Say what the labels mean, and fit
 #
 # `fit` chooses sixteen of the labelled reviews, eight of each label, and puts them into the
-# prompt. Nothing is trained.
+# prompt. It trains nothing.
 
 # %%
 from instructclf import PromptClassifier
@@ -56,8 +56,8 @@ for text, label, probabilities in zip(
 # %% [markdown]
 # ## How good is it?
 #
-# The score is on reviews that it has not seen, compared with a linear classifier on words that
-# learned from the same sixteen. Many of these reviews are ironic, which makes them hard for both.
+# Score it on a hundred reviews that it has not seen, next to a linear classifier that learned from
+# the same sixteen. Many of these reviews are ironic, which makes them hard for both.
 
 # %%
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -70,7 +70,7 @@ print(f"PromptClassifier    {classifier.score(texts, labels):.3f}")
 print(f"TF-IDF + LinearSVC  {words.score(texts, labels):.3f}")
 
 # %% [markdown]
-# One draw of sixteen reviews says little, since another draw gives another score: see
+# One draw of sixteen reviews says little, because another draw gives another score: see
 # [seeds](seeds.md).
 #
 # ## Look at what the model reads
@@ -86,7 +86,8 @@ print(zero_shot.show_prompt("A waste of money."))
 # ## Or tune the model
 #
 # `InstructionTunedClassifier` has the same parameters. It trains a small LoRA adapter on the
-# sixteen reviews instead of showing them, so `fit` takes longer, and `predict` less.
+# sixteen reviews instead of showing them in the prompt. So `fit` takes longer, and `predict` less
+# time.
 
 # %%
 from instructclf import InstructionTunedClassifier

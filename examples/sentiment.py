@@ -2,15 +2,16 @@
 
     python examples/sentiment.py
 
-compares a linear classifier, prompting and instruction tuning on product reviews, each trained on
-the same few of them, and prints a table. It needs no network: the model and the reviews ship with
-the package. On other data, and with another model:
+compares a linear classifier, prompting and instruction tuning on product reviews and prints a
+table. All learn from the same few reviews, and the linear classifier also from all of them. The
+program needs no network: the model and the reviews ship with the package. On other data, and with
+another model:
 
     python examples/sentiment.py --data FOLDER --model FOLDER_OR_HUB_NAME --seeds 5
 
-FOLDER holds train and test as .jsonl(.gz), .csv or .parquet with the columns text and label, the
-labels "negative" and "positive"; a single file is split in two. ``--data amazon_polarity`` reads
-the data set from the hub.
+FOLDER holds two files, ``train`` and ``test`` (.jsonl, .jsonl.gz, .csv or .parquet), with the
+columns ``text`` and ``label``. The labels are "negative" and "positive". A single file in place of
+FOLDER is split in two. ``--data amazon_polarity`` reads the data set from the hub.
 """
 
 import argparse
@@ -71,13 +72,13 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--data", default="reviews", help="reviews (they ship), amazon_polarity, a folder or a file"
+        "--data", default="reviews", help="reviews (bundled), amazon_polarity, a folder or a file"
     )
     parser.add_argument("--model", default="bundled", help="bundled, a folder or a hub name")
     parser.add_argument("--shots", type=int, default=16, help="training rows of each classifier")
-    parser.add_argument("--seeds", type=int, default=3, help="how often shots are drawn anew")
-    parser.add_argument("--test-size", type=int, help="test rows; all of them, but at most 4,000")
-    parser.add_argument("--seed", type=int, default=0, help="where everything random comes from")
+    parser.add_argument("--seeds", type=int, default=3, help="how many draws of training rows")
+    parser.add_argument("--test-size", type=int, help="test rows (default: all, at most 4,000)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all that is random")
     return parser.parse_args()
 
 
