@@ -27,17 +27,19 @@ from instructclf.prompts import PromptTemplate
 class PromptFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SharedModelEstimator):
     """Turn texts into the last hidden state of a language model that has read them in a prompt.
 
-    This is the state at the position where `PromptClassifier` reads labels. Put any scikit-learn
-    estimator on top of it, or combine it with other features. Nothing is learned from rows: ``fit``
-    writes the prompt, and the same text always gets the same features.
+    This is the state from which `PromptClassifier` computes the likelihood of each label. Put any
+    scikit-learn estimator on top of it, or combine it with other features. ``fit`` only writes the
+    prompt. It learns nothing from rows, so the same text always gets the same features.
 
     Parameters
     ----------
     {model}
     labels : sequence or None, default=None
-        The labels that the prompt states. ``None`` takes those of ``label_definitions``; without
-        these, none are stated. They are never taken from ``y``, so the estimator on top may have
-        other targets, or rows without a label.
+        The labels that the prompt states. Set them if the features serve to tell these labels
+        apart: the model then reads each text for this task. ``None`` takes those of
+        ``label_definitions``; without these, the prompt states none, for features that serve
+        several tasks. They never come from ``y``, so the estimator on top may have other targets,
+        such as numbers, and some rows may have no label.
     {label_definitions}
     {verbalizer}
     {instruction}
@@ -51,21 +53,26 @@ class PromptFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SharedMo
         The prompt and the words of each label. The other attributes read it.
     {prompt_}
     label_words_ : tuple of tuple of str
-        The words that the prompt states for each label, sorted by label. Empty without labels.
+        The words that the prompt states for each label, in the sorted order of the labels. Empty
+        without labels.
     {max_length_}
 
     See Also
     --------
-    PromptClassifier : Needs no other estimator: scores the labels' words, after solved examples.
+    PromptClassifier : Needs no estimator on top. It compares the likelihoods of the labels.
     InstructionTunedClassifier : Trains an adapter inside the model instead of an estimator on top.
 
     Notes
     -----
-    The prompt holds no solved examples. They would have to be rows of the training data, whose
-    features would then hold their own answers, and an estimator on top would learn to read these.
+    The prompt holds no solved examples. They would be rows of the training data. The features of
+    these rows would contain their own answers, and the estimator on top would learn to copy them.
 
-    States of different channels have very different scales. Linear models converge sooner after a
-    ``StandardScaler``.
+    With few rows, take another classifier: with 8 rows a label of Amazon Polarity and Gemma 3 270M,
+    logistic regression on these features has an accuracy of 0.597, and `PromptClassifier` of 0.875
+    (``python benchmarks/real_models.py``).
+
+    The channels of a state have very different scales. Put a ``StandardScaler`` before a linear
+    model, so that it converges sooner.
 
     Examples
     --------
@@ -73,6 +80,16 @@ class PromptFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, SharedMo
     >>> features = PromptFeatures(labels=["negative", "positive"])
     >>> features.fit_transform(["Works well.", "Broke at once."]).shape[0]
     2
+
+    As a step of a pipeline:
+
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> classifier = make_pipeline(features, StandardScaler(), LogisticRegression())
+    >>> texts = ["Works well.", "Broke at once.", "Lovely.", "A waste."]
+    >>> classifier.fit(texts, [1, 0, 1, 0]).predict(["Superb."]).shape
+    (1,)
     """
 
     _FITTED = "question_"

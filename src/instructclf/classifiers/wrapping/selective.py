@@ -32,33 +32,43 @@ class Judged(NamedTuple):
 
 
 class SelectiveClassifier(HoldingOut):
-    """Label what is decided with at most a stated risk, and abstain from the rest.
+    """Label the texts of which a classifier is sure enough, and leave the others open.
 
-    Learns from labelled rows how sure a classifier has to be: above which ``threshold_`` of its
-    largest probability at most a share of ``risk`` of its labels is wrong. ``predict`` returns
-    ``None`` for all other texts, which then go to a person.
+    State how often a label may be wrong. ``fit`` learns from labelled rows how sure the classifier
+    must be: it finds a ``threshold_`` above which at most a share of ``risk`` of the labels is
+    wrong. ``predict`` labels a text if its largest probability is above the threshold, and returns
+    ``None`` for the others, which then go to a person.
 
     Parameters
     ----------
     estimator : classifier
-        Any scikit-learn classifier with ``predict_proba``. It is cloned, unless ``cv="prefit"``.
+        Any scikit-learn classifier with ``predict_proba``, such as `PromptClassifier`, a pipeline
+        or a search. ``fit`` trains a clone of it, unless ``cv="prefit"``.
     risk : float, default=0.05
-        The largest acceptable share of wrong labels among those that are given.
+        The largest acceptable share of wrong labels among those that are given, above 0 and below
+        1. A lower risk leaves more texts without a label, and needs more held-out rows. Set it to
+        what a wrong label may cost you; the default allows one wrong label in twenty.
     confidence : float, default=0.95
-        The probability, over draws of the held-out rows, that the risk is kept.
+        The probability, over draws of the held-out rows, that the risk is kept. A higher confidence
+        leaves more texts without a label. The default is the usual level of confidence; raise it if
+        exceeding the risk even once would be serious.
     cv : float, int, splitter, iterable or "prefit", default=0.5
-        Which rows the threshold is learned from.
+        The rows that the threshold is learned from. The default suits a classifier that learns from
+        many rows. For a prompt, which needs few, hold out more, such as ``0.8``.
 
         - A float holds out this share of the rows, stratified by label, and the classifier learns
-          from the others. The risk is guaranteed. So it is with any splitter of one split.
-        - ``"prefit"``: ``estimator`` is fitted, and the threshold is learned from all rows. The
-          risk is guaranteed if the classifier has seen none of them, not even in a search.
-        - An int, or a splitter of several splits: cross-fitting. Each row is judged by a classifier
-          that has not seen it, and the final one learns from all rows. The threshold then comes
-          from more rows, and the risk is **not guaranteed**, because the final classifier is none
-          of those that were judged. It is usually kept, as the final one has learned from more.
+          from the others. The risk is guaranteed. The same holds for any splitter of one split.
+        - ``"prefit"``: ``estimator`` is fitted already, and the threshold is learned from all rows.
+          The risk is guaranteed if the classifier has seen none of them, not even in a search. Take
+          it to learn the threshold again for new texts.
+        - An int, or a splitter of several splits, cross-fits. Each row is judged by a classifier
+          that has not seen it, and the final one learns from all rows. Take it if rows are scarce:
+          the threshold comes from all of them. The risk is **not guaranteed**, because the final
+          classifier is none of those that were judged. It is usually kept, because the final one
+          has learned from more rows.
     random_state : int, RandomState instance or None, default=None
-        Decides which rows a float holds out.
+        Decides which rows a float holds out. Set it to get the same threshold again. Splitters have
+        a ``random_state`` of their own.
 
     Attributes
     ----------
@@ -70,9 +80,9 @@ class SelectiveClassifier(HoldingOut):
         A text gets its likeliest label if the probability exceeds this: 0 labels all texts,
         infinity none.
     coverage_ : float
-        The share of the held-out rows that get a label.
+        The share of the held-out rows that get a label: an estimate of it for new texts.
     held_out_ : ndarray of shape (n_held_out,)
-        Which rows of ``X`` the threshold was learned from.
+        The rows of ``X`` that the threshold was learned from.
 
     See Also
     --------
@@ -84,21 +94,22 @@ class SelectiveClassifier(HoldingOut):
     least ``confidence`` of the draws, at most ``risk`` of all texts above the threshold get a wrong
     label. It assumes that rows and texts come from the same source, each independent of the others:
     it does not hold for texts of another kind, nor for rows that are near copies of each other.
-    Wrong and right are judged by ``y``. The risk is that of all labels together; of one label more
-    may be wrong. To keep the guarantee, put a search inside, as ``estimator``. A search around this
-    classifier chooses by rows that are held out afterwards.
+    Wrong means different from ``y``. The risk is that of all labels together; a larger share of a
+    single label may be wrong. To keep the guarantee, put a search inside, as ``estimator``. A
+    search around this classifier chooses by rows that are held out afterwards.
 
     Even if all held-out rows are right, ``log(1 - confidence) / log(1 - risk)`` of them are needed:
-    59 by default, and a few hundred to label as much as the classifier allows. With fewer, ``fit``
-    raises an error. The probabilities need not be calibrated; they only have to be larger where
-    the classifier is more often right. If no threshold keeps the risk, all texts are left without
-    a label, with an `AllAbstainedWarning`.
+    59 by default. With fewer, ``fit`` raises an error; give a few hundred, since some rows will be
+    wrong. The probabilities need not be calibrated; they only have to be larger where the
+    classifier is more often right. If no threshold keeps the risk, no text gets a label, and `fit`
+    gives an `AllAbstainedWarning`.
 
     Thresholds are tested in a fixed sequence with exact binomial bounds, as in Angelopoulos et al.,
     "Learn then Test: Calibrating predictive algorithms to achieve risk control" (Annals of Applied
     Statistics 19(2), 2025). Geifman and El-Yaniv, "Selective classification for deep neural
-    networks" (NeurIPS 2017), stated the task. The proof takes rows of equal probability to be no
-    more often right than those of a larger one, and needs no such assumption if none are equal.
+    networks" (NeurIPS 2017), stated the task. If several rows have the same probability, the proof
+    assumes that they are right no more often than rows of a larger one; otherwise it assumes
+    nothing of the kind.
 
     Examples
     --------
