@@ -60,10 +60,10 @@ from matplotlib import pyplot as plt
 
 from instructclf.evaluation import ReliabilityDisplay
 
-_, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
+_, axes = plt.subplots(1, 2, figsize=(6.8, 3.8), layout="constrained")
 for ax, (calibration, found) in zip(axes, probabilities.items(), strict=True):
     ReliabilityDisplay.from_predictions(test_labels, found, classes=classifier.classes_, ax=ax)
-    ax.set_title(f"calibration={calibration!r}", loc="right")
+    ax.set_xlabel(f"confidence, calibration={calibration!r}")
 
 # %% [markdown]
 # ## No answer if the classifier is unsure
