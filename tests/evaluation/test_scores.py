@@ -238,7 +238,7 @@ def test_scores_and_differences_are_written_in_one_line():
     assert str(one).splitlines()[0].endswith("] over 2 seeds and 2 texts")
     assert str(made([[True]])) == "1.000 [1.000, 1.000] over 1 seed and 1 texts"
     assert str(one.compare(other)).startswith("+0.250 [")
-    assert str(one.compare(other)).endswith("; 1 answers differ in being right: 1 to 0")
+    assert str(one.compare(other)).endswith("; answers that only one gets right: 1 to 0")
 
 
 @pytest.mark.parametrize(("n_seeds", "is_noted"), [(1, False), (2, True), (3, False)])

@@ -139,7 +139,8 @@ def draw_figures() -> list[tuple[str, bytes]]:
         figure, file = plt.figure(number), io.BytesIO()
         figure.savefig(file, dpi=120, bbox_inches="tight", metadata={"Software": None})
         axes = figure.axes[0]
-        alt = axes.get_title() or f"{axes.get_ylabel()} over {axes.get_xlabel()}"
+        labels = [axes.get_ylabel(), axes.get_xlabel()]
+        alt = axes.get_title() or " over ".join(label for label in labels if label)
         drawn.append((alt, file.getvalue()))
     plt.close("all")
     return drawn

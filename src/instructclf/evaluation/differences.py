@@ -56,8 +56,7 @@ class PairedDifference:
         low, high = self.interval
         return (
             f"{self.difference:+.3f} [{low:+.3f}, {high:+.3f}], p = {self.p_value:.3g}; "
-            f"{self.n_discordant:,} answers differ in being right: {self.n_first:,} to "
-            f"{self.n_second:,}"
+            f"answers that only one gets right: {self.n_first:,} to {self.n_second:,}"
         )
 
 
