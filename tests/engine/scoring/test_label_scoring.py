@@ -262,9 +262,7 @@ def test_very_long_labels_do_not_underflow(model, tokenizer):
 def test_long_texts_are_cut_with_one_warning_that_names_them(model, tokenizer):
     encoder = make_encoder(tokenizer, LABEL_SETS["single tokens"], n_shots=0, max_length=250)
     scorer = LocalLabelScorer(shared_view(model), encoder)
-    with pytest.warns(
-        TruncationWarning, match=r"2 texts .* max_length=250 .* 1, 2\)"
-    ) as seen:
+    with pytest.warns(TruncationWarning, match=r"2 texts .* max_length=250 .* 1, 2\)") as seen:
         scores = scorer.score(["short", "long " * 500, "also long " * 500])
     assert len(seen) == 1
     assert np.isfinite(scores).all()
