@@ -24,27 +24,32 @@ class ConformalClassifier(HoldingOut):
     Parameters
     ----------
     estimator : classifier
-        Any scikit-learn classifier with ``predict_proba``. It is cloned, unless ``cv="prefit"``.
+        Any scikit-learn classifier with ``predict_proba``. ``fit`` trains a clone of it, unless
+        ``cv="prefit"``.
     confidence_level : float, default=0.9
-        The least probability that the set of a text contains its right label. A higher level makes
-        larger sets.
+        The least probability that the set of a text contains its right label, above 0 and below 1.
+        A higher level makes larger sets and needs more held-out rows: 9 for the default, 99 for
+        0.99.
     class_conditional : bool, default=False
-        Whether the level holds for the texts of each label by themselves. Otherwise it holds for
-        all texts together, and a rare or difficult label may be missing from its sets more often.
-        Each label then needs held-out rows of its own, and sets are usually larger.
+        Whether the level holds for the texts of each label separately. With False it holds for all
+        texts together, and a rare or difficult label may be missing from its sets more often. Set
+        it if such a label matters. Each label then needs held-out rows of its own, and sets are
+        usually larger.
     cv : float, int, splitter, iterable or "prefit", default=0.5
-        Which rows the sets are calibrated with.
+        The rows that calibrate the sets. The default suits a classifier that learns from many rows.
+        For a prompt, which needs few, hold out more, such as ``0.8``.
 
         - A float holds out this share of the rows, stratified by label, and the classifier learns
-          from the others. The level is guaranteed. So it is with any splitter of one split.
-        - ``"prefit"``: ``estimator`` is fitted, and all rows calibrate. The level is guaranteed if
-          the classifier has seen none of them, not even in a search.
-        - An int, or a splitter of several splits: cross-fitting. Each row is judged by a classifier
-          that has not seen it, and the final one learns from all rows. More rows then calibrate,
-          and the level is **not guaranteed**, because the final classifier is none of those that
-          were judged. It is usually kept, as the final one has learned from more.
+          from the others. The level is guaranteed. The same holds for any splitter of one split.
+        - ``"prefit"``: ``estimator`` is fitted already, and all rows calibrate. The level is
+          guaranteed if the classifier has seen none of them, not even in a search. Take it to
+          calibrate again for new texts.
+        - An int, or a splitter of several splits, cross-fits. Each row is judged by a classifier
+          that has not seen it, and the final one learns from all rows. Take it if rows are scarce.
+          The level is **not guaranteed**, because the final classifier is none of those that were
+          judged. It is usually kept, because the final one has learned from more rows.
     random_state : int, RandomState instance or None, default=None
-        Decides which rows a float holds out.
+        Decides which rows a float holds out. Set it to get the same sets again.
 
     Attributes
     ----------

@@ -18,19 +18,20 @@ from instructclf.inputs.labels import check_labels
 class OrdinalClassifier(ClassifierWrapper):
     """Predict labels that are scores, so that errors are small rather than few.
 
-    Labels such as stars are ordered: to take 5 stars for 4 is a smaller error than to take them
-    for 1. Most classifiers predict the most probable label, whatever stands beside it.
+    Labels such as stars are ordered: 4 stars instead of 5 is a smaller error than 1 star. Most
+    classifiers predict the most probable label and ignore the order.
     ``predict`` returns the median label instead, which has the least expected absolute error, and
     ``expected_score`` the mean, which has the least expected squared error.
 
     Parameters
     ----------
     estimator : classifier
-        Any scikit-learn classifier with ``predict_proba``. It is cloned.
-        `sklearn.frozen.FrozenEstimator` around a fitted one keeps it as it is.
+        Any scikit-learn classifier with ``predict_proba``. ``fit`` trains a clone of it. Wrap a
+        fitted one in `sklearn.frozen.FrozenEstimator` to keep it as it is.
     scores : dict of label to float or None, default=None
-        The score of each label, such as ``{"bad": 1, "fair": 2, "good": 3}``. It says the order of
-        the labels and how far they are apart. ``None``: labels are numbers, and their own scores.
+        The score of each label, such as ``{"bad": 1, "fair": 2, "good": 3}``. Scores give the order
+        of the labels and the distances between them. Set them if labels are words, or numbers at
+        unequal distances. ``None`` takes the labels themselves, which must be numbers.
 
     Attributes
     ----------
