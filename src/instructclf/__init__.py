@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from instructclf.classifiers import (
+        BagOfWordsClassifier,
         BlendedClassifier,
         ConformalClassifier,
         InstructionTunedClassifier,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from instructclf.prompts import PromptTemplate
 
 __all__ = [
+    "BagOfWordsClassifier",
     "BlendedClassifier",
     "ConformalClassifier",
     "InstructionTunedClassifier",
@@ -47,6 +49,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "BagOfWordsClassifier": "instructclf.classifiers",
     "BlendedClassifier": "instructclf.classifiers",
     "ConformalClassifier": "instructclf.classifiers",
     "InstructionTunedClassifier": "instructclf.classifiers",

@@ -156,9 +156,17 @@ def _shrink(bias: NDArray[np.float64], squared_error: float) -> NDArray[np.float
     return bias * max(0.0, 1.0 - (len(bias) - 1) * squared_error / squared_length)
 
 
-def fit_temperature(scores: NDArray[np.float64], codes: NDArray[np.intp]) -> float:
-    """Return the most probable temperature, as `fit_calibration` describes."""
+def fit_temperature(
+    scores: NDArray[np.float64],
+    codes: NDArray[np.intp],
+    row_weights: NDArray[np.float64] | None = None,
+) -> float:
+    """Return the most probable temperature, as `fit_calibration` describes.
+
+    Row weights say how much each row counts, relative to their mean.
+    """
     rows = np.arange(len(codes))
-    likelihoods = [log_softmax(scores / t)[rows, codes].sum() for t in _TEMPERATURES]
+    counts = np.ones(len(codes)) if row_weights is None else row_weights / row_weights.mean()
+    likelihoods = [counts @ log_softmax(scores / t)[rows, codes] for t in _TEMPERATURES]
     losses = np.log1p((np.log(_TEMPERATURES) / _PRIOR_SCALE) ** 2) - likelihoods
     return float(_TEMPERATURES[int(np.argmin(losses))])

@@ -13,12 +13,14 @@ from instructclf.classifiers.prompting import PromptClassifier
 from instructclf.classifiers.several.outputs import MultiOutputPromptClassifier
 from instructclf.classifiers.sharing import clear_models
 from instructclf.classifiers.wrapping.approaches import list_approaches
+from instructclf.classifiers.wrapping.bag_of_words import BagOfWordsClassifier
 from instructclf.classifiers.wrapping.blending import BlendedClassifier
 from instructclf.classifiers.wrapping.conformal import ConformalClassifier
 from instructclf.classifiers.wrapping.ordinal import OrdinalClassifier
 from instructclf.classifiers.wrapping.selective import SelectiveClassifier
 
 __all__ = [
+    "BagOfWordsClassifier",
     "BlendedClassifier",
     "ConformalClassifier",
     "InstructionTunedClassifier",

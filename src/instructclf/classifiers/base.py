@@ -30,7 +30,7 @@ from instructclf.classifiers.sharing import SharedModelEstimator, observed
 from instructclf.classifiers.showing.prompt import ShownPrompt, look_at_prompt
 from instructclf.classifiers.showing.tokens import ShownTokens, look_at_tokens
 from instructclf.engine.interfaces import LabelScorer, LanguageModel, Question
-from instructclf.engine.running.processes import is_first_process, sharing_work
+from instructclf.engine.running.processes import sharing_work
 from instructclf.inputs.texts import check_texts
 from instructclf.prompts import PromptTemplate
 
@@ -293,7 +293,7 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
             If a parameter cannot be written as text, such as a pair of objects as ``model`` or a
             ``RandomState``, or the folder holds something else.
         """
-        if self._find_options("model_options").distributed is None or is_first_process():
+        if self._writes_files:
             save_classifier(self, self._fitted_model, folder, scores)
 
     def push_to_hub(

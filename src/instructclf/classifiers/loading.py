@@ -6,16 +6,20 @@ import json
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import instructclf
 from instructclf.classifiers.instruction_tuning import InstructionTunedClassifier
 from instructclf.classifiers.labellers import Labeller, LabellerEnsemble
 from instructclf.classifiers.prompting import PromptClassifier
+from instructclf.classifiers.saving.folders import FILE, FORMAT, SCHEMA
 from instructclf.classifiers.saving.json_values import from_json
 from instructclf.classifiers.saving.schema_1 import upgrade
-from instructclf.classifiers.saving.writing import FILE, FORMAT, IN_ADAPTER, SCHEMA
+from instructclf.classifiers.saving.writing import IN_ADAPTER
 from instructclf.classifiers.shots_per_text import ShotsPerText
+from instructclf.classifiers.wrapping.bag_of_words import BagOfWordsClassifier
+from instructclf.classifiers.wrapping.blending import BlendedClassifier
+from instructclf.classifiers.wrapping.storing import read_bag_of_words, read_blend
 from instructclf.engine.interfaces import Question
 from instructclf.engine.models.fingerprints import find_difference
 from instructclf.engine.models.names import find_path
@@ -26,16 +30,13 @@ from instructclf.exceptions import ModelLoadingError, SavedClassifierError
 from instructclf.inputs.paths import expand
 from instructclf.storage import check_files, fetch_folder, find_folder, is_repo_id
 
-_KINDS: dict[str, Any] = {
-    kind.__name__: kind for kind in (InstructionTunedClassifier, PromptClassifier)
-}
+Saved = InstructionTunedClassifier | PromptClassifier | BagOfWordsClassifier | BlendedClassifier
+_KINDS: dict[str, Any] = {kind.__name__: kind for kind in get_args(Saved)}
 _OF_THE_FIT = ("adapter", "n_seeds", "sampler", "training_options__seed_average")
 """Parameters that describe what was fitted. A loaded classifier must not contradict them."""
 
 
-def load(
-    folder: str | PathLike[str], *, revision: str | None = None, **changes: Any
-) -> InstructionTunedClassifier | PromptClassifier:
+def load(folder: str | PathLike[str], *, revision: str | None = None, **changes: Any) -> Saved:
     """Load a classifier that ``save`` or ``push_to_hub`` wrote. Nothing in it is run.
 
     Parameters
@@ -47,11 +48,12 @@ def load(
         The branch, tag or commit on the hub. ``None`` for the main branch.
     **changes : object
         Parameters to take instead of the saved ones, such as ``model`` if the base model is in
-        another folder now, or ``model_options__device``.
+        another folder now, or ``model_options__device``. Those of a classifier in a blend have its
+        name before them: ``tuning__model``.
 
     Returns
     -------
-    InstructionTunedClassifier or PromptClassifier
+    InstructionTunedClassifier, PromptClassifier, BagOfWordsClassifier or BlendedClassifier
         The fitted classifier, which predicts what it predicted when it was saved.
 
     Raises
@@ -77,9 +79,7 @@ def load(
     path = find_folder(_find(folder, revision))
     record = _read(path / FILE)
     check_files(path, record["files"])
-    classifier = _restore(record, path, changes)
-    _check_base(record, classifier, path, changes)
-    return classifier
+    return _restore(record, path, changes)
 
 
 def _find(folder: str | PathLike[str], revision: str | None) -> Path:
@@ -128,17 +128,28 @@ def _restore(record: Mapping[str, Any], folder: Path, changes: Mapping[str, Any]
     if kind is None:
         msg = f"{folder / FILE} is of a {record['class']!r}. There are: {', '.join(_KINDS)}."
         raise SavedClassifierError(msg)
+    if kind is BlendedClassifier:
+        return read_blend(kind, record, folder, changes, load)
+    names = list(kind().get_params(deep=False))
+    _check_known(record["class"], names, [*record["parameters"], *changes])
+    if kind is BagOfWordsClassifier:
+        return read_bag_of_words(kind, record, folder, changes)
+    return _restore_prompted(kind, record, folder, changes)
+
+
+def _restore_prompted(
+    kind: type, record: Mapping[str, Any], folder: Path, changes: Mapping[str, Any]
+) -> Any:
     parameters = {
         name: _read_config(record["fitted"], folder) if value == IN_ADAPTER else from_json(value)
         for name, value in record["parameters"].items()
     }
     if "model" not in changes:
         parameters["model"] = _find_model(parameters["model"], record.get("base_path"), folder)
-    names = list(kind().get_params(deep=False))
-    _check_known(record["class"], names, [*parameters, *changes])
     classifier = kind(**parameters)
     _change(classifier, changes)
     classifier.labeller_ = _restore_labeller(record["fitted"], folder)
+    _check_base(record, classifier, folder, changes)
     return classifier
 
 

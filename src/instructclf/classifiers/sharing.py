@@ -17,6 +17,7 @@ from instructclf.engine.interfaces import LanguageModel
 from instructclf.engine.local_models import open_language_model
 from instructclf.engine.models.names import find_path
 from instructclf.engine.models.registry import clear_base_models
+from instructclf.engine.running.processes import is_first_process
 from instructclf.engine.running.progress import announced
 
 try:
@@ -162,6 +163,11 @@ class SharedModelEstimator(CallbackSupportMixin, BaseEstimator):
             raise pickle.PicklingError(msg)
         state: Any = super().__getstate__()
         return {name: value for name, value in state.items() if name not in self._LIVE}
+
+    @property
+    def _writes_files(self) -> bool:
+        """Whether this process writes, of several that share the work."""
+        return self._find_options("model_options").distributed is None or is_first_process()
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -33,15 +33,32 @@ def rows_that_count(
     MissingClassWarning
         If no row of a class is left.
     """
+    rows, weights = positive_rows(sample_weight, texts)
+    if weights is not None:
+        _check_classes_left(classes, codes, rows)
+    return rows, weights
+
+
+def positive_rows(
+    sample_weight: Any, rows: Any
+) -> tuple[NDArray[np.intp], NDArray[np.float64] | None]:
+    """Return the positions of rows with a weight above 0, and their weights, both (n_rows,).
+
+    Weights are ``None`` if none were given.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative or not finite, all are 0, or there is not one for each row.
+    """
     if sample_weight is None:
-        return np.arange(len(texts)), None
-    weights = _check_sample_weight(sample_weight, texts, dtype=np.float64, ensure_non_negative=True)
-    rows = np.flatnonzero(weights)
-    if not len(rows):  # scikit-learn 1.9 finds this by itself
+        return np.arange(len(rows)), None
+    weights = _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
+    positive = np.flatnonzero(weights)
+    if not len(positive):  # scikit-learn 1.9 finds this by itself
         msg = "Sample weights must contain at least one non-zero number. Got zeros only."
         raise ValueError(msg)
-    _check_classes_left(classes, codes, rows)
-    return rows, weights[rows]
+    return positive, weights[positive]
 
 
 def _check_classes_left(

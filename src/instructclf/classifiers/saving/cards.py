@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from instructclf.storage import is_repo_id
 
 _TITLE = "A text classifier made with instructclf"
+_HEAD: tuple[str, ...] = (
+    "---",
+    "library_name: instructclf",
+    "pipeline_tag: text-classification",
+    "tags:",
+    "- instructclf",
+)
 
 
 def write_card(
@@ -23,34 +30,52 @@ def write_card(
     parts = [
         _metadata(classifier, model_name),
         f"# {_TITLE}\n",
-        _use(classifier, model_name, source),
+        _use(f"`{type(classifier).__name__}` on the base model `{model_name}`.", source),
         "## Labels\n\n" + _labels(classifier),
         "## How it was made\n\n" + _parameters(classifier),
+    ]
+    return "\n".join([*parts, *_ending(scores, versions)])
+
+
+def write_plain_card(
+    classifier: Any,
+    what: str,
+    table: tuple[Sequence[str], Sequence[Sequence[Any]]],
+    versions: Mapping[str, str],
+    scores: Mapping[str, float],
+) -> str:
+    """Write the card of a classifier without a base model of its own: what it is, and one table."""
+    parts = [
+        "\n".join([*_HEAD, "---", ""]),
+        f"# {_TITLE}\n",
+        _use(f"`{type(classifier).__name__}`: {what}", "this folder"),
+        "## Labels\n\n" + _table(("label",), [(label,) for label in classifier.classes_.tolist()]),
+        "## How it was made\n\n" + _table(*table),
+    ]
+    return "\n".join([*parts, *_ending(scores, versions)])
+
+
+def _ending(scores: Mapping[str, float], versions: Mapping[str, str]) -> list[str]:
+    return [
         "## Scores\n\n" + _scores(scores),
         "## Versions\n\n" + _table(("package", "version"), versions.items()),
     ]
-    return "\n".join(parts)
 
 
 def _metadata(classifier: Any, model_name: str) -> str:
-    tuned = hasattr(classifier, "adapter_")
-    lines = [
-        "---",
-        f"library_name: {'peft' if tuned else 'instructclf'}",
-        "pipeline_tag: text-classification",
-        "tags:",
-        "- instructclf",
-        *(["- lora"] if tuned else []),
-    ]
+    lines: list[str] = list(_HEAD)
+    if hasattr(classifier, "adapter_"):
+        lines[1] = "library_name: peft"
+        lines.append("- lora")
     repo_id, _, _ = model_name.partition("@")  # a revision may follow
     if is_repo_id(repo_id) and not Path(model_name).exists():  # the hub knows no folders
         lines.insert(1, f"base_model: {json.dumps(repo_id)}")
     return "\n".join([*lines, "---", ""])
 
 
-def _use(classifier: Any, model_name: str, source: str) -> str:
+def _use(what: str, source: str) -> str:
     return (
-        f"`{type(classifier).__name__}` on the base model `{model_name}`.\n\n"
+        f"{what}\n\n"
         "```python\nimport instructclf\n\n"
         f'classifier = instructclf.load("{source}")\nclassifier.predict(["a text"])\n```\n'
     )
@@ -86,7 +111,7 @@ def _scores(scores: Mapping[str, float]) -> str:
     return _table(("figure", "value"), scores.items()) if scores else "None were given.\n"
 
 
-def _table(head: tuple[str, ...], rows: Any) -> str:
+def _table(head: Sequence[str], rows: Any) -> str:
     lines = [" | ".join(head), " | ".join("---" for _ in head)]
     lines += [" | ".join(_cell(value) for value in row) for row in rows]
     return "".join(f"| {line} |\n" for line in lines)

@@ -9,7 +9,8 @@ from typing import Any
 
 from instructclf.classifiers.labellers import OpenModel
 from instructclf.classifiers.options import ModelOptions, given_or_default
-from instructclf.classifiers.saving.writing import FILE, save_classifier
+from instructclf.classifiers.saving.folders import FILE
+from instructclf.classifiers.saving.writing import save_classifier
 from instructclf.engine.running.processes import sharing_work
 from instructclf.exceptions import SavedClassifierError
 from instructclf.storage import push_folder

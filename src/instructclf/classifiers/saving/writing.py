@@ -6,11 +6,8 @@ stores adapters. The base model is not copied: its name is stored, with a finger
 
 from __future__ import annotations
 
-import json
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import version
 from os import PathLike
 from os.path import relpath
 from pathlib import Path
@@ -20,26 +17,21 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-import instructclf
 from instructclf.classifiers.labellers import Labeller, LabellerEnsemble, OpenModel
 from instructclf.classifiers.options import LoRA, describe_adapter, given_or_default
 from instructclf.classifiers.saving.cards import write_card
+from instructclf.classifiers.saving.folders import find_versions, write_folder, write_json
 from instructclf.classifiers.saving.json_values import to_json
 from instructclf.engine.interfaces import LanguageModel
 from instructclf.engine.models.names import find_path
 from instructclf.engine.tuning.adapters import PeftSettings
 from instructclf.exceptions import ModelLoadingError, SavedClassifierError
 from instructclf.inputs.paths import expand
-from instructclf.storage import check_files, find_checksums, replacing_folder
+from instructclf.storage import replacing_folder
 
-FILE = "classifier.json"
-CARD = "README.md"
 PROMPT = "prompt.json"
-FORMAT = "instructclf classifier"
-SCHEMA = 2
 IN_ADAPTER = {"file": "adapter_config.json"}
 """A configuration of PEFT, which PEFT stores with the adapter and reads again."""
-_PACKAGES = ("torch", "transformers", "peft", "scikit-learn", "numpy", "safetensors")
 
 
 def save_classifier(
@@ -65,23 +57,19 @@ def save_classifier(
     _check_adapter_parameter(classifier)
     model = open_model()
     record = {
-        "format": FORMAT,
-        "schema": SCHEMA,
-        "versions": find_versions(),
         "base": model.fingerprint(),
         "base_path": None if model_name else _find_relative_path(classifier.model, expand(folder)),
         "class": type(classifier).__name__,
         "parameters": _describe_parameters(classifier, model_name),
         "fitted": _describe_fitted(classifier.labeller_),
     }
-    model_name = model_name or str(classifier.model)
-    with replacing_folder(expand(folder), FILE) as fresh:
-        _write_adapters(classifier.labeller_, model, fresh, model_name)
-        record["files"] = find_checksums(fresh)  # without the card, which may be edited
-        card = write_card(classifier, model_name, source, record["versions"], scores or {})
-        (fresh / CARD).write_text(card, encoding="utf-8", newline="\n")
-        _write_json(fresh / FILE, record)
-        _check_written(fresh, record)
+    name = model_name or str(classifier.model)
+    write_folder(
+        expand(folder),
+        record,
+        write_parts=lambda fresh: _write_adapters(classifier.labeller_, model, fresh, name),
+        write_card=lambda versions: write_card(classifier, name, source, versions, scores or {}),
+    )
 
 
 def export_classifier(classifier: Any, model: LanguageModel, folder: str | PathLike[str]) -> None:
@@ -111,17 +99,7 @@ def export_classifier(classifier: Any, model: LanguageModel, folder: str | PathL
             },
             "versions": find_versions(),
         }
-        _write_json(fresh / PROMPT, record)
-
-
-def _write_json(path: Path, record: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8", newline="\n")
-
-
-def find_versions() -> dict[str, str]:
-    """Return the versions that a folder is written with, by package."""
-    versions = {name: version(name) for name in _PACKAGES}
-    return {"instructclf": instructclf.__version__, "python": platform.python_version(), **versions}
+        write_json(fresh / PROMPT, record)
 
 
 # Description
@@ -233,11 +211,3 @@ def _check_adapter_parameter(classifier: Any) -> None:
             f"n_seeds={fitted[1]}. Set them back, or fit again, then save."
         )
         raise SavedClassifierError(msg)
-
-
-def _check_written(folder: Path, record: Mapping[str, Any]) -> None:
-    """Read back what was written, before it replaces anything."""
-    if json.loads((folder / FILE).read_text(encoding="utf-8")) != json.loads(json.dumps(record)):
-        msg = f"{folder / FILE} does not read back as it was written. The disk may be full."
-        raise SavedClassifierError(msg)
-    check_files(folder, record["files"])

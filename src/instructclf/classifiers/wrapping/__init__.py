@@ -1,1 +1,1 @@
-"""Any classifier → a classifier around it."""
+"""Any classifiers → a classifier around them; and a linear one to put beside a language model."""

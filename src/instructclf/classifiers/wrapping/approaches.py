@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-
 from instructclf.classifiers.instruction_tuning import InstructionTunedClassifier
 from instructclf.classifiers.prompting import PromptClassifier
+from instructclf.classifiers.wrapping.bag_of_words import BagOfWordsClassifier
 
 
 def list_approaches(model: Any = "bundled", **shared: Any) -> list[tuple[str, Any]]:
@@ -27,8 +24,8 @@ def list_approaches(model: Any = "bundled", **shared: Any) -> list[tuple[str, An
     -------
     list of (str, classifier)
         For the ``estimators`` of `BlendedClassifier`: ``"prompting"``, ``"tuning"`` and
-        ``"words"``, a logistic regression on TF-IDF of words and pairs of words. Remove those that
-        you do not want to wait for, and add others.
+        ``"words"``, a `BagOfWordsClassifier`. Remove those that you do not want to wait for, and
+        add others.
 
     Examples
     --------
@@ -36,9 +33,8 @@ def list_approaches(model: Any = "bundled", **shared: Any) -> list[tuple[str, An
     >>> [name for name, _ in list_approaches(random_state=0)]
     ['prompting', 'tuning', 'words']
     """
-    words = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression(max_iter=1000))
     return [
         ("prompting", PromptClassifier(model, **shared)),
         ("tuning", InstructionTunedClassifier(model, **shared)),
-        ("words", words),
+        ("words", BagOfWordsClassifier(random_state=shared.get("random_state"))),
     ]

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from copy import deepcopy
-from numbers import Integral, Real
+from functools import partial
+from numbers import Real
+from os import PathLike
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin, MetaEstimatorMixin, clone
-from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit, check_cv
-from sklearn.utils import check_consistent_length, get_tags
+from sklearn.base import ClassifierMixin, MetaEstimatorMixin
+from sklearn.utils import _safe_indexing, check_consistent_length, get_tags
 from sklearn.utils._param_validation import Interval, InvalidParameterError, StrOptions
 from sklearn.utils.metaestimators import _BaseComposition
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from instructclf.calibration.labelled_rows import fit_temperature
+from instructclf.classifiers.base import PromptedClassifier
+from instructclf.classifiers.prompting import PromptClassifier
+from instructclf.classifiers.weights import positive_rows
+from instructclf.classifiers.wrapping.bag_of_words import BagOfWordsClassifier
 from instructclf.classifiers.wrapping.pooling import choose_best, find_weights
-from instructclf.classifiers.wrapping.trials import (
-    Split,
-    Trial,
-    align,
-    cool,
-    mean_and_error,
-    try_classifier,
-)
+from instructclf.classifiers.wrapping.splits import split_rows
+from instructclf.classifiers.wrapping.storing import save_blend
+from instructclf.classifiers.wrapping.trials import LabelledRows, align, cool, try_classifiers
+from instructclf.classifiers.wrapping.weighing import weigh
 from instructclf.classifiers.wrapping.wrapper import check_rows
 from instructclf.engine.running.progress import tell
-from instructclf.exceptions import InvalidLabelsError
 from instructclf.inputs.labels import check_labels
-
-_FEW_ROWS = 512
-"""Up to so many rows are cross-validated. Of more, as many, but at most a quarter, are held out."""
-_N_FOLDS = 4
 
 
 class BlendedClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition):
@@ -58,6 +55,12 @@ class BlendedClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition):
         classifier. A float holds out this share of the rows once, stratified by label, and the
         classifiers that learned from the others are kept. ``"auto"``: 4 folds up to 512 rows.
         Of more, it holds out a quarter, but at most 512.
+    max_seconds : float or None, default=None
+        The time for all trials on held-out rows, without the fits to all rows that follow.
+        Classifiers are tried from cheap to dear: without a language model, prompting, tuning. The
+        first one that would exceed the time, judged by its first fold, is left out, and so are
+        dearer ones; ``cv_results_`` names them. The cheapest is always tried. A fold that has
+        begun is finished. ``None`` tries all.
     random_state : int, RandomState instance or None, default=None
         Decides which rows are held out.
     verbose : int or bool, default=0
@@ -75,9 +78,10 @@ class BlendedClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition):
         What the log-probabilities of each classifier are divided by: above 1, it was too sure.
     cv_results_ : dict of str to ndarray of shape (n_classifiers,)
         What was tried: ``name``, ``weight``, ``temperature``, ``log_loss`` and ``accuracy`` on
-        held-out rows with their standard errors ``log_loss_se`` and ``accuracy_se``, and the
-        seconds of all fits and of all predictions that it took, ``fit_seconds`` and
-        ``predict_seconds``. ``pandas.DataFrame`` takes it.
+        held-out rows with their standard errors ``log_loss_se`` and ``accuracy_se``,
+        ``fit_seconds`` of one fit, ``seconds_per_text`` of a prediction, and ``trial_seconds`` of
+        all of it. ``finished`` is False, and the scores are NaN, for those that ``max_seconds``
+        left out. ``pandas.DataFrame`` takes it.
 
     See Also
     --------
@@ -111,6 +115,7 @@ class BlendedClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition):
         "estimators": [list],
         "method": [StrOptions({"blend", "best"})],
         "cv": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="neither"), "cv_object"],
+        "max_seconds": [Interval(Real, 0, None, closed="neither"), None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -123,12 +128,14 @@ class BlendedClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition):
         *,
         method: str = "blend",
         cv: Any = "auto",
+        max_seconds: float | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int | bool = 0,
     ) -> None:
         self.estimators = estimators
         self.method = method
         self.cv = cv
+        self.max_seconds = max_seconds
         self.random_state = random_state
         self.verbose = verbose
 
@@ -163,7 +170,7 @@ class BlendedClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition):
         self._set_params("estimators", **params)
         return self
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Try all classifiers on held-out rows, weigh them, and fit those that count.
 
         Parameters
@@ -172,6 +179,9 @@ class BlendedClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition):
             The texts, or whatever the classifiers take.
         y : array-like of shape (n_texts,)
             Their labels.
+        sample_weight : array-like of shape (n_texts,) or None, default=None
+            How much each text counts, in the fits and among the held-out rows. One of weight 0
+            counts as left out. A `PromptClassifier` shows rows and weighs none.
 
         Returns
         -------
@@ -182,45 +192,50 @@ class BlendedClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition):
         ------
         InvalidParameterError
             If a parameter is outside its domain, if there are no classifiers, or if one has a bad
-            name or no ``predict_proba``.
+            name, no ``predict_proba``, or a ``fit`` without the ``sample_weight`` that was given.
         InvalidTextsError
             If ``X`` is neither a matrix nor a sequence of strings.
         InvalidLabelsError
             If labels are of a wrong kind, or a label has too few rows to hold one out.
         ValueError
-            If the number of labels differs from that of texts.
+            If the number of labels differs from that of texts, or weights are negative.
         """
         self._validate_params()
-        names = self._check_names()
-        labels, rows = check_labels(y), check_rows(X)
-        check_consistent_length(rows, labels)
-        splits = self._split(rows, labels)
+        self._check_estimators(weighted=sample_weight is not None)
+        rows = _read_rows(X, y, sample_weight)
+        splits = split_rows(rows.labels, self.cv, self.random_state, rows.texts)
+        trials = try_classifiers(
+            self.estimators,
+            rows,
+            splits,
+            max_seconds=self.max_seconds,
+            clock=time.perf_counter,
+            tell=partial(tell, verbose=self.verbose),
+        )
         tested = np.concatenate([held_out for _, held_out in splits])
-        trials = {}
-        for name, estimator in self.estimators:
-            trial = trials[name] = try_classifier(estimator, rows, labels, splits)
-            seconds = trial.fit_seconds + trial.predict_seconds
-            tell(f"Tried {name} on held-out rows: {seconds:.0f} s", verbose=self.verbose)
-        known = [known for trial in trials.values() for known, _ in trial.said]
-        self.classes_ = np.unique(np.concatenate([labels, *known]))
-        self._weigh(names, trials, np.searchsorted(self.classes_, labels[tested]))
-        self.estimators_ = {}
-        for name, estimator in self.estimators:
-            if self.weights_[name]:
-                inner: Any = clone(estimator)
-                has_one = len(splits) == 1
-                self.estimators_[name] = trials[name].fitted if has_one else inner.fit(rows, labels)
+        found = weigh(
+            trials,
+            rows.labels,
+            tested,
+            find_weights if self.method == "blend" else choose_best,
+            None if rows.weights is None else rows.weights[tested],
+        )
+        self.classes_, self.weights_, self.temperatures_, self.cv_results_ = found
+        self.estimators_ = {
+            name: trials[name].fitted if len(splits) == 1 else rows.fit(estimator)
+            for name, estimator in self.estimators
+            if self.weights_[name]
+        }
         return self
 
-    def _check_names(self) -> list[str]:
+    def _check_estimators(self, *, weighted: bool) -> None:
         if not self.estimators:
             msg = (
                 "The 'estimators' parameter of BlendedClassifier must be a list of (name, "
                 "classifier), and is empty. Take those of list_approaches(model)."
             )
             raise InvalidParameterError(msg)
-        names = [name for name, _ in self.estimators]
-        self._validate_names(names)
+        self._validate_names([name for name, _ in self.estimators])
         for name, estimator in self.estimators:
             if not hasattr(estimator, "predict_proba"):
                 msg = (
@@ -229,53 +244,14 @@ class BlendedClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition):
                     "probabilities, such as LogisticRegression."
                 )
                 raise InvalidParameterError(msg)
-        return names
-
-    def _split(self, rows: Any, labels: NDArray[Any]) -> list[Split]:
-        """Return the rows to learn from and the rows held out, of each split."""
-        names, counts = np.unique(labels, return_counts=True)
-        if counts.min() < 2:
-            msg = (
-                f"Label {names.tolist()[counts.argmin()]!r} has a single row, so it cannot be held "
-                "out and learned from. Give at least two rows of each label, or fit one classifier "
-                "alone."
-            )
-            raise InvalidLabelsError(msg)
-        cv: Any = check_cv(self._splitter(int(counts.min()), len(labels)), labels, classifier=True)
-        return [(np.asarray(a), np.asarray(b)) for a, b in cv.split(rows, labels)]
-
-    def _splitter(self, n_rarest: int, n_rows: int) -> Any:
-        cv, seed = self.cv, self.random_state
-        if cv == "auto" and n_rows <= _FEW_ROWS:
-            cv = min(_N_FOLDS, n_rarest)
-        elif cv == "auto":
-            cv = min(1 / _N_FOLDS, _FEW_ROWS / n_rows)
-        if isinstance(cv, Integral):
-            return StratifiedKFold(int(cv), shuffle=True, random_state=seed)
-        if isinstance(cv, Real):
-            return StratifiedShuffleSplit(1, test_size=float(cv), random_state=seed)
-        return cv
-
-    def _weigh(self, names: list[str], trials: dict[str, Trial], codes: NDArray[np.intp]) -> None:
-        said = [trials[name].log_probabilities(self.classes_) for name in names]
-        temperatures = [fit_temperature(one, codes) for one in said]
-        here = np.arange(len(codes))
-        right = np.column_stack(
-            [np.exp(cool(one, t))[here, codes] for one, t in zip(said, temperatures, strict=True)]
-        )
-        weights = (find_weights if self.method == "blend" else choose_best)(right)
-        losses, hits = -np.log(right), np.array([one.argmax(axis=1) == codes for one in said]).T
-        self.weights_ = dict(zip(names, weights.tolist(), strict=True))
-        self.temperatures_ = dict(zip(names, temperatures, strict=True))
-        self.cv_results_ = {
-            "name": np.array(names),
-            "weight": weights,
-            "temperature": np.array(temperatures),
-            **mean_and_error("log_loss", losses),
-            **mean_and_error("accuracy", hits),
-            "fit_seconds": np.array([trials[name].fit_seconds for name in names]),
-            "predict_seconds": np.array([trials[name].predict_seconds for name in names]),
-        }
+            takes_weights = has_fit_parameter(estimator, "sample_weight")
+            if weighted and not takes_weights and not isinstance(estimator, PromptClassifier):
+                msg = (
+                    f"sample_weight was given, and the fit of {name!r}, a "
+                    f"{type(estimator).__name__}, takes none. Leave the weights out, or take a "
+                    "classifier that learns with them, such as BagOfWordsClassifier."
+                )
+                raise InvalidParameterError(msg)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the weighted mean of the classifiers' probabilities.
@@ -329,8 +305,44 @@ class BlendedClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition):
         best = self.predict_proba(X).argmax(axis=1)
         return self.classes_[best]
 
+    def save(
+        self, folder: str | PathLike[str], *, scores: Mapping[str, float] | None = None
+    ) -> None:
+        """Write the fitted blend into a folder, which `instructclf.load` reads.
+
+        Each classifier that counts is saved into a folder in it, as its own ``save`` writes it.
+        Those of weight 0 are not, so ``estimators`` of a loaded blend are those that count.
+
+        Parameters
+        ----------
+        folder : str or path
+            Where to. A classifier saved there before is replaced; anything else is an error.
+        scores : mapping of str to float, default=None
+            Figures for the card, such as ``{"accuracy": 0.91}``.
+
+        Raises
+        ------
+        SavedClassifierError
+            If a classifier is none of this package's, and only a pickle could store it; if a
+            parameter cannot be written as text, such as a splitter as ``cv``; or if the folder
+            holds something else.
+        """
+        check_is_fitted(self, "estimators_")
+        saveable = (PromptedClassifier, BagOfWordsClassifier, BlendedClassifier)
+        if all(getattr(one, "_writes_files", True) for one in self.estimators_.values()):
+            save_blend(self, folder, scores, saveable)
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         if self.estimators:
             tags.input_tags = deepcopy(get_tags(self.estimators[0][1]).input_tags)
         return tags
+
+
+def _read_rows(X: Any, y: Any, sample_weight: Any) -> LabelledRows:
+    labels, texts = check_labels(y), check_rows(X)
+    check_consistent_length(texts, labels)
+    positions, weights = positive_rows(sample_weight, labels)
+    if weights is None:
+        return LabelledRows(texts, labels, None)
+    return LabelledRows(_safe_indexing(texts, positions), labels[positions], weights)
