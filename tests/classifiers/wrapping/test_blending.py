@@ -21,7 +21,12 @@ from sklearn.svm import LinearSVC
 from sklearn.utils import estimator_checks
 from sklearn.utils._param_validation import InvalidParameterError
 
-from instructclf import BlendedClassifier, SelectiveClassifier, list_approaches
+from instructclf import (
+    BagOfWordsClassifier,
+    BlendedClassifier,
+    SelectiveClassifier,
+    list_approaches,
+)
 from instructclf.classifiers.wrapping.pooling import choose_best, find_weights
 from instructclf.exceptions import InvalidLabelsError, InvalidTextsError
 from tests.classifiers.test_sklearn_contract import DATA_FREE_CHECKS
@@ -75,17 +80,22 @@ def blend(*others, **options):
 # Weights
 
 
-def test_weights_are_the_most_probable_ones():
-    likelihoods = np.random.default_rng(0).beta(2, 1, size=(40, 3))
+@pytest.mark.parametrize("weighted", [False, True])
+def test_weights_are_the_most_probable_ones(weighted):
+    rng = np.random.default_rng(0)
+    likelihoods = rng.beta(2, 1, size=(40, 3))
+    counts = rng.uniform(0.5, 1.5, size=40) if weighted else np.ones(40)
+    counts = counts / counts.mean()
 
     def loss(logits):
         weights = np.exp(logits - np.logaddexp.reduce(logits))
-        return -np.log(likelihoods @ weights).sum() - 2 * np.log(weights).sum()
+        return -(counts @ np.log(likelihoods @ weights)) - 2 * np.log(weights).sum()
 
     best = minimize(loss, np.zeros(3)).x
     expected = np.exp(best - np.logaddexp.reduce(best))
     assert expected.min() > 0.05  # so that none is left out
-    assert_allclose(find_weights(likelihoods), expected, atol=1e-4)
+    found = find_weights(likelihoods, 5 * counts) if weighted else find_weights(likelihoods)
+    assert_allclose(found, expected, atol=1e-4)
 
 
 def test_many_rows_move_the_weights_further_than_few():
@@ -137,6 +147,10 @@ def test_what_was_tried_is_that_of_cross_validation():
     assert_allclose(results["log_loss"][1], np.log(2))
     assert results["accuracy_se"][0] > 0
     assert set(map(len, results.values())) == {2}
+    assert results["finished"].all()
+    n_texts = len(TEXTS)
+    seconds = 4 * results["fit_seconds"] + n_texts * results["seconds_per_text"]
+    assert_allclose(seconds, results["trial_seconds"])
 
 
 def test_an_overconfident_classifier_is_cooled():
@@ -184,7 +198,71 @@ def test_labels_reach_the_classifiers_as_they_are():
 
 def test_a_line_says_what_was_tried(capsys):
     blend(Guess(), verbose=1).fit(TEXTS, LABELS)
-    assert "Tried words on held-out rows: 0 s\n" in capsys.readouterr().err
+    assert "Tried words: 0 s\n" in capsys.readouterr().err
+
+
+# Weights of rows
+
+
+class WeightedGuess(Guess):
+    """Keeps the weights it learns with."""
+
+    def fit(self, X, y, sample_weight=None):
+        self.sample_weight_ = sample_weight
+        return super().fit(X, y)
+
+
+def test_the_best_is_that_of_repeated_rows():
+    likelihoods = np.array([[0.9, 0.6], [0.1, 0.5]])
+    assert_array_equal(choose_best(likelihoods, np.array([9.0, 1.0])), [1, 0])
+    repeated = np.repeat(likelihoods, [9, 1], axis=0)
+    assert_array_equal(choose_best(repeated), [1, 0])
+
+
+def test_held_out_rows_count_by_their_weights():
+    """One classifier knows the rows that count, and another one those that hardly do."""
+    labels = np.array(["negative", "positive"] * 20)
+    weights = np.where(labels == "negative", 1.0, 0.001)
+    two = [("first", WeightedGuess(0.9)), ("second", WeightedGuess(0.1))]
+    fitted = BlendedClassifier(two, random_state=0).fit(["x"] * 40, labels, weights)
+    assert fitted.weights_["first"] > 0.9
+    results = fitted.cv_results_
+    assert_allclose(results["accuracy"], np.array([1, 0.001]) / 1.001)
+    assert_allclose(fitted.estimators_["first"].sample_weight_, weights)
+    even = BlendedClassifier(two, random_state=0).fit(["x"] * 40, labels)
+    assert_allclose(list(even.weights_.values()), [0.5, 0.5])
+    assert even.estimators_["first"].sample_weight_ is None
+
+
+def test_the_standard_error_of_equal_weights_is_the_usual_one():
+    plain = blend(Guess(0.7)).fit(TEXTS, LABELS).cv_results_
+    n_texts = len(TEXTS)
+    alike = BlendedClassifier(
+        [("words", BagOfWordsClassifier(C=1.0)), ("other0", WeightedGuess(0.7))], random_state=0
+    ).fit(TEXTS, LABELS, np.full(n_texts, 3.0))
+    share = np.mean(LABELS == "negative")
+    expected = np.sqrt(share * (1 - share) / (n_texts - 1))
+    for found in (plain, alike.cv_results_):
+        assert_allclose(found["accuracy_se"][1], expected)
+
+
+def test_a_row_of_weight_zero_is_left_out():
+    weights = np.ones(80)
+    weights[:20] = 0
+    weighted = BlendedClassifier([("guess", WeightedGuess())], random_state=0)
+    assert weighted.fit(TEXTS, LABELS, weights).estimators_["guess"].n_rows_ == 60
+
+
+def test_a_classifier_that_takes_no_weights_is_an_error():
+    with pytest.raises(InvalidParameterError, match="fit of 'words', a Pipeline, takes none"):
+        blend().fit(TEXTS, LABELS, np.ones(80))
+
+
+def test_prompting_shows_rows_and_weighs_none(make_prompting):
+    names = [("prompting", make_prompting(n_shots=4)), ("words", BagOfWordsClassifier())]
+    weights = np.linspace(0.1, 1, 16)
+    fitted = BlendedClassifier(names, cv=2, random_state=0).fit(TEXTS[:16], LABELS[:16], weights)
+    assert sum(fitted.weights_.values()) == pytest.approx(1)
 
 
 # Language models
