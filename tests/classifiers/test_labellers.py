@@ -18,7 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from instructclf import InstructionTunedClassifier, load
 from instructclf.engine.local_models import open_language_model
-from instructclf.exceptions import InvalidShotsError
+from instructclf.exceptions import InvalidLabelsError, InvalidShotsError
 from tests.fixtures import LABELS, TEXTS, make_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
@@ -237,6 +237,59 @@ def test_label_order_alone_makes_seeds_differ(make_prompting):
     assert len({member.prompt_.instruction for member in classifier.estimators_}) == 2
 
 
+@pytest.mark.parametrize("n_shots", [0, 4], ids=["no shots", "shots"])
+def test_cyclic_orders_are_the_mean_of_classifiers_with_each_order(n_shots, make_prompting):
+    """The slow twin fits one classifier with each order, and averages their probabilities."""
+    texts, labels = [*TEXTS, "so so", "fair"], [*LABELS, "mixed", "mixed"]
+    options = {"n_shots": n_shots, "calibration": None}
+    averaged = make_prompting(n_seeds=3, label_order="cyclic", random_state=0, **options)
+    averaged.fit(texts, labels)
+    orders = (
+        ["mixed", "negative", "positive"],
+        ["negative", "positive", "mixed"],
+        ["positive", "mixed", "negative"],
+    )
+    twins = [
+        make_prompting(label_order=order, random_state=seed, **options).fit(texts, labels)
+        for order, seed in zip(orders, averaged.labeller_.seeds, strict=True)
+    ]
+    for order, twin, member in zip(orders, twins, averaged.estimators_, strict=True):
+        assert f"labels: {', '.join(order)}." in twin.prompt_.instruction
+        assert member.label_order == order
+        np.testing.assert_allclose(
+            member.predict_log_proba(UNSEEN), twin.predict_log_proba(UNSEEN), atol=1e-5
+        )
+    mean = np.mean([twin.predict_log_proba(UNSEEN) for twin in twins], axis=0)
+    expected = mean - np.logaddexp.reduce(mean, axis=1, keepdims=True)
+    np.testing.assert_allclose(averaged.predict_log_proba(UNSEEN), expected, atol=1e-5)
+    np.testing.assert_allclose(averaged.predict_proba(UNSEEN).sum(axis=1), 1)
+
+
+def test_a_tuned_classifier_takes_cyclic_orders(make_tuning):
+    tuned = make_tuning(n_seeds=2, label_order="cyclic", max_epochs=1).fit(TEXTS, LABELS)
+    stated = [member.prompt_.instruction for member in tuned.estimators_]
+    assert "labels: negative, positive." in stated[0]
+    assert "labels: positive, negative." in stated[1]
+
+
+def test_a_list_states_the_labels_as_given(make_classifier):
+    classifier = make_classifier(label_order=list(np.array(["positive", "negative"])))
+    classifier.fit(TEXTS, LABELS)
+    assert "labels: positive, negative." in classifier.prompt_.instruction
+    assert classifier.classes_.tolist() == ["negative", "positive"]
+
+
+@pytest.mark.parametrize("order", [["negative"], ["negative", "Positive"], ["negative"] * 2])
+def test_a_list_must_name_each_label_once(order, make_prompting):
+    with pytest.raises(InvalidLabelsError, match="must name each label once. The labels are"):
+        make_prompting(label_order=order).fit(TEXTS, LABELS)
+
+
+def test_one_seed_has_no_cycle(make_classifier):
+    with pytest.raises(InvalidParameterError, match="Set n_seeds to the number of labels, here 2"):
+        make_classifier(label_order="cyclic").fit(TEXTS, LABELS)
+
+
 # One adapter for all seeds
 
 
@@ -276,8 +329,9 @@ def test_one_adapter_for_all_seeds_is_calibrated_and_pickled(make_tuning):
     np.testing.assert_allclose(restored.label_log_likelihood(UNSEEN), scores, atol=1e-6)
 
 
-def test_one_adapter_cannot_answer_prompts_with_several_label_orders(make_tuning):
-    classifier = make_tuning(n_seeds=2, **ONE_ADAPTER, label_order="random")
+@pytest.mark.parametrize("order", ["random", "cyclic"])
+def test_one_adapter_cannot_answer_prompts_with_several_label_orders(order, make_tuning):
+    classifier = make_tuning(n_seeds=2, **ONE_ADAPTER, label_order=order)
     with pytest.raises(
         InvalidParameterError, match=r"Set label_order='sorted' or seed_average='log_proba'"
     ):

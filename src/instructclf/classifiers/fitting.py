@@ -20,9 +20,11 @@ from instructclf.calibration import get_calibrator, no_calibration
 from instructclf.classifiers.labellers import Labeller, LabellerEnsemble, score_visibly
 from instructclf.classifiers.labels import (
     check_enough_classes,
+    check_label_order,
     check_label_words,
     defined_classes,
     find_classes,
+    order_labels,
     warn_of_numbers,
 )
 from instructclf.classifiers.options import ModelOptions, given_or_default
@@ -94,6 +96,7 @@ def read_rows(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Rows:
     classes, texts, codes = _read_labelled_texts(estimator, X, y)
     positions, weights = rows_that_count(sample_weight, texts, codes, classes)
     label_words = check_label_words(classes, estimator.verbalizer)
+    check_label_order(estimator.label_order, classes, estimator.n_seeds)
     if not (estimator.verbalizer or estimator.label_definitions or estimator.instruction):
         warn_of_numbers(classes)
     counted = [texts[i] for i in positions]
@@ -111,7 +114,10 @@ def fit_ensemble(
     """Do the same for several seeds, of which the first do not depend on how many there are."""
     rng = random_generator(estimator.random_state)
     seeds = rng.randint(np.iinfo(np.int32).max, size=estimator.n_seeds).tolist()
-    members = [_fit(estimator, rows, model, learn, np.random.RandomState(seed)) for seed in seeds]
+    members = [
+        _fit(estimator, rows, model, learn, np.random.RandomState(seed), member=member)
+        for member, seed in enumerate(seeds)
+    ]
     return LabellerEnsemble(tuple(members), tuple(seeds))
 
 
@@ -121,9 +127,11 @@ def _fit(
     model: LanguageModel,
     learn: Learn,
     rng: np.random.RandomState,
+    *,
+    member: int = 0,
 ) -> Labeller:
     started = perf_counter()
-    question = _write_question(estimator, rows, model, rng)
+    question = _write_question(estimator, rows, model, rng, member)
     chosen, per_text = _choose_shots(estimator, rows, question, model, rng)
     if per_text is not None:
         question = replace(question, demonstrations_for=per_text)
@@ -191,9 +199,8 @@ def _read_labelled_texts(
 
 
 def _write_question(
-    estimator: Any, rows: Rows, model: LanguageModel, rng: np.random.RandomState
+    estimator: Any, rows: Rows, model: LanguageModel, rng: np.random.RandomState, member: int
 ) -> Question:
-    n_labels = len(rows.classes)
     return write_question(
         model,
         find_template(estimator.template),
@@ -202,7 +209,7 @@ def _write_question(
         label_words=rows.label_words,
         definitions=estimator.label_definitions,
         max_length=given_or_default(estimator.model_options, ModelOptions).max_length,
-        order=rng.permutation(n_labels).tolist() if estimator.label_order == "random" else None,
+        order=order_labels(estimator.label_order, rows.classes, rng, member),
     )
 
 

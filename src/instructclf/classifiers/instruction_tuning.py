@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar, Self
@@ -171,7 +172,7 @@ class InstructionTunedClassifier(PromptedClassifier):
         template: str | PromptTemplate = "alpaca",
         n_shots: int | None = None,
         sampler: str | ShotSampler = "balanced",
-        label_order: str = "sorted",
+        label_order: str | Sequence[Any] = "sorted",
         n_seeds: int = 1,
         calibration: str | Calibrator | None = "auto",
         adapter: LoRA | Any = None,

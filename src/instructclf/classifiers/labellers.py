@@ -16,6 +16,7 @@ from sklearn.base import clone
 
 from instructclf.calibration import Calibration
 from instructclf.classifiers.label_scores import LabelScores, average_scores
+from instructclf.classifiers.labels import order_labels
 from instructclf.classifiers.shots_per_text import ShotsPerText
 from instructclf.engine.interfaces import LabelScorer, LanguageModel, Question
 from instructclf.engine.running.processes import current_processes
@@ -250,9 +251,12 @@ def make_members(classifier: Any) -> list[Any]:
         msg = "estimators_ exists only with n_seeds above 1."
         raise AttributeError(msg)  # noqa: TRY004  (so that hasattr says no)
     members = []
-    for labeller, seed in zip(ensemble.members, ensemble.seeds, strict=True):
+    for number, (labeller, seed) in enumerate(zip(ensemble.members, ensemble.seeds, strict=True)):
         member: Any = clone(classifier)
         member.set_params(n_seeds=1, random_state=seed)
+        if member.label_order == "cyclic":  # whose place among the seeds a member does not know
+            stated = order_labels("cyclic", labeller.classes, np.random.RandomState(seed), number)
+            member.set_params(label_order=labeller.classes[stated].tolist())
         vars(member).pop("_skl_callbacks", None)  # they follow the fit of all members, as one
         vars(member).update({name: vars(classifier).get(name) for name in ("_model",)})
         member.labeller_ = labeller

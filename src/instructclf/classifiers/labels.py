@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils._param_validation import InvalidParameterError
 
 from instructclf.exceptions import (
     InvalidLabelsError,
@@ -87,6 +88,57 @@ def find_stated_labels(
         )
         raise InvalidLabelsError(msg)
     return found
+
+
+def check_label_order(
+    label_order: str | Sequence[Any], classes: NDArray[Any], n_seeds: int
+) -> None:
+    """Raise unless labels can be stated in this order.
+
+    Raises
+    ------
+    InvalidLabelsError
+        If a list does not name each label once.
+    InvalidParameterError
+        If ``"cyclic"`` has a single seed, which could state one order only.
+    """
+    if label_order == "cyclic" and n_seeds == 1:
+        msg = (
+            "label_order='cyclic' states the labels in another order under each seed, and "
+            f"n_seeds=1 has one. Set n_seeds to the number of labels, here {len(classes)}, or "
+            "label_order='sorted'."
+        )
+        raise InvalidParameterError(msg)
+    known = classes.tolist()
+    if isinstance(label_order, str):
+        return
+    if len(label_order) == len(known) and all(label in label_order for label in known):
+        return
+    unknown = [label for label in label_order if label not in known]
+    msg = (
+        f"label_order={list(label_order)!r} must name each label once. The labels are {known!r}."
+        f"{did_you_mean(unknown, known)}"
+    )
+    raise InvalidLabelsError(msg)
+
+
+def order_labels(
+    label_order: str | Sequence[Any],
+    classes: NDArray[Any],
+    rng: np.random.RandomState,
+    member: int = 0,
+) -> list[int]:
+    """Return in which order an instruction states the classes, as positions among them.
+
+    ``"cyclic"`` shifts the sorted order by one for each further member of an ensemble, so that
+    among as many members as classes each class stands once at each place: a Latin square.
+    """
+    positions = np.arange(len(classes))
+    if not isinstance(label_order, str):
+        return [classes.tolist().index(label) for label in label_order]
+    if label_order == "random":
+        return rng.permutation(len(classes)).tolist()
+    return np.roll(positions, -member if label_order == "cyclic" else 0).tolist()
 
 
 def check_enough_classes(classes: NDArray[Any]) -> None:

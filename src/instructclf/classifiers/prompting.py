@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 from typing import Any, Self
@@ -48,7 +49,8 @@ class PromptClassifier(PromptedClassifier):
     n_seeds : int, default=1
         How many times shots are drawn, each with its own seed, spawned from ``random_state``. The
         prediction is the mean of the calibrated log-probabilities. Raise it to depend less on the
-        draw; a prediction takes ``n_seeds`` times as long.
+        draw, or on the order of labels, with ``label_order="cyclic"``; a prediction takes
+        ``n_seeds`` times as long.
     calibration : "auto", None or object with a calibrate method, default="auto"
         How the bias of the prompt towards a label is removed. ``"auto"`` subtracts from each
         label's log-likelihood its class-balanced mean over labelled rows, shrunk towards zero by
@@ -101,7 +103,7 @@ class PromptClassifier(PromptedClassifier):
         template: str | PromptTemplate = "alpaca",
         n_shots: int | None = 16,
         sampler: str | ShotSampler = "balanced",
-        label_order: str = "sorted",
+        label_order: str | Sequence[Any] = "sorted",
         n_seeds: int = 1,
         calibration: str | Calibrator | None = "auto",
         model_options: ModelOptions | None = None,
@@ -200,10 +202,10 @@ class PromptClassifier(PromptedClassifier):
 
     def _check_draws(self) -> None:
         draws = bool(self.n_shots) and not isinstance(get_sampler(self.sampler), PerInputSampler)
-        if self.n_seeds > 1 and not draws and self.label_order == "sorted":
+        if self.n_seeds > 1 and not draws and self.label_order not in ("random", "cyclic"):
             msg = (
                 f"n_seeds={self.n_seeds} seeds would all make the same prompt, since "
                 f"n_shots={self.n_shots} with sampler={self.sampler!r} leaves nothing to draw. Set "
-                "n_shots to fewer than the rows, label_order='random', or n_seeds=1."
+                "n_shots to fewer than the rows, label_order='cyclic', or n_seeds=1."
             )
             raise InvalidShotsError(msg)

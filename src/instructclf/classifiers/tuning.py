@@ -83,11 +83,11 @@ def check_tuning_seeds(classifier: Any) -> None:
             f"adapter={classifier.adapter!r} may be anything. Set seed_average='log_proba'."
         )
         raise InvalidParameterError(msg)
-    if averages and classifier.label_order == "random":
+    if averages and classifier.label_order in ("random", "cyclic"):
         msg = (
             "seed_average='adapter' makes one classifier, with one prompt, of all seeds, and "
-            "label_order='random' gives each a prompt of its own. Set label_order='sorted' or "
-            "seed_average='log_proba'."
+            f"label_order={classifier.label_order!r} gives each a prompt of its own. Set "
+            "label_order='sorted' or seed_average='log_proba'."
         )
         raise InvalidParameterError(msg)
 

@@ -37,6 +37,8 @@ OPTIONS = {
     "a sampler": {"sampler": KMeansSampler()},
     "a calibrator": {"calibration": LabelledRowsCalibrator(standard_error=0.3)},
     "seeds": {"n_seeds": 2},
+    "an order of labels": {"label_order": ["positive", "negative"]},
+    "cyclic orders": {"n_seeds": 2, "label_order": "cyclic"},
     "model options": {"model_options__max_length": 200, "model_options__dtype": "float64"},
 }
 

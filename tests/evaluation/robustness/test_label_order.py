@@ -124,6 +124,43 @@ def test_all_members_of_an_ensemble_state_the_labels_anew(make_tuning):
         )
 
 
+@pytest.mark.parametrize("order", ["sorted", "random", "cyclic", THREE])
+def test_members_keep_their_orders_relative_to_each_other(order):
+    seeds = {"n_seeds": 3} if order in ("random", "cyclic") else {}
+    classifier = fitted(FirstStated(), label_order=order, **seeds)
+
+    def stated(one):
+        members = one.estimators_ if seeds else [one]
+        return [
+            re.findall(r"labels: (.*)\.", member.labeller_.prompt.instruction)[0].split(", ")
+            for member in members
+        ]
+
+    if order != "random" or seeds:
+        assert stated(_restated(classifier, (0, 1, 2))) == stated(classifier)
+    renamed = dict(zip("abc", "cab", strict=True))
+    expected = [[renamed[label] for label in own] for own in stated(classifier)]
+    assert stated(_restated(classifier, (2, 0, 1))) == expected
+
+
+def test_cyclic_orders_of_all_labels_flip_less():
+    """A cycle of a cycle is the same set of orders, so only reversed cycles could flip."""
+    texts = ["a", "b", "c", "anything"]
+    one, all_ = (
+        label_order_report(fitted(FirstStated(), label_order=order, n_seeds=n_seeds), texts)
+        for order, n_seeds in (("sorted", 1), ("cyclic", 3))
+    )
+    assert one.flip_rate > 0
+    assert all_.flip_rate == 0  # each label is stated first once, whatever the order
+
+
+def test_a_text_counts_once_however_many_orders_flip_it():
+    report = label_order_report(fitted(FirstStated()), ["a", "x"])
+    assert report.flip_rate == pytest.approx(4 / 5 / 2)
+    assert report.flipped_texts == 0.5
+    assert "0.500 of the texts have more than one answer" in str(report)
+
+
 def test_a_report_is_a_table_in_every_form():
     report = label_order_report(fitted(FirstStated(), list("abcdef")), ["x", "a"], n_orders=3)
     assert isinstance(report, LabelOrderReport)

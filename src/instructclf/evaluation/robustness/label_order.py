@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from instructclf.classifiers.base import PromptedClassifier
 from instructclf.classifiers.labellers import Labeller, LabellerEnsemble
+from instructclf.classifiers.labels import order_labels
 from instructclf.classifiers.questions import restate
 from instructclf.evaluation.plans import call_all
 from instructclf.evaluation.tables import Table
@@ -57,8 +59,20 @@ class LabelOrderReport(Table):
 
     @property
     def flip_rate(self) -> float:
-        """Return the order flip rate: the share of answers that another order changes."""
+        """Return the order flip rate, the share of answers that another order changes.
+
+        It is the mean over texts and over the other orders of 1 where the most probable label
+        differs from that of the classifier as it was fitted, and 0 elsewhere.
+        """
         return float(self.flips.mean())
+
+    @property
+    def flipped_texts(self) -> float:
+        """Return the share of texts that get another label with at least one of the orders.
+
+        It is no less than ``flip_rate``, and grows with the number of orders.
+        """
+        return float(self.flips.any(axis=0).mean())
 
     def to_rows(self) -> list[dict[str, Any]]:
         """Return the figures, unrounded, as one dict for each order.
@@ -84,7 +98,8 @@ class LabelOrderReport(Table):
         orders = "1 other order" if len(self.orders) == 1 else f"{len(self.orders)} other orders"
         return (
             f"Order flip rate {self.flip_rate:.3f}: {self.flips.sum():,} of {self.flips.size:,} "
-            f"answers change, over {len(self.predictions):,} texts and {orders} of labels."
+            f"answers change, over {len(self.predictions):,} texts and {orders} of labels. "
+            f"{self.flipped_texts:.3f} of the texts have more than one answer."
         )
 
 
@@ -98,16 +113,18 @@ def label_order_report(
 ) -> LabelOrderReport:
     """Measure how often answers change if the prompt states the labels in another order.
 
-    The order says nothing about a text, and still sways language models (Pezeshkpour and Hruschka,
-    "Large Language Models Sensitivity to The Order of Options in Multiple-Choice Questions",
-    Findings of NAACL 2024). Only the instruction changes, with its label definitions: shots,
-    adapter, calibration and the order of shots stay. So the rate is that of the classifier as it is
-    fitted. One that was fitted with another order would also be calibrated for it.
+    The order says nothing about a text, and still sways language models [1]_. The share of answers
+    that a reordering changes is also called fluctuation rate [2]_. Only the instruction changes,
+    with its label definitions: shots, adapter, calibration and the order of shots stay. So the rate
+    is that of the classifier as it is fitted. One that was fitted with another order would also be
+    calibrated for it.
 
     Parameters
     ----------
     classifier : PromptClassifier or InstructionTunedClassifier
         A fitted classifier. With ``n_seeds`` above 1, all members state the labels in each order.
+        Members that ``label_order`` gives orders of their own keep these relative to each other, as
+        if the labels had been sorted otherwise.
     X : sequence of str, length n_texts
         The texts. Labels are not needed.
     n_orders : int, default=5
@@ -131,6 +148,13 @@ def label_order_report(
         If the classifier is not fitted.
     InvalidTextsError
         If texts are not a sequence of strings, or are empty.
+
+    References
+    ----------
+    .. [1] Pezeshkpour and Hruschka, "Large Language Models Sensitivity to The Order of Options in
+       Multiple-Choice Questions", Findings of NAACL 2024.
+    .. [2] Wei et al., "Unveiling Selection Biases: Exploring Order and Token Sensitivity in Large
+       Language Models", Findings of ACL 2024.
 
     Examples
     --------
@@ -184,19 +208,29 @@ def _restated(classifier: Any, order: tuple[int, ...]) -> Any:
     if definitions is not None:
         definitions = [definitions[label] for label in classifier.classes_.tolist()]
 
-    def reorder(labeller: Labeller) -> Labeller:
-        task = classifier.instruction
-        question = restate(labeller.question, task=task, definitions=definitions, order=order)
+    def reorder(labeller: Labeller, own: Sequence[int]) -> Labeller:
+        stated, task = [order[place] for place in own], classifier.instruction
+        question = restate(labeller.question, task=task, definitions=definitions, order=stated)
         return replace(labeller, question=question)
 
     restated, labeller = copy(classifier), classifier.labeller_
     if isinstance(labeller, LabellerEnsemble):
-        average = labeller.average and reorder(labeller.average)
-        members = tuple(map(reorder, labeller.members))
+        average = labeller.average and reorder(labeller.average, sorted(order))
+        members = tuple(map(reorder, labeller.members, _orders_of_members(classifier)))
         restated.labeller_ = replace(labeller, members=members, average=average)
     else:
-        restated.labeller_ = reorder(labeller)
+        restated.labeller_ = reorder(labeller, sorted(order))
     return restated
+
+
+def _orders_of_members(classifier: Any) -> list[list[int]]:
+    """Return the order that ``fit`` gave to each member, relative to the order of all."""
+    if not isinstance(classifier.label_order, str):
+        return [list(range(len(classifier.classes_)))] * classifier.n_seeds
+    return [
+        order_labels(classifier.label_order, classifier.classes_, np.random.RandomState(seed), n)
+        for n, seed in enumerate(classifier.labeller_.seeds)
+    ]
 
 
 def _instructions(classifier: Any) -> list[str]:
