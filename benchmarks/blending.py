@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from approaches import features, prompting, regression, tuning
+from approaches import features, prompting, tuning
 from cell_settings import model_digest, newest
 from cells import Cell, add_options, draw, prepare_process, run, select
 from models import page_name, slowness
@@ -32,6 +32,7 @@ from sklearn.model_selection import StratifiedKFold
 from tables import Table, number, page, save_page
 from tasks import AMAZON, TASKS, Rows, Task, available, read_rows
 
+from instructclf import BagOfWordsClassifier
 from instructclf.calibration.labelled_rows import fit_temperature
 from instructclf.classifiers.wrapping.pooling import choose_best, find_weights
 from instructclf.classifiers.wrapping.trials import align, cool
@@ -56,7 +57,9 @@ def make(approach: str, task: Task, rows: Rows, model: str) -> Any:
         return prompting(task, rows, model, n_shots=None, **_SEEDED)
     if approach == "tuning":
         return tuning(task, rows, model, **_SEEDED)
-    return regression() if approach == "words" else features(task, rows, model, **_BFLOAT16)
+    if approach == "words":
+        return BagOfWordsClassifier(random_state=0)
+    return features(task, rows, model, **_BFLOAT16)
 
 
 APPROACHES = ("prompting", "tuning", "words", "features")
