@@ -15,27 +15,25 @@ those in `CONFIRMED_ON`. A draw counts if all approaches have been measured on i
 from __future__ import annotations
 
 import argparse
-import base64
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from approaches import features, prompting, tuning
+from blending_ways import WAYS, Floats, Scores, encode, score
 from cell_settings import model_digest, newest
 from cells import Cell, add_options, draw, prepare_process, run, select
 from models import page_name, slowness
 from numpy.typing import NDArray
 from raw_results import RawResult, RawResults
 from sklearn.model_selection import StratifiedKFold
-from tables import Table, number, page, save_page
+from tables import Table, circumstances, markdown, number, save_page, section
 from tasks import AMAZON, TASKS, Rows, Task, available, read_rows
 
 from instructclf import BagOfWordsClassifier
-from instructclf.calibration.labelled_rows import fit_temperature
-from instructclf.classifiers.wrapping.pooling import choose_best, find_weights
-from instructclf.classifiers.wrapping.trials import align, cool
+from instructclf.classifiers.wrapping.trials import align
 
 NAME = "blending"
 CHOSEN_ON = ("cr", AMAZON, "emotion")
@@ -44,8 +42,6 @@ SIZES = (8, 16)
 N_TEST, N_FOLDS = 300, 4
 _BFLOAT16 = {"model_options__dtype": "bfloat16"}
 _SEEDED = {**_BFLOAT16, "random_state": 0}
-
-Floats = NDArray[np.float64]
 
 
 # Measuring
@@ -92,21 +88,12 @@ def measure(cell: Cell, approach: str, model: str, rows: Rows, seed: int) -> dic
     return {
         "codes": np.searchsorted(rows.labels, labels).tolist(),
         "truth": np.searchsorted(rows.labels, truth).tolist(),
-        "held_out": _encode(held_out),
-        "tested": _encode(tested),
+        "held_out": encode(held_out),
+        "tested": encode(tested),
         "fit_cpu_s": times[1] - times[0],
         "cpu_s_per_text": (times[2] - times[1]) / len(truth),
         "cv_cpu_s": times[-1] - times[2],
     }
-
-
-def _encode(scores: Floats) -> str:
-    return base64.b64encode(scores.astype(np.float16).tobytes()).decode()
-
-
-def decode(text: str, n_rows: int) -> Floats:
-    flat = np.frombuffer(base64.b64decode(text), np.float16)
-    return flat.reshape(n_rows, -1).astype(float)
 
 
 def cells_of(task: Task, options: argparse.Namespace) -> Iterator[Cell]:
@@ -130,106 +117,6 @@ def cells_of(task: Task, options: argparse.Namespace) -> Iterator[Cell]:
                 measure=partial(measure, drawn, approach, options.model),
                 model=model,
             )
-
-
-# Combining
-
-
-class Said(NamedTuple):
-    """What all approaches say under one seed: log-probabilities of shape (m, n_rows, n_classes)."""
-
-    codes: NDArray[np.intp]
-    truth: NDArray[np.intp]
-    held_out: Floats
-    tested: Floats
-
-    @classmethod
-    def read(cls, results: Sequence[RawResult]) -> Said:
-        """Read raw results of one seed, and divide by the temperatures of the rows held out."""
-        codes, truth = np.array(results[0]["codes"]), np.array(results[0]["truth"])
-        held_out, tested = [], []
-        for result in results:
-            said = decode(result["held_out"], len(codes))
-            temperature = fit_temperature(said, codes)
-            held_out.append(cool(said, temperature))
-            tested.append(cool(decode(result["tested"], len(truth)), temperature))
-        return cls(codes, truth, np.array(held_out), np.array(tested))
-
-    def right(self) -> Floats:
-        """Return the probability of the right label of each row held out, by approach."""
-        return np.exp(self.held_out[:, np.arange(len(self.codes)), self.codes]).T
-
-
-def _most_accurate(said: Said) -> Floats:
-    hits = (said.held_out.argmax(axis=2) == said.codes).mean(axis=1)
-    return np.eye(len(hits))[hits.argmax()]
-
-
-def _equal(said: Said) -> Floats:
-    return np.full(len(said.tested), 1 / len(said.tested))
-
-
-def _by_likelihood(said: Said) -> Floats:
-    total = np.log(said.right()).sum(axis=0)
-    return np.exp(total - np.logaddexp.reduce(total))
-
-
-def _linear(weights: Callable[[Said], Floats], said: Said) -> Floats:
-    return np.log(np.einsum("m,mnk->nk", weights(said), np.exp(said.tested)))
-
-
-def _geometric(weights: Callable[[Said], Floats], said: Said) -> Floats:
-    return cool(np.einsum("m,mnk->nk", weights(said), said.tested), 1.0)
-
-
-def _blend(said: Said) -> Floats:
-    return find_weights(said.right())
-
-
-WAYS: dict[str, Callable[[Said], Floats]] = {
-    "blend": partial(_linear, _blend),
-    "blend, geometric": partial(_geometric, _blend),
-    "equal weights": partial(_linear, _equal),
-    "equal weights, geometric": partial(_geometric, _equal),
-    "weights by likelihood": partial(_linear, _by_likelihood),
-    "best log loss": partial(_linear, lambda said: choose_best(said.right())),
-    "best accuracy": partial(_linear, _most_accurate),
-}
-"""Log-probabilities of the test rows, of shape (n_rows, n_classes), in each way."""
-
-
-class Scores(NamedTuple):
-    """Of every way or approach: one value for each seed."""
-
-    accuracy: dict[str, Floats]
-    log_loss: dict[str, Floats]
-
-
-def score(draws: Sequence[Sequence[RawResult]], names: Sequence[str]) -> Scores:
-    """Return the scores of the ways and of each approach alone."""
-    said = [Said.read(results) for results in draws]
-    found: dict[str, list[Floats]] = {
-        name: [one.tested[i] for one in said] for i, name in enumerate(names)
-    }
-    found |= {name: [way(one) for one in said] for name, way in WAYS.items()}
-    return Scores(
-        {
-            k: np.array([_accuracy(v, s) for v, s in zip(vs, said, strict=True)])
-            for k, vs in found.items()
-        },
-        {
-            k: np.array([_log_loss(v, s) for v, s in zip(vs, said, strict=True)])
-            for k, vs in found.items()
-        },
-    )
-
-
-def _accuracy(scores: Floats, said: Said) -> float:
-    return float(np.mean(scores.argmax(axis=1) == said.truth))
-
-
-def _log_loss(scores: Floats, said: Said) -> float:
-    return float(-scores[np.arange(len(said.truth)), said.truth].mean())
 
 
 # Tables
@@ -298,8 +185,6 @@ def tabulate_costs(found: dict[tuple[str, int], list[list[RawResult]]]) -> Table
     lines = []
     for (task, size), draws in found.items():
         for approach, results in zip(APPROACHES, zip(*draws, strict=True), strict=True):
-            if approach == "words":
-                continue
             means = [
                 np.mean([r[key] for r in results])
                 for key in ("fit_cpu_s", "cv_cpu_s", "cpu_s_per_text")
@@ -307,7 +192,7 @@ def tabulate_costs(found: dict[tuple[str, int], list[list[RawResult]]]) -> Table
             fit, cv, text = map(float, means)
             lines.append((task, str(size), approach, number(fit), number(cv), number(1000 * text)))
     header = ("task", "rows a label", "approach", "fit, CPU s", "4 folds, CPU s", "CPU ms a text")
-    return Table("Cost", header, lines, ("Words take less than 0.1 s.",))
+    return Table("Cost", header, lines)
 
 
 def main() -> None:
@@ -340,14 +225,15 @@ def write(cells: Sequence[Cell], options: argparse.Namespace) -> None:
     if not found:
         print("There are no results yet.")
         return
-    tables: list[Table] = []
-    for names in (LISTED, APPROACHES):
+    parts = {}
+    for part, names in (("listed", LISTED), ("with-features", APPROACHES)):
         some = {key: [results[: len(names)] for results in draws] for key, draws in found.items()}
         scores = [Draws(name, n, score(draws, names)) for (name, n), draws in some.items()]
-        tables += tabulate(scores, names)
+        parts[part] = "\n".join(map(markdown, tabulate(scores, names)))
+    parts["cost"] = markdown(tabulate_costs(found))
     last = [results[0]["environment"] for draws in found.values() for results in draws]
-    record = {"environment": max(last, key=lambda where: where["date"])}
-    text = page(record, [*tables, tabulate_costs(found)])
+    parts["circumstances"] = circumstances(max(last, key=lambda where: where["date"]))
+    text = "\n".join(section(part, content) for part, content in parts.items())
     save_page(text, page_name(NAME, options.model), options.results)
     print(text)
 

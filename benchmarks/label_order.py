@@ -31,7 +31,7 @@ NAME = "label_order"
 MEASURED = ("cr", "emotion")
 WAYS = ("one prompt", "several prompts", "cyclic orders")
 SHOTS = (0, 16)
-_PER_CLASS, _N_TEST, _N_ORDERS = 16, 100, 5
+_PER_CLASS, _N_TEST, _N_ORDERS = 16, 100, 3
 
 
 def parameters_of(way: str, n_labels: int) -> dict[str, Any]:

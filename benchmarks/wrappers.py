@@ -20,8 +20,9 @@ from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
-from blending import CHOSEN_ON, CONFIRMED_ON, decode
+from blending import CHOSEN_ON, CONFIRMED_ON
 from blending import NAME as MEASURED
+from blending_ways import decode
 from cell_settings import model_digest, newest
 from cells import add_options, prepare_process
 from models import page_name

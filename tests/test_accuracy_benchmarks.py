@@ -21,11 +21,12 @@ from instructclf.evaluation import compare, evaluate_seeds
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 DATA = Path(__file__).parents[2] / "shared" / "data"
 MODULES = (
-    "approaches", "averaging", "blending", "bundled_model", "bundled_model_tables", "cell_scores",
-    "cell_settings", "cells", "comparison_calibrations", "lessons", "lessons_calibration",
-    "lessons_parts", "lessons_peers", "lessons_pictures", "lessons_speed", "lessons_tables",
-    "measuring", "models", "peers", "peers.few_shot", "peers.forwards", "raw_results",
-    "real_models", "real_models_tables", "tables", "tasks", "wrappers",
+    "approaches", "averaging", "blending", "blending_ways", "bundled_model",
+    "bundled_model_tables", "cell_scores", "cell_settings", "cells", "comparison_calibrations",
+    "label_order", "lessons", "lessons_calibration", "lessons_parts", "lessons_peers",
+    "lessons_pictures", "lessons_speed", "lessons_tables", "measuring", "models", "peers",
+    "peers.few_shot", "peers.forwards", "raw_results", "real_models", "real_models_tables",
+    "tables", "tasks", "wrappers",
 )  # fmt: skip
 
 
@@ -437,7 +438,7 @@ def test_ways_of_combining_are_compared_on_what_was_measured(load, options, caps
 
 
 def test_blending_in_the_benchmark_is_that_of_the_classifier(load):
-    program = load("blending")
+    program = load("blending_ways")
     rng = np.random.default_rng(0)
     codes = rng.integers(2, size=20)
     scores = [np.log(rng.dirichlet([1, 1], size=20)) for _ in range(2)]
@@ -445,8 +446,8 @@ def test_blending_in_the_benchmark_is_that_of_the_classifier(load):
         {
             "codes": codes.tolist(),
             "truth": codes.tolist(),
-            "held_out": program._encode(one),
-            "tested": program._encode(one),
+            "held_out": program.encode(one),
+            "tested": program.encode(one),
         }
         for one in scores
     ]
@@ -465,7 +466,7 @@ def measured(load, options, n_classes, seed):
         "seed": seed,
         "settings": {"parameters": {}, "model": load("cell_settings").model_digest(options.model)},
         "truth": truth,
-        "tested": load("blending")._encode(np.log(said)),
+        "tested": load("blending_ways").encode(np.log(said)),
         "environment": load("measuring").environment(load("measuring").Settings()),
     }
 
@@ -498,6 +499,24 @@ def test_cumulated_probabilities_are_those_of_a_slow_twin(load):
             before = [p for p in row if p > row[label]]
             expected = sum(before) + (1 - part) * row[label] + 0.1 * len(before)
             assert scores[label] == pytest.approx(expected)
+
+
+def test_orders_of_labels_are_compared_on_the_same_rows(load, options, capsys):
+    program, task = load("label_order"), load("tasks").TASKS["reviews"]
+    options.seeds = 1
+    cells = list(program.cells_of(task, options))
+    names = [cell.name.removeprefix("reviews/") for cell in cells]
+    assert names == [
+        "0/one-prompt", "0/cyclic-orders",
+        "16/one-prompt", "16/several-prompts", "16/cyclic-orders",
+    ]  # fmt: skip
+    program.write(cells, options)
+    assert "no results yet" in capsys.readouterr().out
+    load("cells").run([cells[0], cells[4]], options)
+    program.write(cells, options)
+    page = next(options.results.glob("label_order*.md")).read_text()
+    assert "| reviews | 0 | one prompt | 1 |" in page
+    assert "| reviews | 16 | cyclic orders | 1 |" in page
 
 
 def test_results_of_another_model_are_left_out_of_the_pages(load, options, capsys):
