@@ -21,7 +21,7 @@ from instructclf.evaluation import compare, evaluate_seeds
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 DATA = Path(__file__).parents[2] / "shared" / "data"
 MODULES = (
-    "approaches", "averaging", "blending", "blending_ways", "bundled_model",
+    "approaches", "averaging", "bag_of_words", "blending", "blending_ways", "bundled_model",
     "bundled_model_tables", "cell_scores", "cell_settings", "cells", "comparison_calibrations",
     "label_order", "lessons", "lessons_calibration", "lessons_parts", "lessons_peers",
     "lessons_pictures", "lessons_speed", "lessons_tables", "measuring", "models", "peers",
@@ -499,6 +499,20 @@ def test_cumulated_probabilities_are_those_of_a_slow_twin(load):
             before = [p for p in row if p > row[label]]
             expected = sum(before) + (1 - part) * row[label] + 0.1 * len(before)
             assert scores[label] == pytest.approx(expected)
+
+
+def test_linear_classifiers_are_compared(load, options, capsys):
+    program, task = load("bag_of_words"), load("tasks").TASKS["reviews"]
+    cells = list(program.cells_of(task, options))
+    assert len(cells) == 9
+    program.write(cells, options)
+    assert "no results yet" in capsys.readouterr().out
+    load("cells").run([cell for cell in cells if "/8/" in cell.name], options)
+    program.write(cells, options)
+    page = (options.results / "bag_of_words.md").read_text()
+    (line,) = [line for line in page.splitlines() if line.startswith("| reviews")]
+    assert line.startswith("| reviews | 8 |")
+    assert all(float(figure) >= 0 for figure in line.split("|")[3:-1])
 
 
 def test_orders_of_labels_are_compared_on_the_same_rows(load, options, capsys):
