@@ -9,6 +9,7 @@ import scipy.stats
 from instructclf.calibration import Calibration, LabelledRowsCalibrator, no_calibration
 from instructclf.calibration.labelled_rows import (
     fit_calibration,
+    fit_temperature,
     held_out_rows,
     rows_per_class,
 )
@@ -254,3 +255,14 @@ def test_without_such_rows_the_shots_are_scored():
 
 def test_without_any_row_scores_are_only_normalised():
     assert calibrate(FakeEvidence([], [])).n_rows == 0
+
+
+def test_the_temperature_of_weighted_rows_is_that_of_repeated_ones():
+    scores, codes = random_scores(60, scale=2.0)
+    codes[::7] = (codes[::7] + 1) % 3  # so that the scores are too sure
+    n_times = np.random.RandomState(1).randint(0, 3, size=60)
+    n_times[0] += 60 - n_times.sum()  # as many rows as before, or the prior would weigh otherwise
+    repeated = np.repeat(np.arange(60), n_times)
+    expected = fit_temperature(scores[repeated], codes[repeated])
+    assert fit_temperature(scores, codes, n_times * 3.0) == expected
+    assert expected != fit_temperature(scores, codes)

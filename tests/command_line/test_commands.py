@@ -12,7 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from instructclf import InstructionTunedClassifier, PromptClassifier, load
+from instructclf import (
+    BagOfWordsClassifier,
+    BlendedClassifier,
+    InstructionTunedClassifier,
+    PromptClassifier,
+    load,
+)
 from instructclf.command_line import main
 from instructclf.datasets.rows import ENDINGS, read_rows
 from instructclf.datasets.writing import write_file
@@ -295,3 +301,24 @@ def test_compare_writes_only_figures_to_standard_output(train, capsys):
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line)["approach"] == "TF-IDF + LinearSVC"
     assert json.loads(line)["log_loss"] is None  # NaN in Python, which JSON does not have
+
+
+def test_a_blend_predicts_from_the_command_line(make_prompting, tmp_path, capsys):
+    two = [("prompting", make_prompting(n_shots=2)), ("words", BagOfWordsClassifier())]
+    blend = BlendedClassifier(two, cv=2, random_state=0).fit(TEXTS, LABELS)
+    folder, new, out = tmp_path / "saved", tmp_path / "new.csv", tmp_path / "out.jsonl"
+    blend.save(folder)
+    write_file(new, NEW)
+    arguments = ["predict", str(folder), str(new), "--output", str(out)]
+    assert main(arguments) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    probabilities = blend.predict_proba([row["text"] for row in NEW])
+    for row, expected in zip(rows, probabilities, strict=True):
+        assert row["prediction"] == blend.classes_[expected.argmax()]
+        found = [row["probability_negative"], row["probability_positive"]]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert main([*arguments, "--min-label-mass", "0.5"]) == 1
+    assert "has no label mass" in capsys.readouterr().err
+    assert main(["prompt", str(folder), "good"]) == 1
+    assert "such as its folder member-0" in capsys.readouterr().err
+    assert main(["predict", str(folder / "member-1"), str(new)]) == 0

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.utils._param_validation import InvalidParameterError
 
 from instructclf.classifiers.label_scores import choose_labels, mass_of
 from instructclf.command_line.estimators import load_classifier
@@ -35,6 +36,16 @@ def run(options: argparse.Namespace) -> None:
 
 def _predict(classifier: Any, texts: list[str], min_label_mass: float | None) -> list[list[Any]]:
     """Return the new columns, all from one pass over the texts."""
+    if not hasattr(classifier, "label_scores"):
+        if min_label_mass is not None:
+            msg = (
+                f"--min-label-mass: a {type(classifier).__name__} has no label mass. Leave the "
+                "option out."
+            )
+            raise InvalidParameterError(msg)
+        probabilities = classifier.predict_proba(texts)
+        best = probabilities.argmax(axis=1)
+        return [classifier.classes_[best].tolist(), *probabilities.T.tolist()]
     scores = classifier.label_scores(texts)
     labels = choose_labels(classifier.classes_, scores, min_label_mass).tolist()
     masses = [] if min_label_mass is None else [mass_of(scores.log_likelihood).tolist()]

@@ -6,6 +6,9 @@ import argparse
 import sys
 from typing import Any
 
+from sklearn.utils._param_validation import InvalidParameterError
+
+from instructclf.classifiers.base import PromptedClassifier
 from instructclf.command_line.estimators import load_classifier
 from instructclf.command_line.files import STREAM
 
@@ -14,6 +17,12 @@ def run(options: argparse.Namespace) -> None:
     """Show the prompt of a text."""
     text = sys.stdin.read() if options.text == STREAM else options.text
     classifier = load_classifier(options)
+    if not isinstance(classifier, PromptedClassifier):
+        msg = (
+            f"{options.classifier!r} is a {type(classifier).__name__}, which has no prompt of its "
+            "own. Give a classifier in it, such as its folder member-0."
+        )
+        raise InvalidParameterError(msg)
     if not hasattr(classifier, "prompt_"):  # several seeds, each with a different prompt
         print(f"The prompt of the first of {classifier.n_seeds} seeds:\n")
         classifier = classifier.estimators_[0]

@@ -72,6 +72,13 @@ def test_a_label_with_a_single_row_leaves_nothing_to_choose_by():
     assert BagOfWordsClassifier().fit(["good", "bad", "poor"], ["yes", "no", "no"]).C_ == 10
 
 
+def test_a_line_says_what_was_chosen(capsys):
+    fitted = BagOfWordsClassifier(random_state=0, verbose=1).fit(TEXTS, LABELS)
+    assert (
+        f"C={fitted.C_:g} has the lowest log loss on held-out rows, 0." in capsys.readouterr().err
+    )
+
+
 def test_weights_count_as_repetitions():
     n_times = np.random.default_rng(0).integers(0, 3, size=len(TEXTS))
     weighted = BagOfWordsClassifier(C=5.0).fit(TEXTS, LABELS, n_times)

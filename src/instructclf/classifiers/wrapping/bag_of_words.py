@@ -20,6 +20,7 @@ from instructclf.classifiers.labels import check_enough_classes
 from instructclf.classifiers.weights import positive_rows
 from instructclf.classifiers.wrapping.splits import split_rows
 from instructclf.classifiers.wrapping.storing import save_bag_of_words
+from instructclf.engine.running.progress import tell
 from instructclf.exceptions import InvalidTextsError
 from instructclf.inputs.labels import check_labels, check_same_length
 from instructclf.inputs.texts import check_texts
@@ -46,6 +47,8 @@ class BagOfWordsClassifier(ClassifierMixin, BaseEstimator):
         memory.
     random_state : int, RandomState instance or None, default=None
         Decides which rows are held out to choose ``C``.
+    verbose : int or bool, default=0
+        Whether to write a line about the ``C`` that was chosen.
 
     Attributes
     ----------
@@ -83,6 +86,7 @@ class BagOfWordsClassifier(ClassifierMixin, BaseEstimator):
         "C": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "ngram_range": [tuple],
         "random_state": ["random_state"],
+        "verbose": ["verbose"],
     }
 
     classes_: NDArray[Any]
@@ -96,10 +100,12 @@ class BagOfWordsClassifier(ClassifierMixin, BaseEstimator):
         C: str | float = "auto",
         ngram_range: tuple[int, int] = (1, 2),
         random_state: int | np.random.RandomState | None = None,
+        verbose: int | bool = 0,
     ) -> None:
         self.C = C
         self.ngram_range = ngram_range
         self.random_state = random_state
+        self.verbose = verbose
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Count the words, choose ``C``, and learn the coefficients.
@@ -150,13 +156,18 @@ class BagOfWordsClassifier(ClassifierMixin, BaseEstimator):
             return _UNTRIED
         shares = np.ones(len(codes)) if weights is None else weights
         losses = dict.fromkeys(_STRENGTHS, 0.0)
-        for learned, held_out in split_rows(codes, "auto", self.random_state):
+        splits = split_rows(codes, "auto", self.random_state)
+        for learned, held_out in splits:
             for C in _STRENGTHS:
                 found = _regress(counts[learned], codes[learned], shares[learned], C)
                 said = _log_probabilities(counts[held_out], *found)
                 right = said[np.arange(len(held_out)), codes[held_out]]
                 losses[C] -= float(shares[held_out] @ right)
-        return min(losses, key=losses.__getitem__)
+        best = min(losses, key=losses.__getitem__)
+        mean = losses[best] / sum(shares[held_out].sum() for _, held_out in splits)
+        line = f"C={best:g} has the lowest log loss on held-out rows, {mean:.3f}"
+        tell(line, verbose=self.verbose)
+        return best
 
     def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the logarithm of each label's probability.
