@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -103,6 +105,20 @@ def test_the_card_lists_what_was_tried(make_blend, tmp_path):
         folder = "none" if number is None else f"`member-{number}`"
         assert f"| {name} | {folder} | {weight:.4f} |" in card
     assert "| accuracy | 0.7500 |" in card
+
+
+def test_the_hub_reads_the_cards(tmp_path):
+    words_only().save(tmp_path / "blend")
+    for path in (tmp_path / "blend").rglob("README.md"):
+        data = ModelCard.load(path).data
+        assert data.library_name == "instructclf"
+        assert data.pipeline_tag == "text-classification"
+
+
+def test_a_blend_is_pickled():
+    blend = words_only()
+    again = pickle.loads(pickle.dumps(blend))
+    assert_array_equal(again.predict_proba(UNSEEN), blend.predict_proba(UNSEEN))
 
 
 def test_cards_may_be_edited_and_nothing_else(tmp_path):

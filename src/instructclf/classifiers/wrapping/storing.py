@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ _WORDS, _NUMBERS = "words.json", "weights.safetensors"
 _SETTLED = ("estimators", "method")
 """Parameters of a blend that say what was fitted."""
 _SHOWN = ("weight", "log_loss", "accuracy", "fit_seconds", "seconds_per_text")
-_FITTED = ("classes_", "weights_", "temperatures_", "cv_results_")
+_FITTED_WORDS = ("classes_", "C_")
+_FITTED_BLEND = ("classes_", "weights_", "temperatures_", "cv_results_")
 
 
 # Bag of words
@@ -61,7 +62,7 @@ def save_bag_of_words(
         {
             "class": type(classifier).__name__,
             "parameters": _describe(classifier.get_params()),
-            "fitted": _describe({"classes_": classifier.classes_, "C_": classifier.C_}),
+            "fitted": _describe_fitted(classifier, _FITTED_WORDS),
         },
         write_parts=write_parts,
         write_card=lambda versions: write_plain_card(
@@ -89,7 +90,7 @@ def read_bag_of_words(
     vectorizer.idf_ = arrays["idf"]
     classifier.vectorizer_ = vectorizer
     classifier.coef_, classifier.intercept_ = arrays["coef"], arrays["intercept"]
-    return _set_fitted(classifier, record)
+    return _set_fitted(classifier, record, _FITTED_WORDS)
 
 
 # Blends
@@ -134,7 +135,7 @@ def save_blend(
             "class": type(blend).__name__,
             "parameters": _describe(parameters),
             "members": list(blend.estimators_),
-            "fitted": _describe({name: getattr(blend, name) for name in _FITTED}),
+            "fitted": _describe_fitted(blend, _FITTED_BLEND),
         },
         write_parts=write_parts,
         write_card=lambda versions: write_plain_card(
@@ -210,14 +211,18 @@ def read_blend(
     estimators: list[tuple[str, Any]] = [(name, clone(one)) for name, one in members.items()]
     blend = kind(estimators, **parameters).set_params(**own)
     blend.estimators_ = members
-    return _set_fitted(blend, record)
+    return _set_fitted(blend, record, _FITTED_BLEND)
 
 
 def _describe(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: to_json(value, name) for name, value in values.items()}
 
 
-def _set_fitted(classifier: Any, record: Mapping[str, Any]) -> Any:
-    for name, value in record["fitted"].items():
-        setattr(classifier, name, from_json(value))
+def _describe_fitted(classifier: Any, names: Sequence[str]) -> dict[str, Any]:
+    return _describe({name: getattr(classifier, name) for name in names})
+
+
+def _set_fitted(classifier: Any, record: Mapping[str, Any], names: Sequence[str]) -> Any:
+    for name in names:
+        setattr(classifier, name, from_json(record["fitted"][name]))
     return classifier
