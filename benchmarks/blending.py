@@ -140,12 +140,13 @@ def tabulate(found: Sequence[Draws], names: Sequence[str]) -> list[Table]:
     together = ", ".join(names)
     shown = (*names, "blend", "best log loss", "equal weights")
     first = Table(
-        f"Accuracy: {together}",
+        f"Balanced accuracy: {together}",
         ("task", "rows a label", "draws", *shown, "blend over best, points"),
         [_accuracies(one, shown, names) for one in found],
         (
-            f"Means over draws, {N_TEST} test rows. The best approach of a task is the one with "
-            "the highest mean on its test rows, which nobody knows beforehand.",
+            f"Means over draws, {N_TEST} test rows. All labels weigh the same, since those of CR "
+            "are not equally frequent among these rows. The best approach of a task is the one "
+            "with the highest mean on its test rows, which nobody knows beforehand.",
         ),
     )
     groups = {}

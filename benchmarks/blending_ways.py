@@ -14,7 +14,10 @@ from raw_results import RawResult
 from instructclf.calibration.labelled_rows import fit_temperature
 from instructclf.classifiers.wrapping.pooling import choose_best, find_weights
 from instructclf.classifiers.wrapping.trials import cool
+from instructclf.evaluation.metrics import answer_weights
 
+_SCORING = "balanced_accuracy"
+"""Rows of CR are sorted by label, so the first test rows hold few of one label."""
 Floats = NDArray[np.float64]
 
 
@@ -93,7 +96,7 @@ WAYS: dict[str, Callable[[Said], Floats]] = {
 
 
 class Scores(NamedTuple):
-    """Of every way or approach: one value for each seed."""
+    """Of every way or approach: one value for each seed, in which all labels weigh the same."""
 
     accuracy: dict[str, Floats]
     log_loss: dict[str, Floats]
@@ -119,8 +122,10 @@ def score(draws: Sequence[Sequence[RawResult]], names: Sequence[str]) -> Scores:
 
 
 def _accuracy(scores: Floats, said: Said) -> float:
-    return float(np.mean(scores.argmax(axis=1) == said.truth))
+    hits = scores.argmax(axis=1) == said.truth
+    return float(np.mean(answer_weights(said.truth, _SCORING) * hits))
 
 
 def _log_loss(scores: Floats, said: Said) -> float:
-    return float(-scores[np.arange(len(said.truth)), said.truth].mean())
+    right = scores[np.arange(len(said.truth)), said.truth]
+    return float(-np.mean(answer_weights(said.truth, _SCORING) * right))

@@ -1,7 +1,7 @@
 """How often another order of the labels flips an answer, and what averaging over orders gains.
 
-    python benchmarks/label_order.py --model gemma3 --limit-test 500
-    python benchmarks/label_order.py --model gemma3 --limit-test 500 --table
+    python benchmarks/label_order.py --model gemma3 --limit-test 100
+    python benchmarks/label_order.py --model gemma3 --limit-test 100 --table
 
 Cells are called task/shots/way. All ways learn from the same rows, 16 a label: one prompt, several
 prompts with the same order, and as many with cyclic orders. The second tells how much of the gain
@@ -31,7 +31,7 @@ NAME = "label_order"
 MEASURED = ("cr", "emotion")
 WAYS = ("one prompt", "several prompts", "cyclic orders")
 SHOTS = (0, 16)
-_PER_CLASS, _N_TEST, _N_ORDERS = 16, 100, 3
+_PER_CLASS, _N_ORDERS = 16, 3
 
 
 def parameters_of(way: str, n_labels: int) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def measure(
         model_options__dtype="bfloat16",
         **parameters,
     ).fit(texts, labels)
-    asked, truth = rows.split.X_test[:_N_TEST], rows.split.y_test[:_N_TEST]
+    asked, truth = rows.split.X_test, rows.split.y_test
     classifier.predict(asked[:1])
     started = time.process_time()
     classifier.predict(asked)
@@ -80,9 +80,8 @@ def cells_of(task: Task, options: argparse.Namespace) -> Iterator[Cell]:
             if n_shots == 0 and way == "several prompts":
                 continue  # which would all be the same
             parameters = {"n_shots": n_shots, **parameters_of(way, n_labels)}
-            passes = parameters.get("n_seeds", 1) * (
-                n_rows + _N_TEST * (2 + min(_N_ORDERS, n_labels))
-            )
+            asked = len(rows.split.X_test) * (2 + min(_N_ORDERS, n_labels))
+            passes = parameters.get("n_seeds", 1) * (n_rows + asked)
             drawn = Cell(f"{task.name}/draw", task.name, None, n_rows, 1)
             yield Cell(
                 f"{task.name}/{n_shots}/{way.replace(' ', '-')}",
@@ -98,12 +97,13 @@ def cells_of(task: Task, options: argparse.Namespace) -> Iterator[Cell]:
 
 def write(cells: Sequence[Cell], options: argparse.Namespace) -> None:
     """Write the page of what has been measured."""
-    raw, rows, last = RawResults(options.out), [], []
+    raw, rows, last, n_test = RawResults(options.out), [], [], 0
     for cell in cells:
         results = newest(raw.read(cell.name), model_digest(options.model))
         if results:
             rows.append(_row(cell, results))
             last += [result["environment"] for result in results]
+            n_test = results[-1]["settings"]["n_test"]
     if not rows:
         print("There are no results yet.")
         return
@@ -112,7 +112,7 @@ def write(cells: Sequence[Cell], options: argparse.Namespace) -> None:
         *("accuracy", "accuracy of other orders, least", "CPU ms a text"),
     )
     notes = (
-        f"Means over draws of {_PER_CLASS} rows a label, {_N_TEST} test texts, and up to "
+        f"Means over draws of {_PER_CLASS} rows a label, {n_test} test texts, and up to "
         f"{_N_ORDERS} other orders (two labels have one). Members of cyclic orders are as many as "
         "labels, and keep their orders relative to each other.",
     )
