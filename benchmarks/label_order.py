@@ -109,7 +109,7 @@ def write(cells: Sequence[Cell], options: argparse.Namespace) -> None:
         return
     header = (
         *("task", "shots", "way", "draws", "order flip rate", "texts with several answers"),
-        *("accuracy", "accuracy of other orders, least", "CPU ms a text"),
+        *("accuracy", "least accuracy of any order", "CPU ms a text"),
     )
     notes = (
         f"Means over draws of {_PER_CLASS} rows a label, {n_test} test texts, and up to "
