@@ -78,7 +78,7 @@ class BagOfWordsClassifier(ClassifierMixin, BaseEstimator):
     >>> from instructclf.datasets import load_reviews
     >>> train = load_reviews("train")
     >>> words = BagOfWordsClassifier(random_state=0).fit(train.texts, train.labels)
-    >>> words.predict(["A waste of money.", "I love it."]).tolist()
+    >>> words.predict(["A waste of money.", "A great gift, and easy to use."]).tolist()
     ['negative', 'positive']
     """
 
