@@ -48,21 +48,23 @@ class BlendedClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition):
         cloned. Nested names reach them: ``tuning__learning_rate``.
     method : {"blend", "best"}, default="blend"
         ``"blend"`` averages. ``"best"`` takes the one classifier with the lowest log loss on
-        held-out rows: its predictions cost less, and it is chosen wrongly more often.
+        held-out rows. Take it if predictions must be cheap; it is wrong about the best one more
+        often than an average is.
     cv : "auto", int, float, splitter or iterable, default="auto"
         Which rows are held out. An int cross-validates in so many folds, and every classifier then
         learns from all rows: with ``cv=4``, ``fit`` takes about four times as long as a fit of each
         classifier. A float holds out this share of the rows once, stratified by label, and the
         classifiers that learned from the others are kept. ``"auto"``: 4 folds up to 512 rows.
-        Of more, it holds out a quarter, but at most 512.
+        Of more, it holds out a quarter, but at most 512. Give an int if rows are scarce, and a
+        float if fits take long.
     max_seconds : float or None, default=None
         The time for all trials on held-out rows, without the fits to all rows that follow.
-        Classifiers are tried from cheap to dear: without a language model, prompting, tuning. The
+        Classifiers are tried cheapest first: without a language model, prompting, tuning. The
         first one that would exceed the time, judged by its first fold, is left out, and so are
-        dearer ones; ``cv_results_`` names them. The cheapest is always tried. A fold that has
+        those after it; ``cv_results_`` names them. The cheapest is always tried. A fold that has
         begun is finished. ``None`` tries all.
     random_state : int, RandomState instance or None, default=None
-        Decides which rows are held out.
+        Decides which rows are held out. Set it to get the same weights again.
     verbose : int or bool, default=0
         Whether to write a line for each classifier that was tried.
 
@@ -75,7 +77,8 @@ class BlendedClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition):
     estimators_ : dict of str to classifier
         The fitted classifiers, without those of weight 0.
     temperatures_ : dict of str to float
-        What the log-probabilities of each classifier are divided by: above 1, it was too sure.
+        What the log-probabilities of each classifier are divided by. Above 1 means that it was
+        overconfident.
     cv_results_ : dict of str to ndarray of shape (n_classifiers,)
         What was tried: ``name``, ``weight``, ``temperature``, ``log_loss`` and ``accuracy`` on
         held-out rows with their standard errors ``log_loss_se`` and ``accuracy_se``,
