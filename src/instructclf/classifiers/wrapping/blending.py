@@ -48,15 +48,13 @@ class BlendedClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition):
         cloned. Nested names reach them: ``tuning__learning_rate``.
     method : {"blend", "best"}, default="blend"
         ``"blend"`` averages. ``"best"`` takes the one classifier with the lowest log loss on
-        held-out rows. Take it if predictions must be cheap; it is wrong about the best one more
-        often than an average is.
+        held-out rows. Take it if predictions must be cheap; it is less accurate on average.
     cv : "auto", int, float, splitter or iterable, default="auto"
         Which rows are held out. An int cross-validates in so many folds, and every classifier then
         learns from all rows: with ``cv=4``, ``fit`` takes about four times as long as a fit of each
         classifier. A float holds out this share of the rows once, stratified by label, and the
         classifiers that learned from the others are kept. ``"auto"``: 4 folds up to 512 rows.
-        Of more, it holds out a quarter, but at most 512. Give an int if rows are scarce, and a
-        float if fits take long.
+        Of more, it holds out a quarter, but at most 512. Give a float if fits take long.
     max_seconds : float or None, default=None
         The time for all trials on held-out rows, without the fits to all rows that follow.
         Classifiers are tried cheapest first: without a language model, prompting, tuning. The

@@ -115,10 +115,10 @@ def try_classifiers(
     clock: Callable[[], float],
     tell: Callable[[str], None],
 ) -> dict[str, Trial]:
-    """Try classifiers from cheap to dear, and return their trials in the order given.
+    """Try classifiers, cheapest first, and return their trials in the order given.
 
     The cheapest is tried in any case. Of the others, the first that would exceed the time after one
-    of its splits is not finished, and dearer ones are not begun.
+    of its splits is not finished, and those after it are not begun.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def try_classifiers(
 
 
 def presumed_cost(estimator: Any) -> tuple[int, int]:
-    """Return what sorts classifiers from cheap to dear.
+    """Return what sorts classifiers by cost, cheapest first.
 
     One without a language model comes first, then those that prompt one, then those that tune one;
     of these kinds, one of few seeds first.
