@@ -7,7 +7,12 @@ import pytest
 from numpydoc.docscrape import ClassDoc
 from numpydoc.validate import validate
 
-from instructclf import InstructionTunedClassifier, PromptClassifier, PromptFeatures
+from instructclf import (
+    InstructionTunedClassifier,
+    MultiOutputPromptClassifier,
+    PromptClassifier,
+    PromptFeatures,
+)
 
 # The names at the top come from these rooms.
 PUBLIC = (
@@ -65,7 +70,10 @@ def test_docstring_is_complete(path):
     assert [error for error in found if error[0] not in NOT_CHECKED] == []
 
 
-@pytest.mark.parametrize("kind", [PromptClassifier, InstructionTunedClassifier, PromptFeatures])
+@pytest.mark.parametrize(
+    "kind",
+    [PromptClassifier, InstructionTunedClassifier, MultiOutputPromptClassifier, PromptFeatures],
+)
 def test_fitted_attributes_are_described_by_their_class(kind):
     properties = inspect.getmembers_static(kind, lambda member: isinstance(member, property))
     fitted = {name for name, _ in properties if name.endswith("_") and not name.startswith("_")}

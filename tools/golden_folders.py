@@ -2,8 +2,8 @@
 
     python -m tools.golden_folders                # into tests/data/saved/schema-<n>
 
-Run this once per schema, before a release, and never again for the same schema: the folders are
-like those that users have on their disks.
+Run this once per schema, before a release, and again for a new kind of classifier. A folder that is
+there stays as it is: the folders are like those that users have on their disks.
 """
 
 from __future__ import annotations
@@ -14,9 +14,16 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from peft import IA3Config
 
-from instructclf import InstructionTunedClassifier, LoRA, PromptClassifier, TrainingOptions
+from instructclf import (
+    InstructionTunedClassifier,
+    LoRA,
+    MultiOutputPromptClassifier,
+    PromptClassifier,
+    TrainingOptions,
+)
 from instructclf.classifiers.saving import SCHEMA
 from instructclf.sampling import KMeansSampler
 from tests.fixtures import LABELS, TEXTS, make_model, make_tokenizer
@@ -60,21 +67,35 @@ def make_classifiers() -> dict[str, Any]:
             "base", n_seeds=2, training_options=mean, **tuning
         ),
         "tuning-ia3": InstructionTunedClassifier("base", **{**tuning, "adapter": IA3Config()}),
+        "several": MultiOutputPromptClassifier(
+            "base",
+            questions=["opinion", "even"],
+            label_definitions={"opinion": definitions, "even": "Its number is even."},
+            thresholds="f1",
+            n_seeds=2,
+            **prompting,
+        ),
     }
 
 
 def main() -> None:
     """Fit and save one classifier of each kind, with its predictions."""
-    FOLDER.mkdir(parents=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    several = [[label, number % 2] for number, label in enumerate(LABELS)]
     with contextlib.chdir(FOLDER):  # so that the folders contain no path of this machine
-        make_model(**SMALL).save_pretrained("base")
-        make_tokenizer().save_pretrained("base")
-        expected = {}
+        if not Path("base").exists():
+            make_model(**SMALL).save_pretrained("base")
+            make_tokenizer().save_pretrained("base")
+        path = Path("expected.json")
+        record = {"texts": UNSEEN, "log_probabilities": {}}
+        if path.exists():
+            record = json.loads(path.read_text(encoding="utf-8"))
         for name, classifier in make_classifiers().items():
-            classifier.fit(TEXTS, LABELS).save(name)
-            expected[name] = classifier.predict_log_proba(UNSEEN).tolist()
-        record = {"texts": UNSEEN, "log_probabilities": expected}
-        Path("expected.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            if not Path(name).exists():
+                classifier.fit(TEXTS, several if name == "several" else LABELS).save(name)
+                predicted = np.array(classifier.predict_log_proba(UNSEEN)).tolist()
+                record["log_probabilities"][name] = predicted
+        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ is_silent = pytest.mark.filterwarnings("error::instructclf.exceptions.ChanceLeve
 
 def evidence(n_classes):
     classes = np.array(["bad", "good", "so-so", "none", "other"][:n_classes])
-    return SimpleNamespace(n_classes=n_classes, classes=classes)
+    return SimpleNamespace(n_classes=n_classes, classes=classes, what="This classifier")
 
 
 def answers(n_right, n_rows, n_classes=2):

@@ -174,6 +174,7 @@ class FakeEvidence:
     def __init__(self, texts, codes, shots=(), scores_of_shots=None):
         self.texts, self.codes = texts, np.array(codes)
         self.shots = np.array(shots, dtype=np.intp)
+        self.what = "This classifier"
         self.scored, self._scores_of_shots = [], scores_of_shots
 
     def score(self, texts):

@@ -17,6 +17,7 @@ from instructclf import (
     InstructionTunedClassifier,
     LoRA,
     ModelOptions,
+    MultiOutputPromptClassifier,
     PromptClassifier,
     PromptFeatures,
 )
@@ -127,11 +128,13 @@ WEIGHT_CHECKS = [
 ]
 
 
-@pytest.fixture(params=["prompting", "tuning", "features"])
+@pytest.fixture(params=["prompting", "tuning", "features", "several"])
 def make_estimator(request, model_folder):
     """Return a function that makes an estimator of each kind."""
     if request.param == "features":
         return lambda: PromptFeatures(model_folder)
+    if request.param == "several":
+        return lambda: MultiOutputPromptClassifier(model_folder)
     return request.getfixturevalue(f"make_{request.param}")
 
 

@@ -16,7 +16,12 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from instructclf import InstructionTunedClassifier, PromptClassifier, PromptFeatures
+from instructclf import (
+    InstructionTunedClassifier,
+    MultiOutputPromptClassifier,
+    PromptClassifier,
+    PromptFeatures,
+)
 from instructclf.sampling import BalancedSampler
 
 TEXTS = [f"good thing {i}" for i in range(8)] + [f"bad thing {i}" for i in range(8)]
@@ -81,6 +86,12 @@ def prompt(folder):
     return {"probabilities": fit_prompting(folder).predict_proba(NEW)}
 
 
+def answer_several_questions(folder):
+    y = np.column_stack([LABELS, np.arange(len(TEXTS)) % 2])
+    classifier = MultiOutputPromptClassifier(folder, n_shots=4, random_state=0)
+    return {"probabilities": np.stack(classifier.fit(TEXTS, y).predict_proba(NEW))}
+
+
 def read_states(folder):
     return {"states": PromptFeatures(folder).fit().transform(NEW)}
 
@@ -121,6 +132,7 @@ ALIKE = [
     tune_until_it_is_good_enough,
     tune_the_upper_layer_on_rows_that_count_differently,
     prompt,
+    answer_several_questions,
     read_states,
     prompt_with_fewer_texts_than_processes,
     average_over_seeds,

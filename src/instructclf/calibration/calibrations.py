@@ -22,6 +22,8 @@ class Evidence(Protocol):
     """The labels, sorted, which messages name."""
     shots: NDArray[np.intp]
     """Positions of the rows that the classifier has learned from."""
+    what: str
+    """What messages say of whom: "This classifier", or one of several questions."""
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """Return label log-likelihoods.

@@ -39,7 +39,7 @@ def warn_at_chance(chosen: NDArray[np.intp], codes: NDArray[np.intp], evidence: 
     if is_one_label or (at_least > _SIGNIFICANCE and at_most < _CERTAINTY):
         winner = evidence.classes.tolist()[counts.argmax()]
         warn_caller(
-            f"This classifier is {'hardly' if at_least <= _SIGNIFICANCE else 'no'} better than "
+            f"{evidence.what} is {'hardly' if at_least <= _SIGNIFICANCE else 'no'} better than "
             f"chance on {n_rows} labelled rows that were held out to calibrate it: "
             f"{n_right / n_rows:.2f} of them are right, and guessing gives {chance:.2f}. "
             f"{counts.max()} of the {n_rows} answers are {winner!r}. "

@@ -1,4 +1,4 @@
-"""The shell around a labeller: what both classifiers share of scikit-learn's interface.
+"""What both classifiers of one label a text share of scikit-learn's interface.
 
 ``fit`` builds a labeller, and every other method reads it. A subclass decides what to learn from
 the shots, in ``_learn``.
@@ -6,52 +6,76 @@ the shots, in ``_learn``.
 
 from __future__ import annotations
 
-from abc import ABCMeta, abstractmethod
-from collections.abc import Mapping
+from abc import abstractmethod
 from numbers import Real
-from os import PathLike
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin
+from sklearn.base import clone
 from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 
 from instructclf.classifiers.fitting import Learned, Rows, fit_ensemble, fit_labeller, read_rows
 from instructclf.classifiers.label_scores import LabelScores, choose_labels, mass_of
-from instructclf.classifiers.labellers import Labeller, LabellerEnsemble, make_members
-from instructclf.classifiers.labels import words_of
+from instructclf.classifiers.labellers import Labeller, LabellerEnsemble
+from instructclf.classifiers.labels import order_labels, words_of
 from instructclf.classifiers.parameters import CLASSIFIER_CONSTRAINTS
-from instructclf.classifiers.questions import find_template
-from instructclf.classifiers.saving.publishing import push_classifier
-from instructclf.classifiers.saving.writing import save_classifier
-from instructclf.classifiers.sharing import SharedModelEstimator, observed
+from instructclf.classifiers.saving.saved import FittedClassifier
 from instructclf.classifiers.showing.prompt import ShownPrompt, look_at_prompt
 from instructclf.classifiers.showing.tokens import ShownTokens, look_at_tokens
 from instructclf.engine.interfaces import LabelScorer, LanguageModel, Question
 from instructclf.engine.running.processes import sharing_work
 from instructclf.inputs.texts import check_texts
-from instructclf.prompts import PromptTemplate
 
 
-class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMeta):
+def make_members(classifier: Any) -> list[Any]:
+    """Return the fitted classifier of each seed, over the labellers of the ensemble.
+
+    Parameters
+    ----------
+    classifier : estimator
+        A classifier that was fitted with ``n_seeds`` above 1.
+
+    Returns
+    -------
+    list of estimator
+        One entry a seed.
+
+    Raises
+    ------
+    AttributeError
+        If it was fitted with one seed, or not at all.
+    """
+    ensemble = classifier.labeller_
+    if not isinstance(ensemble, LabellerEnsemble):
+        msg = "estimators_ exists only with n_seeds above 1."
+        raise AttributeError(msg)  # noqa: TRY004  (so that hasattr says no)
+    members = []
+    for number, (labeller, seed) in enumerate(zip(ensemble.members, ensemble.seeds, strict=True)):
+        member: Any = clone(classifier)
+        member.set_params(n_seeds=1, random_state=seed)
+        if member.label_order == "cyclic":  # whose place among the seeds a member does not know
+            stated = order_labels("cyclic", labeller.classes, np.random.RandomState(seed), number)
+            member.set_params(label_order=labeller.classes[stated].tolist())
+        vars(member).pop("_skl_callbacks", None)  # they follow the fit of all members, as one
+        vars(member).update({name: vars(classifier).get(name) for name in ("_model",)})
+        member.labeller_ = labeller
+        members.append(member)
+    return members
+
+
+class PromptedClassifier(FittedClassifier):
     """Base of classifiers that score label words after a prompt."""
 
-    _FITTED = "labeller_"
     _parameter_constraints: ClassVar[dict[str, Any]] = CLASSIFIER_CONSTRAINTS
 
     n_seeds: int
-    template: str | PromptTemplate
-    verbose: int | bool
     labeller_: Labeller | LabellerEnsemble
 
     # What a fit has learned. Unfitted, these raise AttributeError, as scikit-learn expects.
     classes_ = property(lambda self: self.labeller_.classes)
     label_words_ = property(lambda self: self.labeller_.label_words)
-    shots_ = property(lambda self: self.labeller_.shots)
-    prompt_ = property(lambda self: self.labeller_.prompt)
-    max_length_ = property(lambda self: self.labeller_.max_length)
     calibration_ = property(lambda self: self.labeller_.calibration)
     estimators_ = property(make_members)
 
@@ -67,19 +91,7 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
     def _check_draws(self) -> None:
         """Raise if shots cannot be drawn as the parameters ask, or several seeds would be alike."""
 
-    @observed
-    def _fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Fit, together with the other processes of the job if there are any."""
-        self._validate_params()
-        # After a fit that fails, the old labeller only serves to continue from.
-        self._previous = vars(self).pop("labeller_", None) or vars(self).get("_previous")
-        with sharing_work(self._find_options("model_options").distributed):
-            self.labeller_ = self._make_labeller(X, y, sample_weight)
-        del self._previous
-        return self
-
     def _make_labeller(self, X: Any, y: Any, sample_weight: Any) -> Labeller | LabellerEnsemble:
-        find_template(self.template)  # a wrong name is an error before a model is loaded
         self._check_draws()
         rows = read_rows(self, X, y, sample_weight)
         model = self.open_model()
@@ -262,89 +274,6 @@ class PromptedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMet
 
     def _ask(self, text: str, label: Any = None) -> tuple[LabelScorer, str, str]:
         """Return what scores the one question, the checked text, and the label's words."""
-        check_is_fitted(self)
-        (checked,) = check_texts([text])
+        scorer, checked = self._ask_about(text)
         words = "" if label is None else words_of(label, self.classes_, self.label_words_)
-        return self.labeller_.scorer(self._fitted_model), checked, words
-
-    # Saving
-
-    def save(
-        self, folder: str | PathLike[str], *, scores: Mapping[str, float] | None = None
-    ) -> None:
-        """Write the fitted classifier into a folder, which `instructclf.load` reads.
-
-        The folder holds JSON and safetensors only, so loading it runs no code; the solved examples
-        of a prompt, which are rows of the training data, as text; a model card; and a tuned
-        classifier's adapter as PEFT stores adapters. The base model is not copied: its name is
-        stored, with checksums. A crash leaves the old folder or the new one whole. Of several
-        processes that share the work only the first writes.
-
-        Parameters
-        ----------
-        folder : str or path
-            Where to. A classifier saved there before is replaced; anything else is an error.
-        scores : mapping of str to float, default=None
-            Figures for the card, such as ``{"accuracy": 0.91}``.
-
-        Raises
-        ------
-        SavedClassifierError
-            If a parameter cannot be written as text, such as a pair of objects as ``model`` or a
-            ``RandomState``, or the folder holds something else.
-        """
-        if self._writes_files:
-            save_classifier(self, self._fitted_model, folder, scores)
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        base_model: str | None = None,
-        scores: Mapping[str, float] | None = None,
-        private: bool | None = None,
-        revision: str | None = None,
-        commit_message: str | None = None,
-    ) -> str:
-        """Write what `save` writes into a repository on the Hugging Face hub.
-
-        ``instructclf.load(repo_id)`` reads it. The access token is that of ``hf auth login`` or
-        ``HF_TOKEN``. Of several processes that share the work all call this, and the first pushes.
-
-        Parameters
-        ----------
-        repo_id : str
-            Owner and name, such as ``"me/reviews"``. The repository is made if there is none; a
-            classifier that was pushed there before is replaced, anything else is an error.
-        base_model : str or None, default=None
-            The hub id of the base model, if ``model`` is a folder that nobody else has.
-        scores : mapping of str to float, default=None
-            Figures for the card, such as ``{"accuracy": 0.91}``.
-        private : bool or None, default=None
-            Whether a new repository is private. ``None`` takes the owner's default.
-        revision : str or None, default=None
-            The branch, which is made if there is none. ``None`` for the main branch.
-        commit_message : str or None, default=None
-            ``None`` names the classifier's class.
-
-        Returns
-        -------
-        str
-            The address of the commit.
-
-        Raises
-        ------
-        SavedClassifierError
-            If ``model`` is a local folder and ``base_model`` is not given, the repository holds
-            something else, the hub refuses or cannot be reached, or the classifier cannot be saved.
-        """
-        return push_classifier(
-            self,
-            self._fitted_model,
-            repo_id,
-            base_model=base_model,
-            scores=scores,
-            private=private,
-            revision=revision,
-            commit_message=commit_message or f"Add {type(self).__name__}",
-        )
+        return scorer, checked, words

@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from instructclf.calibration import get_calibrator, no_calibration
-from instructclf.classifiers.labellers import Labeller, LabellerEnsemble, score_visibly
+from instructclf.classifiers.label_scores import score_visibly
+from instructclf.classifiers.labellers import Labeller, LabellerEnsemble
 from instructclf.classifiers.labels import (
     check_enough_classes,
     check_label_order,
@@ -29,15 +30,17 @@ from instructclf.classifiers.labels import (
 )
 from instructclf.classifiers.options import ModelOptions, given_or_default
 from instructclf.classifiers.questions import find_template, write_question
-from instructclf.classifiers.shots_per_text import ShotsPerText
+from instructclf.classifiers.shots import choose_shots
 from instructclf.classifiers.weights import rows_that_count
-from instructclf.engine.interfaces import LabelScorer, LanguageModel, Question
+from instructclf.engine.interfaces import Demonstrations, LabelScorer, LanguageModel, Question
 from instructclf.engine.running.processes import current_processes
 from instructclf.engine.running.progress import Progress, tell
 from instructclf.exceptions import InvalidLabelsError
 from instructclf.inputs.labels import check_same_length
 from instructclf.inputs.texts import check_texts
-from instructclf.sampling import PerInputSampler, get_sampler, select_shots
+from instructclf.sampling import ShotSampler, get_sampler
+
+_Fitted = TypeVar("_Fitted")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +61,8 @@ class Rows:
         How much each row counts. ``None`` for 1.
     label_words : tuple of tuple of str
         The answers of each label, the one that is stated first.
+    strata : ndarray of shape (n_rows,) or None, default=None
+        What samplers balance. ``None`` for the labels.
     """
 
     classes: NDArray[Any]
@@ -66,6 +71,15 @@ class Rows:
     positions: NDArray[np.intp]
     weights: NDArray[np.float64] | None
     label_words: tuple[tuple[str, ...], ...]
+    strata: NDArray[np.intp] | None = None
+
+    @property
+    def solved(self) -> Demonstrations:
+        """The rows as solved examples, pairs of a text and its label words."""
+        return tuple(
+            (text, self.label_words[code][0])
+            for text, code in zip(self.texts, self.codes, strict=True)
+        )
 
     def take(self, chosen: NDArray[np.intp]) -> Rows:
         """Return some of the rows, in the order given."""
@@ -75,6 +89,7 @@ class Rows:
             codes=self.codes[chosen],
             positions=self.positions[chosen],
             weights=None if self.weights is None else self.weights[chosen],
+            strata=None if self.strata is None else self.strata[chosen],
         )
 
 
@@ -111,14 +126,23 @@ def fit_labeller(estimator: Any, rows: Rows, model: LanguageModel, learn: Learn)
 def fit_ensemble(
     estimator: Any, rows: Rows, model: LanguageModel, learn: Learn
 ) -> LabellerEnsemble:
-    """Do the same for several seeds, of which the first do not depend on how many there are."""
+    """Do the same for several seeds."""
+    return LabellerEnsemble(
+        *fit_seeds(
+            estimator,
+            lambda rng, member: _fit(estimator, rows, model, learn, rng, member=member),
+        )
+    )
+
+
+def fit_seeds(
+    estimator: Any, fit: Callable[[np.random.RandomState, int], _Fitted]
+) -> tuple[tuple[_Fitted, ...], tuple[int, ...]]:
+    """Return what each seed has fitted, and the seeds. How many there are changes none of them."""
     rng = random_generator(estimator.random_state)
     seeds = rng.randint(np.iinfo(np.int32).max, size=estimator.n_seeds).tolist()
-    members = [
-        _fit(estimator, rows, model, learn, np.random.RandomState(seed), member=member)
-        for member, seed in enumerate(seeds)
-    ]
-    return LabellerEnsemble(tuple(members), tuple(seeds))
+    members = [fit(np.random.RandomState(seed), member) for member, seed in enumerate(seeds)]
+    return tuple(members), tuple(seeds)
 
 
 def _fit(
@@ -132,11 +156,34 @@ def _fit(
 ) -> Labeller:
     started = perf_counter()
     question = _write_question(estimator, rows, model, rng, member)
-    chosen, per_text = _choose_shots(estimator, rows, question, model, rng)
+    sampler = get_sampler(estimator.sampler)
+    fitted = learn_from_shots(estimator, rows, question, model, rng, sampler=sampler, learn=learn)
+    learning = perf_counter() - started
+    calibrated = calibrate_labeller(estimator, fitted, rows, model, rng)
+    tell_of_calibrating(estimator, learning, perf_counter() - started)
+    return calibrated
+
+
+def learn_from_shots(
+    estimator: Any,
+    rows: Rows,
+    question: Question,
+    model: LanguageModel,
+    rng: np.random.RandomState,
+    *,
+    sampler: ShotSampler,
+    learn: Learn,
+) -> Labeller:
+    """Choose the shots and learn from them, without calibrating yet."""
+    strata = rows.codes if rows.strata is None else rows.strata
+    zero_shot = _ZeroShot(question, model, estimator.verbose)
+    chosen, per_text = choose_shots(
+        sampler, estimator.n_shots, rows.solved, strata, rng=rng, predict_proba=zero_shot
+    )
     if per_text is not None:
         question = replace(question, demonstrations_for=per_text)
     learned = learn(model, question, rows.take(chosen), rng)
-    fitted = Labeller(
+    return Labeller(
         rows.classes,
         learned.question,
         no_calibration(len(rows.classes)),
@@ -144,13 +191,17 @@ def _fit(
         learned.adapter,
         learned.training,
     ).keep_scorer(learned.scorer)
-    learning = perf_counter() - started
-    calibrated = calibrate_labeller(estimator, fitted, rows, model, rng)
-    if estimator.calibration is not None:
-        seconds = perf_counter() - started
-        said = f"Calibrating took {seconds - learning:.1f} of the {seconds:.1f} seconds of fit"
-        tell(said, verbose=estimator.verbose)
-    return calibrated
+
+
+def show_shots(model: LanguageModel, question: Question, shots: Rows) -> Learned:
+    """Write the shots into the prompt, unless each text gets shots of its own."""
+    if question.demonstrations_for is None:
+        shown = replace(question, prompt=question.prompt.with_demonstrations(shots.solved))
+        question = model.fit_demonstrations(shown, shots.texts)
+        return Learned(question, model.label_scorer(question))
+    scorer = model.label_scorer(question)
+    scorer.fill_prompt(shots.texts[0])  # shots that do not fit are an error now, not in predict
+    return Learned(question, scorer)
 
 
 def calibrate_labeller(
@@ -161,10 +212,26 @@ def calibrate_labeller(
     rng: np.random.RandomState,
 ) -> Labeller:
     """Return a labeller with the calibration that its estimator asks for."""
-    evidence = _Evidence(labeller, rows, model, verbose=estimator.verbose)
+    scorer = evidence_scorer(labeller, model)
+    evidence = Evidence(labeller, rows, scorer, verbose=estimator.verbose)
     calibration = get_calibrator(estimator.calibration).calibrate(evidence, rng)
     scorer = labeller.scorer(lambda: model)
     return replace(labeller, calibration=calibration).keep_scorer(scorer)
+
+
+def evidence_scorer(labeller: Labeller, model: LanguageModel) -> LabelScorer:
+    """Return what scores labelled rows, none of which is a shot of its own."""
+    question, per_text = labeller.question, labeller.shots_per_text
+    if per_text is None:
+        return labeller.scorer(lambda: model)
+    return model.label_scorer(replace(question, demonstrations_for=per_text.left_out))
+
+
+def tell_of_calibrating(estimator: Any, learning: float, seconds: float) -> None:
+    """Say how long a fit took to calibrate, if it did."""
+    if estimator.calibration is not None:
+        said = f"Calibrating took {seconds - learning:.1f} of the {seconds:.1f} seconds of fit"
+        tell(said, verbose=estimator.verbose)
 
 
 def random_generator(random_state: Any) -> np.random.RandomState:
@@ -213,43 +280,6 @@ def _write_question(
     )
 
 
-def _choose_shots(
-    estimator: Any,
-    rows: Rows,
-    question: Question,
-    model: LanguageModel,
-    rng: np.random.RandomState,
-) -> tuple[NDArray[np.intp], ShotsPerText | None]:
-    """Return the rows that become shots, and what chooses among them for each text, if anything."""
-    if estimator.n_shots is None:
-        return np.arange(len(rows.texts), dtype=np.intp), None
-    if estimator.n_shots == 0:
-        return np.empty(0, dtype=np.intp), None
-    sampler = get_sampler(estimator.sampler)
-    seed = int(rng.randint(np.iinfo(np.int32).max))
-    if isinstance(sampler, PerInputSampler):
-        solved = solve(rows.texts, rows.codes, rows.label_words)
-        per_text = ShotsPerText(sampler, solved, rows.codes, estimator.n_shots, seed)
-        per_text.rows(rows.texts[:1])  # too few rows or shots are an error in fit, not in predict
-        return np.arange(len(rows.texts), dtype=np.intp), per_text
-    chosen = select_shots(
-        sampler,
-        rows.texts,
-        rows.codes,
-        estimator.n_shots,
-        random_state=seed,
-        predict_proba=_ZeroShot(question, model, estimator.verbose),
-    )
-    return chosen, None
-
-
-def solve(
-    texts: Sequence[str], codes: NDArray[np.intp], label_words: Sequence[tuple[str, ...]]
-) -> tuple[tuple[str, str], ...]:
-    """Return rows as solved examples, pairs of a text and its label words."""
-    return tuple((text, label_words[code][0]) for text, code in zip(texts, codes, strict=True))
-
-
 @dataclass(frozen=True, eq=False)
 class _ZeroShot:
     """Probabilities of labels before there are shots, for samplers that ask the model."""
@@ -267,14 +297,21 @@ class _ZeroShot:
         return np.exp(no_calibration(scores.shape[1]).log_probabilities(scores))
 
 
-class _Evidence:
+class Evidence:
     """What a calibrator may look at. See `instructclf.calibration.Evidence`."""
 
     def __init__(
-        self, labeller: Labeller, rows: Rows, model: LanguageModel, *, verbose: int | bool
+        self,
+        labeller: Labeller,
+        rows: Rows,
+        scorer: LabelScorer,
+        *,
+        verbose: int | bool,
+        what: str = "This classifier",
     ) -> None:
-        self._labeller = labeller
-        self._model = model
+        self.what = what
+        self._scorer = scorer
+        self._n_demonstrations = len(labeller.prompt.demonstrations)
         self._verbose = verbose
         self.texts = rows.texts
         self.codes = rows.codes
@@ -285,22 +322,15 @@ class _Evidence:
         shots = labeller.shots if labeller.shots_per_text is None else []
         self.shots = np.searchsorted(rows.positions, shots).astype(np.intp)
 
-    @cached_property
-    def _scorer(self) -> LabelScorer:
-        question, per_text = self._labeller.question, self._labeller.shots_per_text
-        if per_text is None:
-            return self._labeller.scorer(lambda: self._model)
-        return self._model.label_scorer(replace(question, demonstrations_for=per_text.left_out))
-
     def score(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Score texts, with a progress bar if the estimator is verbose."""
         return score_visibly(self._scorer, texts, "Calibrating", verbose=self._verbose)
 
     def score_shots(self) -> NDArray[np.float64] | None:
         """Score each shot after a prompt of the others. Tuned without it would take a fit each."""
-        shown = self._labeller.prompt.demonstrations
-        if not shown:
+        if not self._n_demonstrations:
             return None
         if not self._verbose:
             return self._scorer.score_demonstrations()
-        with Progress("Calibrating", len(shown), verbose=self._verbose) as progress:
+        with Progress("Calibrating", self._n_demonstrations, verbose=self._verbose) as progress:
             return self._scorer.score_demonstrations(progress)

@@ -9,6 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp
 
+from instructclf.engine.interfaces import LabelScorer
+from instructclf.engine.running.processes import current_processes
+from instructclf.engine.running.progress import Progress
+
 
 class LabelScores(NamedTuple):
     """The scores of labels from one pass over texts.
@@ -23,6 +27,17 @@ class LabelScores(NamedTuple):
 
     log_likelihood: NDArray[np.float64]
     log_probabilities: NDArray[np.float64]
+
+
+def score_visibly(
+    scorer: LabelScorer, texts: Sequence[str], what: str, *, verbose: int | bool
+) -> NDArray[np.float64]:
+    """Return label log-likelihoods, and show a progress bar meanwhile if asked to."""
+    if not verbose:
+        return scorer.score(texts)
+    n_texts = len([*dict.fromkeys(texts)][current_processes().local_rows])
+    with Progress(what, n_texts, verbose=verbose) as progress:
+        return scorer.score(texts, progress)
 
 
 def average_scores(members: Sequence[LabelScores]) -> LabelScores:

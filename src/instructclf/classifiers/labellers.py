@@ -7,35 +7,20 @@ opened again by name after unpickling.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
 
 from instructclf.calibration import Calibration
-from instructclf.classifiers.label_scores import LabelScores, average_scores
-from instructclf.classifiers.labels import order_labels
-from instructclf.classifiers.shots_per_text import ShotsPerText
+from instructclf.classifiers.label_scores import LabelScores, average_scores, score_visibly
+from instructclf.classifiers.shots import ShotsPerText
 from instructclf.engine.interfaces import LabelScorer, LanguageModel, Question
-from instructclf.engine.running.processes import current_processes
-from instructclf.engine.running.progress import Progress
 from instructclf.prompts import Prompt
 
 OpenModel = Callable[[], LanguageModel]
 """Returns the language model, which takes seconds if it has to be loaded."""
-
-
-def score_visibly(
-    scorer: LabelScorer, texts: Sequence[str], what: str, *, verbose: int | bool
-) -> NDArray[np.float64]:
-    """Return label log-likelihoods, and show a progress bar meanwhile if asked to."""
-    if not verbose:
-        return scorer.score(texts)
-    n_texts = len([*dict.fromkeys(texts)][current_processes().local_rows])
-    with Progress(what, n_texts, verbose=verbose) as progress:
-        return scorer.score(texts, progress)
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,37 +213,135 @@ class LabellerEnsemble:
         return self.single.scorer(open_model)
 
 
-def make_members(classifier: Any) -> list[Any]:
-    """Return the fitted classifier of each seed, over the labellers of the ensemble.
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What is known of one of several questions.
 
     Parameters
     ----------
-    classifier : estimator
-        A classifier that was fitted with ``n_seeds`` above 1.
-
-    Returns
-    -------
-    list of estimator
-        One entry a seed.
-
-    Raises
-    ------
-    AttributeError
-        If it was fitted with one seed, or not at all.
+    name : str, int or bool
+        What the question is called.
+    classes : ndarray of shape (n_classes,)
+        The labels, sorted.
+    calibration : Calibration
+        Turns the scores of its answers into probabilities.
+    threshold : float or None, default=None
+        The probability from which the second of two labels is predicted. ``None`` predicts the most
+        probable label.
     """
-    ensemble = classifier.labeller_
-    if not isinstance(ensemble, LabellerEnsemble):
-        msg = "estimators_ exists only with n_seeds above 1."
-        raise AttributeError(msg)  # noqa: TRY004  (so that hasattr says no)
-    members = []
-    for number, (labeller, seed) in enumerate(zip(ensemble.members, ensemble.seeds, strict=True)):
-        member: Any = clone(classifier)
-        member.set_params(n_seeds=1, random_state=seed)
-        if member.label_order == "cyclic":  # whose place among the seeds a member does not know
-            stated = order_labels("cyclic", labeller.classes, np.random.RandomState(seed), number)
-            member.set_params(label_order=labeller.classes[stated].tolist())
-        vars(member).pop("_skl_callbacks", None)  # they follow the fit of all members, as one
-        vars(member).update({name: vars(classifier).get(name) for name in ("_model",)})
-        member.labeller_ = labeller
-        members.append(member)
-    return members
+
+    name: Any
+    classes: NDArray[Any]
+    calibration: Calibration
+    threshold: float | None = None
+
+    def choose(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
+        """Return the label of each text, of shape (n_texts,)."""
+        if self.threshold is None:
+            return self.classes[probabilities.argmax(axis=1)]
+        return self.classes[(probabilities[:, 1] >= self.threshold).astype(np.intp)]
+
+
+@dataclass(frozen=True, eq=False)
+class JointLabeller:
+    """Answers several questions from one pass over a text.
+
+    Parameters
+    ----------
+    whole : Labeller
+        Scores the answers of all questions, question after question, after one prompt.
+    answers : tuple of Answers
+        The questions.
+    """
+
+    whole: Labeller
+    answers: tuple[Answers, ...]
+
+    prompt = property(lambda self: self.whole.prompt)
+    max_length = property(lambda self: self.whole.max_length)
+    shots = property(lambda self: self.whole.shots)
+    shots_per_text = property(lambda self: self.whole.shots_per_text)
+    adapter = property(lambda self: self.whole.adapter)
+
+    @property
+    def names(self) -> list[Any]:
+        """What the questions are called."""
+        return [own.name for own in self.answers]
+
+    @property
+    def classes(self) -> list[NDArray[Any]]:
+        """The labels of each question, sorted."""
+        return [own.classes for own in self.answers]
+
+    @property
+    def calibrations(self) -> list[Calibration]:
+        """The calibration of each question."""
+        return [own.calibration for own in self.answers]
+
+    @property
+    def label_words(self) -> list[tuple[tuple[str, ...], ...]]:
+        """The answers of each label of each question."""
+        return [self.whole.label_words[part] for part in self.parts]
+
+    @property
+    def parts(self) -> list[slice]:
+        """Which of all labels are those of each question."""
+        return find_parts(self.classes)
+
+    def score(
+        self, texts: Sequence[str], open_model: OpenModel, *, verbose: int | bool = 0
+    ) -> list[LabelScores]:
+        """Score the answers of each question. The parameters are those of `Labeller.score`."""
+        scores = self.whole.score(texts, open_model, verbose=verbose).log_likelihood
+        return [
+            LabelScores(scores[:, part], calibration.log_probabilities(scores[:, part]))
+            for part, calibration in zip(self.parts, self.calibrations, strict=True)
+        ]
+
+    def scorer(self, open_model: OpenModel) -> LabelScorer:
+        """Return what scores all questions, made at the first call."""
+        return self.whole.scorer(open_model)
+
+    def alone(self, position: int) -> Labeller:
+        """Return what asks one question by itself, after the same prompt."""
+        own = self.answers[position]
+        words = self.label_words[position]
+        question = replace(self.whole.question, label_words=words, groups=())
+        return Labeller(own.classes, question, own.calibration, self.shots)
+
+
+@dataclass(frozen=True, eq=False)
+class JointEnsemble(LabellerEnsemble):
+    """The joint labellers of several seeds, whose answers to each question are averaged."""
+
+    members: tuple[Any, ...]
+    names = property(lambda self: self.members[0].names)
+
+    @property
+    def answers(self) -> tuple[Answers, ...]:
+        """The questions, with the mean threshold of all members."""
+        each = zip(*(member.answers for member in self.members), strict=True)
+        return tuple(
+            own[0]
+            if own[0].threshold is None
+            else replace(own[0], threshold=float(np.mean([one.threshold for one in own])))
+            for own in each
+        )
+
+    calibrations = property(lambda self: self.single.calibrations)
+
+    def score(self, texts: Sequence[str], open_model: OpenModel, *, verbose: int | bool = 0) -> Any:
+        """Average what all members say about each question."""
+        found = [member.score(texts, open_model, verbose=verbose) for member in self.members]
+        return [average_scores(own) for own in zip(*found, strict=True)]
+
+    def alone(self, position: int) -> LabellerEnsemble:
+        """Return what asks one question by itself."""
+        members = tuple(member.alone(position) for member in self.members)
+        return LabellerEnsemble(members, self.seeds)
+
+
+def find_parts(classes: Sequence[NDArray[Any]]) -> list[slice]:
+    """Return the positions of each question's labels among those of all questions."""
+    ends = np.cumsum([len(own) for own in classes]).tolist()
+    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]

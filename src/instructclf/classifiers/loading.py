@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, get_args
 
 import instructclf
 from instructclf.classifiers.instruction_tuning import InstructionTunedClassifier
-from instructclf.classifiers.labellers import Labeller, LabellerEnsemble
+from instructclf.classifiers.labellers import (
+    Answers,
+    JointEnsemble,
+    JointLabeller,
+    Labeller,
+    LabellerEnsemble,
+)
 from instructclf.classifiers.prompting import PromptClassifier
 from instructclf.classifiers.saving.folders import FILE, FORMAT, SCHEMA
 from instructclf.classifiers.saving.json_values import from_json
 from instructclf.classifiers.saving.schema_1 import upgrade
 from instructclf.classifiers.saving.writing import IN_ADAPTER
-from instructclf.classifiers.shots_per_text import ShotsPerText
+from instructclf.classifiers.several.outputs import MultiOutputPromptClassifier
+from instructclf.classifiers.shots import ShotsPerText
 from instructclf.classifiers.wrapping.bag_of_words import BagOfWordsClassifier
 from instructclf.classifiers.wrapping.blending import BlendedClassifier
 from instructclf.classifiers.wrapping.storing import read_bag_of_words, read_blend
@@ -30,7 +38,13 @@ from instructclf.exceptions import ModelLoadingError, SavedClassifierError
 from instructclf.inputs.paths import expand
 from instructclf.storage import check_files, fetch_folder, find_folder, is_repo_id
 
-Saved = InstructionTunedClassifier | PromptClassifier | BagOfWordsClassifier | BlendedClassifier
+Saved = (
+    InstructionTunedClassifier
+    | PromptClassifier
+    | MultiOutputPromptClassifier
+    | BagOfWordsClassifier
+    | BlendedClassifier
+)
 _KINDS: dict[str, Any] = {kind.__name__: kind for kind in get_args(Saved)}
 _OF_THE_FIT = ("adapter", "n_seeds", "sampler", "training_options__seed_average")
 """Parameters that describe what was fitted. A loaded classifier must not contradict them."""
@@ -53,7 +67,8 @@ def load(folder: str | PathLike[str], *, revision: str | None = None, **changes:
 
     Returns
     -------
-    InstructionTunedClassifier, PromptClassifier, BagOfWordsClassifier or BlendedClassifier
+    InstructionTunedClassifier, PromptClassifier, MultiOutputPromptClassifier, \
+    BagOfWordsClassifier or BlendedClassifier
         The fitted classifier, which predicts what it predicted when it was saved.
 
     Raises
@@ -168,15 +183,25 @@ def _find_model(name: str, base_path: str | None, folder: Path) -> str:
     raise ModelLoadingError(msg)
 
 
-def _restore_labeller(fitted: Mapping[str, Any], folder: Path) -> Labeller | LabellerEnsemble:
+def _restore_labeller(fitted: Mapping[str, Any], folder: Path) -> Any:
+    if "questions" in fitted:
+        return _restore_joint(fitted, folder)
     if "members" in fitted:
-        members = (
-            _restore_one(member, folder / f"seed-{number}")
+        members = tuple(
+            _restore_labeller(member, folder / f"seed-{number}")
             for number, member in enumerate(fitted["members"])
         )
         average = None if fitted["average"] is None else _restore_one(fitted["average"], folder)
-        return LabellerEnsemble(tuple(members), tuple(fitted["seeds"]), average)
+        kind = JointEnsemble if isinstance(members[0], JointLabeller) else LabellerEnsemble
+        return kind(members, tuple(fitted["seeds"]), average)
     return _restore_one(fitted, folder)
+
+
+def _restore_joint(fitted: Mapping[str, Any], folder: Path) -> JointLabeller:
+    answers = tuple(Answers(**from_json(own)) for own in fitted["questions"])
+    whole = _restore_one(fitted["whole"], folder)
+    groups = tuple(len(own.classes) for own in answers)
+    return JointLabeller(replace(whole, question=replace(whole.question, groups=groups)), answers)
 
 
 def _restore_one(fitted: Mapping[str, Any], folder: Path) -> Labeller:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from os import PathLike
 from typing import Any, Self
 
@@ -13,14 +12,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from instructclf.calibration import Calibrator
 from instructclf.classifiers.base import PromptedClassifier
-from instructclf.classifiers.fitting import Learned, Rows, solve
+from instructclf.classifiers.fitting import Learned, Rows, show_shots
 from instructclf.classifiers.options import ModelOptions
 from instructclf.classifiers.parameters import documented
+from instructclf.classifiers.shots import check_prompts_differ
 from instructclf.engine.interfaces import LanguageModel, Question
-from instructclf.exceptions import InvalidShotsError
 from instructclf.inputs.texts import check_texts
 from instructclf.prompts import PromptTemplate
-from instructclf.sampling import PerInputSampler, ShotSampler, get_sampler
+from instructclf.sampling import ShotSampler
 
 
 @documented
@@ -191,21 +190,7 @@ class PromptClassifier(PromptedClassifier):
         shots: Rows,
         rng: np.random.RandomState,  # noqa: ARG002  (nothing here is random)
     ) -> Learned:
-        if question.demonstrations_for is None:
-            solved = solve(shots.texts, shots.codes, shots.label_words)
-            shown = replace(question, prompt=question.prompt.with_demonstrations(solved))
-            question = model.fit_demonstrations(shown, shots.texts)
-            return Learned(question, model.label_scorer(question))
-        scorer = model.label_scorer(question)
-        scorer.fill_prompt(shots.texts[0])  # shots that do not fit are an error now, not in predict
-        return Learned(question, scorer)
+        return show_shots(model, question, shots)
 
     def _check_draws(self) -> None:
-        draws = bool(self.n_shots) and not isinstance(get_sampler(self.sampler), PerInputSampler)
-        if self.n_seeds > 1 and not draws and self.label_order not in ("random", "cyclic"):
-            msg = (
-                f"n_seeds={self.n_seeds} seeds would all make the same prompt, since "
-                f"n_shots={self.n_shots} with sampler={self.sampler!r} leaves nothing to draw. Set "
-                "n_shots to fewer than the rows, label_order='cyclic', or n_seeds=1."
-            )
-            raise InvalidShotsError(msg)
+        check_prompts_differ(self, draws_order=self.label_order in ("random", "cyclic"))

@@ -37,12 +37,17 @@ class Question:
     demonstrations_for : callable or None, default=None
         Takes texts and returns the demonstrations of each. ``None`` where all texts have those of
         the prompt.
+    groups : tuple of int, default=()
+        How many labels, in their order, are the answers of each of several questions. An answer is
+        then scored among those of its question, whose likelihoods sum to 1. Empty for one question,
+        whose answers are scored among everything that the model could say.
     """
 
     prompt: Prompt
     label_words: tuple[tuple[str, ...], ...]
     max_length: int | None
     demonstrations_for: Callable[[Sequence[str]], Sequence[Demonstrations]] | None = None
+    groups: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,10 @@ class LabelScorer(Protocol):
     """Scores the answers of one question. The first method is all that predictions need."""
 
     def score(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
-        """Return ``log p(label | prompt)`` of each text, of shape (n_texts, n_labels)."""
+        """Return ``log p(label | prompt)`` of each text, of shape (n_texts, n_labels).
+
+        With several questions, it is ``log p(label | prompt, one of the question's labels)``.
+        """
         ...
 
     def score_demonstrations(self, progress: Progress | None = None) -> NDArray[np.float64]:

@@ -242,9 +242,10 @@ def _make_encoder(base: BaseModel, question: Question) -> PromptEncoder:
     words = question.label_words or NO_LABELS
     common = (base.tokenizer, question.prompt, words, question.max_length)
     n_embeddings = getattr(base.model.get_input_embeddings(), "num_embeddings", None)
+    options: dict[str, Any] = {"n_embeddings": n_embeddings, "groups": question.groups}
     if question.demonstrations_for is None:
-        return PromptEncoder(*common, n_embeddings=n_embeddings)
-    return VariantEncoder(*common, question.demonstrations_for, n_embeddings=n_embeddings)
+        return PromptEncoder(*common, **options)
+    return VariantEncoder(*common, question.demonstrations_for, **options)
 
 
 def _fill_prompt(encoder: PromptEncoder, text: str) -> FilledPrompt:

@@ -16,13 +16,15 @@ ROWS = torch.tensor([[0], [2], [1]])
 COLUMNS = torch.tensor([[3], [9], [4]])
 STATES = torch.tensor([0, 0, 2, 1])
 TOKENS = torch.tensor([5, 599, 7, 5])
+ALL = [True] * 4
 
 
-def read(view):
+def read(view, normalised=ALL):
     """Return what is read of tokens, and a log-softmax over all of the model's logits."""
     with output_at(view, ROWS, COLUMNS, stops=True) as positions:
         view(IDS)
-    found = find_vocabulary(view).log_probabilities(positions.states[:, 0], STATES, TOKENS)
+    states = positions.states[:, 0]
+    found = find_vocabulary(view).log_probabilities(states, STATES, TOKENS, normalised)
     logits = view(IDS).logits[ROWS, COLUMNS][:, 0]
     return found, logits.double().log_softmax(dim=-1)[STATES, TOKENS].float()
 
@@ -37,6 +39,18 @@ def test_they_are_those_of_all_logits_whatever_the_architecture_does_to_these(
     torch.testing.assert_close(*read(view), atol=1e-5, rtol=1e-5)
     monkeypatch.setattr(vocabulary, "_NUMBERS_AT_ONCE", 7 * 32)  # blocks of seven tokens
     torch.testing.assert_close(*read(view), atol=1e-5, rtol=1e-5)
+
+
+@torch.inference_mode()
+def test_tokens_that_need_no_normaliser_get_their_logits():
+    view = shared_view(make_model())
+    found, expected = read(view, [False, False, True, False])
+    torch.testing.assert_close(found[2], expected[2], atol=1e-5, rtol=1e-5)
+    difference = (found[0] - found[1]) - (expected[0] - expected[1])  # both follow one state
+    assert abs(difference) < 1e-5
+    assert abs(found[0] - expected[0]) > 0.1
+    found, expected = read(view, [False] * 4)
+    assert abs((found[0] - found[1]) - (expected[0] - expected[1])) < 1e-5
 
 
 @torch.inference_mode()

@@ -133,3 +133,25 @@ def test_the_path_of_a_label_is_a_trie_of_that_label_alone(label):
     assert spelled(path) == [spelled(trie)[label]]
     assert len(path.tokens) == len(spelled(path)[0])
     assert len(path.paths) == 1
+
+
+def test_in_groups_only_what_tells_their_labels_apart_is_compared():
+    trie = build_trie([[1, 2, 3], [1, 2, 4], [5, 6], [5, 7, 8]], END, (2, 2))
+    compared = [(label, token) for label, _, token in trie.compared]
+    assert compared == [(0, 3), (1, 4), (2, 6), (3, 7), (3, 8)]
+    partings = {node for label, node, token in trie.edges if token in {3, 4, 6, 7}}
+    assert trie.normalised.isdisjoint(partings)
+    assert len(trie.normalised) == 1  # before token 8, which no other label of the group has
+
+
+def test_without_groups_everything_is_compared():
+    trie = build_trie([[1, 2, 3], [1, 2, 4]], END)
+    assert trie.compared == trie.edges
+    assert trie.normalised == {0, 1, 2}
+
+
+def test_a_label_gets_an_end_only_where_it_begins_another_of_its_group():
+    trie = build_trie([[1], [2], [1, 3], [1, 4]], END, (2, 2))
+    assert spelled(trie) == [[1], [2], [1, 3], [1, 4]]
+    together = build_trie([[1], [2], [1, 3], [1, 4]], END)
+    assert spelled(together)[0] == [1, END]

@@ -83,11 +83,25 @@ def _use(what: str, source: str) -> str:
 
 def _labels(classifier: Any) -> str:
     definitions = classifier.label_definitions or {}
+    if hasattr(classifier, "questions_"):
+        each = zip(classifier.questions_.tolist(), classifier.classes_, strict=True)
+        rows = [
+            (name, ", ".join(map(str, classes.tolist())), _say(definitions.get(name, "")))
+            for name, classes in each
+        ]
+        return _table(("question", "labels", "definition"), rows)
     rows = [
         (label, ", ".join(words), definitions.get(label, ""))
         for label, words in zip(classifier.classes_.tolist(), classifier.label_words_, strict=True)
     ]
     return _table(("label", "words", "definition"), rows)
+
+
+def _say(defined: str | Mapping[Any, str]) -> str:
+    """Return the definitions of a question's labels in one cell."""
+    if isinstance(defined, str):
+        return defined
+    return " ".join(f"{label}: {sentence}" for label, sentence in defined.items())
 
 
 def _parameters(classifier: Any) -> str:

@@ -17,7 +17,12 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
-from instructclf.classifiers.labellers import Labeller, LabellerEnsemble, OpenModel
+from instructclf.classifiers.labellers import (
+    JointLabeller,
+    Labeller,
+    LabellerEnsemble,
+    OpenModel,
+)
 from instructclf.classifiers.options import LoRA, describe_adapter, given_or_default
 from instructclf.classifiers.saving.cards import write_card
 from instructclf.classifiers.saving.folders import find_versions, write_folder, write_json
@@ -135,13 +140,16 @@ def _is_peft_config(name: str, value: Any) -> bool:
     return name == "adapter" and value is not None and not isinstance(value, BaseEstimator)
 
 
-def _describe_fitted(labeller: Labeller | LabellerEnsemble) -> dict[str, Any]:
+def _describe_fitted(labeller: Labeller | LabellerEnsemble | JointLabeller) -> dict[str, Any]:
     if isinstance(labeller, LabellerEnsemble):
         return {
             "members": [_describe_fitted(member) for member in labeller.members],
             "seeds": list(labeller.seeds),
             "average": None if labeller.average is None else _describe_fitted(labeller.average),
         }
+    if isinstance(labeller, JointLabeller):
+        questions = [to_json(vars(own), "questions") for own in labeller.answers]
+        return {"whole": _describe_fitted(labeller.whole), "questions": questions}
     per_text, training = labeller.shots_per_text, labeller.training
     values = {
         "classes": labeller.classes,
@@ -168,10 +176,13 @@ def _describe_adapter(adapter: Any) -> Any:
 
 
 def _write_adapters(
-    labeller: Labeller | LabellerEnsemble, model: LanguageModel, folder: Path, model_name: str
+    labeller: Labeller | LabellerEnsemble | JointLabeller,
+    model: LanguageModel,
+    folder: Path,
+    model_name: str,
 ) -> None:
     """Write the adapter of a labeller, those of members into folders of their own."""
-    if isinstance(labeller, Labeller):
+    if not isinstance(labeller, LabellerEnsemble):
         if labeller.adapter is not None:
             folder.mkdir(exist_ok=True)
             model.write_adapter(labeller.adapter, folder, model_name)

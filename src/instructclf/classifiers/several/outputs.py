@@ -2,57 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
-from sklearn.base import ClassifierMixin
-from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from instructclf.calibration import Calibration, Calibrator
-from instructclf.calibration.named import get_calibrator
-from instructclf.classifiers.labels import check_label_words, find_classes
+from instructclf.calibration import Calibrator
+from instructclf.classifiers.label_scores import LabelScores
+from instructclf.classifiers.labellers import JointEnsemble, JointLabeller
 from instructclf.classifiers.options import ModelOptions
 from instructclf.classifiers.parameters import CLASSIFIER_CONSTRAINTS, documented
-from instructclf.classifiers.questions import find_template, write_question
-from instructclf.classifiers.several.rows import SharedEvidence, draw_shots
-from instructclf.classifiers.sharing import SharedModelEstimator, observed
-from instructclf.engine.interfaces import LabelScorer, LanguageModel, Question
-from instructclf.exceptions import InvalidLabelsError
+from instructclf.classifiers.saving.saved import FittedClassifier
+from instructclf.classifiers.several.answers import ask_alone, make_binarizer, side_by_side
+from instructclf.classifiers.several.asked import read_questions
+from instructclf.classifiers.several.fitting import fit_together
+from instructclf.classifiers.several.shots import check_draws
+from instructclf.engine.interfaces import LanguageModel
+from instructclf.engine.running.processes import sharing_work
+from instructclf.inputs.label_tables import read_label_table
 from instructclf.inputs.labels import check_same_length
 from instructclf.inputs.texts import check_texts
 from instructclf.prompts import PromptTemplate
-
-_USED = ("model", "template", "instruction", "n_shots", "model_options", "random_state", "verbose")
+from instructclf.sampling import ShotSampler
 
 
 @documented
-class MultiOutputPromptClassifier(ClassifierMixin, SharedModelEstimator):
+class MultiOutputPromptClassifier(FittedClassifier):
     """Answer several questions about a text, which the language model reads once.
 
     Each column of ``y`` is a question. The prompt states all of them, and shows the shots with all
-    their answers, one a line. The answers ``question: label`` of all questions are scored as
-    continuations of the one prompt, and the probabilities of each question sum to 1. A column of 0
-    and 1 is answered with "no" and "yes", so an indicator matrix gives several labels to a text.
+    their answers, one a line: ``question: label``. The answers of each question are scored as
+    continuations of this one prompt, whatever the answers to the others are, and their
+    probabilities sum to 1. A column of 0 and 1 is answered with "no" and "yes", so that an
+    indicator matrix, or a list of labels for each text, gives several labels to a text.
+
+    An answer is the same as if its question were asked alone in the same prompt: the one that
+    states all questions and shows the shots with all answers. A prompt of one question is another.
 
     Parameters
     ----------
     {model}
-    questions : list of str or None, default=None
-        What the columns of ``y`` are called in the prompt. ``None`` takes the column names of a
-        data frame, else "question 1", "question 2" and so on.
-    {instruction}
+    questions : array-like of shape (n_questions,) or None, default=None
+        What the columns of ``y`` are called in the prompt; for lists of labels, all labels, in the
+        order of the columns. Short names are faster. ``None`` takes the column names of a data
+        frame, the sorted labels of lists, or "question 1", "question 2" and so on.
+    label_definitions : dict or None, default=None
+        What the labels of a question mean, ``{question: {label: one sentence}}``, or, for a column
+        of 0 and 1, ``{question: one sentence}`` that says what 1 means. The prompt states it.
+        Questions may be left out. The labels of one that is defined are known without rows.
+    verbalizer : dict or None, default=None
+        The words that the model answers with, ``{question: {label: words}}``, as in
+        `PromptClassifier`. ``None``, or a question left out, takes ``str(label)``, or "no" and
+        "yes" for 0 and 1.
+    instruction : str or None, default=None
+        The task in your words, after which the prompt lists the questions and their labels.
+        ``None`` asks to answer each question about the input, one a line.
     {template}
     n_shots : int or None, default=16
-        How many rows are shown solved in the prompt. ``None`` shows all rows. Rows are drawn at
-        random, those with the answers first that have been shown least.
+        How many labelled rows the prompt shows, each with all its answers: ``0`` for none, ``None``
+        for all. Fewer fit the context if there are many questions.
+    sampler : str or object with a select method, default="balanced"
+        How shots are chosen among the rows. ``"balanced"`` draws rows at random, each time one with
+        the answers that have been shown least. The others of `PromptClassifier` choose by the texts
+        alone, and ``"uncertainty"`` is not among them: it asks how sure the model is of one
+        question.
+    n_seeds : int, default=1
+        How many times shots are drawn, each with its own seed, as in `PromptClassifier`.
     calibration : "auto", None or object with a calibrate method, default="auto"
-        As in `PromptClassifier`, for each question by itself.
+        As in `PromptClassifier`, for each question by itself. The rows that this takes are scored
+        once for all questions.
+    thresholds : {"f1"} or None, default=None
+        From which probability a column of 0 and 1 is predicted as 1. ``"f1"`` learns for each
+        column what has the best F1 on labelled rows that are not shots, or on shots that are left
+        out of their own prompt; 0.5 with fewer than 4 rows of a label. Try it with rare labels and
+        many rows. ``None`` predicts the more probable label. Probabilities stay the same.
     {model_options}
     random_state : int, RandomState instance or None, default=None
         Decides which shots are drawn, and their order.
@@ -60,55 +87,114 @@ class MultiOutputPromptClassifier(ClassifierMixin, SharedModelEstimator):
 
     Attributes
     ----------
+    questions_ : ndarray of shape (n_questions,)
+        What the columns of ``y`` and of predictions are called: for lists of labels, the labels, as
+        in ``MultiLabelBinarizer.classes_``.
     classes_ : list of ndarray of shape (n_classes,)
-        The labels of each question, sorted.
+        The labels of each question, sorted, as in ``MultiOutputClassifier.classes_``.
+    label_words_ : list of tuple of tuple of str
+        The answers that stand for each label of each question.
+    label_binarizer_ : MultiLabelBinarizer
+        If all columns are 0 and 1, its ``inverse_transform`` makes predictions lists of labels.
+    estimators_ : list of PromptClassifier
+        A fitted classifier for each question, as in ``MultiOutputClassifier.estimators_``. It asks
+        that question alone, after the same prompt, and can show its prompt and tokens.
     shots_ : ndarray of shape (n_shots,)
         Which rows of ``X`` became shots, in the order of their use.
+    {prompt_}
+    {max_length_}
     calibrations_ : list of Calibration
         The calibration of each question.
-    question_ : Question
-        The prompt, and the answers of all questions.
+    thresholds_ : list of (float or None)
+        The threshold of each question, ``None`` without one.
+    labeller_ : JointLabeller or JointEnsemble
+        Everything that ``fit`` learned, as one frozen value. The other attributes read it.
+
+    See Also
+    --------
+    PromptClassifier : Answers one question about a text.
+
+    Notes
+    -----
+    ``label_order`` of `PromptClassifier` is left out: labels are stated in sorted order. So is
+    ``label_mass``: the answers of a question are scored among themselves, which saves the sum over
+    the vocabulary. Ask ``estimators_`` for it.
+
+    Examples
+    --------
+    >>> from instructclf import MultiOutputPromptClassifier
+    >>> texts = ["Works well, came late.", "Broke at once.", "Late again.", "Lovely."]
+    >>> topics = [["quality", "delivery"], ["quality"], ["delivery"], []]
+    >>> classifier = MultiOutputPromptClassifier(n_shots=4, random_state=0).fit(texts, topics)
+    >>> classifier.questions_.tolist()
+    ['delivery', 'quality']
+    >>> classifier.predict(["The parcel never came."]).shape
+    (1, 2)
     """
 
-    _FITTED = "calibrations_"
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **{name: CLASSIFIER_CONSTRAINTS[name] for name in _USED if name in CLASSIFIER_CONSTRAINTS},
+        **{name: own for name, own in CLASSIFIER_CONSTRAINTS.items() if name != "label_order"},
         "questions": ["array-like", None],
+        "thresholds": [StrOptions({"f1"}), None],
     }
+
+    labeller_: JointLabeller | JointEnsemble
+
+    # What a fit has learned. Unfitted, these raise AttributeError, as scikit-learn expects.
+    classes_ = property(lambda self: self.labeller_.classes)
+    label_words_ = property(lambda self: self.labeller_.label_words)
+    calibrations_ = property(lambda self: self.labeller_.calibrations)
+    thresholds_ = property(lambda self: [own.threshold for own in self.labeller_.answers])
+    questions_ = property(lambda self: np.array(self.labeller_.names))
+    label_binarizer_ = property(lambda self: make_binarizer(self.labeller_))
+    estimators_ = property(ask_alone)
 
     def __init__(
         self,
         model: str | PathLike[str] | tuple[Any, Any] | LanguageModel = "bundled",
         *,
-        questions: Sequence[str] | None = None,
+        questions: Sequence[Any] | None = None,
+        label_definitions: Mapping[Any, str | Mapping[Any, str]] | None = None,
+        verbalizer: Mapping[Any, Mapping[Any, str | list[str]]] | None = None,
         instruction: str | None = None,
         template: str | PromptTemplate = "alpaca",
         n_shots: int | None = 16,
+        sampler: str | ShotSampler = "balanced",
+        n_seeds: int = 1,
         calibration: str | Calibrator | None = "auto",
+        thresholds: str | None = None,
         model_options: ModelOptions | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int | bool = 0,
     ) -> None:
         self.model = model
         self.questions = questions
+        self.label_definitions = label_definitions
+        self.verbalizer = verbalizer
         self.instruction = instruction
         self.template = template
         self.n_shots = n_shots
+        self.sampler = sampler
+        self.n_seeds = n_seeds
         self.calibration = calibration
+        self.thresholds = thresholds
         self.model_options = model_options
         self.random_state = random_state
         self.verbose = verbose
 
-    @observed
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any = None, y: Any = None) -> Self:
         """Choose the shots, write the prompt and calibrate each question.
 
         Parameters
         ----------
-        X : array-like of str of shape (n_texts,)
-            The texts.
-        y : array-like of shape (n_texts, n_questions)
-            A column of labels for each question.
+        X : array-like of str of shape (n_texts,), default=None
+            The texts. May be left out with ``n_shots=0`` and ``label_definitions`` of all
+            questions, where nothing is learned from rows.
+        y : array-like of shape (n_texts, n_questions), or list of list of label, default=None
+            A column of labels for each question: an array, a sparse matrix, a data frame or a list
+            of equally long lists. Or the labels of each text, from none to all: lists of different
+            lengths, sets, or a series of lists. `MultiLabelBinarizer` turns these into a column of
+            0 and 1 for each label. If all your lists have the same length, give sets.
 
         Returns
         -------
@@ -117,34 +203,55 @@ class MultiOutputPromptClassifier(ClassifierMixin, SharedModelEstimator):
 
         Raises
         ------
+        InvalidTextsError
+            If ``X`` is no sequence of strings.
         InvalidLabelsError
-            If ``y`` is not of two dimensions, a column has one label only, or ``questions`` does
-            not name each column once.
+            If ``y`` is none of the above, a column has one label only and is not defined, or
+            ``questions``, ``label_definitions`` or ``verbalizer`` do not fit its columns.
         InvalidShotsError
-            If there are fewer rows than shots.
+            If there are fewer rows than shots, ``n_seeds`` seeds without anything to draw, or a
+            sampler that asks for the probabilities of one question.
+        InvalidTemplateError
+            If there is no such template.
+        ModelLoadingError
+            If the model or its tokenizer cannot be loaded.
+        PromptTooLongError
+            If instruction, definitions and shots leave no room for a text.
+
+        Warns
+        -----
+        ChanceLevelWarning
+            If the answers to a question are no better than chance on rows that were held out.
         """
-        self._validate_params()
-        vars(self).pop("calibrations_", None)
-        names, columns = self._read_columns(y)
-        found = [find_classes(column, None) for column in columns]
-        texts = check_texts(X)
-        codes = np.column_stack([own for _, own in found])
-        check_same_length(texts, codes)
-        rng = check_random_state(self.random_state)
-        self.classes_ = [classes for classes, _ in found]
-        words = [_answer_words(classes) for classes in self.classes_]
-        self.shots_ = draw_shots(codes, self.n_shots, rng)
-        self.question_ = self._write(names, words, [texts[i] for i in self.shots_], codes)
-        evidence = SharedEvidence(self._get_scorer(), texts, self.shots_)
-        calibrator = get_calibrator(self.calibration)
-        self.calibrations_: list[Calibration] = [
-            calibrator.calibrate(evidence.of(part, classes, own), rng)
-            for part, (classes, own) in zip(self._parts(), found, strict=True)
-        ]
-        return self
+        return self._fit(X, y)
+
+    def _make_labeller(self, X: Any, y: Any, sample_weight: Any) -> JointLabeller | JointEnsemble:
+        del sample_weight  # rows weigh alike
+        check_draws(self)
+        return fit_together(self, read_questions(self, X, y), self.open_model())
+
+    # Predicting
+
+    def label_scores(self, X: Any) -> list[LabelScores]:
+        """Return the scores of each question's labels before and after calibration, from one pass.
+
+        Parameters
+        ----------
+        X : array-like of str of shape (n_texts,)
+            The texts.
+
+        Returns
+        -------
+        list of LabelScores
+            For each question ``log_likelihood``, among the answers to the question, and
+            ``log_probabilities``, both of shape (n_texts, n_classes).
+        """
+        check_is_fitted(self)
+        with sharing_work(self._find_options("model_options").distributed):
+            return self.labeller_.score(check_texts(X), self._fitted_model, verbose=self.verbose)
 
     def predict_log_proba(self, X: Any) -> list[NDArray[np.float64]]:
-        """Return the log-probabilities of each question's labels, from one pass over the texts.
+        """Return the log-probabilities of each question's labels.
 
         Parameters
         ----------
@@ -156,12 +263,7 @@ class MultiOutputPromptClassifier(ClassifierMixin, SharedModelEstimator):
         list of ndarray of shape (n_texts, n_classes)
             One array a question, columns as in its ``classes_``.
         """
-        check_is_fitted(self)
-        scores = self._get_scorer().score(check_texts(X))
-        return [
-            calibration.log_probabilities(log_softmax(scores[:, part], axis=1))
-            for part, calibration in zip(self._parts(), self.calibrations_, strict=True)
-        ]
+        return [own.log_probabilities for own in self.label_scores(X)]
 
     def predict_proba(self, X: Any) -> list[NDArray[np.float64]]:
         """Return the probabilities of each question's labels.
@@ -174,12 +276,13 @@ class MultiOutputPromptClassifier(ClassifierMixin, SharedModelEstimator):
         Returns
         -------
         list of ndarray of shape (n_texts, n_classes)
-            One array a question. Rows sum to 1.
+            One array a question, as `sklearn.multioutput.MultiOutputClassifier` returns them. Rows
+            sum to 1.
         """
         return [np.exp(own) for own in self.predict_log_proba(X)]
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Return the most probable label of each question.
+        """Return the most probable label of each question, or what its threshold says.
 
         Parameters
         ----------
@@ -189,12 +292,12 @@ class MultiOutputPromptClassifier(ClassifierMixin, SharedModelEstimator):
         Returns
         -------
         ndarray of shape (n_texts, n_questions)
-            The labels. Of dtype object where the columns are of different kinds.
+            The labels, columns as in ``questions_``; for lists of labels, an indicator matrix. Of
+            dtype object where columns are of different kinds.
         """
-        scores = self.predict_log_proba(X)
-        columns = [c[own.argmax(axis=1)] for c, own in zip(self.classes_, scores, strict=True)]
-        kinds = {column.dtype.kind for column in columns}
-        return np.column_stack([c if len(kinds) == 1 else c.astype(object) for c in columns])
+        scores = self.predict_proba(X)
+        asked = self.labeller_.answers
+        return side_by_side([own.choose(p) for own, p in zip(asked, scores, strict=True)])
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the share of texts of which all questions are answered correctly.
@@ -203,8 +306,8 @@ class MultiOutputPromptClassifier(ClassifierMixin, SharedModelEstimator):
         ----------
         X : array-like of str of shape (n_texts,)
             The texts.
-        y : array-like of shape (n_texts, n_questions)
-            The labels.
+        y : array-like of shape (n_texts, n_questions), or list of list of label
+            The labels, as in ``fit``.
         sample_weight : array-like of shape (n_texts,), default=None
             How much each text counts.
 
@@ -213,9 +316,14 @@ class MultiOutputPromptClassifier(ClassifierMixin, SharedModelEstimator):
         float
             From 0 to 1, as `sklearn.multioutput.MultiOutputClassifier` returns it.
         """
-        return float(
-            np.average(np.all(self.predict(X) == np.asarray(y), axis=1), weights=sample_weight)
-        )
+        check_is_fitted(self)
+        columns = read_label_table(y, self.questions_).columns
+        texts = check_texts(X)
+        check_same_length(texts, columns[0])
+        right = np.all(self.predict(texts) == side_by_side(columns), axis=1)
+        return float(np.average(right, weights=sample_weight))
+
+    # Showing
 
     def get_prompt(self, text: str) -> str:
         """Return what the model reads for a text.
@@ -230,85 +338,13 @@ class MultiOutputPromptClassifier(ClassifierMixin, SharedModelEstimator):
         str
             The prompt, with the text cut if the context is too short for it.
         """
-        check_is_fitted(self)
-        (checked,) = check_texts([text])
-        filled = self._get_scorer().fill_prompt(checked)
+        scorer, checked = self._ask_about(text)
+        filled = scorer.fill_prompt(checked)
         return filled.prompt.render(filled.text, "")
-
-    def _read_columns(self, y: Any) -> tuple[list[str], list[Any]]:
-        table = np.asarray(y)
-        if table.ndim != 2:
-            msg = (
-                f"y must be of shape (n_texts, n_questions), a column for each question. Got shape "
-                f"{table.shape}. For one question use PromptClassifier."
-            )
-            raise InvalidLabelsError(msg)
-        n_questions = table.shape[1]
-        given = self.questions if self.questions is not None else getattr(y, "columns", None)
-        names = [f"question {i + 1}" for i in range(n_questions)] if given is None else list(given)
-        if len(names) != n_questions or len(set(names)) != n_questions:
-            msg = f"questions={names!r} must name each of the {n_questions} columns of y once."
-            raise InvalidLabelsError(msg)
-        return [str(name) for name in names], [_typed(column) for column in table.T]
-
-    def _write(
-        self,
-        names: list[str],
-        words: list[tuple[str, ...]],
-        shots: list[str],
-        codes: NDArray[np.intp],
-    ) -> Question:
-        stated = [f"{name}: {', '.join(own)}" for name, own in zip(names, words, strict=True)]
-        task = self.instruction or "Answer each question about the input, one a line."
-        model = self.open_model()
-        branches = [[f"{n}: {word}" for word in own] for n, own in zip(names, words, strict=True)]
-        question = write_question(
-            model,
-            find_template(self.template),
-            task="\n".join([task, *stated]),
-            labels=[],
-            label_words=tuple((branch,) for own in branches for branch in own),
-            definitions=None,
-            max_length=self._find_options("model_options").max_length,
-            order=(),
-        )
-        lines = [
-            "\n".join(b[c] for b, c in zip(branches, codes[i], strict=True)) for i in self.shots_
-        ]
-        solved = tuple(zip(shots, lines, strict=True))
-        shown = replace(question, prompt=question.prompt.with_demonstrations(solved))
-        self._scorer = None
-        return model.fit_demonstrations(shown, shots)
-
-    def _parts(self) -> list[slice]:
-        """Return which scores belong to each question."""
-        ends = np.cumsum([len(classes) for classes in self.classes_]).tolist()
-        return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
-
-    def _get_scorer(self) -> LabelScorer:
-        """Return what scores all questions, made again after unpickling."""
-        scorer = vars(self).get("_scorer")
-        if scorer is None:
-            scorer = self._scorer = self.open_model().label_scorer(self.question_)
-        return scorer
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: v for name, v in super().__getstate__().items() if name != "_scorer"}
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         tags.target_tags.single_output = False
+        tags.classifier_tags.multi_label = True
         return tags
-
-
-def _typed(column: NDArray[Any]) -> NDArray[Any]:
-    """Return a column of a mixed table as an array of its own kind."""
-    return np.array(column.tolist()) if column.dtype == object else column
-
-
-def _answer_words(classes: NDArray[Any]) -> tuple[str, ...]:
-    """Return the word of each label: "no" and "yes" for 0 and 1."""
-    if classes.dtype.kind in "iub" and classes.tolist() == [0, 1]:
-        return ("no", "yes")
-    return tuple(answers[0] for answers in check_label_words(classes, None))

@@ -42,6 +42,8 @@ def visible_attributes(estimator: Any, attributes: Any) -> Any:
 
 def _describe_card(estimator: Any) -> Card:
     """Describe the fit, or, before it, what the parameters say."""
+    if hasattr(estimator, "questions"):
+        return _describe_questions(estimator)
     if not estimator.__sklearn_is_fitted__():
         return _describe_parameters(estimator)
     has_prompt = hasattr(estimator, "prompt_")
@@ -52,6 +54,20 @@ def _describe_card(estimator: Any) -> Card:
         _tabulate(estimator, labels or [], shown.label_words_),
         find_stretches(shown.prompt_, _TEXT, "", was_cut=False),
     )
+
+
+def _describe_questions(estimator: Any) -> Card:
+    """Describe a fit to several questions. Before it, only ``y`` knows which they are."""
+    if not estimator.__sklearn_is_fitted__():
+        return Card(["Not fitted"], [], ())
+    labeller = estimator.labeller_
+    first = labeller.members[0] if hasattr(labeller, "members") else labeller
+    rows = [
+        (str(name), ", ".join(map(str, classes.tolist())), "")
+        for name, classes in zip(labeller.names, labeller.classes, strict=True)
+    ]
+    stretches = find_stretches(first.prompt, _TEXT, "", was_cut=False)
+    return Card(_describe_fit(estimator), rows, stretches)
 
 
 def _describe_parameters(estimator: Any) -> Card:
@@ -111,7 +127,7 @@ def _describe_fit(estimator: Any) -> list[str]:
         facts[-1] = f"tuned on {facts[-1]}"
         facts.append(f"an adapter of {n_weights:,} weights")
     if not hasattr(estimator, "prompt_"):
-        n_seeds = len(estimator.estimators_)
+        n_seeds = len(estimator.labeller_.members)
         facts.append(f"{n_seeds} seeds are averaged, and this is the prompt of the first")
     return facts
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -30,7 +31,8 @@ def label_log_likelihoods(
     """Return ``log p(label | prompt)``, of shape (n_texts, n_labels).
 
     The log-softmax over the full vocabulary is in float32; tokens are summed in float64 if the
-    device has it. All prompts have the same labels, and begin with the prefix if there is one.
+    device has it. All prompts have the same labels, and begin with the prefix if there is one. If
+    labels are compared in groups, what is the same for all labels of a group is left out.
     """
     log_probabilities, text, label = _read_edges(model, batch, layout, prefix)
     # float64 keeps the sums of long labels from collecting rounding errors.
@@ -48,7 +50,8 @@ def edge_log_likelihoods(
 
     Its shape is (n_edges,), in the order of the trie's edges.
     """
-    return _read_edges(model, [prompt], layout, prefix)[0]
+    whole = replace(prompt, trie=replace(prompt.trie, groups=()))
+    return _read_edges(model, [whole], layout, prefix)[0]
 
 
 def last_states(
@@ -171,11 +174,14 @@ def _run(model: Any, inputs: Layout, prefix: Prefix | None) -> Any:
 def _read_edges(
     model: Any, batch: Sequence[EncodedPrompt], layout: LayoutFunction, prefix: Prefix | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the log-probability of each edge of all texts, and its text and label."""
+    """Return the log-probability of each edge of all texts, and its text and label.
+
+    At a node where no comparison of labels needs the normaliser, it may be the logit.
+    """
     edges = [
         (text, label, node, token)
         for text, prompt in enumerate(batch)
-        for label, node, token in prompt.trie.edges
+        for label, node, token in prompt.trie.compared
     ]
     device = input_device(model)
     text, label, node, token = torch.tensor(edges, device=device).unbind(dim=1)
@@ -189,7 +195,9 @@ def _read_edges(
     states = node_states(model, batch, layout, prefix)
     text, label, node, token = (ids.to(states.device) for ids in (text, label, node, token))
     rows = text * states.shape[1] + node
-    return vocabulary.log_probabilities(states.flatten(0, 1), rows, token), text, label
+    needs_normaliser = [node in batch[text].trie.normalised for text, _, node, _ in edges]
+    states = states.flatten(0, 1)
+    return vocabulary.log_probabilities(states, rows, token, needs_normaliser), text, label
 
 
 def _log_normaliser(logits: Tensor) -> Tensor:

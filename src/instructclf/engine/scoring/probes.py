@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from typing import Any
 
@@ -240,7 +240,7 @@ def _cut_short(prompt: EncodedPrompt, n_prefix: int) -> tuple[list[EncodedPrompt
     tail = ids[1:][-_N_TAIL:] or ids
     shared = ids[: min(n_prefix, len(ids) - len(tail))][:_N_PREFIX]
     rests = (tail, tail[len(tail) // 2 :]) if len(tail) > 1 else (tail * 2, tail)
-    return [EncodedPrompt([*shared, *rest], prompt.trie) for rest in rests], len(shared)
+    return _make_prompts(shared, rests, prompt), len(shared)
 
 
 def _cut_long(prompt: EncodedPrompt, n_prefix: int) -> tuple[list[EncodedPrompt], int]:
@@ -250,7 +250,15 @@ def _cut_long(prompt: EncodedPrompt, n_prefix: int) -> tuple[list[EncodedPrompt]
     tail = list(islice(cycle(reversed(ids)), 2 * _N_TAIL))[::-1]
     rests = tail, tail[_N_TAIL:]
     n_shared = min(n_prefix, _N_PREFIX)
-    return [EncodedPrompt([*shared, *rest], prompt.trie) for rest in rests], n_shared
+    return _make_prompts(shared, rests, prompt), n_shared
+
+
+def _make_prompts(
+    shared: list[int], rests: Sequence[list[int]], prompt: EncodedPrompt
+) -> list[EncodedPrompt]:
+    """Return probes with the labels of a prompt, all of whose tokens are compared."""
+    trie = replace(prompt.trie, groups=())
+    return [EncodedPrompt([*shared, *rest], trie) for rest in rests]
 
 
 def _compare_full_prompts(model: Any, prompts: list[EncodedPrompt], n_shared: int) -> Probes:

@@ -7,7 +7,7 @@ three digits, would be most of the error of a score.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -40,19 +40,29 @@ class Vocabulary:
         self._layer = layer
         self._transform = transform
 
-    def log_probabilities(self, states: Tensor, rows: Tensor, tokens: Tensor) -> Tensor:
+    def log_probabilities(
+        self, states: Tensor, rows: Tensor, tokens: Tensor, normalised: Sequence[bool]
+    ) -> Tensor:
         """Return the log-probabilities of tokens after some states, of shape (n_tokens,).
 
         ``states`` has shape (n_states, n_channels), and ``rows`` says which one each token follows.
+        Tokens that are not ``normalised`` get their logits, which cost almost nothing.
         """
         states = states.to(torch.promote_types(states.dtype, torch.float32))
         weight, bias = self._layer.weight[tokens].to(states), self._layer.bias
         logits = (states[rows] * weight).sum(dim=1)
         if bias is not None:
             logits = logits + bias[tokens]
-        return self._transform(logits) - self._log_normaliser(states)[rows]
+        logits = self._transform(logits)
+        if all(normalised):
+            return logits - self._log_normaliser(states)[rows]
+        chosen = torch.tensor(normalised, device=rows.device).nonzero()[:, 0]
+        needed, position = rows[chosen].unique(return_inverse=True)
+        return logits.index_add(0, chosen, -self._log_normaliser(states[needed])[position])
 
     def _log_normaliser(self, states: Tensor) -> Tensor:
+        if not len(states):
+            return states.new_empty(0)
         weight, bias = self._layer.weight, self._layer.bias
         size = max(1, _NUMBERS_AT_ONCE // max(states.shape))
         total = states.new_full((len(states),), -torch.inf, dtype=sum_dtype(states.device))

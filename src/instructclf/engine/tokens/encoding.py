@@ -17,7 +17,7 @@ from instructclf.engine.tokens.tokenising import (
     common_prefix_length,
     find_end_token,
 )
-from instructclf.engine.tokens.tries import LabelTrie, build_trie
+from instructclf.engine.tokens.tries import LabelTrie, build_trie, in_groups
 from instructclf.engine.tokens.truncation import cut_to_fit
 from instructclf.engine.tokens.verbalizers import Verbalizer
 from instructclf.exceptions import InvalidLabelsError, PromptTooLongError, ScoringError
@@ -112,11 +112,13 @@ class PromptEncoder:
         those between demonstrations.
     n_embeddings : int or None, default=None
         How many tokens the model knows. ``None`` does not check for others.
+    groups : tuple of int, default=()
+        How many classes, in their order, belong to each of several questions. Empty for one.
 
     Raises
     ------
     InvalidLabelsError
-        If two answers have the same tokens.
+        If two answers of one question have the same tokens.
     InvalidTemplateError
         If the tokenizer lacks the token with which the template ends responses.
     PromptTooLongError
@@ -134,9 +136,10 @@ class PromptEncoder:
         *,
         frame: str | None = None,
         n_embeddings: int | None = None,
+        groups: tuple[int, ...] = (),
     ) -> None:
         self.prompt = prompt
-        self.verbalizer = Verbalizer(label_words)
+        self.verbalizer = Verbalizer(label_words, groups)
         self.max_length = max_length
         self.end_token = find_end_token(tokenizer, prompt.template.end_token)
         self._tokenise = WholeStringTokeniser(
@@ -276,20 +279,12 @@ class PromptEncoder:
     def _trie(self, continuations: tuple[tuple[int, ...], ...]) -> LabelTrie:
         """Return the same trie for equal continuations, so that prompts can be seen to share it."""
         if continuations not in self._tries:
-            self._check_different(continuations)
-            self._tries[continuations] = build_trie(continuations, self.end_token)
+            groups = self.verbalizer.answer_groups
+            words = in_groups(self.verbalizer.answers, groups)
+            for own, tokens in zip(words, in_groups(continuations, groups), strict=True):
+                _check_different(own, tokens)
+            self._tries[continuations] = build_trie(continuations, self.end_token, groups)
         return self._tries[continuations]
-
-    def _check_different(self, continuations: tuple[tuple[int, ...], ...]) -> None:
-        words_of: dict[tuple[int, ...], str] = {}
-        for words, tokens in zip(self.verbalizer.answers, continuations, strict=True):
-            if tokens in words_of:
-                msg = (
-                    f"The label words {words_of[tokens]!r} and {words!r} are the same tokens, so "
-                    "the model cannot tell them apart. Give other words in 'verbalizer'."
-                )
-                raise InvalidLabelsError(msg)
-            words_of[tokens] = words
 
     # Room
 
@@ -337,3 +332,15 @@ class PromptEncoder:
                 "a larger max_length, or a model with a longer context."
             )
             raise PromptTooLongError(msg)
+
+
+def _check_different(answers: Sequence[str], continuations: Sequence[tuple[int, ...]]) -> None:
+    words_of: dict[tuple[int, ...], str] = {}
+    for words, tokens in zip(answers, continuations, strict=True):
+        if tokens in words_of:
+            msg = (
+                f"The label words {words_of[tokens]!r} and {words!r} are the same tokens, so "
+                "the model cannot tell them apart. Give other words in 'verbalizer'."
+            )
+            raise InvalidLabelsError(msg)
+        words_of[tokens] = words

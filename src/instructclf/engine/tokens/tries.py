@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from instructclf.exceptions import ScoringError
+
+_Label = TypeVar("_Label")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +35,48 @@ class LabelTrie:
         ``node``.
     n_labels : int
         How many labels there are.
+    groups : tuple of int, default=()
+        How many labels, in their order, are compared with each other alone. Empty for all.
     """
 
     tokens: tuple[int, ...]
     parents: tuple[int, ...]
     edges: tuple[tuple[int, int, int], ...]
     n_labels: int
+    groups: tuple[int, ...] = ()
+
+    @cached_property
+    def compared(self) -> tuple[tuple[int, int, int], ...]:
+        """The edges that are scored: with groups, those that tell the labels of one apart.
+
+        What all labels of a group begin with adds the same to each of their scores.
+        """
+        if not self.groups:
+            return self.edges
+        return tuple(edge for edge in self.edges if edge[1] in self._told_apart[edge[0]])
+
+    @cached_property
+    def normalised(self) -> frozenset[int]:
+        """The nodes whose distribution over the vocabulary has to be normalised to compare labels.
+
+        Where the labels of a group part, each of them has one edge. A normaliser there would take
+        the same from each of their scores.
+        """
+        if not self.groups:
+            return frozenset(range(len(self.tokens)))
+        partings = {label: min(nodes) for label, nodes in enumerate(self._told_apart)}
+        return frozenset(node for label, node, _ in self.compared if node != partings[label])
+
+    @cached_property
+    def _told_apart(self) -> list[frozenset[int]]:
+        """The nodes of each label, the one where its group parts and those after it."""
+        edges = [[edge[1:] for edge in self.edges if edge[0] == i] for i in range(self.n_labels)]
+        found: list[frozenset[int]] = []
+        for n_labels in self.groups:
+            own = edges[len(found) : len(found) + n_labels]
+            shared = set(own[0]).intersection(*own[1:])
+            found += [frozenset(node for node, _ in set(path) - shared) for path in own]
+        return found
 
     @cached_property
     def depths(self) -> tuple[int, ...]:
@@ -69,18 +109,31 @@ class LabelTrie:
         return tuple(reversed(path))
 
 
-def build_trie(sequences: Sequence[Sequence[int]], end_token: int | None) -> LabelTrie:
-    """Build the trie of the labels' token sequences, which differ.
+def build_trie(
+    sequences: Sequence[Sequence[int]], end_token: int | None, groups: tuple[int, ...] = ()
+) -> LabelTrie:
+    """Build the trie of the labels' token sequences, which differ within each group.
 
-    A label that is the beginning of another label gets the end token. Without it, the longer label
-    could never be the more likely of the two. No other label gets the end token.
+    A label that is the beginning of another label of its group gets the end token. Without it, the
+    longer label could never be the more likely of the two. No other label gets the end token.
 
     Raises
     ------
     ScoringError
         If an end token is needed and the tokenizer has none.
     """
-    return _grow([_with_end(sequence, sequences, end_token) for sequence in sequences])
+    ended = [
+        _with_end(sequence, own, end_token)
+        for own in in_groups(sequences, groups)
+        for sequence in own
+    ]
+    return replace(_grow(ended), groups=groups)
+
+
+def in_groups(labels: Sequence[_Label], groups: Sequence[int]) -> list[Sequence[_Label]]:
+    """Return the labels of each group: all of them, if there are no groups."""
+    ends = list(accumulate(groups)) or [len(labels)]
+    return [labels[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def with_response_end(trie: LabelTrie, label: int, end_token: int) -> LabelTrie:

@@ -37,6 +37,8 @@ class VariantEncoder(PromptEncoder):
         little room for a text as long as the longest demonstration.
     n_embeddings : int or None, default=None
         How many tokens the model knows. ``None`` does not check for others.
+    groups : tuple of int, default=()
+        How many classes, in their order, belong to each of several questions. Empty for one.
 
     Raises
     ------
@@ -53,10 +55,16 @@ class VariantEncoder(PromptEncoder):
         demonstrations_for: Callable[[Sequence[str]], Sequence[Demonstrations]],
         *,
         n_embeddings: int | None = None,
+        groups: tuple[int, ...] = (),
     ) -> None:
-        frame = frame_with_demonstrations(prompt, label_words)
         super().__init__(
-            tokenizer, prompt, label_words, max_length, frame=frame, n_embeddings=n_embeddings
+            tokenizer,
+            prompt,
+            label_words,
+            max_length,
+            frame=frame_with_demonstrations(prompt, label_words),
+            n_embeddings=n_embeddings,
+            groups=groups,
         )
         self._tokenizer = tokenizer
         self._n_embeddings = n_embeddings
@@ -106,6 +114,7 @@ class VariantEncoder(PromptEncoder):
             self.verbalizer.classes,
             self.max_length,
             n_embeddings=self._n_embeddings,
+            groups=self.verbalizer.groups,
         )
 
     def _cut_to_length(self, prompt: Prompt, text: str, encoded: EncodedPrompt) -> EncodedPrompt:

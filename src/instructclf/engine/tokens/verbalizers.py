@@ -21,9 +21,14 @@ class Verbalizer:
     ----------
     classes : sequence of (str or sequence of str)
         The words of each class: one answer, or several, the preferred one first.
+    groups : tuple of int, default=()
+        How many classes, in their order, belong to each of several questions. Empty for one.
     """
 
-    def __init__(self, classes: Sequence[str | Sequence[str]]) -> None:
+    def __init__(
+        self, classes: Sequence[str | Sequence[str]], groups: tuple[int, ...] = ()
+    ) -> None:
+        self.groups = groups
         self.classes: tuple[tuple[str, ...], ...] = tuple(
             (words,) if isinstance(words, str) else tuple(words) for words in classes
         )
@@ -47,9 +52,25 @@ class Verbalizer:
             for start, answers in zip(starts, self.classes, strict=False)
         )
 
+    @cached_property
+    def answer_groups(self) -> tuple[int, ...]:
+        """How many answers belong to each question."""
+        ends = np.cumsum(self.groups).tolist()
+        starts = [0, *ends]
+        return tuple(
+            sum(map(len, self.classes[start:end])) for start, end in zip(starts, ends, strict=False)
+        )
+
     def sum_answers(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return each class's log of the sum over its answers, of shape (n_texts, n_classes)."""
-        if len(self.answers) == len(self.classes):
+        """Return each class's log of the sum over its answers, of shape (n_texts, n_classes).
+
+        With several questions, the classes of each are normalised: their exponentials sum to 1.
+        """
+        if len(self.answers) != len(self.classes):
+            starts = [positions[0] for positions in self.positions]
+            scores = np.logaddexp.reduceat(scores, starts, axis=1)
+        if not self.groups:
             return scores
-        starts = [positions[0] for positions in self.positions]
-        return np.logaddexp.reduceat(scores, starts, axis=1)
+        starts = np.cumsum([0, *self.groups[:-1]])
+        totals = np.logaddexp.reduceat(scores, starts, axis=1)
+        return scores - totals.repeat(self.groups, axis=1)

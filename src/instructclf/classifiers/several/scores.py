@@ -1,0 +1,57 @@
+"""The scores of rows, computed once for all questions that are calibrated on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from instructclf.engine.interfaces import LabelScorer
+from instructclf.engine.running.progress import Progress
+
+
+class RememberedScores:
+    """Scores each text once, and gives each question its share.
+
+    Parameters
+    ----------
+    scorer : LabelScorer
+        Scores the answers of all questions.
+    """
+
+    def __init__(self, scorer: LabelScorer) -> None:
+        self._scorer = scorer
+        self._known: dict[str, NDArray[np.float64]] = {}
+        self._demonstrations: NDArray[np.float64] | None = None
+
+    def part(self, labels: slice) -> Any:
+        """Return what scores one question's labels alone."""
+        return _Part(self, labels)
+
+    def score(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
+        """Return the scores of all questions' answers, of shape (n_texts, n_labels)."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            self._known.update(zip(new, self._scorer.score(new, progress), strict=True))
+        return np.array([self._known[text] for text in texts])
+
+    def score_demonstrations(self, progress: Progress | None = None) -> NDArray[np.float64]:
+        """Return the scores of each demonstration after a prompt of the others."""
+        if self._demonstrations is None:
+            self._demonstrations = self._scorer.score_demonstrations(progress)
+        return self._demonstrations
+
+
+class _Part:
+    """A `LabelScorer` of one question, as far as calibrating asks for it."""
+
+    def __init__(self, all_scores: RememberedScores, labels: slice) -> None:
+        self._all, self._labels = all_scores, labels
+
+    def score(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
+        return self._all.score(texts, progress)[:, self._labels]
+
+    def score_demonstrations(self, progress: Progress | None = None) -> NDArray[np.float64]:
+        return self._all.score_demonstrations(progress)[:, self._labels]
