@@ -40,8 +40,7 @@ class MultiOutputPromptClassifier(FittedClassifier):
     probabilities sum to 1. A column of 0 and 1 is answered with "no" and "yes", so that an
     indicator matrix, or a list of labels for each text, gives several labels to a text.
 
-    An answer is the same as if its question were asked alone in the same prompt: the one that
-    states all questions and shows the shots with all answers. A prompt of one question is another.
+    Answers do not influence each other: each is scored after the prompt alone.
 
     Parameters
     ----------
@@ -64,22 +63,22 @@ class MultiOutputPromptClassifier(FittedClassifier):
     {template}
     n_shots : int or None, default=16
         How many labelled rows the prompt shows, each with all its answers: ``0`` for none, ``None``
-        for all. Fewer fit the context if there are many questions.
+        for all. With many questions, fewer fit into the context.
     sampler : str or object with a select method, default="balanced"
         How shots are chosen among the rows. ``"balanced"`` draws rows at random, each time one with
         the answers that have been shown least. The others of `PromptClassifier` choose by the texts
-        alone, and ``"uncertainty"`` is not among them: it asks how sure the model is of one
-        question.
+        alone. ``"uncertainty"`` cannot be used, because it needs one question.
     n_seeds : int, default=1
-        How many times shots are drawn, each with its own seed, as in `PromptClassifier`.
+        How many times shots are drawn, each with its own seed, as in `PromptClassifier`. Raise it
+        to depend less on the draw; time and memory grow with it.
     calibration : "auto", None or object with a calibrate method, default="auto"
         As in `PromptClassifier`, for each question by itself. The rows that this takes are scored
         once for all questions.
     thresholds : {"f1"} or None, default=None
-        From which probability a column of 0 and 1 is predicted as 1. ``"f1"`` learns for each
-        column what has the best F1 on labelled rows that are not shots, or on shots that are left
-        out of their own prompt; 0.5 with fewer than 4 rows of a label. Try it with rare labels and
-        many rows. ``None`` predicts the more probable label. Probabilities stay the same.
+        The probability from which a column of 0 and 1 is predicted as 1. ``"f1"`` learns the one
+        with the best F1 for each column, on labelled rows that are not shots, or on shots that are
+        left out of their own prompt; 0.5 with fewer than 4 rows of a label. Try it with rare labels
+        and many rows. ``None`` predicts the more probable label. Probabilities stay the same.
     {model_options}
     random_state : int, RandomState instance or None, default=None
         Decides which shots are drawn, and their order.
