@@ -1,7 +1,8 @@
-"""Every causal-LM family that transformers registers, built with a few thousand random weights.
+"""Every family of language models that transformers registers, with a few thousand random weights.
 
-The list comes from the registry. Configurations are shrunk by the names of their entries, so a
-family that a later transformers adds needs no line here.
+These are causal models, and encoder-decoder models of texts. The lists come from the registry.
+Configurations are shrunk by the names of their entries, so a family that a later transformers adds
+needs no line here.
 """
 
 from __future__ import annotations
@@ -13,11 +14,18 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+)
 
 from instructclf import PromptClassifier
 from instructclf.engine.tokens.encoding import PromptEncoder
 from instructclf.exceptions import InstructClfError, MissingClassWarning
+from tests.encoder_decoders import make_framing_tokenizer, score_with_labels
 from tests.engine.scoring.test_label_scoring import score_naively
 from tests.fixtures import CONTEXT, make_tokenizer
 
@@ -103,6 +111,26 @@ def make_family(name: str, *, dtype: torch.dtype = torch.float32) -> Any:
         return AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
 
 
+def list_encoder_decoders() -> list[str]:
+    """Return the names of all families whose encoder reads texts and whose decoder writes them."""
+    names = {kind.model_type for kind in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING}
+    return sorted(name for name in names if CONFIG_MAPPING[name].is_encoder_decoder)
+
+
+def make_encoder_decoder(name: str, *, dtype: torch.dtype = torch.float32, **changes: Any) -> Any:
+    """Make an encoder-decoder model of a family, the same every time."""
+    kind = CONFIG_MAPPING[name]
+    entries = _shrink(kind()) | {"decoder_start_token_id": 2, "pad_token_id": 2} | changes
+    entries.pop("is_decoder", None)
+    if name == "encoder-decoder":
+        entries["decoder_start_token_id"] = 0  # given labels, it masks padding in the decoder
+        entries["decoder"] |= {"is_decoder": True, "add_cross_attention": True}
+        entries["encoder"]["is_decoder"] = False
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return AutoModelForSeq2SeqLM.from_config(kind(**entries), dtype=dtype).eval()
+
+
 @dataclass(frozen=True)
 class Outcome:
     """The result for a family: scored exactly, refused with a message, or not built."""
@@ -135,6 +163,18 @@ def check_family(name: str) -> Outcome:
     return outcome
 
 
+def check_encoder_decoder(name: str) -> Outcome:
+    """Compare a classifier's scores on such a family with transformers' passes with labels."""
+    try:
+        model = make_encoder_decoder(name)
+    except Exception as error:  # configurations fail with errors of any type
+        return Outcome("not built", f"{type(error).__name__}: {error}")
+    outcome = _compare(model)
+    if outcome.kind == "wrong":  # perhaps by rounding alone, which float64 rules out
+        return _compare(make_encoder_decoder(name, dtype=torch.float64))
+    return outcome
+
+
 def _compare(model: Any) -> Outcome:
     try:
         worst = max(_difference(model, words) for words in WORDS.values())
@@ -146,17 +186,28 @@ def _compare(model: Any) -> Outcome:
 
 def _difference(model: Any, words: list[str]) -> float:
     """Return the largest difference between scores and ordinary forward passes."""
-    tokenizer = make_tokenizer()
+    has_decoder = model.config.is_encoder_decoder
+    tokenizer = make_framing_tokenizer() if has_decoder else make_tokenizer()
     classifier = PromptClassifier((model, tokenizer), n_shots=None, calibration=None)
+    if has_decoder:
+        classifier.set_params(model_options__max_batch_tokens=4096)
     labels = (words * len(SHOTS))[: len(SHOTS)]
     definitions = {word: f"It says {word}." for word in words}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MissingClassWarning)
         classifier.set_params(label_definitions=definitions).fit(SHOTS, labels)
-    scores = classifier.label_log_likelihood(TEXTS)
-    question = classifier.labeller_.question
-    encoder = PromptEncoder(tokenizer, question.prompt, question.label_words, question.max_length)
-    expected = score_naively(model, tokenizer, encoder, TEXTS)
+    if has_decoder:
+        # Enough texts for batches, in which short prompts are padded up to long ones.
+        texts = [*TEXTS, *(" good" * n for n in range(12))]
+        scores = classifier.label_log_likelihood(texts)
+        expected = score_with_labels(model, tokenizer, classifier, texts)
+    else:
+        scores = classifier.label_log_likelihood(TEXTS)
+        question = classifier.labeller_.question
+        encoder = PromptEncoder(
+            tokenizer, question.prompt, question.label_words, question.max_length
+        )
+        expected = score_naively(model, tokenizer, encoder, TEXTS)
     if np.ptp(expected, axis=0).max() < _LEAST_SPREAD:
         msg = f"All texts score {expected[0]}: this would compare nothing."
         raise AssertionError(msg)

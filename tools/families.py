@@ -1,4 +1,4 @@
-"""Compare scores of every family of causal language models with ordinary forward passes.
+"""Compare scores of every family of language models with ordinary forward passes.
 
 python -m tools.families                 # writes docs/families.md
 python -m tools.families llama rwkv      # only prints the outcomes of these
@@ -8,13 +8,25 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import transformers
-from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+)
 
-from tests.families import TOLERANCE, Outcome, check_family, list_families
+from tests.families import (
+    TOLERANCE,
+    Outcome,
+    check_encoder_decoder,
+    check_family,
+    list_encoder_decoders,
+    list_families,
+)
 
 PAGE = Path(__file__).parents[1] / "docs" / "families.md"
 _INTRODUCTION = """\
@@ -37,10 +49,22 @@ are encoders, which are refused.
 
 Exact does not mean fast: in families where sharing a prefix is not exact, full prompts go through
 the model. See [Scoring and calibration](scoring.md#the-same-numbers-computed-faster).
+[Encoder-decoder models](#encoder-decoder-models) are at the end.
+"""
+_ENCODER_DECODERS = """
+## Encoder-decoder models
+
+transformers registers {n} families whose encoder reads a text and whose decoder writes another one.
+They were tested with `PromptClassifier` in the same way, against transformers' own passes with
+`labels=`. Exact: {exact}. Refused with an error: {refused}. Not built: {unbuilt}.
+`InstructionTunedClassifier` and `PromptFeatures` refuse all of them.
+
+| family | class | outcome |
+|---|---|---|
 """
 
 
-def write_page(outcomes: dict[str, Outcome]) -> str:
+def write_page(outcomes: dict[str, Outcome], encoder_decoders: dict[str, Outcome]) -> str:
     """Return the page of all outcomes."""
     kinds = {kind: _of_kind(outcomes, kind) for kind in ("exact", "refused", "not built")}
     page = [
@@ -59,8 +83,23 @@ def write_page(outcomes: dict[str, Outcome]) -> str:
         *_lines(kinds["refused"]),
         "\n## Not built\n\n| family | class | why |\n|---|---|---|",
         *_lines(kinds["not built"]),
+        write_encoder_decoders(encoder_decoders),
     ]
-    return "\n".join(page) + "\n"
+    return "\n".join(page)
+
+
+def write_encoder_decoders(outcomes: dict[str, Outcome]) -> str:
+    """Return the part of the page about encoder-decoder models."""
+    n = {kind: len(_of_kind(outcomes, kind)) for kind in ("exact", "refused", "not built")}
+    introduction = _ENCODER_DECODERS.format(
+        n=len(outcomes), exact=n["exact"], refused=n["refused"], unbuilt=n["not built"]
+    )
+    lines = [
+        f"| {name} | {MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[CONFIG_MAPPING[name]].__name__} | "
+        f"{outcome.kind}: {_escape(outcome.detail)} |"
+        for name, outcome in outcomes.items()
+    ]
+    return introduction + "\n".join(lines) + "\n"
 
 
 def _lines(outcomes: dict[str, Outcome]) -> list[str]:
@@ -90,15 +129,26 @@ def main() -> None:
     warnings.simplefilter("ignore")  # models warn when they are made
     transformers.logging.set_verbosity_error()
     named = sys.argv[1:]
-    outcomes = {}
-    for name in named or list_families():
-        outcomes[name] = check_family(name)
-        print(f"{name}: {outcomes[name].kind}, {outcomes[name].detail[:160]}", flush=True)
-    wrong = list(_of_kind(outcomes, "wrong"))
+    outcomes = [
+        _check_all([name for name in names if not named or name in named], check)
+        for names, check in (
+            (list_families(), check_family),
+            (list_encoder_decoders(), check_encoder_decoder),
+        )
+    ]
+    wrong = [name for found in outcomes for name in _of_kind(found, "wrong")]
     if wrong:
         sys.exit(f"Silently wrong: {', '.join(wrong)}")
     if not named:
-        PAGE.write_text(write_page(outcomes), encoding="utf-8")
+        PAGE.write_text(write_page(*outcomes), encoding="utf-8")
+
+
+def _check_all(names: list[str], check: Callable[[str], Outcome]) -> dict[str, Outcome]:
+    outcomes = {}
+    for name in names:
+        outcomes[name] = check(name)
+        print(f"{name}: {outcomes[name].kind}, {outcomes[name].detail[:160]}", flush=True)
+    return outcomes
 
 
 if __name__ == "__main__":

@@ -28,8 +28,9 @@ class PromptClassifier(PromptedClassifier):
 
     ``fit`` chooses shots among the labelled rows and writes them into the prompt, with their
     labels. It trains nothing. The tokens that all prompts begin with are computed once, so a text
-    costs only its own tokens. Labels are scored by likelihood, never generated, so every answer is
-    a label.
+    costs only its own tokens; with an encoder-decoder model, whose encoder reads in both
+    directions, it costs a full prompt. Labels are scored by likelihood, never generated, so every
+    answer is a label.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -24,6 +24,8 @@ from instructclf.engine.models.loading import BaseModel, DeviceMap
 from instructclf.engine.models.registry import get_base_model
 from instructclf.engine.models.views import shared_view
 from instructclf.engine.running.torch_state import own_torch_state
+from instructclf.engine.scoring.budgets import TokenBudget
+from instructclf.engine.scoring.encoder_decoder import EncoderDecoderReader, find_decoder_start
 from instructclf.engine.scoring.label_scoring import LocalLabelScorer, TokenScores
 from instructclf.engine.scoring.states import NO_LABELS, StateReader
 from instructclf.engine.tokens.chat import chat_template
@@ -34,6 +36,7 @@ from instructclf.engine.tokens.variants import VariantEncoder
 from instructclf.engine.tuning.adapters import AdapterSettings
 from instructclf.engine.tuning.fitted_adapters import FittedAdapter
 from instructclf.engine.tuning.training import TrainingSettings, tune_adapter
+from instructclf.exceptions import ModelLoadingError
 from instructclf.prompts import Prompt, PromptTemplate
 
 _N_LAST = 6
@@ -98,7 +101,9 @@ class QuestionScorer(LocalLabelScorer):
     def __init__(
         self, base: BaseModel, view: Any, question: Question, max_batch_tokens: int | None
     ) -> None:
-        super().__init__(view, _make_encoder(base, question), max_batch_tokens=max_batch_tokens)
+        encoder = _make_encoder(base, question)
+        whole = _read_whole(base, encoder) if base.is_encoder_decoder else None
+        super().__init__(view, encoder, max_batch_tokens=max_batch_tokens, whole=whole)
         self._base = base
 
     def fill_prompt(self, text: str) -> FilledPrompt:
@@ -170,6 +175,7 @@ class LocalModel:
             question.label_words,
             max_length=question.max_length,
             texts=texts,
+            has_decoder=self.base.is_encoder_decoder,
         )
         return replace(question, prompt=prompt)
 
@@ -184,7 +190,14 @@ class LocalModel:
 
     @own_torch_state(inference=False)
     def state_reader(self, question: Question) -> QuestionReader:
-        """Return what reads hidden states at the end of prompts, with or without labels."""
+        """Return what reads hidden states at the end of prompts, with or without labels.
+
+        Raises
+        ------
+        ModelLoadingError
+            If the model is an encoder-decoder, whose states are not at the end of a prompt.
+        """
+        _check_decoder_only(self.base, "Reading hidden states (PromptFeatures)")
         return QuestionReader(self.base, question, self.max_batch_tokens)
 
     @own_torch_state(inference=False)
@@ -200,7 +213,14 @@ class LocalModel:
         checkpoints: Path | None = None,
         verbose: int | bool = 0,
     ) -> Tuned:
-        """Train an adapter on rows."""
+        """Train an adapter on rows.
+
+        Raises
+        ------
+        ModelLoadingError
+            If the model is an encoder-decoder.
+        """
+        _check_decoder_only(self.base, "Tuning (InstructionTunedClassifier)")
         base = self.base
         if any(weight.is_inference() for weight in base.model.parameters()):
             # The caller loaded it under torch.inference_mode, and such tensors pass no gradient.
@@ -238,14 +258,34 @@ class LocalModel:
         self.base.tokenizer.save_pretrained(folder)
 
 
+def _check_decoder_only(base: BaseModel, what: str) -> None:
+    if base.is_encoder_decoder:
+        msg = (
+            f"{what} needs a decoder-only model, and {base.name!r} is an encoder-decoder "
+            f"({base.model.config.model_type}). Use PromptClassifier, which scores labels with "
+            "such models, or take a decoder-only model."
+        )
+        raise ModelLoadingError(msg)
+
+
 def _make_encoder(base: BaseModel, question: Question) -> PromptEncoder:
     words = question.label_words or NO_LABELS
     common = (base.tokenizer, question.prompt, words, question.max_length)
-    n_embeddings = getattr(base.model.get_input_embeddings(), "num_embeddings", None)
-    options: dict[str, Any] = {"n_embeddings": n_embeddings, "groups": question.groups}
+    options: dict[str, Any] = {
+        "n_embeddings": getattr(base.model.get_input_embeddings(), "num_embeddings", None),
+        "groups": question.groups,
+        "has_decoder": base.is_encoder_decoder,
+    }
     if question.demonstrations_for is None:
         return PromptEncoder(*common, **options)
     return VariantEncoder(*common, question.demonstrations_for, **options)
+
+
+def _read_whole(
+    base: BaseModel, encoder: PromptEncoder
+) -> Callable[[Any, TokenBudget], EncoderDecoderReader]:
+    start = find_decoder_start(base.model, *encoder.framed_label)
+    return lambda view, budget: EncoderDecoderReader(view, start, budget)
 
 
 def _fill_prompt(encoder: PromptEncoder, text: str) -> FilledPrompt:

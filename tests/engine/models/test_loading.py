@@ -21,12 +21,13 @@ from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
     BertForMaskedLM,
-    T5Config,
+    WhisperConfig,
 )
 from transformers.utils.logging import is_progress_bar_enabled
 
 from instructclf.engine.models.loading import BaseModel, load_base_model, wrap_loaded_model
 from instructclf.exceptions import ModelLoadingError, RemoteCodeWarning
+from tests.families import make_encoder_decoder
 from tests.fixtures import CONTEXT, make_model, make_tokenizer
 
 
@@ -194,9 +195,9 @@ def test_weights_that_are_missing_are_an_error_and_never_random(folder):
 # Other models than decoder-only language models
 
 
-def test_an_encoder_decoder_is_an_error(folder):
-    T5Config(vocab_size=600, d_model=8, d_kv=4, d_ff=8, num_layers=1).save_pretrained(folder)
-    match = r"'.*copy' \(t5\) is an encoder-decoder\. .* needs a decoder-only"
+def test_an_encoder_decoder_of_other_inputs_than_texts_is_an_error(folder):
+    WhisperConfig(vocab_size=600, d_model=8).save_pretrained(folder)
+    match = r"'.*copy' \(whisper\) is an encoder-decoder that transformers does not load with"
     with pytest.raises(ModelLoadingError, match=match):
         load(folder)
 
@@ -291,8 +292,14 @@ def test_a_sequence_classifier_is_an_error_as_an_object_and_in_a_folder(folder, 
         load(folder)
 
 
-def test_an_encoder_decoder_object_is_an_error(tokenizer):
-    model = make_model()
-    model.config.is_encoder_decoder = True
-    with pytest.raises(ModelLoadingError, match=r"'LlamaForCausalLM' \(llama\) is an encoder-dec"):
+def test_a_part_of_an_encoder_decoder_is_an_error_as_an_object(tokenizer):
+    model = make_encoder_decoder("bart").model  # without its output layer
+    with pytest.raises(ModelLoadingError, match="BartModel is a part of an encoder-decoder .* lac"):
+        wrap_loaded_model((model, tokenizer))
+
+
+def test_an_encoder_decoder_that_classifies_is_an_error(tokenizer):
+    config = make_encoder_decoder("bart").config
+    model = AutoModelForSequenceClassification.from_config(config)
+    with pytest.raises(ModelLoadingError, match="is a BartForSequenceClassification, whose output"):
         wrap_loaded_model((model, tokenizer))

@@ -177,7 +177,10 @@ def _check_can_be_merged(config: Any, source: str) -> None:
     is_outside = config.is_prompt_learning or getattr(config, "is_adaption_prompt", False)
     if config.task_type not in (None, "CAUSAL_LM"):
         what = f"made for the task {config.task_type}"
-        remedy = "Labels are scored as the continuation of a prompt, so use a CAUSAL_LM adapter."
+        remedy = (
+            "Use a CAUSAL_LM adapter. Merge one for the task SEQ_2_SEQ_LM with PEFT first: "
+            "model.merge_and_unload().save_pretrained(folder)."
+        )
     elif is_outside:
         what = f"of the kind {getattr(config.peft_type, 'value', config.peft_type)}"
         remedy = (

@@ -37,6 +37,7 @@ from instructclf.engine.models.quantization import (
 from instructclf.engine.models.sources import (
     TOKENIZER_FILES,
     check_architecture,
+    check_has_decoder,
     check_source,
     is_model_and_tokenizer,
     warn_of_remote_code,
@@ -56,14 +57,14 @@ DeviceMap = str | dict[str, int | str] | None
 
 @dataclass(frozen=True, eq=False)
 class BaseModel:
-    """A causal language model with its tokenizer. Many classifiers read it and none changes it.
+    """A language model with its tokenizer. Many classifiers read it and none changes it.
 
     Parameters
     ----------
     name : str
         The name that it was loaded by, or the class of a model that was given as an object.
     model : torch.nn.Module
-        The causal language model, in evaluation mode.
+        The causal or encoder-decoder language model, in evaluation mode.
     tokenizer : object
         Its transformers tokenizer.
     """
@@ -83,10 +84,16 @@ class BaseModel:
         return self.model.config.get_text_config()
 
     @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether an encoder reads the prompt, and a decoder of its own produces the label."""
+        return bool(getattr(self.model.config, "is_encoder_decoder", False))
+
+    @property
     def context_length(self) -> int | None:
         """The longest input in tokens, ``None`` if neither model nor tokenizer states it."""
         lengths = (
             getattr(self.config, "max_position_embeddings", None),
+            getattr(self.config, "max_encoder_position_embeddings", None),
             self.tokenizer.model_max_length,
         )
         # Tokenizers without a limit state a very large number.
@@ -115,7 +122,7 @@ def load_base_model(
     ------
     ModelLoadingError
         If the model does not exist, lacks a tokenizer or safetensors weights, or is not a
-        decoder-only language model; if it is an adapter that cannot be merged; or if the
+        language model; if it is an adapter that cannot be merged; or if the
         quantization is unknown, or cannot compute in this type.
     MissingExtraError
         If quantising, or reading GGUF, needs a package that is not installed.
@@ -204,6 +211,13 @@ def _load_with_adapter(
     except ModelLoadingError as error:
         error.add_note(f"The adapter {name!r} names it as the model that it was trained on.")
         raise
+    if base.is_encoder_decoder:
+        msg = (
+            f"The adapter {name!r} was trained on {base_name!r}, an encoder-decoder model, into "
+            "which adapters are not merged here. Merge it with PEFT, and save the model: "
+            "model.merge_and_unload().save_pretrained(folder)."
+        )
+        raise ModelLoadingError(msg)
     model = merge_adapter_folder(base.model, folder, name)
     has_tokenizer = any((folder / file).is_file() for file in TOKENIZER_FILES)
     tokenizer = load_tokenizer(str(folder)) if has_tokenizer else base.tokenizer
@@ -258,7 +272,7 @@ def wrap_loaded_model(pair: tuple[Any, Any]) -> BaseModel:
     Raises
     ------
     ModelLoadingError
-        If the pair is not a causal language model and a tokenizer, or bitsandbytes has repacked
+        If the pair is not a language model and a tokenizer, or bitsandbytes has repacked
         its weights.
 
     Warns
@@ -269,8 +283,8 @@ def wrap_loaded_model(pair: tuple[Any, Any]) -> BaseModel:
     if not is_model_and_tokenizer(*pair):
         kinds = ", ".join(type(thing).__name__ for thing in pair)
         msg = (
-            "A 'model' given as objects must be (model, tokenizer), a transformers causal language "
-            f"model and its tokenizer. Got ({kinds})."
+            "A 'model' given as objects must be (model, tokenizer), a transformers causal or "
+            f"encoder-decoder language model and its tokenizer. Got ({kinds})."
         )
         raise ModelLoadingError(msg)
     model, tokenizer = pair
@@ -279,5 +293,7 @@ def wrap_loaded_model(pair: tuple[Any, Any]) -> BaseModel:
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # one of PEFT
     is_masked = [kind for kind in model.config.architectures or [] if "ForMaskedLM" in kind]
     check_architecture(model.config, name, [type(inner).__name__, *is_masked])
+    if getattr(model.config, "is_encoder_decoder", False):
+        check_has_decoder(inner, name)
     check_not_repacked(model, name)
     return BaseModel(name, model, tokenizer)

@@ -17,8 +17,8 @@ from instructclf.storage import is_repo_id
 _GGUF = ".gguf"
 _PART = re.compile(r"(.+-)(\d{5})(-of-(?!00000)(\d{5})\.gguf)", re.IGNORECASE)
 A_NAME = (
-    "'bundled', a folder with a decoder-only language model in safetensors, or the id of one on "
-    "the hub"
+    "'bundled', a folder with a decoder-only or encoder-decoder language model in safetensors, or "
+    "the id of one on the hub"
 )
 """What a name can be, in error messages."""
 

@@ -28,7 +28,27 @@ def load_config(source: str, parts: Source) -> Any:
             parts.location, trust_remote_code=False, **parts.options
         )
     check_architecture(config, source, config.architectures or [])
+    if config.is_encoder_decoder:
+        _check_encoder_decoder(config, source, parts)
     return config
+
+
+def _check_encoder_decoder(config: Any, source: str, parts: Source) -> None:
+    from transformers import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+
+    if parts.file is not None:
+        msg = (
+            f"The GGUF file {source!r} holds an encoder-decoder model ({config.model_type}). These "
+            "are read from safetensors only: give the folder or hub id of the original model."
+        )
+        raise ModelLoadingError(msg)
+    if type(config) not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
+        msg = (
+            f"The model {source!r} ({config.model_type}) is an encoder-decoder that transformers "
+            "does not load with AutoModelForSeq2SeqLM, so it does not answer texts with texts. Use "
+            "one that does, such as T5 or BART, or a decoder-only model."
+        )
+        raise ModelLoadingError(msg)
 
 
 def load_model(
@@ -41,11 +61,12 @@ def load_model(
     ModelLoadingError
         If transformers cannot load it, or not all of its weights.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     config = load_config(source, parts)
+    kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     with _explained(source), without_bar():
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = kind.from_pretrained(
             parts.location,
             config=config,
             dtype=dtype,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -59,12 +60,10 @@ def check_source(source: str) -> None:
 
 
 def check_architecture(config: Any, source: str, architectures: Iterable[str]) -> None:
-    """Raise ``ModelLoadingError`` unless this is a decoder-only language model."""
+    """Raise ``ModelLoadingError`` unless this is a language model: its output scores tokens."""
     names = list(architectures)
     other = next((name for name in names if _OTHER_TASK.search(name)), None)
-    if getattr(config, "is_encoder_decoder", False):
-        kind = "an encoder-decoder"
-    elif any("ForMaskedLM" in name for name in names):
+    if any("ForMaskedLM" in name for name in names):
         kind = "an encoder that was trained to fill in masked words"
     elif other is not None:
         kind = f"a {other}, whose output layer does not score tokens"
@@ -72,9 +71,22 @@ def check_architecture(config: Any, source: str, architectures: Iterable[str]) -
         return
     msg = (
         f"The model {source!r} ({config.model_type}) is {kind}. Labels are scored as the "
-        "continuation of a prompt, which needs a decoder-only (causal) language model."
+        "answer to a prompt, which needs a decoder-only (causal) or encoder-decoder language model."
     )
     raise ModelLoadingError(msg)
+
+
+def check_has_decoder(model: Any, name: str) -> None:
+    """Raise ``ModelLoadingError`` unless a decoder of this model answers what its encoder reads."""
+    forward = inspect.signature(type(model).forward).parameters
+    takes_both = {"encoder_outputs", "decoder_input_ids"} <= set(forward)
+    if not takes_both or model.get_output_embeddings() is None:
+        msg = (
+            f"The {name} is a part of an encoder-decoder model that cannot answer texts with "
+            "texts: it lacks the encoder, the decoder or the output layer. Load the whole model "
+            "with AutoModelForSeq2SeqLM."
+        )
+        raise ModelLoadingError(msg)
 
 
 def warn_of_remote_code(*objects: Any) -> None:
@@ -99,7 +111,7 @@ def warn_of_remote_code(*objects: Any) -> None:
 
 
 def is_model_and_tokenizer(*objects: Any) -> bool:
-    """Say whether these objects are a causal language model and a tokenizer, judged by members."""
+    """Say whether these objects are a language model and a tokenizer, judged by members."""
     match objects:
         case (model, tokenizer):
             has_output = callable(getattr(model, "get_output_embeddings", None))

@@ -2,5 +2,6 @@
 
 ``strategies`` compares each shortcut with full prompts on the model itself. ``attention`` and
 ``prefixes`` compute the tokens that all prompts share once, ``batching`` fits batches into memory,
-and ``forward`` turns logits into log-likelihoods.
+and ``forward`` turns logits into log-likelihoods. ``encoder_decoder`` does all of this for models
+whose encoder reads the prompt.
 """

@@ -6,8 +6,8 @@ small is noticed at once rather than after an hour, and progress only gets faste
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,28 @@ _Result = TypeVar("_Result")
 
 _PRICE_OF_A_BATCH = 1 / 16
 """The cost of one more batch, as a share of the budget. Less padding must save more than this."""
+
+
+class BatchReader(Protocol):
+    """Reads something at the ends of prompts, in batches."""
+
+    def read(
+        self, encoded: Sequence[EncodedPrompt]
+    ) -> Iterable[tuple[list[int], NDArray[np.float64]]]:
+        """Yield positions and what is read of each, (n_positions, n_values), batch after batch."""
+        ...
+
+    def score_edges(self, prompt: EncodedPrompt) -> NDArray[np.float64]:
+        """Return the log-likelihood of each edge of a prompt's trie, of shape (n_edges,)."""
+        ...
+
+    def score_after_part(self, prompt: EncodedPrompt) -> NDArray[np.float64]:
+        """Return the scores of a prompt that begins with only a part of the prefix, (n_labels,)."""
+        ...
+
+    def n_shared(self, prompt: EncodedPrompt) -> int:
+        """Return how many first tokens of a prompt are computed once for several texts."""
+        ...
 
 
 def count_computed_tokens(

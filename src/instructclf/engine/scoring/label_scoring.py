@@ -96,8 +96,7 @@ class LocalLabelScorer(PromptReader):
             (encoded,) = self.encoder.encode([text])
             reader = self._reader_of([encoded])
             values = reader.score_edges(encoded)
-            _, prefix = reader.prepare(encoded)
-            return TokenScores(encoded, values, 0 if prefix is None else prefix.length)
+            return TokenScores(encoded, values, reader.n_shared(encoded))
 
 
 def _check_finite(scores: NDArray[np.float64], texts: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from instructclf.engine.tokens.encoding import EncodedPrompt, tokens_after
+from instructclf.engine.tokens.encoding import EncodedPrompt
 from instructclf.engine.tokens.tries import LabelTrie
 
 
@@ -78,7 +78,7 @@ def row_layout(
     del n_masked, dtype  # this layout has no mask
     rows: list[list[int]] = []
     positions = []
-    for prompt, ids in zip(batch, tokens_after(batch, n_prefix), strict=True):
+    for prompt, ids in zip(batch, _tokens_after(batch, n_prefix), strict=True):
         # Nodes that several paths share appear in several rows. All copies see the same tokens, so
         # it does not matter which of them is read.
         position_of = {0: (len(rows), len(ids) - 1)}
@@ -104,7 +104,7 @@ def tree_layout(
         return row_layout(batch, n_prefix=n_prefix, n_masked=n_masked, dtype=dtype, device=device)
     # Columns: [0, n_text) hold the texts, padded on the right; the nodes of all texts begin at
     # n_text. A node's position id continues its own text, however far away its column is.
-    tails = tokens_after(batch, n_prefix)
+    tails = _tokens_after(batch, n_prefix)
     lengths = [len(ids) for ids in tails]
     text_ids = _pad(tails)
     node_ids = _pad([list(prompt.trie.tokens[1:]) for prompt in batch])
@@ -128,6 +128,14 @@ def tree_layout(
         positions,
         torch.cat([_is_real(tails), _is_real([prompt.trie.tokens[1:] for prompt in batch])], dim=1),
     ).to(device)
+
+
+def _tokens_after(prompts: Sequence[EncodedPrompt], n_tokens: int) -> list[list[int]]:
+    """Return the tokens of each prompt after its first ``n_tokens``."""
+    return [
+        prompt.tail if len(prompt.prefix) == n_tokens else prompt.ids[n_tokens:]
+        for prompt in prompts
+    ]
 
 
 def _visible_columns(

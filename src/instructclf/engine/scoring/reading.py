@@ -23,7 +23,7 @@ from instructclf.engine.running.locks import ProcessLock, offloaded_weights
 from instructclf.engine.running.processes import Processes, current_processes
 from instructclf.engine.running.progress import Progress
 from instructclf.engine.running.torch_state import own_torch_state
-from instructclf.engine.scoring.batching import count_computed_tokens, run_in_batches
+from instructclf.engine.scoring.batching import BatchReader, count_computed_tokens, run_in_batches
 from instructclf.engine.scoring.budgets import TokenBudget, make_budget, tokens_of_a_copy
 from instructclf.engine.scoring.forward import edge_log_likelihoods, label_log_likelihoods
 from instructclf.engine.scoring.prefixes import CHUNK, Prefix
@@ -134,6 +134,11 @@ class PrefixReader:
             scores = label_log_likelihoods(self._model, [rest], strategy.layout, part)
         return _to_numpy(scores)[0]
 
+    def n_shared(self, prompt: EncodedPrompt) -> int:
+        """Return how many first tokens of a prompt are computed once for several texts."""
+        _, prefix = self.prepare(prompt)
+        return 0 if prefix is None else prefix.length
+
     def prepare(self, prompt: EncodedPrompt) -> tuple[Strategy, Prefix | None]:
         """Return the strategy for a prompt, and the prefix that it shares with others."""
         with self._preparing:
@@ -192,6 +197,9 @@ class PromptReader:
         suits the device. This changes speed and memory, not what is read.
     read : callable, default=label_log_likelihoods
         What to read of a batch: a function with the parameters of the default.
+    whole : callable, default=None
+        Makes the reader of a model that reads each prompt as a whole, from the model and a budget.
+        With ``None``, prompts share their prefix.
     """
 
     def __init__(
@@ -201,11 +209,13 @@ class PromptReader:
         *,
         max_batch_tokens: int | None = None,
         read: Callable[..., Tensor] = label_log_likelihoods,
+        whole: Callable[[Any, TokenBudget], BatchReader] | None = None,
     ) -> None:
         self.model = model
         self.encoder = encoder
         self._budget = make_budget(model, max_batch_tokens)
         self._read_batch = read
+        self._whole = None if whole is None else whole(model, self._budget)
         self._waiting = offloaded_weights if is_offloaded(model) else nullcontext()
 
     @property
@@ -285,6 +295,9 @@ class PromptReader:
         self, encoded: Sequence[EncodedPrompt]
     ) -> Iterable[tuple[list[int], NDArray[np.float64]]]:
         """Yield positions and what is read of them, batch after batch."""
+        if self._whole is not None:
+            yield from self._whole.read(encoded)
+            return
         sharing: dict[int, list[int]] = {}
         for position, prompt in enumerate(encoded):
             sharing.setdefault(id(prompt.prefix), []).append(position)
@@ -293,10 +306,10 @@ class PromptReader:
             for members, values in self._reader_of(prompts).read(prompts):
                 yield [positions[member] for member in members], values
 
-    def _reader_of(self, prompts: Sequence[EncodedPrompt]) -> PrefixReader:
+    def _reader_of(self, prompts: Sequence[EncodedPrompt]) -> BatchReader:
         """Return the reader for prompts with the same prefix, which need not be that of others."""
         prefix, common = prompts[0].prefix, self.encoder.prefix_ids
-        if prefix is common:
+        if prefix is common or self._whole is not None:
             return self._shared
         if len(prefix) <= len(common) or list(prefix[: len(common)]) != common:
             # A rare text changes the tokens before it. Its prompt goes through the model whole.
@@ -305,8 +318,10 @@ class PromptReader:
         return PrefixReader(self.model, prefix, self._budget, self._read_batch)
 
     @cached_property
-    def _shared(self) -> PrefixReader:
+    def _shared(self) -> BatchReader:
         """The reader of prompts that begin with the tokens that the prompts of all texts share."""
+        if self._whole is not None:
+            return self._whole
         return PrefixReader(self.model, self.encoder.prefix_ids, self._budget, self._read_batch)
 
     @cached_property

@@ -93,12 +93,14 @@ def fit_demonstrations(
     *,
     max_length: int | None,
     texts: Sequence[str],
+    has_decoder: bool = False,
 ) -> Prompt:
     """Cut demonstrations so that prompt and texts fit the context together.
 
     Room is left for a text as long as the longest one given, up to a quarter of the context. The
     demonstrations share the rest: short ones stay whole, long ones are cut to one common length.
-    Prompt and label may take ``max_length`` tokens together, or any number if it is ``None``.
+    Prompt and label may take ``max_length`` tokens together, or any number if it is ``None``. With
+    ``has_decoder``, a decoder of its own produces the label, and the prompt may take all of them.
 
     Raises
     ------
@@ -119,6 +121,7 @@ def fit_demonstrations(
         label_words,
         max_length,
         frame=frame_with_demonstrations(prompt, label_words),
+        has_decoder=has_decoder,
     )
     fitted = DemonstrationFitter(encoder).fit(prompt, texts)
     if fitted.limit is not None:

@@ -1,7 +1,8 @@
 """Prompts → token ids, with the tokens that each label has after that very prompt.
 
 A prompt and a label are tokenised as one string. The label's tokens begin where the prompt's tokens
-first differ with any label: a token that spans the boundary belongs to the label.
+first differ with any label: a token that spans the boundary belongs to the label. The decoder of an
+encoder-decoder model produces labels as sequences of their own, which are tokenised alone.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from instructclf.engine.tokens.boundaries import Boundary
 from instructclf.engine.tokens.tokenising import (
     SuffixTokeniser,
     WholeStringTokeniser,
@@ -68,31 +70,6 @@ class EncodedPrompt:
         return [*self.prefix, *self.tail]
 
 
-def tokens_after(prompts: Sequence[EncodedPrompt], n_tokens: int) -> list[list[int]]:
-    """Return the tokens of each prompt after its first ``n_tokens``."""
-    return [
-        prompt.tail if len(prompt.prefix) == n_tokens else prompt.ids[n_tokens:]
-        for prompt in prompts
-    ]
-
-
-@dataclass(frozen=True)
-class _Boundary:
-    """How the labels' tokens follow a prompt whose last tokens are ``cue``.
-
-    The labels change the last ``n_dropped`` tokens of the prompt, which belong to the labels.
-    """
-
-    n_dropped: int
-    continuations: tuple[tuple[int, ...], ...]
-    cue: tuple[int, ...]
-
-    def holds_for(self, prefix: Sequence[int], tail: list[int]) -> bool:
-        n_cue = len(self.cue)
-        ids = tail if len(tail) >= n_cue else [*prefix, *tail]
-        return n_cue > self.n_dropped and tuple(ids[-n_cue:]) == self.cue
-
-
 class PromptEncoder:
     """Encode the prompts of one fitted classifier.
 
@@ -114,6 +91,8 @@ class PromptEncoder:
         How many tokens the model knows. ``None`` does not check for others.
     groups : tuple of int, default=()
         How many classes, in their order, belong to each of several questions. Empty for one.
+    has_decoder : bool, default=False
+        Whether an encoder reads the prompts and a decoder of its own produces the labels.
 
     Raises
     ------
@@ -137,14 +116,19 @@ class PromptEncoder:
         frame: str | None = None,
         n_embeddings: int | None = None,
         groups: tuple[int, ...] = (),
+        has_decoder: bool = False,
     ) -> None:
         self.prompt = prompt
         self.verbalizer = Verbalizer(label_words, groups)
         self.max_length = max_length
         self.end_token = find_end_token(tokenizer, prompt.template.end_token)
         self._tokenise = WholeStringTokeniser(
-            tokenizer, prompt.render("") if frame is None else frame, n_embeddings
+            tokenizer,
+            prompt.render("") if frame is None else frame,
+            n_embeddings,
+            for_encoder=has_decoder,
         )
+        self._has_decoder = has_decoder
         self._tries: dict[tuple[tuple[int, ...], ...], LabelTrie] = {}
         for boundary in self._boundaries:
             self._trie(boundary.continuations)
@@ -162,6 +146,15 @@ class PromptEncoder:
     def trie(self) -> LabelTrie:
         """The labels' tokens after an ordinary prompt."""
         return self._trie(self._boundaries[0].continuations)
+
+    @property
+    def framed_label(self) -> tuple[list[int], int]:
+        """A label that a decoder of its own produces, as the tokenizer frames it for training.
+
+        Its tokens, and how many of them come before those of the label itself.
+        """
+        before, after = self._tokenise.label_frame
+        return [*before, *self._boundaries[0].continuations[0], *after], len(before)
 
     def encode(self, texts: Sequence[str]) -> list[EncodedPrompt]:
         """Return the prompt of each text as token ids. Texts that are too long are cut."""
@@ -225,8 +218,11 @@ class PromptEncoder:
     # The boundary between a prompt and its labels
 
     @cached_property
-    def _boundaries(self) -> tuple[_Boundary, ...]:
+    def _boundaries(self) -> tuple[Boundary, ...]:
         """The different boundaries of prompts and labels: one, for ordinary templates."""
+        if self._has_decoder:
+            labels = self._tokenise.labels(self.verbalizer.answers)
+            return (Boundary(0, tuple(map(tuple, labels)), cue=()),)
         ids = self._probe_ids
         n_cue = common_prefix_length([sequence[::-1] for sequence in ids])
         boundaries = (
@@ -235,19 +231,20 @@ class PromptEncoder:
         )
         return tuple(dict.fromkeys(boundaries))
 
-    def _observe_boundary(self, prompt: Prompt, ids: list[int], text: str, n_cue: int) -> _Boundary:
+    def _observe_boundary(self, prompt: Prompt, ids: list[int], text: str, n_cue: int) -> Boundary:
         """Tokenise a prompt with each label to find where the labels begin."""
         answered = self._tokenise([prompt.render(text, words) for words in self.verbalizer.answers])
         n_kept = min(common_prefix_length([ids, whole]) for whole in answered)
         continuations = tuple(tuple(whole[n_kept:]) for whole in answered)
-        return _Boundary(len(ids) - n_kept, continuations, tuple(ids[len(ids) - n_cue :]))
+        return Boundary(len(ids) - n_kept, continuations, tuple(ids[len(ids) - n_cue :]))
 
     def _find_boundary(
         self, prompt: Prompt, prefix: Sequence[int], tail: list[int], text: str
-    ) -> _Boundary:
+    ) -> Boundary:
         """Return the known boundary if it holds for a prompt, or else observe it on that prompt."""
         boundary = self._boundaries[0]
-        if len(self._boundaries) == 1 and boundary.holds_for(prefix, tail):
+        is_only = len(self._boundaries) == 1
+        if self._has_decoder or (is_only and boundary.holds_for(prefix, tail)):
             return boundary
         ids = [*prefix, *tail]
         boundary = self._observe_boundary(prompt, ids, text, n_cue=0)
@@ -312,7 +309,9 @@ class PromptEncoder:
 
     @cached_property
     def n_label_tokens(self) -> int:
-        """How many tokens the longest label takes, with an end token."""
+        """How many tokens the longest label takes after a prompt, with an end token."""
+        if self._has_decoder:
+            return 0
         return 1 + max(len(c) for boundary in self._boundaries for c in boundary.continuations)
 
     @cached_property

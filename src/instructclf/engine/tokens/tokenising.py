@@ -30,7 +30,7 @@ class WholeStringTokeniser:
 
     The tokens that a tokenizer puts before a text (a beginning-of-sequence token) are put before
     each prompt, unless the prompt already begins with them. The tokens that it puts after a text
-    are left out, because the model has to continue the prompt.
+    are left out if the model has to continue the prompt. An encoder expects them.
 
     Parameters
     ----------
@@ -41,6 +41,8 @@ class WholeStringTokeniser:
         only if this contains some, as chat templates do.
     n_embeddings : int or None, default=None
         How many tokens the model knows. ``None`` does not check for others.
+    for_encoder : bool, default=False
+        Whether an encoder reads the prompts.
 
     Raises
     ------
@@ -48,9 +50,17 @@ class WholeStringTokeniser:
         When called, if the model does not know a token.
     """
 
-    def __init__(self, tokenizer: Any, frame: str, n_embeddings: int | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        frame: str,
+        n_embeddings: int | None = None,
+        *,
+        for_encoder: bool = False,
+    ) -> None:
         self.tokenizer = tokenizer
         self._n_embeddings = n_embeddings
+        self._for_encoder = for_encoder
         self.reads_special_tokens = any(
             token in frame for token in _longest_first(_special_strings(tokenizer))
         )
@@ -59,27 +69,45 @@ class WholeStringTokeniser:
 
     def __call__(self, strings: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each string."""
-        start = [] if self._frame_has_start or not strings else self._start
+        start = [] if self._frame_has_start or not strings else self._frame_tokens[0]
         return [start + ids for ids in self.without_start(strings)]
 
     def without_start(self, strings: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each string, without the tokens put before a text."""
-        return self._encode(list(strings), special_tokens=False) if strings else []
+        if not strings:
+            return []
+        end = self._frame_tokens[1] if self._for_encoder else []
+        return [ids + end for ids in self._encode(list(strings), special_tokens=False)]
+
+    def labels(self, strings: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of labels as a decoder of their own produces them, and no more."""
+        return self._encode(list(strings), special_tokens=False, of="text_target")
 
     @cached_property
-    def _start(self) -> list[int]:
-        """The tokens that the tokenizer puts before a text."""
-        (bare,) = self._encode(["a"], special_tokens=False)
-        (framed,) = self._encode(["a"], special_tokens=True)
-        for start in range(len(framed) - len(bare) + 1):
-            if framed[start : start + len(bare)] == bare:
-                return framed[:start]
-        return []
+    def label_frame(self) -> tuple[list[int], list[int]]:
+        """The tokens that the tokenizer puts before and after such a label."""
+        return self._find_frame(of="text_target")
 
-    def _encode(self, strings: list[str], *, special_tokens: bool) -> list[list[int]]:
+    @cached_property
+    def _frame_tokens(self) -> tuple[list[int], list[int]]:
+        """The tokens that the tokenizer puts before and after a text."""
+        return self._find_frame(of="text")
+
+    def _find_frame(self, *, of: str) -> tuple[list[int], list[int]]:
+        (bare,) = self._encode(["a"], special_tokens=False, of=of)
+        (framed,) = self._encode(["a"], special_tokens=True, of=of)
+        for start in range(len(framed) - len(bare) + 1):
+            end = start + len(bare)
+            if framed[start:end] == bare:
+                return framed[:start], framed[end:]
+        return [], []
+
+    def _encode(
+        self, strings: list[str], *, special_tokens: bool, of: str = "text"
+    ) -> list[list[int]]:
         with tokenizer_state:
             encoded = self.tokenizer(
-                strings,
+                **{of: strings},
                 add_special_tokens=special_tokens,
                 split_special_tokens=not self.reads_special_tokens,
                 return_attention_mask=False,

@@ -39,6 +39,8 @@ class VariantEncoder(PromptEncoder):
         How many tokens the model knows. ``None`` does not check for others.
     groups : tuple of int, default=()
         How many classes, in their order, belong to each of several questions. Empty for one.
+    has_decoder : bool, default=False
+        Whether an encoder reads the prompts and a decoder of its own produces the labels.
 
     Raises
     ------
@@ -56,18 +58,16 @@ class VariantEncoder(PromptEncoder):
         *,
         n_embeddings: int | None = None,
         groups: tuple[int, ...] = (),
+        has_decoder: bool = False,
     ) -> None:
-        super().__init__(
-            tokenizer,
-            prompt,
-            label_words,
-            max_length,
-            frame=frame_with_demonstrations(prompt, label_words),
-            n_embeddings=n_embeddings,
-            groups=groups,
-        )
+        frame = frame_with_demonstrations(prompt, label_words)
+        self._options: dict[str, Any] = {
+            "n_embeddings": n_embeddings,
+            "groups": groups,
+            "has_decoder": has_decoder,
+        }
+        super().__init__(tokenizer, prompt, label_words, max_length, frame=frame, **self._options)
         self._tokenizer = tokenizer
-        self._n_embeddings = n_embeddings
         self._demonstrations_for = demonstrations_for
         self._fitter = DemonstrationFitter(self)
 
@@ -109,12 +109,7 @@ class VariantEncoder(PromptEncoder):
 
     def _encoder_of(self, prompt: Prompt) -> PromptEncoder:
         return PromptEncoder(
-            self._tokenizer,
-            prompt,
-            self.verbalizer.classes,
-            self.max_length,
-            n_embeddings=self._n_embeddings,
-            groups=self.verbalizer.groups,
+            self._tokenizer, prompt, self.verbalizer.classes, self.max_length, **self._options
         )
 
     def _cut_to_length(self, prompt: Prompt, text: str, encoded: EncodedPrompt) -> EncodedPrompt:
