@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from approaches import regression, svm
-from cells import Cell, add_options, prepare_process, run, select
+from cells import Cell, run_program
 from raw_results import RawResult, RawResults
 from tables import Table, number, page, save_page
-from tasks import AMAZON, TASKS, Task, available, read_rows
+from tasks import AMAZON, Task, read_rows
 
 from instructclf import BagOfWordsClassifier
 
@@ -90,21 +90,5 @@ def _cells(found: dict[str, dict[str, float | None]]) -> list[str]:
     ]
 
 
-def main() -> None:
-    """Measure, and write the page."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_options(parser, name=NAME, seeds=3)
-    options = parser.parse_args()
-    prepare_process(options)
-    names = available(MEASURED, options.data)
-    cells = [cell for name in names for cell in cells_of(TASKS[name], options)]
-    if not options.table:
-        run(select(cells, options.cells), options)
-    if not options.plan:
-        write(cells, options)
-
-
 if __name__ == "__main__":
-    main()
+    run_program(__doc__, NAME, MEASURED, cells_of, write)

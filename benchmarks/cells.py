@@ -26,7 +26,7 @@ from measuring import RESULTS, Settings, environment, set_threads
 from models import find_model
 from numpy.typing import NDArray
 from raw_results import RUNS, SUFFIX, RawResult, RawResults
-from tasks import Rows, read_rows
+from tasks import TASKS, Rows, Task, available, read_rows
 
 from instructclf.evaluation.metrics import answer_weights, expected_calibration_error
 from instructclf.evaluation.running import (
@@ -295,3 +295,25 @@ def prepare_process(options: argparse.Namespace) -> None:
     options.model = find_model(options.model)
     options.parameters = parse_parameters(options.parameters)
     set_threads(options.threads)
+
+
+def run_program(
+    description: str,
+    name: str,
+    tasks: Sequence[str],
+    cells_of: Callable[[Task, argparse.Namespace], Iterable[Cell]],
+    write: Callable[[list[Cell], argparse.Namespace], None],
+) -> None:
+    """Measure the cells of these tasks as the command line says, and write the page."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_options(parser, name=name, seeds=3)
+    options = parser.parse_args()
+    prepare_process(options)
+    names = available(tasks, options.data)
+    cells = [cell for task in names for cell in cells_of(TASKS[task], options)]
+    if not options.table:
+        run(select(cells, options.cells), options)
+    if not options.plan:
+        write(cells, options)

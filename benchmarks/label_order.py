@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from approaches import prompting
 from cell_settings import model_digest, newest
-from cells import Cell, add_options, draw, prepare_process, run, select
+from cells import Cell, draw, run_program
 from models import page_name, slowness
 from raw_results import RawResults
 from tables import Table, number, page, save_page
-from tasks import TASKS, Rows, Task, available, read_rows
+from tasks import TASKS, Rows, Task, read_rows
 
 from instructclf.evaluation import label_order_report
 
@@ -131,21 +131,5 @@ def _row(cell: Cell, results: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     return task, shots, way.replace("-", " "), str(len(results)), *figures, number(1000 * seconds)
 
 
-def main() -> None:
-    """Measure, and write the page."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_options(parser, name=NAME, seeds=3)
-    options = parser.parse_args()
-    prepare_process(options)
-    names = available(MEASURED, options.data)
-    cells = [cell for name in names for cell in cells_of(TASKS[name], options)]
-    if not options.table:
-        run(select(cells, options.cells), options)
-    if not options.plan:
-        write(cells, options)
-
-
 if __name__ == "__main__":
-    main()
+    run_program(__doc__, NAME, MEASURED, cells_of, write)

@@ -22,7 +22,6 @@ from sklearn.model_selection import (
     cross_val_predict,
     cross_validate,
 )
-from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 from sklearn.utils import estimator_checks
 from sklearn.utils._param_validation import InvalidParameterError
@@ -32,6 +31,8 @@ from instructclf.classifiers.wrapping.quantiles import find_least_probability
 from instructclf.evaluation import mean_set_size, set_coverage
 from instructclf.exceptions import InvalidLabelsError, InvalidTextsError
 from tests.classifiers.test_sklearn_contract import DATA_FREE_CHECKS
+from tests.classifiers.wrapping import words
+from tests.classifiers.wrapping.words import ASKED, Weighed, regression
 from tests.fixtures import LABELS as FEW_LABELS
 from tests.fixtures import TEXTS as FEW_TEXTS
 
@@ -170,37 +171,14 @@ def test_sets_are_those_of_mapie():
 
 # As an estimator
 
-WORDS = np.array(["awful", "bad", "fair", "good", "great"])
-CHANCES = np.array([0.0, 0.2, 0.5, 0.8, 1.0])  # that the label is positive
-
 
 def draw(n_rows, seed=0):
-    """Draw texts of one word, whose label is sure, likely or anything."""
-    rng = np.random.default_rng(seed)
-    words = rng.integers(5, size=n_rows)
-    labels = np.where(rng.random(n_rows) < CHANCES[words], "positive", "negative")
-    return [f"{WORDS[word]} thing {i}" for i, word in enumerate(words)], labels
+    """Draw texts that all differ."""
+    texts, labels = words.draw(n_rows, seed)
+    return [f"{text} {i}" for i, text in enumerate(texts)], labels
 
 
 TEXTS, LABELS = draw(400)
-ASKED = [f"{word} thing" for word in WORDS]
-
-
-def regression():
-    return make_pipeline(TfidfVectorizer(), LogisticRegression())
-
-
-class Weighed(ClassifierMixin, BaseEstimator):
-    """A regression on words that takes weights by that name, and keeps them."""
-
-    def fit(self, X, y, sample_weight=None):
-        self.weights_, self.texts_ = sample_weight, list(X)
-        self.inner_ = regression().fit(X, y)
-        self.classes_ = self.inner_.classes_
-        return self
-
-    def predict_proba(self, X):
-        return self.inner_.predict_proba(X)
 
 
 def test_sure_texts_get_one_label_and_the_others_several():

@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_array
 from sklearn import config_context
-from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_classifier
+from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
@@ -22,7 +22,6 @@ from sklearn.model_selection import (
     StratifiedKFold,
     cross_val_predict,
 )
-from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 from sklearn.utils import estimator_checks
 from sklearn.utils._param_validation import InvalidParameterError
@@ -32,40 +31,11 @@ from instructclf.classifiers.wrapping.thresholds import find_threshold
 from instructclf.evaluation import FewShot, evaluate_seeds
 from instructclf.exceptions import AllAbstainedWarning, InvalidLabelsError, InvalidTextsError
 from tests.classifiers.test_sklearn_contract import DATA_FREE_CHECKS
+from tests.classifiers.wrapping.words import ASKED, Weighed, draw, regression
 from tests.fixtures import LABELS as FEW_LABELS
 from tests.fixtures import TEXTS as FEW_TEXTS
 
-WORDS = np.array(["awful", "bad", "fair", "good", "great"])
-CHANCES = np.array([0.0, 0.2, 0.5, 0.8, 1.0])  # that the label is positive
-
-
-def draw(n_rows, seed=0):
-    """Draw texts of one word, whose label is sure, likely or anything."""
-    rng = np.random.default_rng(seed)
-    words = rng.integers(5, size=n_rows)
-    labels = np.where(rng.random(n_rows) < CHANCES[words], "positive", "negative")
-    return [f"{WORDS[word]} thing" for word in words], labels
-
-
 TEXTS, LABELS = draw(400)
-ASKED = [f"{word} thing" for word in WORDS]
-
-
-def regression():
-    return make_pipeline(TfidfVectorizer(), LogisticRegression())
-
-
-class Weighed(ClassifierMixin, BaseEstimator):
-    """A regression on words that takes weights by that name, and keeps them."""
-
-    def fit(self, X, y, sample_weight=None):
-        self.weights_, self.texts_ = sample_weight, list(X)
-        self.inner_ = regression().fit(X, y)
-        self.classes_ = self.inner_.classes_
-        return self
-
-    def predict_proba(self, X):
-        return self.inner_.predict_proba(X)
 
 
 def test_sure_texts_get_their_label_and_the_others_none():

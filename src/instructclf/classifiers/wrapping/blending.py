@@ -60,7 +60,7 @@ class BlendedClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition):
         Classifiers are tried cheapest first: without a language model, prompting, tuning. The
         first one that would exceed the time, judged by its first fold, is left out, and so are
         those after it; ``cv_results_`` names them. The cheapest is always tried. A fold that has
-        begun is finished. ``None`` tries all.
+        begun is finished. ``None`` tries all; keep it in a job of several processes.
     random_state : int, RandomState instance or None, default=None
         Decides which rows are held out. Set it to get the same weights again.
     verbose : int or bool, default=0

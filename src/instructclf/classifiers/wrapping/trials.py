@@ -152,7 +152,7 @@ def try_classifiers(
             before = trial.seconds
             trial.try_split(estimator, rows, split, clock)
             left -= trial.seconds - before
-        outcome = "Tried" if trial.finished else "Left out, for want of time,"
+        outcome = "Tried" if trial.finished else "Left out, for lack of time,"
         tell(f"{outcome} {name}: {trial.seconds:.0f} s")
     return trials
 
