@@ -256,6 +256,15 @@ def test_strategies_found_for_an_architecture_hold_for_its_other_views():
     assert passes == []
 
 
+def test_strategies_are_not_tried_again_once_the_attention_of_a_view_is_extended():
+    view = shared_view(make_model(intermediate_size=24))
+    expected = Strategies(view, n_prefix=3).choose(*make_prompts(BRANCHES, 5))
+    assert expected.prefix is PrefixAttention
+    passes = count_passes(view)
+    assert Strategies(view, n_prefix=3).choose(*make_prompts(BRANCHES, 5)) == expected
+    assert passes == []
+
+
 def test_a_failure_is_not_remembered_for_the_architecture():
     """Weights that are not numbers make every comparison fail; the next ones may be sound."""
     model = make_model(intermediate_size=40)

@@ -139,6 +139,12 @@ def _with_room(heads: Tensor, n_tokens: int, n_more: int) -> Tensor:
     return torch.cat([first, room], dim=2)
 
 
+def attention_name(model: Any) -> str | None:
+    """Return the name of a model's attention function, the same before and after its extension."""
+    name = getattr(model.config, "_attn_implementation", None)
+    return None if name is None else name.removeprefix(f"{_ATTENTION}_")
+
+
 def with_shared_prefix(attention: AttentionFunction) -> AttentionFunction:
     """Extend an attention function by a prefix that all rows share."""
 

@@ -16,7 +16,7 @@ import torch
 
 from instructclf.engine.models.placement import input_device
 from instructclf.engine.running.bounds import checking_indices
-from instructclf.engine.scoring.attention import PrefixAttention
+from instructclf.engine.scoring.attention import PrefixAttention, attention_name
 from instructclf.engine.scoring.budgets import is_fatal
 from instructclf.engine.scoring.layouts import LayoutFunction, row_layout, tree_layout
 from instructclf.engine.scoring.prefixes import Prefix, PrefixCache
@@ -155,15 +155,14 @@ class Strategies:
 def _architecture(model: Any) -> tuple[Hashable, ...]:
     """Return everything that decides which strategies are exact: all but the values of weights."""
     weight = model.get_input_embeddings().weight
-    attention = getattr(model.config, "_attn_implementation", None)
     modules = frozenset(map(type, model.modules()))  # an adapter may add kinds of modules
     config = model.config.to_json_string()
-    return type(model), modules, config, attention, weight.dtype, input_device(model).type
+    return type(model), modules, config, attention_name(model), weight.dtype, input_device(model).type
 
 
 def _reads_masks(model: Any) -> bool:
     """Say whether attention takes any mask. Flash attention reads lengths of rows from it."""
-    return "flash" not in (getattr(model.config, "_attn_implementation", None) or "")
+    return "flash" not in (attention_name(model) or "")
 
 
 def _candidates(prefixes: Sequence[type[Prefix]], *, takes_trees: bool) -> Iterator[Strategy]:
