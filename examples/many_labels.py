@@ -86,7 +86,7 @@ print(report)
 # %% [markdown]
 # The bundled model was not made for banks, so compare with TF-IDF and with guessing, which is right
 # for one message in eight. With 32 test messages the intervals are wide. [A larger
-# model](../how-to/hub-model.md) takes the same code. *Shots* is the number of messages that an
+# model](../how-to/hub-model.md) takes the same code. *Rows* is the number of messages that an
 # approach was given; a prompt shows only `n_shots` of them.
 #
 # ## Which labels are confused?

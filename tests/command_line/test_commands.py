@@ -262,7 +262,7 @@ def test_compare_prints_the_table_and_writes_the_figures(train, model_folder, tm
         "prompting",
         "instruction tuning",
     ]
-    assert {(row["shots"], row["n_seeds"]) for row in rows} == {(4, 2)}
+    assert {(row["n_rows"], row["n_seeds"]) for row in rows} == {(4, 2)}
     table = capsys.readouterr().out.splitlines()
     assert table[0].startswith("approach")
     for row, line in zip(rows, table[2:], strict=False):

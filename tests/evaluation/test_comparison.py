@@ -88,7 +88,7 @@ def test_shots_and_seeds_may_differ_between_approaches():
         n_seeds={"few": 3, "all": 1},
     )
     assert [len(of.scores) for of in report.scores.values()] == [3, 1]
-    assert [row["shots"] for row in report.to_rows()] == [4, 40]
+    assert [row["n_rows"] for row in report.to_rows()] == [4, 40]
 
 
 def test_rows_are_the_unrounded_figures(report):
@@ -96,7 +96,7 @@ def test_rows_are_the_unrounded_figures(report):
     low, high = report.scores["tuning"].interval()
     known = {
         "approach": "tuning",
-        "shots": 16,
+        "n_rows": 16,
         "n_seeds": 3,
         "accuracy": pytest.approx(0.88),
         "low": low,
@@ -115,7 +115,7 @@ def test_rows_are_the_unrounded_figures(report):
 def test_markdown_is_a_table_with_its_caption(report):
     every, none, tuning = interval_cells(report)
     assert report.to_markdown() == (
-        "| approach   |      shots | accuracy |   95% interval | fit seconds | texts per second |\n"
+        "| approach   |       rows | accuracy |   95% interval | fit seconds | texts per second |\n"
         "| ---------- | ---------: | -------: | -------------: | ----------: | ---------------: |\n"
         f"| all rows   | all 32,000 |    0.825 | {every} |         123 |            2,000 |\n"
         f"| zero\\|shot |          0 |    0.750 | {none} |        0.00 |            2,000 |\n"
@@ -129,7 +129,7 @@ def test_markdown_is_a_table_with_its_caption(report):
 def test_printed_columns_line_up(report):
     every, none, tuning = interval_cells(report)
     assert str(report).splitlines()[:-1] == [
-        "approach        shots  accuracy    95% interval  fit seconds  texts per second",
+        "approach         rows  accuracy    95% interval  fit seconds  texts per second",
         "---------  ----------  --------  --------------  -----------  ----------------",
         f"all rows   all 32,000     0.825  {every}          123             2,000",
         f"zero|shot           0     0.750  {none}         0.00             2,000",
@@ -206,7 +206,7 @@ def test_html_has_the_cells_of_the_table_with_headers_and_caption(report):
     table = Table(report.to_html())
     assert table.open == []
     assert [row[:3] for row in table.rows] == [
-        ["approach", "shots", "accuracy"],
+        ["approach", "rows", "accuracy"],
         ["all rows", "all 32,000", "0.825"],
         ["zero|shot", "0", "0.750"],
         ["tuning", "16", "0.880"],

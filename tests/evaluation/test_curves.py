@@ -83,7 +83,7 @@ def test_prompting_goes_from_no_shots_to_some(make_prompting):
 def test_rows_and_frame_and_text_say_the_same():
     curve = learning_curve(SVM, *TRAIN, *TEST, shots=[4, 16], n_seeds=2)
     rows = curve.to_rows()
-    assert [row["shots"] for row in rows] == [4, 16]
+    assert [row["n_rows"] for row in rows] == [4, 16]
     pytest.importorskip("pandas")
     assert curve.to_frame()["accuracy"].tolist() == [row["accuracy"] for row in rows]
     assert str(curve).splitlines()[0].startswith(f" 4 shots: {rows[0]['accuracy']:.3f} [")

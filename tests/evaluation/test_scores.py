@@ -236,7 +236,7 @@ def test_scores_and_differences_are_written_in_one_line():
     one, other = made([[True, True], [True, False]]), made([[True, False], [True, False]])
     assert str(one).startswith("0.750 [")
     assert str(one).splitlines()[0].endswith("] over 2 seeds and 2 texts")
-    assert str(made([[True]])) == "1.000 [1.000, 1.000] over 1 seed and 1 texts"
+    assert str(made([[True]])) == "1.000 [1.000, 1.000] over 1 seed and 1 text"
     assert str(one.compare(other)).startswith("+0.250 [")
     assert str(one.compare(other)).endswith("; answers that only one gets right: 1 to 0")
 

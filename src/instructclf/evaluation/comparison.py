@@ -95,13 +95,13 @@ class ComparisonReport(Table):
 
     def _header(self) -> tuple[str, ...]:
         name = name_scorings(self.scores.values())
-        return ("approach", "shots", name, "95% interval", "fit seconds", "texts per second")
+        return ("approach", "rows", name, "95% interval", "fit seconds", "texts per second")
 
     def _cells(self) -> list[tuple[str, ...]]:
         return [
             (
                 name,
-                _write_shots(scores),
+                _write_rows(scores),
                 f"{scores.mean:.3f}",
                 "{:.3f} to {:.3f}".format(*scores.interval()),
                 _write_number(float(scores.fit_seconds.mean())),
@@ -217,7 +217,7 @@ def compare(
     ...     n_shots=16,
     ...     n_seeds=2,
     ... )
-    >>> report.to_rows()[0]["shots"]
+    >>> report.to_rows()[0]["n_rows"]
     16
     """
     if not isinstance(estimators, Mapping) or not estimators:
@@ -281,7 +281,7 @@ def _give_each(parameter: str, value: Any, estimators: Mapping[str, Any]) -> dic
     return dict(value)
 
 
-def _write_shots(scores: SeedScores) -> str:
+def _write_rows(scores: SeedScores) -> str:
     n_rows = len(scores.shots[0])
     return f"all {n_rows:,}" if scores.n_shots is None else f"{n_rows:,}"
 

@@ -295,7 +295,7 @@ class SeedScores:
         Returns
         -------
         dict
-            With the keys ``shots`` (the number of training rows), ``n_seeds``, ``accuracy``
+            With the keys ``n_rows`` (of training), ``n_seeds``, ``accuracy``
             (mean), ``low`` and ``high`` (of ``interval()``), ``std``, ``ensemble_accuracy``,
             ``log_loss``, ``calibration_error``, ``fit_seconds`` (mean) and ``texts_per_second``.
             With another ``scoring`` its name stands in place of ``accuracy``. Missing figures are
@@ -303,7 +303,7 @@ class SeedScores:
         """
         low, high = self.interval()
         return {
-            "shots": len(self.shots[0]),
+            "n_rows": len(self.shots[0]),
             "n_seeds": self.n_seeds,
             self.scoring: self.mean,
             "low": low,
@@ -337,9 +337,10 @@ def write_scores(scores: SeedScores) -> str:
     """Return the score and its interval in one line."""
     low, high = scores.interval()
     seeds = "1 seed" if scores.n_seeds == 1 else f"{scores.n_seeds} seeds"
+    texts = "1 text" if scores.n_test == 1 else f"{scores.n_test:,} texts"
     return (
         f"{write_scoring(scores.scoring)}{scores.mean:.3f} [{low:.3f}, {high:.3f}] over {seeds} "
-        f"and {scores.n_test:,} texts"
+        f"and {texts}"
     )
 
 
