@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 
 from instructclf.calibration import Calibration, LabelledRowsCalibrator, no_calibration
@@ -28,6 +29,16 @@ def random_scores(n_rows, bias=(0.0, 0.0, 0.0), scale=1.0, seed=0):
     rng = np.random.RandomState(seed)
     codes = np.arange(n_rows) % 3
     return np.eye(3)[codes] * scale + rng.randn(n_rows, 3) * scale + bias, codes
+
+
+def calibrated_scores(n_rows, n_classes=3, seed=0):
+    """Draw log-probabilities, and labels with these probabilities, all labels alike often."""
+    rng = np.random.RandomState(seed)
+    scores = 2 * rng.randn(40 * n_rows, n_classes)
+    drawn = (softmax(scores).cumsum(axis=1) > rng.rand(len(scores), 1)).argmax(axis=1)
+    each = n_rows // n_classes
+    rows = np.concatenate([np.flatnonzero(drawn == code)[:each] for code in range(n_classes)])
+    return scores[rows], drawn[rows]
 
 
 # fit_calibration
@@ -107,9 +118,30 @@ def test_one_row_a_class_leaves_scores_alone():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_few_uninformative_rows_leave_the_temperature_near_1(seed):
-    scores, codes = random_scores(6, seed=seed)
-    assert 0.8 < fit_calibration(scores, codes).temperature < 1.25
+def test_a_few_rows_of_calibrated_scores_leave_the_temperature_near_1(seed):
+    scores, codes = calibrated_scores(12, seed=seed)
+    assert 0.5 < fit_temperature(scores, codes) < 2
+
+
+@pytest.mark.parametrize("temperature", [0.2, 1.0, 5.0])
+def test_the_temperature_of_calibrated_scores_is_found(temperature):
+    scores, codes = calibrated_scores(2000)
+    found = fit_temperature(temperature * scores, codes)
+    assert found == pytest.approx(temperature, rel=0.1)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 3.0])
+def test_a_few_rows_make_probabilities_better(temperature):
+    """Of eight rows a label: on others, the log loss is nearer to the best one than before."""
+    scores, codes = calibrated_scores(16, n_classes=2)
+    others, right = calibrated_scores(1000, n_classes=2, seed=1)
+    found = fit_temperature(temperature * scores, codes)
+
+    def log_loss(t):
+        probabilities = softmax(temperature * others / t)
+        return -np.log(probabilities[np.arange(1000), right]).mean()
+
+    assert log_loss(found) - log_loss(temperature) < 0.5 * (log_loss(1.0) - log_loss(temperature))
 
 
 @pytest.mark.parametrize("n_rows", [6, 15, 30, 300])
@@ -124,9 +156,12 @@ def test_rows_without_information_leave_the_temperature_at_1():
     assert fit_calibration(np.zeros((4, 2)), CODES).temperature == 1.0
 
 
-def test_a_few_right_answers_do_not_make_probabilities_extreme():
-    scores = np.array([[0.5, -0.5]] * 2 + [[-0.5, 0.5]] * 2)
-    assert fit_calibration(scores, CODES).temperature > 0.8
+@pytest.mark.parametrize("n_each", [2, 8, 32])
+def test_right_answers_alone_do_not_make_probabilities_extreme(n_each):
+    scores = np.array([[0.5, -0.5]] * n_each + [[-0.5, 0.5]] * n_each)
+    calibration = fit_calibration(scores, np.repeat([0, 1], n_each))
+    sure = np.exp(calibration.log_probabilities(scores)).max()
+    assert sure <= (2 * n_each + 1) / (2 * n_each + 2) + 1e-3
 
 
 @pytest.mark.parametrize("n_rows", [6, 30, 300])
@@ -136,11 +171,13 @@ def test_the_temperature_is_the_most_probable_one(n_rows, scale):
     calibration = fit_calibration(scores, codes)
 
     def density(temperature):
-        probabilities = softmax((scores - calibration.bias) / temperature)
-        prior = scipy.stats.cauchy(scale=0.2).logpdf(np.log(temperature))
-        return np.log(probabilities[np.arange(n_rows), codes]).sum() + prior
+        scaled = scipy.special.log_softmax((scores - calibration.bias) / temperature, axis=1)
+        prior = scipy.stats.cauchy(scale=2).logpdf(np.log(temperature))
+        of_right = scaled[np.arange(n_rows), codes].sum()
+        of_others = scaled.sum() - of_right
+        return ((n_rows + 1) * of_right + of_others / 2) / (n_rows + 2) + prior
 
-    best = max(np.geomspace(0.5, 10, 2000), key=density)
+    best = max(np.geomspace(0.1, 10, 2000), key=density)
     assert calibration.temperature == pytest.approx(best, rel=0.02)
 
 

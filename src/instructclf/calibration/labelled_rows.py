@@ -22,9 +22,9 @@ from instructclf.calibration.calibrations import (
 )
 from instructclf.calibration.chance import warn_at_chance
 
-_PRIOR_SCALE = 0.2
+_PRIOR_SCALE = 2.0
 """Scale of the logarithm of the temperature: how far a few rows move it without strong evidence."""
-_TEMPERATURES = np.exp(np.arange(-56, 185) / 80)  # 1 is one of them, exactly
+_TEMPERATURES = np.exp(np.arange(-184, 185) / 80)  # 1 is one of them, exactly
 
 
 class LabelledRowsCalibrator(BaseEstimator):
@@ -119,11 +119,14 @@ def fit_calibration(scores: NDArray[np.float64], codes: NDArray[np.intp]) -> Cal
     """Estimate bias and temperature from labelled rows.
 
     The bias is shrunk towards 0 by ``max(0, 1 - (K - 1) s² / ‖b‖²)``, where s² is the mean squared
-    standard error of its K components. This removes what noise alone would give. The temperature is
-    the most probable one between 0.5 and 10 under a Cauchy prior on its logarithm, centred on 0
-    (on such priors: Gelman et al., "A Weakly Informative Default Prior Distribution for Logistic
-    and Other Regression Models", Annals of Applied Statistics, 2008). A few rows leave it near 1;
-    the heavy tails let many rows move it anywhere.
+    standard error of its K components. This removes what noise alone would give.
+
+    The temperature is the most probable one between 0.1 and 10, for labels that are right with the
+    probability (n + 1) / (n + 2) of n rows. So a few rows that are all answered rightly do not make
+    the classifier sure of everything (Platt, "Probabilistic Outputs for Support Vector Machines",
+    1999). The prior of its logarithm is a wide Cauchy distribution around 0 (on such priors: Gelman
+    et al., "A Weakly Informative Default Prior Distribution for Logistic and Other Regression
+    Models", Annals of Applied Statistics, 2008).
     """
     n_rows, n_classes = scores.shape
     present = np.unique(codes)
@@ -165,8 +168,10 @@ def fit_temperature(
 
     Row weights say how much each row counts, relative to their mean.
     """
-    rows = np.arange(len(codes))
-    counts = np.ones(len(codes)) if row_weights is None else row_weights / row_weights.mean()
-    likelihoods = [counts @ log_softmax(scores / t)[rows, codes] for t in _TEMPERATURES]
+    n_rows, n_classes = scores.shape
+    counts = np.ones(n_rows) if row_weights is None else row_weights / row_weights.mean()
+    targets = np.full(scores.shape, 1 / (n_rows + 2) / (n_classes - 1))
+    targets[np.arange(n_rows), codes] = (n_rows + 1) / (n_rows + 2)
+    likelihoods = [counts @ (targets * log_softmax(scores / t)).sum(axis=1) for t in _TEMPERATURES]
     losses = np.log1p((np.log(_TEMPERATURES) / _PRIOR_SCALE) ** 2) - likelihoods
     return float(_TEMPERATURES[int(np.argmin(losses))])

@@ -59,7 +59,7 @@ class InstructionTunedClassifier(PromptedClassifier):
     calibration : "auto", None or object with a calibrate method, default="auto"
         How the bias of the prompt towards a label is removed. ``"auto"`` subtracts from each
         label's log-likelihood its class-balanced mean over labelled rows that are not shots, shrunk
-        towards zero by what chance would give, and fits a temperature, which few rows leave near 1.
+        towards zero by what chance would give, and fits a temperature (Platt, 1999).
         Without such rows, and with ``None``, it only normalises. Other methods are in
         `instructclf.calibration`; any object with the same method works.
     adapter : LoRA, peft.PeftConfig or None, default=None

@@ -157,7 +157,14 @@ def _architecture(model: Any) -> tuple[Hashable, ...]:
     weight = model.get_input_embeddings().weight
     modules = frozenset(map(type, model.modules()))  # an adapter may add kinds of modules
     config = model.config.to_json_string()
-    return type(model), modules, config, attention_name(model), weight.dtype, input_device(model).type
+    return (
+        type(model),
+        modules,
+        config,
+        attention_name(model),
+        weight.dtype,
+        input_device(model).type,
+    )
 
 
 def _reads_masks(model: Any) -> bool:
