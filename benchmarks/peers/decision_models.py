@@ -6,7 +6,8 @@ are the label words, each with its definition where there is one, and may be lis
 AnyJev (0.3.0) needs no labels. Its ``Decider`` names the options A, B, C, reads the probability of
 these letters, at level L0 once for each rotation of the options, and divides by what the model
 answers to all texts of the call on average. any2jev (0.1.0) learns: a low-rank adapter, and a head
-that compares the state after each option with that at the end.
+that compares the state after each option with that at the end. Its temperature stays at 1, since it
+is fitted on rows that are not learned from, and of sixteen none are left.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ PLAIN_CHAT = (
 )
 """AnyJev's prompt for tokenizers without a chat template, after the start token that it leaves out.
 
-On 60 training rows of CR, Gemma 3 270M was right in 0.60 with it and in 0.40 with a line break
-after the colon, and in XXX without definitions."""
+Of 60 training rows of CR, half of each label, Gemma 3 270M was right about 0.60 with it, 0.40 with
+a line break after the colon, and 0.65 with the turns of Gemma's chat models. Without definitions
+it was 0.73 with it, and 0.60 with the turns."""
 
 
 class _Decisions(ClassifierMixin, BaseEstimator):
@@ -134,10 +136,9 @@ class Any2Jev(_Decisions):
         As of `PromptClassifier`.
     order : sequence of int or None, default=None
         The positions of the classes in the order in which options are listed when it predicts.
-    epochs : float, default=20.0
-        Passes over the rows. The default of the library, 2, is for thousands of rows.
-    n_validated : int, default=0
-        How many of the rows are kept back to fit a temperature on.
+    epochs : float, default=10.0
+        Passes over the rows. The default of the library, 2, is for thousands of rows, and leaves
+        the loss of sixteen at 50. After 7.5 passes it is 0.06.
     batch_size : int, default=8
         How many texts are predicted together.
     random_state : int or None, default=None
@@ -152,14 +153,13 @@ class Any2Jev(_Decisions):
         verbalizer: dict[str, str] | None = None,
         *,
         order: Sequence[int] | None = None,
-        epochs: float = 20.0,
-        n_validated: int = 0,
+        epochs: float = 10.0,
         batch_size: int = 8,
         random_state: int | None = None,
     ) -> None:
         self.model, self.instruction = model, instruction
         self.label_definitions, self.verbalizer = label_definitions, verbalizer
-        self.order, self.epochs, self.n_validated = order, epochs, n_validated
+        self.order, self.epochs = order, epochs
         self.batch_size, self.random_state = batch_size, random_state
 
     def fit(self, X: Sequence[str], y: Sequence[Any]) -> Self:
@@ -175,15 +175,15 @@ class Any2Jev(_Decisions):
             for text, answer in zip(X, answers, strict=True)
         ]
         with TemporaryDirectory() as folder:
-            parts = {"data": requests[self.n_validated :], "val": requests[: self.n_validated]}
-            given = {name: _write(Path(folder), name, part) for name, part in parts.items() if part}
+            rows = Path(folder) / "rows.jsonl"
+            rows.write_text("".join(json.dumps(one) + "\n" for one in requests), encoding="utf-8")
             settings = TrainConfig(
                 base=_with_delimiters(self.model, Path(folder) / "base"),
+                data=str(rows),
                 out=f"{folder}/out",
                 epochs=self.epochs,
                 seed=self.random_state or 0,
                 device="cpu",
-                **given,
             )
             trained = train(settings, log=lambda _: None)
             self.model_ = DecisionModel.load(trained, device="cpu", merge=True)
@@ -228,9 +228,3 @@ def _with_delimiters(model: str, folder: Path) -> str:
     tokenizer.add_special_tokens({"additional_special_tokens": NEW_DELIM_TOKENS})
     tokenizer.save_pretrained(folder)
     return str(folder)
-
-
-def _write(folder: Path, name: str, requests: list[dict[str, Any]]) -> str:
-    path = folder / f"{name}.jsonl"
-    path.write_text("".join(json.dumps(one) + "\n" for one in requests), encoding="utf-8")
-    return str(path)
