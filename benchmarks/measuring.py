@@ -37,6 +37,7 @@ MIB = 2**20
 PACKAGES = (
     "instructclf", "torch", "transformers", "tokenizers", "peft", "scikit-learn", "numpy",
     "skorch", "setfit", "sentence-transformers", "lm-eval", "trl", "accelerate",
+    "anyjev", "any2jev",
 )  # fmt: skip
 RESULTS = Path(__file__).with_name("results")
 _MARK = "RESULT "

@@ -57,6 +57,22 @@ def find_model(name: str) -> str:
     return str(Path(name).resolve()) if Path(name).exists() else name
 
 
+def as_folder(model: str) -> str:
+    """Return a transformers folder of the weights in a GGUF file, or any other model as it is.
+
+    For callers that read no GGUF files. It is written once, in float32, beside the assembled
+    models.
+    """
+    if not model.endswith(".gguf"):
+        return model
+    folder = ASSEMBLED / Path(model).stem
+    if not (folder / "tokenizer_config.json").exists():  # which is written last
+        base = load_base_model(model, device=torch.device("cpu"), dtype=torch.float32)
+        base.model.save_pretrained(folder)
+        base.tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
 def page_name(program: str, model: str) -> str:
     """Return the name of a program's page about a model, which is short for the bundled one."""
     return program if model == BUNDLED else f"{program}-{Path(model).name.removesuffix('.gguf')}"

@@ -23,10 +23,10 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 MODULES = (
     "approaches", "averaging", "bag_of_words", "blending", "blending_ways", "bundled_model",
     "bundled_model_tables", "cell_scores", "cell_settings", "cells", "comparison_calibrations",
-    "label_order", "lessons", "lessons_calibration", "lessons_parts", "lessons_peers",
-    "lessons_pictures", "lessons_speed", "lessons_tables", "measuring", "models", "peers",
-    "peers.few_shot", "peers.forwards", "raw_results", "real_models", "real_models_tables",
-    "tables", "tasks", "wrappers",
+    "decisions", "label_order", "lessons", "lessons_calibration", "lessons_parts",
+    "lessons_peers", "lessons_pictures", "lessons_speed", "lessons_tables", "measuring", "models",
+    "peers", "peers.decision_models", "peers.few_shot", "peers.forwards", "raw_results",
+    "real_models", "real_models_tables", "tables", "tasks", "wrappers",
 )  # fmt: skip
 
 
@@ -531,6 +531,77 @@ def test_orders_of_labels_are_compared_on_the_same_rows(load, options, capsys):
     page = next(options.results.glob("label_order*.md")).read_text()
     assert "| reviews | 0 | one prompt | 1 |" in page
     assert "| reviews | 16 | cyclic orders | 1 |" in page
+
+
+def test_decisions_are_read_by_all_ways_from_the_same_test_rows(load, options, capsys):
+    program, task = load("decisions"), load("tasks").TASKS["reviews"]
+    options.seeds = 1
+    cells = {cell.name.removeprefix("reviews/"): cell for cell in program.cells_of(task, options)}
+    assert list(cells) == list(program.WAYS)
+    program.write(cells.values(), options)
+    assert "no results yet" in capsys.readouterr().out
+    load("cells").run([cells["zero-shot"], cells["cyclic"], cells["calibrated"]], options)
+    program.write(cells.values(), options)
+    page = next(options.results.glob("decisions*.md")).read_text()
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| reviews")]
+    assert [row[1] for row in rows] == [
+        program.WAYS[way] for way in ("zero-shot", "cyclic", "calibrated")
+    ]
+    results = [newest_of(load, options, f"reviews/{way}") for way in ("zero-shot", "cyclic")]
+    assert results[0]["truth"] == results[1]["truth"]
+    assert results[0]["n_flipped"] == len(results[0]["truth"]) == 12
+
+
+def newest_of(load, options, name):
+    """Return the only result of a cell."""
+    (result,) = load("raw_results").RawResults(options.out).read(name)
+    return result
+
+
+class AnswersByPosition:
+    """A fitted peer that finds the first option likeliest, whatever it is."""
+
+    classes_, order = np.array(["a", "b"]), None
+
+    def set_params(self, order):
+        self.order = order
+        return self
+
+    def predict_proba(self, X):
+        return np.full((len(X), 2), [0.75, 0.25] if self.order is None else [0.25, 0.75])
+
+    def predict(self, X):
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+
+def test_figures_of_decisions_are_those_of_answers_known_beforehand(load):
+    truth = np.array(["a", "b", "b", "b"])
+    found = load("decisions").judge(AnswersByPosition(), ["text"] * 4, truth, ["a", "b"], 0)
+    assert found["accuracy"] == 0.25
+    assert found["balanced_accuracy"] == 0.5
+    assert found["calibration_error"] == pytest.approx(0.75 - 0.25)
+    assert found["coverage"] == 0  # of equally confident answers, three in four are wrong
+    assert found["flip_rate"] == found["flipped_texts"] == 1
+    assert found["truth"] == [0, 1, 1, 1]
+
+
+def test_options_in_another_order_give_columns_in_the_order_of_the_classes(load):
+    peers = load("peers.decision_models")
+    decider = peers.AnyJev("model", "Which?", {"b": "The second."}, {"c": "third"}, order=(2, 0, 1))
+    decider.classes_ = np.array(["a", "b", "c"])
+    assert decider.options() == {"third": None, "a": None, "b": "The second."}
+    np.testing.assert_array_equal(decider.in_classes([[0.7, 0.2, 0.1]]), [[0.2, 0.1, 0.7]])
+    decider.set_params(order=None)
+    assert list(decider.options()) == ["a", "b", "third"]
+    np.testing.assert_array_equal(decider.in_classes([[0.7, 0.2, 0.1]]), [[0.7, 0.2, 0.1]])
+
+
+def test_other_orders_of_decisions_are_different_and_never_the_sorted_one(load):
+    program = load("decisions")
+    assert program.other_orders(2, 0) == [(1, 0)]
+    drawn = program.other_orders(6, 0)
+    assert len(set(drawn)) == program.N_ORDERS
+    assert tuple(range(6)) not in drawn
 
 
 def test_results_of_another_model_are_left_out_of_the_pages(load, options, capsys):
