@@ -29,9 +29,9 @@ PLAIN_CHAT = (
 )
 """AnyJev's prompt for tokenizers without a chat template, after the start token that it leaves out.
 
-Of 60 training rows of CR, half of each label, Gemma 3 270M was right about 0.60 with it, 0.40 with
-a line break after the colon, and 0.65 with the turns of Gemma's chat models. Without definitions
-it was 0.73 with it, and 0.60 with the turns."""
+On some training rows of CR, Gemma 3 270M was right more often after it than after a line break at
+the end, or with the turns of Gemma's chat models.
+"""
 
 
 class _Decisions(ClassifierMixin, BaseEstimator):
