@@ -31,6 +31,8 @@ from typing import Any
 import processes
 import torch
 from processes import MARK, process_status, reset_peak
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from instructclf.engine.running.arithmetic import product
 
@@ -289,6 +291,22 @@ def matrix_multiply_rate(
             times += [timed(partial(multiply, function))[1].cpu_s for _ in range(repeats)]
     best = min(times)
     return n_operations * loops / best / 1e9
+
+
+@contextmanager
+def embedded_tokens() -> Iterator[list[int]]:
+    """Record how many tokens each call of an embedding layer of any model takes."""
+    counts: list[int] = []
+
+    def count(module: Any, inputs: tuple[Any, ...]) -> None:
+        if isinstance(module, nn.Embedding):
+            counts.append(inputs[0].numel())
+
+    handle = register_module_forward_pre_hook(count)
+    try:
+        yield counts
+    finally:
+        handle.remove()
 
 
 # Versions and machine
