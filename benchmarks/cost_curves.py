@@ -24,10 +24,10 @@ from tables import Table, load_record, number, page, save_page, save_record
 
 from instructclf import ModelOptions, PromptClassifier
 
-_LABELS = (2, 20, 50, 150)
-_SHOTS = (0, 4, 16, 64, 128, 256)
-_LENGTHS = (25, 100, 400, 800)
-_TEXTS = (4, 16, 64, 256)
+_LABELS = (2, 20, 150)
+_SHOTS = (0, 16, 64, 256)
+_LENGTHS = (25, 100, 400)
+_TEXTS = (4, 32, 128)
 _SOME_SHOTS = 8
 _MOST_PADDING = 0.05
 
@@ -56,15 +56,15 @@ def _measure(arguments: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any
         labels = data.MANY_LABELS[:n]
         rows = data.Rows([*labels] * 3, [*labels] * 3)
         yield "labels", model.measure(n, rows, 0, model.texts(100, n_texts))
-    for n in _SHOTS:
-        rows = model.rows(data.SHORT_SHOT, max(n, 2))
-        yield "shots", model.measure(n, rows, n, model.texts(100, n_texts))
     rows = model.rows(data.SHORT_SHOT, _SOME_SHOTS)
     for n in _LENGTHS:
         yield "length", model.measure(n, rows, _SOME_SHOTS, model.texts(n, n_texts))
     for n in _TEXTS:
         short = data.short_rows(n, data.TWO_LABELS, seed=1).texts
         yield "texts", model.measure(n, rows, _SOME_SHOTS, short)
+    for n in _SHOTS:
+        rows = model.rows(data.SHORT_SHOT, max(n, 2))
+        yield "shots", model.measure(n, rows, n, model.texts(100, n_texts))
 
 
 class _Model:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Iterator
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,39 +33,42 @@ def main() -> None:
     settings = Settings(rounds=arguments.rounds, threads=arguments.threads, out=arguments.out)
     set_threads(settings.threads)
     if not arguments.table:
-        record = {"environment": environment(settings), "cases": measure(arguments, settings)}
+        record = {"environment": environment(settings), "batch": arguments.batch, "cases": []}
         record["environment"]["packages"]["llama-cpp-python"] = _llama_version()
-        record["batch"] = arguments.batch
-        save_record(record, "engines", settings.out)
+        for model in arguments.model:
+            case: dict[str, Any] = {"model": model, "kinds": {}}
+            record["cases"].append(case)
+            for kind, run in _measure(case, arguments, settings):
+                case["kinds"].setdefault(kind, []).append(run)
+                save_record(record, "engines", settings.out)
     record = load_record("engines", settings.out)
     text = page(record, [tabulate_times(record), tabulate_memory(record)])
     print(text, flush=True)
     save_page(text, "engines", settings.out)
 
 
-def measure(arguments: argparse.Namespace, settings: Settings) -> list[dict[str, Any]]:
-    """Measure each model with each engine, all engines once a round."""
+def _measure(
+    case: dict[str, Any], arguments: argparse.Namespace, settings: Settings
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield what each engine measures with one model, all engines once a round."""
     from models import find_model  # noqa: PLC0415  (imports transformers, which processes measure)
 
-    cases = []
-    for model in arguments.model:
-        options = {"path": find_model(model), "n_texts": arguments.texts}
-        options["threads"] = settings.threads
-        runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in OURS}
-        with tempfile.TemporaryDirectory() as folder:
-            files = _llama_files(options["path"], Path(folder))
-            runs |= {kind: [] for kind in files}
-            for _ in range(settings.rounds):
-                for kind in OURS:
-                    runs[kind].append(run_fresh("engines:ours", kind=kind, **options))
-                given = {name: runs[OURS[0]][0][name] for name in ("prefix", "tails", "labels")}
-                for kind, file in files.items():
-                    common = {"threads": settings.threads, "batch": arguments.batch}
-                    runs[kind].append(run_fresh("peers.llama:score", path=file, **common, **given))
-        # Calibration changes memory and the time of the fit alone.
-        runs[CALIBRATED] = [run_fresh("engines:ours", kind=CALIBRATED, **options)]
-        cases.append({"model": model, "kinds": _without_ids(runs), "tokens": _count(given)})
-    return cases
+    options = {"path": find_model(case["model"]), "n_texts": arguments.texts}
+    options["threads"] = settings.threads
+    with tempfile.TemporaryDirectory() as folder:
+        files = _llama_files(options["path"], Path(folder))
+        given: dict[str, Any] = {}
+        for _ in range(settings.rounds):
+            for kind in OURS:
+                run = run_fresh("engines:ours", kind=kind, **options)
+                given = {name: run.pop(name) for name in ("prefix", "tails", "labels")}
+                case["tokens"] = _count(given)
+                yield kind, run
+            for kind, file in files.items():
+                common = {"threads": settings.threads, "batch": arguments.batch}
+                yield kind, run_fresh("peers.llama:score", path=file, **common, **given)
+    run = run_fresh("engines:ours", kind=CALIBRATED, **options)  # for its memory
+    yield CALIBRATED, {name: run[name] for name in ("stages", "scores")}
 
 
 def _llama_files(path: str, folder: Path) -> dict[str, str]:
@@ -132,11 +136,6 @@ def _token_ids(classifier: Any, texts: list[str]) -> dict[str, Any]:
     tails = [list(prompt.ids[len(prefix) :]) for prompt in prompts]
     labels = [token for _, _, token in sorted(edges)]
     return {"prefix": prefix, "tails": tails, "labels": labels}
-
-
-def _without_ids(runs: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
-    keep = ("stages", "scores")
-    return {kind: [{k: run[k] for k in keep} for run in found] for kind, found in runs.items()}
 
 
 def _count(given: dict[str, Any]) -> dict[str, float]:

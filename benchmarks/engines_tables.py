@@ -68,6 +68,8 @@ def tabulate_memory(record: dict[str, Any]) -> Table:
     rows = []
     for case in record["cases"]:
         for kind in (_COMPARED, CALIBRATED):
+            if kind not in case["kinds"]:
+                continue
             stages = case["kinds"][kind][-1]["stages"]
             for name, title in _STAGES.items():
                 found = stages[name]
