@@ -33,7 +33,8 @@ def main() -> None:
     settings = Settings(rounds=arguments.rounds, threads=arguments.threads, out=arguments.out)
     set_threads(settings.threads)
     if not arguments.table:
-        record = {"environment": environment(settings), "batch": arguments.batch, "cases": []}
+        record: dict[str, Any] = {"environment": environment(settings), "cases": []}
+        record |= {"batch": arguments.batch, "flash": arguments.flash}
         record["environment"]["packages"]["llama-cpp-python"] = _llama_version()
         for model in arguments.model:
             case: dict[str, Any] = {"model": model, "kinds": {}}
@@ -66,6 +67,7 @@ def _measure(
                 yield kind, run
             for kind, file in files.items():
                 common = {"threads": settings.threads, "batch": arguments.batch}
+                common["flash"] = arguments.flash
                 yield kind, run_fresh("peers.llama:score", path=file, **common, **given)
     run = run_fresh("engines:ours", kind=CALIBRATED, **options)  # for its memory
     yield CALIBRATED, {name: run[name] for name in ("stages", "scores")}
@@ -150,6 +152,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--texts", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--batch", type=int, default=512, help="tokens at once in llama.cpp")
+    parser.add_argument("--flash", action="store_true", help="fused attention in llama.cpp")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true", help="only make the tables again")

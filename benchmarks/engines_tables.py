@@ -51,14 +51,15 @@ def tabulate_times(record: dict[str, Any]) -> Table:
     header += ["peak, MiB", "of that anonymous"]
     notes = [
         f"CPU seconds, medians over rounds of processes that take turns. {' '.join(tokens)} "
-        "*once*: fit, checks, prefix and first text, less a text. Rows without a name are ours, "
-        "without calibration. Changes are from our float32. Memory is that of the whole process, "
-        "its libraries included; anonymous memory is what is not mapped from files."
+        "*once*: fit, checks, prefix and first text, less a text. Rows of a precision alone are "
+        "ours, without calibration. Changes are from our float32. Memory is that of the whole "
+        "process, its libraries included; anonymous memory is what is not mapped from files."
     ]
+    attention = "fused attention" if record["flash"] else "attention in separate steps"
     notes.append(
-        f"llama.cpp: built for this processor, flash attention, cache in bfloat16, "
-        f"batches of up to {record['batch']} tokens. In float32, its file is written with its own "
-        "tool from the same GGUF file."
+        f"llama.cpp: built for this processor, {attention}, cache in bfloat16, batches of up to "
+        f"{record['batch']} tokens. Its own tool writes the file in bfloat16 from the same GGUF "
+        "file."
     )
     return Table("Whole predictions, 16 shots, two labels", header, rows, notes)
 

@@ -166,7 +166,7 @@ def test_an_engine_is_compared_by_time_a_text_and_by_changed_scores(load):
         ),
     }
     case = {"model": "smollm2", "kinds": kinds, "tokens": {"prefix": 1860, "text": 112}}
-    record = {"cases": [case], "batch": 512}
+    record = {"cases": [case], "batch": 512, "flash": False}
     times = load("tables").times
     exact, half, theirs = load("engines_tables").tabulate_times(record).rows
     assert exact[3:9] == ["3", "2", times(2), "", "", ""]

@@ -50,10 +50,13 @@ def score(
     labels: list[int],
     batch: int,
     threads: int,
+    flash: bool,
 ) -> dict[str, Any]:
     """Score texts after a prefix, and return the scores with time and memory."""
     stages = Stages()
-    scorer = LlamaScorer(path, n_context=len(prefix) + batch, n_batch=batch, threads=threads)
+    scorer = LlamaScorer(
+        path, n_context=len(prefix) + batch, n_batch=batch, threads=threads, flash=flash
+    )
     stages.end("load")
     scorer.compute_prefix(prefix)
     scorer.score(tails[:1], labels)
@@ -76,9 +79,13 @@ class LlamaScorer:
         The most tokens of texts that go through the model at once.
     threads : int
         Its threads.
+    flash : bool
+        Whether attention runs in one fused kernel.
     """
 
-    def __init__(self, path: str, *, n_context: int, n_batch: int, threads: int) -> None:
+    def __init__(
+        self, path: str, *, n_context: int, n_batch: int, threads: int, flash: bool
+    ) -> None:
         _start()
         self._n_batch = n_batch
         self._model = library.llama_model_load_from_file(
@@ -89,7 +96,11 @@ class LlamaScorer:
         options.n_seq_max = options.n_outputs_max = _MOST_TEXTS + 1
         options.n_threads = options.n_threads_batch = threads
         options.type_k = options.type_v = _BFLOAT16
-        options.flash_attn_type = library.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        options.flash_attn_type = (
+            library.LLAMA_FLASH_ATTN_TYPE_ENABLED
+            if flash
+            else library.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        )
         options.kv_unified = True
         self._context = library.llama_init_from_model(self._model, options)
         if not self._context:
