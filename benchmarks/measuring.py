@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import gc
-import importlib
 import json
 import os
 import platform
@@ -29,7 +28,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import processes
 import torch
+from processes import MARK, process_status, reset_peak
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from instructclf.engine.running.arithmetic import product
 
@@ -40,7 +43,6 @@ PACKAGES = (
     "anyjev", "any2jev",
 )  # fmt: skip
 RESULTS = Path(__file__).with_name("results")
-_MARK = "RESULT "
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 
 
@@ -172,7 +174,7 @@ def peak_memory() -> Iterator[PeakMemory]:
     gc.collect()
     _return_free_memory()
     memory = PeakMemory()
-    memory.is_reset = _reset_peak()
+    memory.is_reset = reset_peak()
     memory.before = resident_mib()
     yield memory
     memory.peak = peak_mib()
@@ -180,33 +182,17 @@ def peak_memory() -> Iterator[PeakMemory]:
 
 def resident_mib() -> float:
     """Return the resident memory of this process."""
-    status = _process_status()
+    status = process_status()
     return status["VmRSS"] if status else peak_mib()
 
 
 def peak_mib() -> float:
     """Return the highest resident memory of this process, since its start or the last reset."""
-    status = _process_status()
+    status = process_status()
     if status:
         return status["VmHWM"]
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MIB
-
-
-def _process_status() -> dict[str, float]:
-    path = Path("/proc/self/status")
-    if not path.exists():
-        return {}
-    pairs = (line.split(":") for line in path.read_text().splitlines() if line.startswith("Vm"))
-    return {name: int(value.split()[0]) / 1024 for name, value in pairs}
-
-
-def _reset_peak() -> bool:
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
 
 
 def _return_free_memory() -> None:
@@ -240,15 +226,15 @@ def run_fresh(entry: str, **arguments: Any) -> Any:
     RuntimeError
         If the process failed, with its output.
     """
-    command = [sys.executable, str(Path(__file__)), entry]
+    command = [sys.executable, processes.__file__, entry]
     done = subprocess.run(
         command, input=json.dumps(arguments), capture_output=True, text=True, check=False
     )
-    results = [line for line in done.stdout.splitlines() if line.startswith(_MARK)]
+    results = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
     if done.returncode or not results:
         msg = f"{entry} failed in a new process:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
         raise RuntimeError(msg)
-    return json.loads(results[-1].removeprefix(_MARK))
+    return json.loads(results[-1].removeprefix(MARK))
 
 
 def run_fresh_each(
@@ -263,12 +249,6 @@ def run_fresh_each(
             name: pool.submit(run_fresh, entry, **options) for name, options in arguments.items()
         }
         return {name: future.result() for name, future in running.items()}
-
-
-def _answer(entry: str, arguments: str) -> None:
-    module, _, function = entry.partition(":")
-    result = getattr(importlib.import_module(module), function)(**json.loads(arguments))
-    print(_MARK + json.dumps(result))
 
 
 # Arithmetic
@@ -311,6 +291,22 @@ def matrix_multiply_rate(
             times += [timed(partial(multiply, function))[1].cpu_s for _ in range(repeats)]
     best = min(times)
     return n_operations * loops / best / 1e9
+
+
+@contextmanager
+def embedded_tokens() -> Iterator[list[int]]:
+    """Record how many tokens each call of an embedding layer of any model takes."""
+    counts: list[int] = []
+
+    def count(module: Any, inputs: tuple[Any, ...]) -> None:
+        if isinstance(module, nn.Embedding):
+            counts.append(inputs[0].numel())
+
+    handle = register_module_forward_pre_hook(count)
+    try:
+        yield counts
+    finally:
+        handle.remove()
 
 
 # Versions and machine
@@ -358,7 +354,3 @@ def _processor() -> str:
 
 def _has(lines: Sequence[str], flag: str) -> bool:
     return any(line.startswith("flags") and flag in line.split() for line in lines)
-
-
-if __name__ == "__main__":
-    _answer(sys.argv[1], sys.stdin.read())

@@ -6,8 +6,7 @@ Ours runs with ``calibration=None``, since calibrating would score more rows in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from measuring import (
     Settings,
     Timing,
     as_json,
+    embedded_tokens,
     interleave,
     matrix_multiply_rate,
     timed,
@@ -26,8 +26,6 @@ from peers import forwards
 from peers.forwards import Prefix, Task
 from prediction_memory import measure_memory
 from prediction_tables import tabulate
-from torch import nn
-from torch.nn.modules.module import register_module_forward_pre_hook
 from variants import (
     AUTO_BATCH,
     CASES,
@@ -258,7 +256,7 @@ def _explain(
 
 def _count_tokens(case: Case, task: Task, classifier: PromptClassifier) -> dict[str, float]:
     """Count the tokens that go through the model, and those that no method can avoid."""
-    with _embedded_tokens() as n_forwarded:
+    with embedded_tokens() as n_forwarded:
         classifier.label_log_likelihood(case.texts)
     prefix = task.prefix_length(case.texts)
     after = sum(len(ids) - prefix for ids in task.prompt_ids(case.texts)) / len(case.texts)
@@ -272,19 +270,3 @@ def _count_tokens(case: Case, task: Task, classifier: PromptClassifier) -> dict[
         "flop": shape.forward(after + inner, before=prefix, outputs=1 + inner),
         "flop_of_full_prompt": shape.forward(prefix + after, before=0, outputs=1),
     }
-
-
-@contextmanager
-def _embedded_tokens() -> Iterator[list[int]]:
-    """Record how many tokens each call of an embedding layer of any model takes."""
-    counts: list[int] = []
-
-    def count(module: Any, inputs: tuple[Any, ...]) -> None:
-        if isinstance(module, nn.Embedding):
-            counts.append(inputs[0].numel())
-
-    handle = register_module_forward_pre_hook(count)
-    try:
-        yield counts
-    finally:
-        handle.remove()

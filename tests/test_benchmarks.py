@@ -8,11 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from instructclf import PromptClassifier
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-MODULES = ("measuring", "models", "peers", "peers.forwards", "run", "tables")
+MODULES = (
+    "engines_tables", "measuring", "models", "peers", "peers.forwards", "processes", "run", "tables"
+)  # fmt: skip
 LABELS = ("negative", "positive", "somewhat negative", "very negative", "very positive")
 TEXTS = ["I like it", "A long text that goes on for a while", "", "No."]
 
@@ -114,6 +117,24 @@ def test_peak_memory_counts_memory_that_was_freed_again(measuring):
     assert 120 < used.extra < 256
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what is mapped from files")
+def test_stages_have_a_peak_of_their_own(load):
+    stages = load("processes").Stages()
+    np.ones(2**24).sum()  # 128 MiB, freed at once
+    stages.end("large")
+    stages.end("nothing")
+    large, nothing = stages.found["large"], stages.found["nothing"]
+    assert large["peak_mib"] - large["resident_mib"] > 100
+    assert nothing["peak_mib"] - nothing["resident_mib"] < 50
+    assert large["anonymous_mib"] < large["resident_mib"]
+
+
+def test_tokens_that_go_through_a_model_are_counted_with_their_padding(measuring, model):
+    with measuring.embedded_tokens() as counts:
+        model(input_ids=torch.ones(3, 5, dtype=torch.long))
+    assert counts == [15]
+
+
 def test_a_new_process_answers(measuring):
     assert measuring.run_fresh("tables:number", value=1234.5) == "1,234"
 
@@ -121,6 +142,37 @@ def test_a_new_process_answers(measuring):
 def test_a_process_that_fails_says_why(measuring):
     with pytest.raises(RuntimeError, match="there_is_none"):
         measuring.run_fresh("tables:there_is_none")
+
+
+# Comparison with other engines
+
+
+def stage(seconds, peak=500.0):
+    return {"cpu_s": seconds, "peak_mib": peak, "resident_mib": 400.0, "anonymous_mib": 300.0}
+
+
+def engine(scores, **seconds):
+    stages = {name: stage(value) for name, value in seconds.items()}
+    return [{"scores": scores, "stages": stages}]
+
+
+def test_an_engine_is_compared_by_time_a_text_and_by_changed_scores(load):
+    ours = {"load": 1, "fit": 2, "first text": 3, "texts": 4}
+    kinds = {
+        "float32": engine([[-1, -2], [-3, -2]], **ours),
+        "bfloat16": engine([[-1, -2.5], [-3, -2]], **ours | {"texts": 2}),
+        "llama.cpp, bfloat16": engine(
+            [[-1, -2], [-1, -2]], load=1, **{"first text": 5, "texts": 6}
+        ),
+    }
+    case = {"model": "smollm2", "kinds": kinds, "tokens": {"prefix": 1860, "text": 112}}
+    record = {"cases": [case], "batch": 512, "flash": False}
+    times = load("tables").times
+    exact, half, theirs = load("engines_tables").tabulate_times(record).rows
+    assert exact[3:9] == ["3", "2", times(2), "", "", ""]
+    assert half[3:9] == ["4", "1", times(1), "0.500", "0.125", "0"]
+    assert theirs[3:9] == ["2", "3", times(3), "2.000", "0.500", "1"]
+    assert theirs[9:] == ["500", "400"]
 
 
 # Peers

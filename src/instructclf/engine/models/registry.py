@@ -34,6 +34,7 @@ from instructclf.engine.models.loading import (
 from instructclf.engine.models.names import find_path
 from instructclf.engine.models.weight_files import list_read_files
 from instructclf.engine.running.locks import ProcessLock
+from instructclf.engine.running.memory import give_back_free_memory, keep_few_products
 from instructclf.engine.running.progress import tell
 from instructclf.exceptions import ModelLoadingError
 
@@ -70,6 +71,7 @@ def get_base_model(
         If the model cannot be loaded; if loaded objects are to be quantised or spread; or if both a
         device and ``device_map`` are given.
     """
+    keep_few_products()
     if isinstance(model, tuple):
         _check_loaded_by_name("quantization", quantization, "quantise", _LOAD_IN_4BIT)
         _check_loaded_by_name("device_map", device_map, "spread", "device_map=...")
@@ -96,6 +98,7 @@ def get_base_model(
                 device_map=device_map,
                 verbose=verbose,
             )
+            give_back_free_memory()
             if dtype == "auto":
                 chosen = str(precision).removeprefix("torch.")
                 tell(f"The model {model!r} computes in {chosen}.", verbose=verbose)

@@ -15,8 +15,6 @@ from instructclf.exceptions import ScoringError
 _logger = logging.getLogger(__name__)
 
 _CPU_TOKENS = 512
-_CPU_TOKENS_HALF = 1024
-"""In half precision, in which twice as many tokens take the same memory."""
 _ACCELERATOR_TOKENS = 16_384
 _FEWEST_TOKENS = 64
 _SHARE_OF_FREE_MEMORY = 0.5
@@ -63,15 +61,15 @@ class TokenBudget:
 def make_budget(model: Any, max_batch_tokens: int | None) -> TokenBudget:
     """Return the requested budget, or one that suits the model and the free memory.
 
-    A CPU is busy with a few hundred tokens, and more would only add padding. In half precision its
-    matrix units need twice as many. An accelerator needs thousands. On both, the budget is smaller
-    if a batch would not fit into half of the free memory.
+    A CPU is busy with a few hundred tokens, in half precision too, and more would only add padding
+    and memory. An accelerator needs thousands. On both, the budget is smaller if a batch would not
+    fit into half of the free memory.
     """
     if max_batch_tokens is not None:
         return TokenBudget(max_batch_tokens)
     weight = model.get_input_embeddings().weight
     device = input_device(model)
-    most = _most_tokens(device, weight.dtype)
+    most = _CPU_TOKENS if device.type == "cpu" else _ACCELERATOR_TOKENS
     free = free_memory(device)
     if free is not None:
         hidden, config = weight.shape[-1], model.config.get_text_config()
@@ -117,12 +115,6 @@ def tokens_of_a_copy(model: Any, budget: TokenBudget, n_prefix: int) -> int:
     n_bytes = 2 * config.num_hidden_layers * n_channels * n_prefix * weight.itemsize
     most_rows = max(int(free * _SHARE_OF_FREE_MEMORY / n_bytes), 1)
     return math.ceil(budget.n_tokens / most_rows)
-
-
-def _most_tokens(device: torch.device, dtype: torch.dtype) -> int:
-    if device.type != "cpu":
-        return _ACCELERATOR_TOKENS
-    return _CPU_TOKENS_HALF if dtype.itemsize == 2 else _CPU_TOKENS
 
 
 def free_memory(device: torch.device) -> int | None:

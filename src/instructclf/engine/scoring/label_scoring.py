@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from instructclf.engine.running.memory import give_back_free_memory
 from instructclf.engine.running.progress import Progress
 from instructclf.engine.scoring.reading import PromptReader
 from instructclf.engine.tokens.encoding import EncodedPrompt
@@ -88,6 +89,7 @@ class LocalLabelScorer(PromptReader):
                 answers[left_out] = self._shared.score_after_part(encoded)
                 if progress is not None:
                     progress.advance()
+        give_back_free_memory()  # of prefixes, each of a length of its own
         return verbalizer.sum_answers(answers)
 
     def score_tokens(self, text: str) -> TokenScores:
