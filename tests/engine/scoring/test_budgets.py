@@ -8,8 +8,10 @@ import sys
 import pytest
 import torch
 
+from instructclf.engine.running.arithmetic import has_matrix_units
 from instructclf.engine.scoring.budgets import (
     TokenBudget,
+    cpu_tokens,
     free_memory,
     is_out_of_memory,
     make_budget,
@@ -24,9 +26,24 @@ def test_a_requested_budget_is_not_changed(model):
     assert make_budget(model, 7).n_tokens == 7
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_by_default_a_batch_is_small_on_a_processor(dtype):
-    assert make_budget(make_model(dtype=dtype), None).n_tokens == 512
+@pytest.mark.parametrize(
+    ("dtype", "has_matrix_units", "n_tokens"),
+    [
+        (torch.float32, False, 512),
+        (torch.float32, True, 512),
+        (torch.bfloat16, False, 512),
+        (torch.bfloat16, True, 1024),
+        (torch.float16, True, 1024),
+    ],
+)
+def test_a_batch_is_small_on_a_processor_without_matrix_units(dtype, has_matrix_units, n_tokens):
+    assert cpu_tokens(dtype, has_matrix_units=has_matrix_units) == n_tokens
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_by_default_a_batch_suits_this_processor(dtype):
+    expected = cpu_tokens(dtype, has_matrix_units=has_matrix_units())
+    assert make_budget(make_model(dtype=dtype), None).n_tokens == expected
 
 
 def test_a_wide_model_gets_no_more_tokens_than_fit_free_memory(monkeypatch):

@@ -58,9 +58,17 @@ def precise_product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) ->
 @cache
 def has_bfloat16_instructions() -> bool:
     """Say whether the CPU is known to have instructions for products of bfloat16."""
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    asks = [getattr(torch.cpu, name, None) for name in names]
-    return platform.machine() in _X86 and any(ask() for ask in asks if ask is not None)
+    return _cpu_has("avx512_bf16") or has_matrix_units()
+
+
+def has_matrix_units() -> bool:
+    """Say whether the CPU is known to multiply matrices of half precision in tiles (AMX)."""
+    return _cpu_has("amx_tile")
+
+
+def _cpu_has(feature: str) -> bool:
+    asks = getattr(torch.cpu, f"_is_{feature}_supported", None)
+    return platform.machine() in _X86 and asks is not None and asks()
 
 
 def _float32_product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -10,11 +10,14 @@ import psutil
 import torch
 
 from instructclf.engine.models.placement import input_device
+from instructclf.engine.running.arithmetic import has_matrix_units
 from instructclf.exceptions import ScoringError
 
 _logger = logging.getLogger(__name__)
 
 _CPU_TOKENS = 512
+_CPU_TOKENS_IN_TILES = 1024
+"""Matrix units of a CPU are not busy with fewer."""
 _ACCELERATOR_TOKENS = 16_384
 _FEWEST_TOKENS = 64
 _SHARE_OF_FREE_MEMORY = 0.5
@@ -61,15 +64,17 @@ class TokenBudget:
 def make_budget(model: Any, max_batch_tokens: int | None) -> TokenBudget:
     """Return the requested budget, or one that suits the model and the free memory.
 
-    A CPU is busy with a few hundred tokens, in half precision too, and more would only add padding
-    and memory. An accelerator needs thousands. On both, the budget is smaller if a batch would not
-    fit into half of the free memory.
+    A CPU is busy with a few hundred tokens, and more would only add padding and memory. Matrix
+    units of half precision need twice as many, and an accelerator thousands. On all, the budget is
+    smaller if a batch would not fit into half of the free memory.
     """
     if max_batch_tokens is not None:
         return TokenBudget(max_batch_tokens)
     weight = model.get_input_embeddings().weight
     device = input_device(model)
-    most = _CPU_TOKENS if device.type == "cpu" else _ACCELERATOR_TOKENS
+    most = _ACCELERATOR_TOKENS
+    if device.type == "cpu":
+        most = cpu_tokens(weight.dtype, has_matrix_units=has_matrix_units())
     free = free_memory(device)
     if free is not None:
         hidden, config = weight.shape[-1], model.config.get_text_config()
@@ -115,6 +120,11 @@ def tokens_of_a_copy(model: Any, budget: TokenBudget, n_prefix: int) -> int:
     n_bytes = 2 * config.num_hidden_layers * n_channels * n_prefix * weight.itemsize
     most_rows = max(int(free * _SHARE_OF_FREE_MEMORY / n_bytes), 1)
     return math.ceil(budget.n_tokens / most_rows)
+
+
+def cpu_tokens(dtype: torch.dtype, *, has_matrix_units: bool) -> int:
+    """Return how many tokens keep a CPU busy."""
+    return _CPU_TOKENS_IN_TILES if has_matrix_units and dtype.itemsize == 2 else _CPU_TOKENS
 
 
 def free_memory(device: torch.device) -> int | None:
