@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
@@ -19,6 +20,8 @@ from instructclf.classifiers.shots import ShotsPerText
 from instructclf.engine.interfaces import LabelScorer, LanguageModel, Question
 from instructclf.prompts import Prompt
 
+Words = tuple[tuple[str, ...], ...]
+"""The answers of each label."""
 OpenModel = Callable[[], LanguageModel]
 """Returns the language model, which takes seconds if it has to be loaded."""
 
@@ -225,6 +228,11 @@ class Answers:
         The labels, sorted.
     calibration : Calibration
         Turns the scores of its answers into probabilities.
+    part : tuple of (int, int)
+        Where the scores of its answers begin among all, and where they end.
+    listed : int or None, default=None
+        For a label that is listed beside others, its position in that part. The answer is then yes
+        or no, and its scores say whether the list begins with this label or otherwise.
     threshold : float or None, default=None
         The probability from which the second of two labels is predicted. ``None`` predicts the most
         probable label.
@@ -233,7 +241,25 @@ class Answers:
     name: Any
     classes: NDArray[Any]
     calibration: Calibration
+    part: tuple[int, int]
+    listed: int | None = None
     threshold: float | None = None
+
+    def read(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the scores of its labels among all scores, of shape (n_texts, n_classes)."""
+        own = scores[:, slice(*self.part)]
+        if self.listed is None:
+            return own
+        others = np.logaddexp.reduce(np.delete(own, self.listed, axis=1), axis=1)
+        return np.column_stack([others, own[:, self.listed]])
+
+    def find_words(self, words: Words) -> Words:
+        """Return the answers of each of its labels, among those that are scored."""
+        own = words[slice(*self.part)]
+        if self.listed is None:
+            return own
+        others = (answers for place, answers in enumerate(own) if place != self.listed)
+        return tuple(chain.from_iterable(others)), own[self.listed]
 
     def choose(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
         """Return the label of each text, of shape (n_texts,)."""
@@ -279,23 +305,19 @@ class JointLabeller:
         return [own.calibration for own in self.answers]
 
     @property
-    def label_words(self) -> list[tuple[tuple[str, ...], ...]]:
+    def label_words(self) -> list[Words]:
         """The answers of each label of each question."""
-        return [self.whole.label_words[part] for part in self.parts]
-
-    @property
-    def parts(self) -> list[slice]:
-        """Which of all labels are those of each question."""
-        return find_parts(self.classes)
+        return [own.find_words(self.whole.label_words) for own in self.answers]
 
     def score(
         self, texts: Sequence[str], open_model: OpenModel, *, verbose: int | bool = 0
     ) -> list[LabelScores]:
         """Score the answers of each question. The parameters are those of `Labeller.score`."""
         scores = self.whole.score(texts, open_model, verbose=verbose).log_likelihood
+        each = [own.read(scores) for own in self.answers]
         return [
-            LabelScores(scores[:, part], calibration.log_probabilities(scores[:, part]))
-            for part, calibration in zip(self.parts, self.calibrations, strict=True)
+            LabelScores(scores, own.calibration.log_probabilities(scores))
+            for own, scores in zip(self.answers, each, strict=True)
         ]
 
     def scorer(self, open_model: OpenModel) -> LabelScorer:
@@ -339,9 +361,3 @@ class JointEnsemble(LabellerEnsemble):
         """Return what asks one question by itself."""
         members = tuple(member.alone(position) for member in self.members)
         return LabellerEnsemble(members, self.seeds)
-
-
-def find_parts(classes: Sequence[NDArray[Any]]) -> list[slice]:
-    """Return the positions of each question's labels among those of all questions."""
-    ends = np.cumsum([len(own) for own in classes]).tolist()
-    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]

@@ -200,7 +200,7 @@ def _restore_labeller(fitted: Mapping[str, Any], folder: Path) -> Any:
 def _restore_joint(fitted: Mapping[str, Any], folder: Path) -> JointLabeller:
     answers = tuple(Answers(**from_json(own)) for own in fitted["questions"])
     whole = _restore_one(fitted["whole"], folder)
-    groups = tuple(len(own.classes) for own in answers)
+    groups = tuple(end - start for start, end in sorted({own.part for own in answers}))
     return JointLabeller(replace(whole, question=replace(whole.question, groups=groups)), answers)
 
 
