@@ -117,6 +117,14 @@ def _find(folder: str | PathLike[str], revision: str | None) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    if path.parent.is_file():
+        msg = (
+            f"{str(path.parent)!r} is a file, and a saved classifier is a folder: the one that its "
+            "method save wrote. Pickles are not read here, because they run code. An "
+            "OrdinalClassifier, ConformalClassifier or SelectiveClassifier has no such method: "
+            "save the classifier in it, estimator_, and fit around the loaded one."
+        )
+        raise SavedClassifierError(msg)
     if not path.is_file():
         msg = f"There is no saved classifier in {str(path.parent)!r}: it has no {FILE}."
         raise SavedClassifierError(msg)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Protocol
-from zlib import crc32
 
 from instructclf.prompts.instructions import state_answers, state_list
 
@@ -128,7 +128,7 @@ class ListLine:
     def write(self, text: str, codes: Sequence[int]) -> str:
         """Return the list."""
         own = [n for n, column in zip(self.names, self.questions, strict=True) if codes[column]]
-        in_order = sorted(own, key=lambda name: crc32(f"{name}\n{text}".encode("utf-8", "replace")))
+        in_order = sorted(own, key=lambda name: _hash(f"{name}\n{text}"))
         return self._after(", ".join(in_order) or self.nothing)
 
     def _begin(self, name: str) -> list[str]:
@@ -139,3 +139,7 @@ class ListLine:
 
     def _after(self, words: str) -> str:
         return words if self.is_only else f"{_LISTED}{BETWEEN}{words}"
+
+
+def _hash(text: str) -> bytes:
+    return sha256(text.encode("utf-8", "replace")).digest()
