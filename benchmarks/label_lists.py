@@ -1,8 +1,8 @@
 """Several labels for a text: a list of those that fit, or an answer of yes or no for each.
 
-    python benchmarks/label_lists.py --data FOLDER            Gemma 3 270M, 16 shots, three draws
-    python benchmarks/label_lists.py --data FOLDER --model smollm2
-    python benchmarks/label_lists.py --table                  the table from the existing JSON
+    python benchmarks/label_lists.py                    Gemma 3 270M, 16 shots, three draws
+    python benchmarks/label_lists.py --model smollm2
+    python benchmarks/label_lists.py --table            the table from the existing JSON
 
 `MultiOutputPromptClassifier` lists labels unless ``verbalizer`` has words for 0 and 1, so both ways
 are asked of the same rows. The tasks are the topics of ``examples/mailbox.jsonl``, and pairs of
@@ -20,6 +20,7 @@ from time import process_time
 from typing import Any, NamedTuple
 
 import numpy as np
+from cells import DATA
 from measuring import RESULTS, Settings, environment, set_threads
 from models import find_model
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
@@ -154,7 +155,7 @@ def _parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="gemma3")
-    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULTS)
