@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from instructclf.calibration import Calibration
-from instructclf.classifiers.label_scores import LabelScores, average_scores, score_visibly
+from instructclf.classifiers.label_scores import (
+    Answers,
+    LabelScores,
+    Words,
+    average_scores,
+    score_visibly,
+)
 from instructclf.classifiers.shots import ShotsPerText
 from instructclf.engine.interfaces import LabelScorer, LanguageModel, Question
 from instructclf.prompts import Prompt
 
-Words = tuple[tuple[str, ...], ...]
-"""The answers of each label."""
 OpenModel = Callable[[], LanguageModel]
 """Returns the language model, which takes seconds if it has to be loaded."""
 
@@ -214,58 +217,6 @@ class LabellerEnsemble:
     def scorer(self, open_model: OpenModel) -> LabelScorer:
         """Return what scores with the one labeller that answers for all members."""
         return self.single.scorer(open_model)
-
-
-@dataclass(frozen=True, eq=False)
-class Answers:
-    """What is known of one of several questions.
-
-    Parameters
-    ----------
-    name : str, int or bool
-        What the question is called.
-    classes : ndarray of shape (n_classes,)
-        The labels, sorted.
-    calibration : Calibration
-        Turns the scores of its answers into probabilities.
-    part : tuple of (int, int)
-        Where the scores of its answers begin among all, and where they end.
-    listed : int or None, default=None
-        For a label that is listed beside others, its position in that part. The answer is then yes
-        or no, and its scores say whether the list begins with this label or otherwise.
-    threshold : float or None, default=None
-        The probability from which the second of two labels is predicted. ``None`` predicts the most
-        probable label.
-    """
-
-    name: Any
-    classes: NDArray[Any]
-    calibration: Calibration
-    part: tuple[int, int]
-    listed: int | None = None
-    threshold: float | None = None
-
-    def read(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the scores of its labels among all scores, of shape (n_texts, n_classes)."""
-        own = scores[:, slice(*self.part)]
-        if self.listed is None:
-            return own
-        others = np.logaddexp.reduce(np.delete(own, self.listed, axis=1), axis=1)
-        return np.column_stack([others, own[:, self.listed]])
-
-    def find_words(self, words: Words) -> Words:
-        """Return the answers of each of its labels, among those that are scored."""
-        own = words[slice(*self.part)]
-        if self.listed is None:
-            return own
-        others = (answers for place, answers in enumerate(own) if place != self.listed)
-        return tuple(chain.from_iterable(others)), own[self.listed]
-
-    def choose(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
-        """Return the label of each text, of shape (n_texts,)."""
-        if self.threshold is None:
-            return self.classes[probabilities.argmax(axis=1)]
-        return self.classes[(probabilities[:, 1] >= self.threshold).astype(np.intp)]
 
 
 @dataclass(frozen=True, eq=False)

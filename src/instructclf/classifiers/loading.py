@@ -11,8 +11,8 @@ from typing import Any, get_args
 
 import instructclf
 from instructclf.classifiers.instruction_tuning import InstructionTunedClassifier
+from instructclf.classifiers.label_scores import Answers
 from instructclf.classifiers.labellers import (
-    Answers,
     JointEnsemble,
     JointLabeller,
     Labeller,

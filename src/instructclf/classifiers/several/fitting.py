@@ -24,8 +24,8 @@ from instructclf.classifiers.fitting import (
     show_shots,
     tell_of_calibrating,
 )
+from instructclf.classifiers.label_scores import Answers
 from instructclf.classifiers.labellers import (
-    Answers,
     JointEnsemble,
     JointLabeller,
     Labeller,
