@@ -106,6 +106,10 @@ ERRORS = {
     "two streams": ("fit - --save x --test -", "TRAIN and --test cannot both be standard input"),
     "no classifier": ("predict full train.csv", "no saved classifier in 'full': it has no classif"),
     "nowhere": ("predict none train.csv", "no saved classifier in 'none': it has no classifier"),
+    "a pickle": (
+        "predict full/thesis.tex train.csv",
+        "'full/thesis.tex' is a file, and a saved classifier is a folder: .* Pickles are not read",
+    ),
     "on the hub": (
         "predict some/where train.csv",
         "There is no folder 'some/where' here, and the repository of this name could not be "

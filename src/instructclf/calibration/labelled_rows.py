@@ -77,8 +77,9 @@ class LabelledRowsCalibrator(BaseEstimator):
         if len(rows):
             scores = evidence.score([texts[i] for i in rows])
             calibration = fit_calibration(scores, codes[rows])
-            chosen = calibration.log_probabilities(scores).argmax(axis=1)
-            warn_at_chance(chosen, codes[rows], evidence)
+            if len(np.unique(codes[rows])) > 1:  # rows of one label say nothing about the others
+                chosen = calibration.log_probabilities(scores).argmax(axis=1)
+                warn_at_chance(chosen, codes[rows], evidence)
             return calibration
         scores = evidence.score_shots()
         if scores is None:

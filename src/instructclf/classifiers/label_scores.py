@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp
 
+from instructclf.calibration import Calibration
 from instructclf.engine.interfaces import LabelScorer
 from instructclf.engine.running.processes import current_processes
 from instructclf.engine.running.progress import Progress
+
+Words = tuple[tuple[str, ...], ...]
+"""The answers of each label."""
 
 
 class LabelScores(NamedTuple):
@@ -75,3 +81,55 @@ def leave_open(labels: NDArray[Any], open_texts: NDArray[np.bool_]) -> NDArray[A
 def mass_of(log_likelihood: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the likelihood that the model answers with any label, of shape (n_texts,)."""
     return np.exp(log_likelihood).sum(axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What is known of one of several questions.
+
+    Parameters
+    ----------
+    name : str, int or bool
+        What the question is called.
+    classes : ndarray of shape (n_classes,)
+        The labels, sorted.
+    calibration : Calibration
+        Turns the scores of its answers into probabilities.
+    part : tuple of (int, int)
+        Where the scores of its answers begin among all, and where they end.
+    listed : int or None, default=None
+        For a label that is listed beside others, its position in that part. The answer is then yes
+        or no, and its scores say whether the list begins with this label or otherwise.
+    threshold : float or None, default=None
+        The probability from which the second of two labels is predicted. ``None`` predicts the most
+        probable label.
+    """
+
+    name: Any
+    classes: NDArray[Any]
+    calibration: Calibration
+    part: tuple[int, int]
+    listed: int | None = None
+    threshold: float | None = None
+
+    def read(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the scores of its labels among all scores, of shape (n_texts, n_classes)."""
+        own = scores[:, slice(*self.part)]
+        if self.listed is None:
+            return own
+        others = np.logaddexp.reduce(np.delete(own, self.listed, axis=1), axis=1)
+        return np.column_stack([others, own[:, self.listed]])
+
+    def find_words(self, words: Words) -> Words:
+        """Return the answers of each of its labels, among those that are scored."""
+        own = words[slice(*self.part)]
+        if self.listed is None:
+            return own
+        others = (answers for place, answers in enumerate(own) if place != self.listed)
+        return tuple(chain.from_iterable(others)), own[self.listed]
+
+    def choose(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
+        """Return the label of each text, of shape (n_texts,)."""
+        if self.threshold is None:
+            return self.classes[probabilities.argmax(axis=1)]
+        return self.classes[(probabilities[:, 1] >= self.threshold).astype(np.intp)]

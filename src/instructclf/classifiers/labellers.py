@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from instructclf.calibration import Calibration
-from instructclf.classifiers.label_scores import LabelScores, average_scores, score_visibly
+from instructclf.classifiers.label_scores import (
+    Answers,
+    LabelScores,
+    Words,
+    average_scores,
+    score_visibly,
+)
 from instructclf.classifiers.shots import ShotsPerText
 from instructclf.engine.interfaces import LabelScorer, LanguageModel, Question
 from instructclf.prompts import Prompt
@@ -214,35 +220,6 @@ class LabellerEnsemble:
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """What is known of one of several questions.
-
-    Parameters
-    ----------
-    name : str, int or bool
-        What the question is called.
-    classes : ndarray of shape (n_classes,)
-        The labels, sorted.
-    calibration : Calibration
-        Turns the scores of its answers into probabilities.
-    threshold : float or None, default=None
-        The probability from which the second of two labels is predicted. ``None`` predicts the most
-        probable label.
-    """
-
-    name: Any
-    classes: NDArray[Any]
-    calibration: Calibration
-    threshold: float | None = None
-
-    def choose(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
-        """Return the label of each text, of shape (n_texts,)."""
-        if self.threshold is None:
-            return self.classes[probabilities.argmax(axis=1)]
-        return self.classes[(probabilities[:, 1] >= self.threshold).astype(np.intp)]
-
-
-@dataclass(frozen=True, eq=False)
 class JointLabeller:
     """Answers several questions from one pass over a text.
 
@@ -279,23 +256,19 @@ class JointLabeller:
         return [own.calibration for own in self.answers]
 
     @property
-    def label_words(self) -> list[tuple[tuple[str, ...], ...]]:
+    def label_words(self) -> list[Words]:
         """The answers of each label of each question."""
-        return [self.whole.label_words[part] for part in self.parts]
-
-    @property
-    def parts(self) -> list[slice]:
-        """Which of all labels are those of each question."""
-        return find_parts(self.classes)
+        return [own.find_words(self.whole.label_words) for own in self.answers]
 
     def score(
         self, texts: Sequence[str], open_model: OpenModel, *, verbose: int | bool = 0
     ) -> list[LabelScores]:
         """Score the answers of each question. The parameters are those of `Labeller.score`."""
         scores = self.whole.score(texts, open_model, verbose=verbose).log_likelihood
+        each = [own.read(scores) for own in self.answers]
         return [
-            LabelScores(scores[:, part], calibration.log_probabilities(scores[:, part]))
-            for part, calibration in zip(self.parts, self.calibrations, strict=True)
+            LabelScores(scores, own.calibration.log_probabilities(scores))
+            for own, scores in zip(self.answers, each, strict=True)
         ]
 
     def scorer(self, open_model: OpenModel) -> LabelScorer:
@@ -339,9 +312,3 @@ class JointEnsemble(LabellerEnsemble):
         """Return what asks one question by itself."""
         members = tuple(member.alone(position) for member in self.members)
         return LabellerEnsemble(members, self.seeds)
-
-
-def find_parts(classes: Sequence[NDArray[Any]]) -> list[slice]:
-    """Return the positions of each question's labels among those of all questions."""
-    ends = np.cumsum([len(own) for own in classes]).tolist()
-    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]

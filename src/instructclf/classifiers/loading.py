@@ -11,8 +11,8 @@ from typing import Any, get_args
 
 import instructclf
 from instructclf.classifiers.instruction_tuning import InstructionTunedClassifier
+from instructclf.classifiers.label_scores import Answers
 from instructclf.classifiers.labellers import (
-    Answers,
     JointEnsemble,
     JointLabeller,
     Labeller,
@@ -117,6 +117,14 @@ def _find(folder: str | PathLike[str], revision: str | None) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    if path.parent.is_file():
+        msg = (
+            f"{str(path.parent)!r} is a file, and a saved classifier is a folder: the one that its "
+            "method save wrote. Pickles are not read here, because they run code. An "
+            "OrdinalClassifier, ConformalClassifier or SelectiveClassifier has no such method: "
+            "save the classifier in it, estimator_, and fit around the loaded one."
+        )
+        raise SavedClassifierError(msg)
     if not path.is_file():
         msg = f"There is no saved classifier in {str(path.parent)!r}: it has no {FILE}."
         raise SavedClassifierError(msg)
@@ -200,7 +208,7 @@ def _restore_labeller(fitted: Mapping[str, Any], folder: Path) -> Any:
 def _restore_joint(fitted: Mapping[str, Any], folder: Path) -> JointLabeller:
     answers = tuple(Answers(**from_json(own)) for own in fitted["questions"])
     whole = _restore_one(fitted["whole"], folder)
-    groups = tuple(len(own.classes) for own in answers)
+    groups = tuple(end - start for start, end in sorted({own.part for own in answers}))
     return JointLabeller(replace(whole, question=replace(whole.question, groups=groups)), answers)
 
 

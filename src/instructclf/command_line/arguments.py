@@ -46,12 +46,13 @@ def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument("--test", metavar="FILE", help="labelled rows to measure the accuracy on")
     _add_model(parser)
     _add_columns(parser, labels=True)
+    _add_lists(parser)
     _add_format(parser)
 
 
 def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _add_command(
-        commands, "predict", "Add the predicted label of each row, and all probabilities."
+        commands, "predict", "Add the predicted labels of each row, and all probabilities."
     )
     _add_classifier(parser)
     parser.add_argument("data", metavar="DATA", help=f"rows with texts {_FILE}")
@@ -68,6 +69,12 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="SHARE",
         help="predict nothing where the likelihoods of all labels add up to less than this, a "
         "number from 0 to 1, and add their sum as a column",
+    )
+    parser.add_argument(
+        "--probabilities",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="add a column with the probability of each label (default: yes)",
     )
     _add_columns(parser, labels=False)
     _add_format(parser)
@@ -135,6 +142,11 @@ def _add_prompt(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = _add_command(commands, "prompt", "Show the prompt of a text and count its tokens.")
     _add_classifier(parser)
     parser.add_argument("text", metavar="TEXT", help="the text, or - for standard input")
+    parser.add_argument(
+        "--question",
+        metavar="NAME",
+        help="the question to ask, of a classifier that answers several (default: the first)",
+    )
     parser.add_argument("--label", help="end the prompt with the words of this label")
     parser.add_argument(
         "--tokens", action="store_true", help="also show the tokens that are scored for each label"
@@ -190,10 +202,13 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="LABEL=SENTENCE",
-        help="define a label by a sentence; may be repeated",
+        help="define a label by a sentence; with several questions, COLUMN:LABEL=SENTENCE, or "
+        "COLUMN=SENTENCE for a column of 0 and 1; may be repeated",
     )
     parser.add_argument(
-        "--definitions", metavar="FILE", help="a JSON file that maps labels to their definitions"
+        "--definitions",
+        metavar="FILE",
+        help="a JSON file that maps labels to their definitions, or columns to such objects",
     )
 
 
@@ -208,15 +223,33 @@ def _add_columns(parser: argparse.ArgumentParser, *, labels: bool) -> None:
         return
     parser.add_argument(
         "--label-column",
-        default="label",
+        action="append",
+        default=[],
         metavar="NAME",
-        help="the column of labels (default: %(default)s)",
+        help="the column of labels; fit takes several, each a question (default: label)",
     )
     parser.add_argument(
         "--label-names",
         type=_names,
         metavar="NAME,NAME,…",
         help="the names of the classes 0, 1, …, if the column of labels holds these numbers",
+    )
+
+
+def _add_lists(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--list-column",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a column with a list of labels in each row, from none to all; may be repeated",
+    )
+    parser.add_argument(
+        "--list-separator",
+        type=_separator,
+        default=";",
+        metavar="CHARACTERS",
+        help="what is between labels where a list is a text, as in csv (default: %(default)s)",
     )
 
 
@@ -254,6 +287,13 @@ def _names(argument: str) -> list[str]:
         msg = f"expected different names separated by commas, got {argument!r}"
         raise argparse.ArgumentTypeError(msg)
     return names
+
+
+def _separator(argument: str) -> str:
+    if not argument:
+        msg = "expected characters, got ''"
+        raise argparse.ArgumentTypeError(msg)
+    return argument
 
 
 def _count_or_all(argument: str) -> int | None:

@@ -6,15 +6,20 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from instructclf import InstructionTunedClassifier, PromptClassifier, load
-from instructclf.command_line.files import read_definitions
+from instructclf import (
+    InstructionTunedClassifier,
+    MultiOutputPromptClassifier,
+    PromptClassifier,
+    load,
+)
+from instructclf.command_line.definitions import read_definitions
 from instructclf.command_line.parameters import OTHER_OPTIONS, read_parameters
 
 CLASSES: Mapping[str, type] = {
     "prompting": PromptClassifier,
     "tuning": InstructionTunedClassifier,
 }
-"""The classifier of each approach."""
+"""The classifier of each approach to one question."""
 
 
 def make_classifier(
@@ -29,6 +34,12 @@ def make_classifier(
     definitions = read_definitions(options.definitions, options.define)
     classifier = kind(options.model, label_definitions=definitions, **parameters)
     return classifier.set_params(**read_parameters(kind, assignments, other_options))
+
+
+def make_joint_classifier(options: argparse.Namespace) -> MultiOutputPromptClassifier:
+    """Return an unfitted classifier of several questions with the values of ``--param``."""
+    kind, others = MultiOutputPromptClassifier, {**OTHER_OPTIONS, "questions": "--label-column"}
+    return kind(options.model).set_params(**read_parameters(kind, options.parameters, others))
 
 
 def load_classifier(options: argparse.Namespace) -> Any:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from instructclf.datasets.answered import AnswerColumns, AnsweredTexts, take_answered
 from instructclf.datasets.labelled import LabelledTexts, take_labelled
 from instructclf.datasets.rows import find_ending, read_table
 from instructclf.datasets.tables import Reading, Table
@@ -38,8 +37,18 @@ def read_source(
 
 
 def read_labelled_source(path: str, options: argparse.Namespace, other: str) -> LabelledTexts:
-    """Return the texts and labels of a file or of standard input, as `read_source` does."""
-    columns = options.text_column, options.label_column
+    """Return the texts and labels of a file or of standard input, as `read_source` does.
+
+    Raises
+    ------
+    DataFormatError
+        If there are several label columns, or the rows cannot be read.
+    """
+    if len(options.label_column) > 1:
+        names = ", ".join(options.label_column)
+        msg = f"{options.command} takes one label column. Got {names}: take one after the other."
+        raise DataFormatError(msg)
+    columns = options.text_column, (options.label_column or ["label"])[0]
     return take_labelled(
         _INPUT if path == STREAM else path,
         read_source(path, options, columns, other).rows,
@@ -47,6 +56,20 @@ def read_labelled_source(path: str, options: argparse.Namespace, other: str) -> 
         options.label_names,
         options=("--text-column …", "--label-column …"),
     )
+
+
+def read_answered_source(
+    path: str,
+    options: argparse.Namespace,
+    columns: AnswerColumns,
+    other: str,
+    known: AnsweredTexts | None = None,
+) -> AnsweredTexts:
+    """Return texts and the answers to several questions. ``known`` are rows with the same ones."""
+    needed = options.text_column, *columns.names
+    rows = read_source(path, options, needed, other).rows
+    name = _INPUT if path == STREAM else path
+    return take_answered(name, rows, options.text_column, columns, known)
 
 
 def write_target(path: str, ending: str, data: Table | Sequence[Mapping[str, Any]]) -> None:
@@ -82,37 +105,3 @@ def stream_ending(name: str | None, *others: str) -> str:
         return f".{name}"
     files = [expand(path) for path in others if path != STREAM]
     return find_ending(files[0]) if files else ".csv"
-
-
-def read_definitions(
-    path: str | None, assignments: Sequence[tuple[str, str]]
-) -> dict[str, str] | None:
-    """Return the definitions of labels from a JSON file and from the command line.
-
-    Raises
-    ------
-    DataFormatError
-        If the file does not hold such an object, or a label is defined twice.
-    """
-    definitions = {} if path is None else _read_object(expand(path))
-    for label, sentence in assignments:
-        if label in definitions:
-            msg = f"The label {label!r} is defined twice. Leave out one of the definitions."
-            raise DataFormatError(msg)
-        definitions[label] = sentence
-    return definitions or None
-
-
-def _read_object(path: Path) -> dict[str, str]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        msg = f"{path} is not valid JSON in UTF-8: {error}."
-        raise DataFormatError(msg) from error
-    if not isinstance(content, dict) or not all(isinstance(one, str) for one in content.values()):
-        msg = (
-            f"{path} must hold a JSON object of labels and sentences, such as "
-            '{"negative": "The reviewer is dissatisfied."}.'
-        )
-        raise DataFormatError(msg)
-    return content

@@ -1,36 +1,113 @@
-"""``fit``: labelled rows → a saved classifier."""
+"""``fit``: labelled rows → a saved classifier, of one question or of several."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from instructclf.classifiers.saving import FILE
-from instructclf.command_line.estimators import make_classifier
-from instructclf.command_line.files import STREAM, read_labelled_source
-from instructclf.exceptions import DataFormatError
+from instructclf.classifiers.several.asked import is_indicator
+from instructclf.command_line.answers import answers_several
+from instructclf.command_line.definitions import (
+    by_question,
+    read_column_definitions,
+    with_labels_of,
+)
+from instructclf.command_line.estimators import make_classifier, make_joint_classifier
+from instructclf.command_line.files import STREAM, read_answered_source, read_labelled_source
+from instructclf.command_line.scores import measure, measure_jointly
+from instructclf.datasets.answered import AnswerColumns
+from instructclf.exceptions import DataFormatError, InvalidLabelsError
 from instructclf.storage import check_replaceable
+
+
+class Prepared(NamedTuple):
+    """A classifier that is not fitted yet, its rows, and rows to test it on, if any."""
+
+    classifier: Any
+    train: Any
+    test: Any
+    measure: Any
 
 
 def run(options: argparse.Namespace) -> None:
     """Fit a classifier and save it."""
     check_replaceable(Path(options.save), FILE)  # before spending time on the fit
-    classifier = make_classifier(
-        options.approach, options, options.parameters, verbose=int(options.progress)
-    )
     if options.train == options.test == STREAM:
         msg = "TRAIN and --test cannot both be standard input. Put one of them into a file."
         raise DataFormatError(msg)
-    train = read_labelled_source(options.train, options, options.test or STREAM)
-    test = options.test and read_labelled_source(options.test, options, options.train)
-    classifier.fit(train.texts, train.labels)
-    scores = {"accuracy": classifier.score(test.texts, test.labels)} if test else {}
+    asks_several = options.list_column or len(options.label_column) > 1
+    classifier, train, test, scorer = (_prepare_joint if asks_several else _prepare)(options)
+    classifier.set_params(verbose=int(options.progress)).fit(train.texts, train.labels)
+    scores = scorer(classifier, test) if test else {}
     classifier.set_params(verbose=0)  # progress bars are up to the user who loads it
     classifier.save(options.save, scores=scores)
-    labels = ", ".join(classifier.classes_.tolist())
     print(
         f"{options.save}: {type(classifier).__name__}, {len(classifier.shots_)} of {len(train)} "
-        f"rows as shots, labels {labels}"
+        f"rows as shots, {_describe(classifier)}"
     )
     for name, score in scores.items():
         print(f"{name} on the {len(test)} rows of {options.test}: {score:.4f}")
+
+
+def _prepare(options: argparse.Namespace) -> Prepared:
+    classifier = make_classifier(options.approach, options, options.parameters)
+    train = read_labelled_source(options.train, options, options.test or STREAM)
+    test = options.test and read_labelled_source(options.test, options, options.train)
+    return Prepared(classifier, train, test, measure)
+
+
+def _prepare_joint(options: argparse.Namespace) -> Prepared:
+    _check_joint(options)
+    classifier = make_joint_classifier(options)
+    names = [*options.label_column, *options.list_column]
+    defined = read_column_definitions(options.definitions, options.define, names)
+    lists = {name: list(defined.get(name, ())) for name in options.list_column}
+    columns = AnswerColumns(options.label_column, lists, options.list_separator)
+    train = read_answered_source(options.train, options, columns, options.test or STREAM)
+    test = options.test and read_answered_source(
+        options.test, options, columns, options.train, train
+    )
+    words = classifier.verbalizer or {}
+    classifier.set_params(
+        questions=train.names,
+        label_definitions=by_question(defined, columns, train),
+        verbalizer={
+            name: with_labels_of(own, train.columns[name]) if name in train.columns else own
+            for name, own in words.items()
+        }
+        or None,
+    )
+    return Prepared(classifier, train, test, measure_jointly)
+
+
+def _check_joint(options: argparse.Namespace) -> None:
+    names = [*options.label_column, *options.list_column]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        msg = f"The column {repeated[0]!r} is named twice. Name each column once."
+        raise DataFormatError(msg)
+    if options.label_names is not None:
+        msg = (
+            "--label-names names the classes of a single label column, and there are several. "
+            "Write the names into the file."
+        )
+        raise DataFormatError(msg)
+    if options.approach != "prompting":
+        msg = (
+            f"--approach {options.approach} takes one label column. Several columns, or lists of "
+            "labels, are answered by --approach prompting, the default."
+        )
+        raise InvalidLabelsError(msg)
+
+
+def _describe(classifier: Any) -> str:
+    """Return what the classifier answers, question by question."""
+    if not answers_several(classifier):
+        return f"labels {', '.join(classifier.classes_.tolist())}"
+    asked = zip(classifier.questions_.tolist(), classifier.classes_, strict=True)
+    questions = [
+        name if is_indicator(classes) else f"{name} ({', '.join(classes.tolist())})"
+        for name, classes in asked
+    ]
+    return f"questions {', '.join(questions)}"

@@ -9,14 +9,16 @@ from typing import Any
 from sklearn.utils._param_validation import InvalidParameterError
 
 from instructclf.classifiers.base import PromptedClassifier
+from instructclf.command_line.answers import answers_several
 from instructclf.command_line.estimators import load_classifier
 from instructclf.command_line.files import STREAM
+from instructclf.inputs.spelling import did_you_mean
 
 
 def run(options: argparse.Namespace) -> None:
     """Show the prompt of a text."""
     text = sys.stdin.read() if options.text == STREAM else options.text
-    classifier = load_classifier(options)
+    classifier = _find_asked(load_classifier(options), options.question)
     if not isinstance(classifier, PromptedClassifier):
         msg = (
             f"{options.classifier!r} is a {type(classifier).__name__}, which has no prompt of its "
@@ -30,6 +32,28 @@ def run(options: argparse.Namespace) -> None:
     if options.tokens:
         print()
         print(classifier.show_tokens(text))
+
+
+def _find_asked(classifier: Any, question: str | None) -> Any:
+    """Return the classifier itself or, if it answers several questions, that of one of them."""
+    if not answers_several(classifier):
+        if question is not None:
+            msg = (
+                f"--question {question}: a {type(classifier).__name__} answers one question. Leave "
+                "the option out."
+            )
+            raise InvalidParameterError(msg)
+        return classifier
+    names = [str(name) for name in classifier.questions_.tolist()]
+    if question is None:
+        return classifier.estimators_[0]
+    if question not in names:
+        msg = (
+            f"There is no question {question!r}. The questions are {', '.join(names)}."
+            f"{did_you_mean([question], names)}"
+        )
+        raise InvalidParameterError(msg)
+    return classifier.estimators_[names.index(question)]
 
 
 def _find_label(classifier: Any, text: str | None) -> Any:

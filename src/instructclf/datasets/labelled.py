@@ -125,7 +125,7 @@ def take_labelled(
     labels: list[str] = []
     for row in rows:
         texts.append(take_text(row, text_column, option=options[0]))
-        labels.append(_take_label(row, label_column, names, options[1]))
+        labels.append(take_label(row, label_column, names, options[1]))
     if not texts:
         msg = f"{name} has no rows. Expected the columns {text_column!r} and {label_column!r}."
         raise DataFormatError(msg)
@@ -134,26 +134,30 @@ def take_labelled(
 
 def take_text(row: Row, column: str, *, option: str | None = None) -> str:
     """Return the string in this column, or raise."""
-    value = _take(row, column, option)
+    value = take_value(row, column, option)
     if not isinstance(value, str):
         msg = f"{row.location}: {column!r} is {_describe(value)}, expected a str."
         raise DataFormatError(msg)
     return value
 
 
-def _take_label(row: Row, column: str, names: Sequence[str] | None, option: str) -> str:
-    value = _take(row, column, option)
+def take_label(row: Row, column: str, names: Sequence[str] | None, option: str) -> str:
+    """Return the label in this column as a string, by name if it is the number of one, or raise."""
+    value = take_value(row, column, option)
     if names is not None and value != "":
         value = name_class(row.location, column, value, names, has_types=row.has_types)
     if not isinstance(value, str | int) or value == "":
         msg = (
             f"{row.location}: {column!r} is {_describe(value)}, expected a label, a str or an int."
         )
+        if isinstance(value, list):
+            msg += " Lists of labels are read by instructclf fit --list-column …, not here."
         raise DataFormatError(msg)
     return str(value)
 
 
-def _take(row: Row, column: str, option: str | None) -> Any:
+def take_value(row: Row, column: str, option: str | None) -> Any:
+    """Return what a row has in this column, or raise an error that names the option for it."""
     if column not in row.values:
         names = ", ".join(repr(name) for name in row.values)
         remedy = did_you_mean([column], row.values)

@@ -60,24 +60,15 @@ def define_labels(label_words: Sequence[str], definitions: Sequence[str]) -> str
     return "\n".join(f"{words}: {definition.strip()}" for words, definition in pairs)
 
 
-def write_questions(
-    task: str | None,
-    names: Sequence[str],
-    label_words: Sequence[Sequence[str]],
-    definitions: Sequence[Sequence[str | None] | None],
-) -> str:
-    """State the task, then each question with its labels, then the definitions of these.
+def write_questions(task: str | None, stated: Sequence[str]) -> str:
+    """State the task, then each question, or the labels to list.
 
     Parameters
     ----------
     task : str or None
         The task in the user's words. ``None`` takes a sentence that fits any questions.
-    names : sequence of str
-        What the questions are called.
-    label_words : sequence of sequence of str
-        The words that the model answers each question with, one entry per class.
-    definitions : sequence of (sequence of (str or None) or None)
-        The definitions of each question's labels, ``None`` where there is none.
+    stated : sequence of str
+        What `state_answers` and `state_list` say of each line of the response.
 
     Returns
     -------
@@ -86,16 +77,91 @@ def write_questions(
 
     Examples
     --------
-    >>> sentences = [None, "The writer wants it back."]
-    >>> print(write_questions(None, ["urgent", "refund"], [["no", "yes"]] * 2, [None, sentences]))
+    >>> team = state_answers("team", ["billing", "it"], [None, "Computers."])
+    >>> labels = state_list("labels", ["refund", "late"], ["Money back.", None], "none")
+    >>> print(write_questions(None, [team, labels]))
     Answer each question about the input, one a line.
-    urgent: no, yes
-    refund: no, yes
-    - yes: The writer wants it back.
+    team: billing, it
+    - it: Computers.
+    labels: all that fit of refund, late, or none
+    - refund: Money back.
     """
-    lines = [(DEFAULT_TASK_OF_SEVERAL if task is None else task).strip()]
-    for name, words, defined in zip(names, label_words, definitions, strict=True):
-        lines.append(f"{name}: {', '.join(words)}")
-        pairs = zip(words, defined or [None] * len(words), strict=True)
-        lines += [f"- {word}: {sentence.strip()}" for word, sentence in pairs if sentence]
-    return "\n".join(lines)
+    return "\n".join([(DEFAULT_TASK_OF_SEVERAL if task is None else task).strip(), *stated])
+
+
+def write_list(task: str | None, stated: str) -> str:
+    """State the task, then the labels of which all that fit are the answer.
+
+    Parameters
+    ----------
+    task : str or None
+        The task in the user's words. ``None`` takes a sentence that fits any classification.
+    stated : str
+        What `state_list` says of the labels.
+
+    Returns
+    -------
+    str
+        The instruction.
+
+    Examples
+    --------
+    >>> print(write_list(None, state_list(None, ["late", "refund"], [None, None], "none")))
+    Classify the input. Answer with all of these labels that fit, or none: late, refund.
+    """
+    return f"{(DEFAULT_TASK if task is None else task).strip()} {stated}".strip()
+
+
+def state_answers(name: str, words: Sequence[str], definitions: Sequence[str | None] | None) -> str:
+    """Return the line about a question, and below it the definitions of its labels.
+
+    Parameters
+    ----------
+    name : str
+        What the question is called.
+    words : sequence of str
+        The words that the model answers with, one entry per class.
+    definitions : sequence of (str or None) or None
+        The definition of each label, ``None`` where there is none.
+
+    Returns
+    -------
+    str
+        The lines.
+    """
+    return "\n".join([f"{name}: {', '.join(words)}", *_define(words, definitions)])
+
+
+def state_list(
+    name: str | None, words: Sequence[str], definitions: Sequence[str | None], nothing: str
+) -> str:
+    """Return the line about a list of labels, and below it the definitions of these.
+
+    Parameters
+    ----------
+    name : str or None
+        What the list is called. ``None`` if it is all that is asked for.
+    words : sequence of str
+        The labels.
+    definitions : sequence of (str or None)
+        The definition of each, ``None`` where there is none.
+    nothing : str
+        What the answer is if no label fits.
+
+    Returns
+    -------
+    str
+        The lines.
+    """
+    labels = ", ".join(words)
+    first = (
+        f"Answer with all of these labels that fit, or {nothing}: {labels}."
+        if name is None
+        else f"{name}: all that fit of {labels}, or {nothing}"
+    )
+    return "\n".join([first, *_define(words, definitions)])
+
+
+def _define(words: Sequence[str], definitions: Sequence[str | None] | None) -> list[str]:
+    pairs = zip(words, definitions or [None] * len(words), strict=True)
+    return [f"- {word}: {sentence.strip()}" for word, sentence in pairs if sentence]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy.special import log_softmax
+from scipy.special import log_softmax, logsumexp
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict, cross_validate
@@ -60,14 +60,17 @@ def score_plainly(classifier, text):
     base = classifier.open_model().base
     prompt = classifier.get_prompt(text)
     found = []
-    for answers in classifier.label_words_:
+    for labels in classifier.label_words_:
         totals = []
-        for (answer,) in answers:
-            ids = torch.tensor([base.tokenizer(prompt + answer)["input_ids"]])
-            with torch.no_grad():
-                logits = base.model(input_ids=ids, use_cache=False).logits[0, :-1]
-            said = logits.double().log_softmax(dim=-1).gather(1, ids[0, 1:, None])
-            totals.append(said.sum().item())
+        for answers in labels:
+            said = []
+            for answer in answers:
+                ids = torch.tensor([base.tokenizer(prompt + answer)["input_ids"]])
+                with torch.no_grad():
+                    logits = base.model(input_ids=ids, use_cache=False).logits[0, :-1]
+                tokens = logits.double().log_softmax(dim=-1).gather(1, ids[0, 1:, None])
+                said.append(tokens.sum().item())
+            totals.append(logsumexp(said))
         found.append(log_softmax(totals))
     return found
 
@@ -83,10 +86,34 @@ def test_scores_equal_plain_forward_passes(architecture, verbalizer, make, token
         assert_allclose(np.exp(scores.log_likelihood).sum(axis=1), 1)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("questions", [["opinion", "even", "good size"], ["even", "good size"]])
+def test_labels_of_a_list_are_scored_at_its_beginning(questions, architecture, make, tokenizer):
+    columns = {"opinion": LABELS, "even": INDICATORS[:, 0], "good size": INDICATORS[:, 1]}
+    y = [list(row) for row in zip(*(columns[name] for name in questions), strict=True)]
+    model = make_model(architecture), tokenizer
+    classifier = make(model=model, questions=questions, calibration=None).fit(TEXTS, y)
+    for question, scores in enumerate(classifier.label_scores(UNSEEN)):
+        plain = [score_plainly(classifier, text)[question] for text in UNSEEN]
+        assert_allclose(scores.log_likelihood, plain, atol=1e-4)
+    *_, (_, (own,)) = classifier.label_words_
+    assert own == ("labels: good size" if "opinion" in questions else "good size")
+
+
+MIXED = ["opinion", "good", "even", "good size"]
+"""A question, and labels of which one begins another."""
+
+
 @AT_CHANCE
 @pytest.mark.parametrize("sampler", ["balanced", "knn"])
-def test_a_question_asked_beside_others_is_answered_as_alone(sampler, make):
-    classifier = make(sampler=sampler, verbalizer=WORDY).fit(TEXTS, BOTH)
+@pytest.mark.parametrize("questions", [["opinion", "length"], MIXED, MIXED[1:]], ids=str)
+def test_a_question_asked_beside_others_is_answered_as_alone(questions, sampler, make):
+    third = np.arange(len(TEXTS)) % 3 == 0
+    columns = dict(zip(["opinion", "length"], BOTH.T.tolist(), strict=True))
+    columns |= {"even": INDICATORS[:, 0], "good": INDICATORS[:, 1], "good size": third.astype(int)}
+    y = [list(row) for row in zip(*(columns[name] for name in questions), strict=True)]
+    words = {name: own for name, own in WORDY.items() if name in questions}
+    classifier = make(sampler=sampler, questions=questions, verbalizer=words).fit(TEXTS, y)
     together = classifier.predict_log_proba(UNSEEN)
     for own, alone in zip(together, classifier.estimators_, strict=True):
         assert isinstance(alone, PromptClassifier)
@@ -148,14 +175,44 @@ def test_without_shots_questions_can_come_from_definitions_alone(make):
     assert classifier.predict(UNSEEN).shape == (4, 2)
 
 
-def test_columns_of_0_and_1_are_answered_with_no_and_yes(make):
-    classifier = make(questions=None).fit(TEXTS, INDICATORS)
-    assert "question 2: no, yes" in classifier.get_prompt("Meh.")
+def test_columns_of_0_and_1_become_a_list_of_labels(make):
+    classifier = make(questions=["even", "good"]).fit(TEXTS, INDICATORS)
+    prompt = classifier.get_prompt("Meh.")
+    assert "Classify the input. Answer with all of these labels that fit, or none: even, good." in (
+        prompt
+    )
+    responses = dict(classifier.prompt_.demonstrations)
+    for shot in classifier.shots_:
+        listed = responses[TEXTS[shot]]
+        assert sorted(listed.split(", ")) == (sorted(TOPICS[shot]) or ["none"])
     predicted = classifier.predict(TEXTS)
     assert predicted.dtype.kind == "i"
     assert set(predicted.ravel()) <= {0, 1}
-    german = make(questions=None, verbalizer={"question 2": {0: "nein", 1: "ja"}})
-    assert "question 2: nein, ja" in german.fit(TEXTS, INDICATORS).get_prompt("Meh.")
+
+
+def test_a_list_beside_questions_has_a_name(make):
+    y = [[label, *row] for label, row in zip(LABELS, INDICATORS.tolist(), strict=True)]
+    definitions = {"good": "They like it.", "opinion": {"positive": "Yes.", "negative": "No."}}
+    classifier = make(questions=["opinion", "even", "good"], label_definitions=definitions)
+    prompt = classifier.fit(TEXTS, y).get_prompt("Meh.")
+    assert "labels: all that fit of even, good, or none\n- good: They like it.\n\n" in prompt
+    first = classifier.shots_[0]
+    assert f"### Response:\nopinion: {LABELS[first]}\nlabels: " in prompt
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"verbalizer": {"good": {0: "no", 1: "yes"}, "even": {0: "no", 1: "yes"}}},
+        {"label_definitions": {"good": {0: "No.", 1: "Yes."}, "even": {0: "No.", 1: "Yes."}}},
+        {"verbalizer": {"even": {0: "nein", 1: "ja"}}},  # a list of one label says no or yes
+    ],
+    ids=["words", "definitions", "one is left"],
+)
+def test_columns_with_words_or_definitions_of_0_are_answered_with_these(changes, make):
+    classifier = make(questions=["even", "good"], **changes).fit(TEXTS, INDICATORS)
+    assert "good: no, yes" in classifier.get_prompt("Meh.")
+    assert classifier.label_words_[1] == (("good: no",), ("good: yes",))
 
 
 def test_more_shots_than_rows_are_an_error(make):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,16 +17,18 @@ from instructclf.classifiers.labels import (
     defined_classes,
     find_classes,
 )
+from instructclf.classifiers.several.lines import AnswerLine, Line, ListLine
 from instructclf.engine.running.processes import current_processes
 from instructclf.exceptions import InvalidLabelsError
 from instructclf.inputs.label_tables import LabelTable, read_label_table
 from instructclf.inputs.labels import check_labels, check_same_length
 from instructclf.inputs.spelling import did_you_mean
 from instructclf.inputs.texts import check_texts
+from instructclf.prompts.instructions import write_list, write_questions
 
 NO_AND_YES = (("no",), ("yes",))
-BETWEEN = ": "
-"""What stands between a question and its answer."""
+_LEAST_LISTED = 2
+"""A list of one label would only be another way to say no or yes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,29 +40,34 @@ class AskedRows:
     names : ndarray of shape (n_questions,)
         What the questions are called.
     rows : tuple of Rows
-        The labelled rows of each question. Their label words are ``name: answer``.
-    definitions : tuple of (tuple of (str or None) or None)
-        The definitions of each question's labels.
+        The labelled rows of each question.
+    lines : tuple of Line
+        The lines of a response, which answer all questions.
     """
 
     names: NDArray[Any]
     rows: tuple[Rows, ...]
-    definitions: tuple[tuple[str | None, ...] | None, ...]
+    lines: tuple[Line, ...]
 
     @property
     def codes(self) -> NDArray[np.intp]:
         """The position of each label among its question's, of shape (n_texts, n_questions)."""
         return np.column_stack([own.codes for own in self.rows])
 
+    def write_task(self, instruction: str | None) -> str:
+        """Return the instruction, which states all questions."""
+        stated = [line.statement for line in self.lines]
+        is_list = len(stated) == 1 and isinstance(self.lines[0], ListLine)
+        return write_list(instruction, *stated) if is_list else write_questions(instruction, stated)
+
     @cached_property
     def responses(self) -> Rows:
         """The rows with all their answers, one a line, as the label of each."""
-        words = [own.label_words for own in self.rows]
-        lines = [
-            "\n".join(own[code][0] for own, code in zip(words, codes, strict=True))
-            for codes in self.codes.tolist()
+        responses = [
+            "\n".join(line.write(text, codes) for line in self.lines)
+            for text, codes in zip(self.rows[0].texts, self.codes.tolist(), strict=True)
         ]
-        different, codes = np.unique(np.array(lines, dtype=object), return_inverse=True)
+        different, codes = np.unique(np.array(responses, dtype=object), return_inverse=True)
         return Rows(
             different,
             self.rows[0].texts,
@@ -68,7 +75,7 @@ class AskedRows:
             self.rows[0].positions,
             None,
             tuple((response,) for response in different.tolist()),
-            strata=np.zeros(len(lines), dtype=np.intp),
+            strata=np.zeros(len(responses), dtype=np.intp),
         )
 
 
@@ -104,19 +111,12 @@ def read_questions(estimator: Any, X: Any, y: Any) -> AskedRows:
     check_same_length(texts, table.columns[0])
     current_processes().check_alike([texts, [own.codes.tolist() for own in found]], "rows")
     positions = np.arange(len(texts), dtype=np.intp)
-    rows = tuple(
-        Rows(own.classes, texts, own.codes, positions, None, own.branches) for own in found
-    )
-    return AskedRows(table.names, rows, tuple(own.sentences for own in found))
-
-
-def plain_words(rows: Rows, name: Any) -> list[str]:
-    """Return the preferred word of each label, without the name of its question."""
-    return [answers[0].removeprefix(f"{name}{BETWEEN}") for answers in rows.label_words]
+    rows = tuple(Rows(own.classes, texts, own.codes, positions, None, own.words) for own in found)
+    return AskedRows(table.names, rows, tuple(_write_lines(found)))
 
 
 class _Found:
-    """The classes, codes, words and definitions of one question."""
+    """The name, classes, codes, words and definitions of one question."""
 
     def __init__(
         self,
@@ -125,6 +125,7 @@ class _Found:
         definitions: str | Mapping[Any, str] | None,
         words: Mapping[Any, Any] | None,
     ) -> None:
+        self.name = str(name)
         if isinstance(definitions, str):
             self.classes, self.codes = _find_indicator(name, labels)
             self.sentences = (None, definitions)
@@ -134,8 +135,26 @@ class _Found:
                 None if definitions is None else tuple(map(definitions.get, self.classes.tolist()))
             )
         has_default = words is None and is_indicator(self.classes)
-        answers = NO_AND_YES if has_default else check_label_words(self.classes, words)
-        self.branches = tuple(tuple(f"{name}{BETWEEN}{word}" for word in own) for own in answers)
+        self.words = NO_AND_YES if has_default else check_label_words(self.classes, words)
+        # Who says what 0 means, or has words for it, asks for an answer of yes or no.
+        self.may_be_listed = has_default and not isinstance(definitions, Mapping)
+
+
+def _write_lines(found: Sequence[_Found]) -> Iterator[Line]:
+    """Yield the lines of the response: one for each question, and a list of labels, if any."""
+    listed = [position for position, own in enumerate(found) if own.may_be_listed]
+    if len(listed) < _LEAST_LISTED:
+        listed = []
+    for position, own in enumerate(found):
+        if position not in listed:
+            yield AnswerLine(position, own.name, own.words, own.sentences)
+    if listed:
+        yield ListLine(
+            tuple(listed),
+            tuple(found[i].name for i in listed),
+            tuple(sentences[1] if (sentences := found[i].sentences) else None for i in listed),
+            is_only=len(listed) == len(found),
+        )
 
 
 def _without_rows(definitions: Mapping[Any, Any]) -> LabelTable:

@@ -24,21 +24,20 @@ from instructclf.classifiers.fitting import (
     show_shots,
     tell_of_calibrating,
 )
+from instructclf.classifiers.label_scores import Answers
 from instructclf.classifiers.labellers import (
-    Answers,
     JointEnsemble,
     JointLabeller,
     Labeller,
-    find_parts,
 )
 from instructclf.classifiers.options import ModelOptions, given_or_default
 from instructclf.classifiers.questions import find_template, write_question
-from instructclf.classifiers.several.asked import AskedRows, is_indicator, plain_words
+from instructclf.classifiers.several.asked import AskedRows, is_indicator
+from instructclf.classifiers.several.lines import AnswerLine
 from instructclf.classifiers.several.scores import RememberedScores
 from instructclf.classifiers.several.shots import choose_sampler
 from instructclf.classifiers.several.thresholds import learn_threshold
 from instructclf.engine.interfaces import LanguageModel, Question
-from instructclf.prompts.instructions import write_questions
 
 
 def fit_together(
@@ -93,21 +92,17 @@ def _learn(
 
 
 def _write_question(estimator: Any, asked: AskedRows, model: LanguageModel) -> Question:
-    names = asked.names.tolist()
-    words = [plain_words(own, name) for own, name in zip(asked.rows, names, strict=True)]
     question = write_question(
         model,
         find_template(estimator.template),
-        task=write_questions(
-            estimator.instruction, list(map(str, names)), words, asked.definitions
-        ),
+        task=asked.write_task(estimator.instruction),
         labels=[],
-        label_words=tuple(branch for own in asked.rows for branch in own.label_words),
+        label_words=tuple(words for line in asked.lines for words in line.label_words),
         definitions=None,
         max_length=given_or_default(estimator.model_options, ModelOptions).max_length,
         order=(),  # the task states the labels
     )
-    return replace(question, groups=tuple(len(own.classes) for own in asked.rows))
+    return replace(question, groups=tuple(len(line.label_words) for line in asked.lines))
 
 
 def _calibrate(
@@ -120,18 +115,36 @@ def _calibrate(
     """Calibrate each question by itself, on texts that are scored once."""
     scores = RememberedScores(evidence_scorer(whole, model))
     calibrator = get_calibrator(estimator.calibration)
-    parts = find_parts([own.classes for own in asked.rows])
     answers = []
-    for name, own, part in zip(asked.names.tolist(), asked.rows, parts, strict=True):
+    for own, uncalibrated in zip(asked.rows, _find_answers(asked), strict=True):
         evidence = Evidence(
             whole,
             own,
-            scores.part(part),
+            scores.read_by(uncalibrated.read),
             verbose=estimator.verbose,
-            what=f"The answer to {name!r}",
+            what=f"The answer to {uncalibrated.name!r}",
         )
         calibration = calibrator.calibrate(evidence, rng)
         has_threshold = estimator.thresholds is not None and is_indicator(own.classes)
         threshold = learn_threshold(evidence, calibration, rng) if has_threshold else None
-        answers.append(Answers(name, own.classes, calibration, threshold))
+        answers.append(replace(uncalibrated, calibration=calibration, threshold=threshold))
     return tuple(answers)
+
+
+def _find_answers(asked: AskedRows) -> list[Answers]:
+    """Return where the scores of each question are, in the order of questions."""
+    found = {}
+    start = 0
+    for line in asked.lines:
+        part = start, start + len(line.label_words)
+        for place, question in enumerate(line.questions):
+            classes = asked.rows[question].classes
+            found[question] = Answers(
+                asked.names.tolist()[question],
+                classes,
+                no_calibration(len(classes)),
+                part=part,
+                listed=None if isinstance(line, AnswerLine) else place,
+            )
+        start = part[1]
+    return [found[question] for question in range(len(asked.rows))]

@@ -1,4 +1,4 @@
-"""Several questions about one text: each is a branch of answers after the same prompt."""
+"""Several questions about one text, whose answers follow the same prompt."""
 
 from __future__ import annotations
 
@@ -37,10 +37,12 @@ class MultiOutputPromptClassifier(FittedClassifier):
     Each column of ``y`` is a question. The prompt states all of them, and shows the shots with all
     their answers, one a line: ``question: label``. The answers of each question are scored as
     continuations of this one prompt, whatever the answers to the others are, and their
-    probabilities sum to 1. A column of 0 and 1 is answered with "no" and "yes", so that an
-    indicator matrix, or a list of labels for each text, gives several labels to a text.
+    probabilities sum to 1.
 
-    Answers do not influence each other: each is scored after the prompt alone.
+    Columns of 0 and 1 are labels, of which a text has any number: an indicator matrix, or a list of
+    labels for each text. Shots list those that are 1, or say "none", and the score of a label is
+    how likely the list is to begin with it. A single such column, or one with ``verbalizer`` or a
+    definition of 0, is a question that is answered with "no" and "yes".
 
     Parameters
     ----------
@@ -52,14 +54,14 @@ class MultiOutputPromptClassifier(FittedClassifier):
     label_definitions : dict or None, default=None
         What the labels of a question mean, ``{question: {label: one sentence}}``, or, for a column
         of 0 and 1, ``{question: one sentence}`` that says what 1 means. The prompt states it.
-        Questions may be left out. The labels of one that is defined are known without rows.
+        The labels of a question that is defined are known without rows.
     verbalizer : dict or None, default=None
         The words that the model answers with, ``{question: {label: words}}``, as in
-        `PromptClassifier`. ``None``, or a question left out, takes ``str(label)``, or "no" and
-        "yes" for 0 and 1.
+        `PromptClassifier`. ``None``, or a question left out, takes ``str(label)``. A column of 0
+        and 1 that has words, such as ``{0: "no", 1: "yes"}``, is not listed.
     instruction : str or None, default=None
         The task in your words, after which the prompt lists the questions and their labels.
-        ``None`` asks to answer each question about the input, one a line.
+        ``None`` takes a sentence that fits any.
     {template}
     n_shots : int or None, default=16
         How many labelled rows the prompt shows, each with all its answers: ``0`` for none, ``None``
@@ -72,8 +74,8 @@ class MultiOutputPromptClassifier(FittedClassifier):
         How many times shots are drawn, each with its own seed, as in `PromptClassifier`. Raise it
         to depend less on the draw; time and memory grow with it.
     calibration : "auto", None or object with a calibrate method, default="auto"
-        As in `PromptClassifier`, for each question by itself. The rows that this takes are scored
-        once for all questions.
+        As in `PromptClassifier`, for each question by itself, on rows that are scored once for all.
+        With ``None``, the probability of a label in a list is that of coming first.
     thresholds : {"f1"} or None, default=None
         The probability from which a column of 0 and 1 is predicted as 1. ``"f1"`` learns the one
         with the best F1 for each column, on labelled rows that are not shots, or on shots that are
@@ -92,12 +94,12 @@ class MultiOutputPromptClassifier(FittedClassifier):
     classes_ : list of ndarray of shape (n_classes,)
         The labels of each question, sorted, as in ``MultiOutputClassifier.classes_``.
     label_words_ : list of tuple of tuple of str
-        The answers that stand for each label of each question.
+        The answers for each label of each question. In a list, those for 0 are all other labels.
     label_binarizer_ : MultiLabelBinarizer
         If all columns are 0 and 1, its ``inverse_transform`` makes predictions lists of labels.
     estimators_ : list of PromptClassifier
-        A fitted classifier for each question, as in ``MultiOutputClassifier.estimators_``. It asks
-        that question alone, after the same prompt, and can show its prompt and tokens.
+        A classifier of each question, as in ``MultiOutputClassifier``. It asks that question alone,
+        after the same prompt, and can show its prompt and tokens.
     shots_ : ndarray of shape (n_shots,)
         Which rows of ``X`` became shots, in the order of their use.
     {prompt_}
@@ -115,9 +117,8 @@ class MultiOutputPromptClassifier(FittedClassifier):
 
     Notes
     -----
-    ``label_order`` of `PromptClassifier` is left out: labels are stated in sorted order. So is
-    ``label_mass``: the answers of a question are scored among themselves, which saves the sum over
-    the vocabulary. Ask ``estimators_`` for it.
+    Labels are stated in sorted order, without ``label_order``. ``label_mass`` is left out too: the
+    answers of a question are scored among themselves. Ask ``estimators_`` for it.
 
     Examples
     --------
@@ -198,7 +199,7 @@ class MultiOutputPromptClassifier(FittedClassifier):
         Returns
         -------
         MultiOutputPromptClassifier
-            The fitted classifier.
+            This object.
 
         Raises
         ------

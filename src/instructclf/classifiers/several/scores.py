@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from instructclf.engine.interfaces import LabelScorer
 from instructclf.engine.running.progress import Progress
+
+Read = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""All scores of texts → those of one question."""
 
 
 class RememberedScores:
@@ -26,9 +29,9 @@ class RememberedScores:
         self._known: dict[str, NDArray[np.float64]] = {}
         self._demonstrations: NDArray[np.float64] | None = None
 
-    def part(self, labels: slice) -> Any:
-        """Return what scores one question's labels alone."""
-        return _Part(self, labels)
+    def read_by(self, read: Read) -> Any:
+        """Return what scores one question's labels alone, as they are read from all scores."""
+        return _Part(self, read)
 
     def score(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
         """Return the scores of all questions' answers, of shape (n_texts, n_labels)."""
@@ -47,11 +50,11 @@ class RememberedScores:
 class _Part:
     """A `LabelScorer` of one question, as far as calibrating asks for it."""
 
-    def __init__(self, all_scores: RememberedScores, labels: slice) -> None:
-        self._all, self._labels = all_scores, labels
+    def __init__(self, all_scores: RememberedScores, read: Read) -> None:
+        self._all, self._read = all_scores, read
 
     def score(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
-        return self._all.score(texts, progress)[:, self._labels]
+        return self._read(self._all.score(texts, progress))
 
     def score_demonstrations(self, progress: Progress | None = None) -> NDArray[np.float64]:
-        return self._all.score_demonstrations(progress)[:, self._labels]
+        return self._read(self._all.score_demonstrations(progress))
