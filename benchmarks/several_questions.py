@@ -89,7 +89,7 @@ def measure(*, path: str, length: str, n_texts: int, rounds: int, threads: int) 
     fits: dict[str, Callable[[], Any]] = {
         ONE: lambda: one.fit(shots.texts, shots.labels),
         "five questions of two labels": lambda: _ask(FIVE, path, options).fit(shots.texts, five),
-        "twenty of yes and no": lambda: _ask(TWENTY, path, options).fit(shots.texts, twenty),
+        "twenty labels": lambda: _ask(TWENTY, path, options).fit(shots.texts, twenty),
     }
     fitted, seconds = {}, {}
     for name, fit in fits.items():
