@@ -123,6 +123,8 @@ class FunctionMode(TorchFunctionMode):
             kwargs["device"] = _named(kwargs["device"])
         if func is torch.Tensor.cuda:
             return args[0].to(_named(args[1] if len(args) > 1 else "cuda"))
+        if func is torch.Tensor.pin_memory:
+            return args[0]
         if func is torch.Tensor.to:
             args = tuple(map(_named, args))
         if func is torch.Tensor.tolist and isinstance(args[0], GpuTensor):

@@ -22,6 +22,7 @@ from instructclf.engine.models.adapter_folders import (
 from instructclf.engine.models.gguf_conversion import load_gguf_file
 from instructclf.engine.models.gguf_files import check_gguf_file, find_gguf_files
 from instructclf.engine.models.names import Source, split_source
+from instructclf.engine.models.padding_masks import without_reading
 from instructclf.engine.models.placement import input_device
 from instructclf.engine.models.pretrained import (
     load_config,
@@ -251,7 +252,7 @@ def install_attention(view: Any, name: str, make: Callable[[Any], Any]) -> None:
     if current in known:
         attention, mask = known[current]
         AttentionInterface.register(wanted, make(attention))
-        AttentionMaskInterface.register(wanted, mask)
+        AttentionMaskInterface.register(wanted, without_reading(mask))
         view.set_attn_implementation(wanted)
     if getattr(view.config, "_attn_implementation", None) != wanted:
         msg = f"The attention of {type(view).__name__} ({current}) cannot be changed."
