@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -106,7 +107,8 @@ class OperatorMode(TorchDispatchMode):
         if not any(isinstance(a, GpuTensor) or _is_gpu(a) for a in _leaves((args, kwargs))):
             return func(*args, **kwargs)
         # In inference mode, operators arrive that autograd would have taken apart.
-        if func._can_decompose():
+        is_kernel = _name(func) in operators.NOT_COMPOSED
+        if not is_kernel and func._can_decompose():
             with self:
                 found = func.decompose(*args, **kwargs)
             if found is not NotImplemented:
@@ -125,6 +127,11 @@ class FunctionMode(TorchFunctionMode):
             return args[0].to(_named(args[1] if len(args) > 1 else "cuda"))
         if func is torch.Tensor.pin_memory:
             return args[0]
+        if func is scaled_dot_product_attention and isinstance(args[0], GpuTensor):
+            capability = machine.gpus[args[0].index].capability
+            attended = operators.choose_attention(*args, **kwargs, capability=capability)
+            if attended is not None:
+                return attended
         if func is torch.Tensor.to:
             args = tuple(map(_named, args))
         if func is torch.Tensor.tolist and isinstance(args[0], GpuTensor):
@@ -182,7 +189,7 @@ def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
 
 def _run(func: Any, args: Any, kwargs: Any) -> Any:
     machine.check_works()
-    name = func._schema.name.removeprefix("aten::")
+    name = _name(func)
     tensors = [value for value in _leaves((args, kwargs)) if isinstance(value, torch.Tensor)]
     source = _common_index(name, tensors)
     wanted = kwargs.get("device")
@@ -203,6 +210,10 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
                 raise machine.fail(name, error) from error
             raise
     return found if target is None else _wrapped(name, found, tensors, target)
+
+
+def _name(func: Any) -> str:
+    return func._schema.name.removeprefix("aten::")
 
 
 def _inner(value: Any) -> Any:
