@@ -24,7 +24,9 @@ from instructclf.engine.scoring.kernels import (
     additive_mask,
     attend_to_shared_keys,
     attend_with_normaliser,
+    join_rows,
     merge_parts,
+    split_rows,
     with_aligned_lines,
 )
 from instructclf.engine.scoring.layouts import Layout
@@ -318,9 +320,6 @@ def _attend_to_prefix(
     query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, **common: Any
 ) -> tuple[Tensor, Tensor]:
     """Let all rows attend to the whole prefix as if they were one long row."""
-    n_rows, _, length, _ = query.shape
-    # Models store the heads of a token side by side, so joining the rows copies nothing.
-    joined = query.transpose(1, 2).flatten(0, 1).transpose(0, 1)
-    output, normaliser = attend_to_shared_keys(joined.unsqueeze(0), keys, values, mask, **common)
-    output = output.squeeze(0).transpose(0, 1).unflatten(0, (n_rows, length)).transpose(1, 2)
-    return output, normaliser.squeeze(0).unflatten(1, (n_rows, length)).transpose(0, 1)
+    n_rows = len(query)
+    output, normaliser = attend_to_shared_keys(join_rows(query), keys, values, mask, **common)
+    return split_rows(output, n_rows), split_rows(normaliser, n_rows)

@@ -68,19 +68,17 @@ def _attend_on_cuda(
     is_causal: bool,
 ) -> tuple[Tensor, Tensor]:
     """Call the kernel that a CUDA device has for these numbers, at the width that it reads."""
-    is_new = torch.cuda.get_device_capability(query.device) >= _AMPERE
     if query.dtype == torch.float64:
         key, value = _repeated(key, value, query)
         mask = _causal_mask(query, key) if is_causal else mask
         return _attend_with_scores(query @ key.mT * scaling, value, mask, None)
-    if query.dtype == torch.bfloat16 and not is_new:
+    if query.dtype == torch.bfloat16 and not _is_new(query.device):
         wide = query.float(), key.float(), value.float(), None if mask is None else mask.float()
         output, log_normaliser = _attend_on_cuda(*wide, scaling, is_causal=is_causal)
         return output.to(query.dtype), log_normaliser
     width = query.shape[-1]
-    query, key, value = (_with_whole_lines(heads) for heads in (query, key, value))
-    is_half, fits = query.dtype.itemsize == 2, query.shape[-1] <= _WIDEST_FLASH
-    if mask is None and is_half and is_new and fits:
+    query, key, value = (with_whole_lines(heads) for heads in (query, key, value))
+    if mask is None and has_flash_attention(query, value):
         flash = _operator("_scaled_dot_product_flash_attention")
         output, log_normaliser, *_ = flash(query, key, value, 0.0, is_causal, scale=scaling)
         return output[..., :width], log_normaliser
@@ -92,6 +90,20 @@ def _attend_on_cuda(
     )
     # The kernel returns normalisers for a number of queries that it has rounded up.
     return output[..., :width], log_normaliser[..., : query.shape[2]]
+
+
+def has_flash_attention(query: Tensor, value: Tensor) -> bool:
+    """Say whether flash attention takes heads like these, once `with_whole_lines` has padded them.
+
+    It takes no mask but the causal one.
+    """
+    is_half, width = query.dtype.itemsize == 2, query.shape[-1]
+    fits = width == value.shape[-1] and width <= _WIDEST_FLASH
+    return query.device.type == "cuda" and is_half and fits and _is_new(query.device)
+
+
+def _is_new(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= _AMPERE
 
 
 def attend_to_shared_keys(
@@ -160,6 +172,19 @@ def attend_in_blocks(
     return outputs, normalisers
 
 
+def join_rows(values: Tensor) -> Tensor:
+    """Turn (n_rows, n_heads, length, ...) into (1, n_heads, n_rows * length, ...).
+
+    Models store the heads of a token side by side, and this copies nothing of what is stored so.
+    """
+    return values.transpose(1, 2).flatten(0, 1).transpose(0, 1).unsqueeze(0)
+
+
+def split_rows(joined: Tensor, n_rows: int) -> Tensor:
+    """Undo `join_rows`."""
+    return joined.squeeze(0).unflatten(1, (n_rows, -1)).transpose(0, 1)
+
+
 def merge_parts(parts: Sequence[tuple[Tensor, Tensor]], sinks: Tensor | None) -> Tensor:
     """Merge attention to one or two parts: outputs, and the normalisers of their weights.
 
@@ -168,15 +193,22 @@ def merge_parts(parts: Sequence[tuple[Tensor, Tensor]], sinks: Tensor | None) ->
     """
     (output, normaliser), *rest = parts
     for other, other_normaliser in rest:
-        # The other's share is e^l2 / (e^l1 + e^l2). As a sigmoid of l2 - l1 it cannot overflow.
-        difference = (other_normaliser - normaliser).unsqueeze(-1)
-        share = torch.sigmoid(difference, out=output.new_empty(difference.shape))
-        output = torch.lerp(output, other, share)
+        output = merge_two(output, normaliser, other, other_normaliser)
     if sinks is None:
         return output
     whole = torch.stack([normaliser for _, normaliser in parts]).logsumexp(dim=0)
     share = torch.sigmoid(whole - sinks.to(whole).view(1, -1, 1))
     return output * share.unsqueeze(-1).to(output.dtype)
+
+
+def merge_two(
+    output: Tensor, normaliser: Tensor, other: Tensor, other_normaliser: Tensor
+) -> Tensor:
+    """Merge attention to two sets of keys, without gradients."""
+    # The other's share is e^l2 / (e^l1 + e^l2). As a sigmoid of l2 - l1 it cannot overflow.
+    difference = (other_normaliser - normaliser).unsqueeze(-1)
+    share = torch.sigmoid(difference, out=output.new_empty(difference.shape))
+    return torch.lerp(output, other, share)
 
 
 def additive_mask(is_hidden: Tensor, dtype: torch.dtype) -> Tensor:
@@ -230,7 +262,7 @@ def with_aligned_lines(mask: Tensor) -> Tensor:
     return pad(mask, (0, -n_keys % _ALIGNMENT))[..., :n_keys]
 
 
-def _with_whole_lines(heads: Tensor) -> Tensor:
+def with_whole_lines(heads: Tensor) -> Tensor:
     """Pad heads with zeros, which change no score, to a width that kernels read in whole pieces."""
     n_spare = -heads.shape[-1] % (_N_BYTES_READ // heads.itemsize)
     return pad(heads, (0, n_spare)) if n_spare else heads
