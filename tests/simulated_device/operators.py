@@ -46,7 +46,7 @@ RANDOM = _names(
 )
 """Operators that draw from the generator of their device."""
 
-NOT_COMPOSED = ("silu_backward",)
+NOT_COMPOSED = ("silu_backward", "_fused_rms_norm", "_fused_rms_norm_backward")
 """Operators that are one kernel on CUDA. Elsewhere torch composes them of others."""
 
 
@@ -159,8 +159,12 @@ def _attend(
     normaliser = scores.logsumexp(-1)
     weights = (scores - normaliser.unsqueeze(-1)).exp().to(query.dtype)
     output = (weights.float() @ value).to(query.dtype)
-    by_position = output.transpose(1, 2).contiguous()  # as the kernels store it
-    return by_position.transpose(1, 2), normaliser
+    return _by_position(output), normaliser
+
+
+def _by_position(heads: Tensor) -> Tensor:
+    """Store heads as the kernels do: those of one position side by side."""
+    return heads.transpose(1, 2).contiguous().transpose(1, 2)
 
 
 def _flash_backward(
@@ -237,7 +241,7 @@ def _attend_backward(
     to_keys, to_values = to_scores.mT @ query.float(), weights.mT @ sent
     summed = (heads.unflatten(1, (-1, n_repeats)).sum(2) for heads in (to_keys, to_values))
     found = (to_scores @ keys, *summed)
-    to_query, to_key, to_value = (tensor.to(query.dtype) for tensor in found)
+    to_query, to_key, to_value = (_by_position(tensor.to(query.dtype)) for tensor in found)
     return to_query, to_key, to_value
 
 
@@ -284,6 +288,31 @@ def _padded(tensor: Tensor, unit: int) -> Tensor:
     return torch.nn.functional.pad(tensor, (0, n_spare)) if n_spare else tensor
 
 
+def _norm(
+    capability: Any, *, input: Tensor, normalized_shape: Any, weight: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    wide = input.float()
+    scale = (wide.square().mean(-1, keepdim=True) + eps).rsqrt()
+    return (wide * scale * weight.float()).to(input.dtype), scale
+
+
+def _norm_backward(
+    capability: Any,
+    *,
+    grad_out: Tensor,
+    input: Tensor,
+    normalized_shape: Any,
+    rstd: Tensor,
+    weight: Tensor,
+    output_mask: Any,
+) -> tuple[Tensor, Tensor | None]:
+    sent, normed = grad_out.float(), input.float() * rstd
+    scaled = sent * weight.float()
+    to_input = rstd * (scaled - normed * (scaled * normed).mean(-1, keepdim=True))
+    to_weight = (sent * normed).flatten(0, -2).sum(0).to(weight.dtype) if output_mask[1] else None
+    return to_input.to(input.dtype), to_weight
+
+
 def _histogram(capability: Any, self: Tensor, *bounds: Any, **options: Any) -> Tensor:
     """Count integers too, as CUDA does and the CPU does not."""
     return torch.histc(self.float(), *bounds, **options).to(self.dtype)
@@ -299,5 +328,7 @@ _SPECIAL: dict[str, Any] = {
     "_scaled_dot_product_efficient_attention": _efficient,
     "_scaled_dot_product_flash_attention_backward": _flash_backward,
     "_scaled_dot_product_efficient_attention_backward": _efficient_backward,
+    "_fused_rms_norm": _norm,
+    "_fused_rms_norm_backward": _norm_backward,
     "histc": _histogram,
 }
