@@ -210,7 +210,7 @@ def _efficient_backward(
     return *found, None
 
 
-def _attend_backward(
+def _attend_backward(  # noqa: PLR0917  (in the order of the kernels)
     sent: Tensor,
     query: Tensor,
     key: Tensor,
@@ -245,7 +245,7 @@ def _attend_backward(
     return to_query, to_key, to_value
 
 
-def choose_attention(
+def choose_attention(  # noqa: PLR0917  (in the order of torch's function)
     query: Tensor,
     key: Tensor,
     value: Tensor,

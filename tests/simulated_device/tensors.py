@@ -123,17 +123,10 @@ class FunctionMode(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if "device" in kwargs:
             kwargs["device"] = _named(kwargs["device"])
-        if func is torch.Tensor.cuda:
-            return args[0].to(_named(args[1] if len(args) > 1 else "cuda"))
-        if func is torch.Tensor.pin_memory:
-            return args[0]
-        if func is scaled_dot_product_attention and isinstance(args[0], GpuTensor):
-            capability = machine.gpus[args[0].index].capability
-            attended = operators.choose_attention(*args, **kwargs, capability=capability)
-            if attended is not None:
-                return attended
-        if func is torch.Tensor.to:
-            args = tuple(map(_named, args))
+        func, args = _moved(func, args)
+        attended = _attend(func, args, kwargs)
+        if attended is not None:
+            return attended
         if func is torch.Tensor.tolist and isinstance(args[0], GpuTensor):
             return args[0].cpu().tolist()
         if func in (torch.tensor, torch.as_tensor) and _is_gpu(kwargs.get("device")):
@@ -148,6 +141,23 @@ class FunctionMode(TorchFunctionMode):
             where = tuple(torch.tensor(w) if isinstance(w, list) else w for w in where)
             args = (args[0], where, *args[2:])
         return func(*args, **kwargs)
+
+
+def _moved(func: Any, args: Any) -> tuple[Any, Any]:
+    """Name the simulation's devices in calls that move a tensor. All memory here is pinned."""
+    if func is torch.Tensor.cuda:
+        return torch.Tensor.to, (args[0], _named(args[1] if len(args) > 1 else "cuda"))
+    if func is torch.Tensor.pin_memory:
+        return torch.Tensor.detach, args
+    return func, tuple(map(_named, args)) if func is torch.Tensor.to else args
+
+
+def _attend(func: Any, args: Any, kwargs: Any) -> torch.Tensor | None:
+    """Attend by the kernel that torch would choose on CUDA, if this is attention."""
+    if func is not scaled_dot_product_attention or not isinstance(args[0], GpuTensor):
+        return None
+    capability = machine.gpus[args[0].index].capability
+    return operators.choose_attention(*args, **kwargs, capability=capability)
 
 
 def _is_gpu(value: Any) -> bool:

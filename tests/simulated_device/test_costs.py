@@ -1,7 +1,7 @@
 """How often the host waits for the device, and how many kernels it launches, a batch and a step.
 
-Budgets are the numbers of today: a change that needs more of them has to say why. Beside them stands
-what transformers and PEFT launch for the same layers, once over full prompts.
+Budgets are the numbers of today: a change that needs more of them has to say why. Beside them
+stands what transformers and PEFT launch for the same layers, once over full prompts.
 """
 
 from __future__ import annotations
@@ -119,7 +119,6 @@ def test_a_step_of_tuning_waits_once_and_launches_few_kernels_a_layer(
         return costs_of_more(machine, lambda: tune(4), lambda: tune(5))
 
     layer, two = each_layer_and_the_rest(cost)
-    print(layer,two)
     assert layer == {"launch": n_launches, "synchronisation": 0, "upload": 0}
     assert two["synchronisation"] == 1
     assert two["upload"] <= 10

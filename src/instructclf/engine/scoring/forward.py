@@ -179,9 +179,7 @@ def _run(model: Any, inputs: Layout, prefix: Prefix | None) -> Any:
 
 def _edges(batch: Sequence[EncodedPrompt]) -> NDArray[np.int64]:
     """Return text, label, node and token of each edge that is scored, of shape (n_edges, 4)."""
-    edges = [
-        (text, *edge) for text, prompt in enumerate(batch) for edge in prompt.trie.compared
-    ]
+    edges = [(text, *edge) for text, prompt in enumerate(batch) for edge in prompt.trie.compared]
     return np.array(edges, dtype=np.int64).reshape(-1, 4)
 
 

@@ -148,7 +148,6 @@ class Backpropagation:
                     prefix.backward()
         return sums
 
-
     def take_less(self, batch: Sequence[Example], error: BaseException) -> None:
         """Send fewer tokens through the model at once, after a batch ran out of memory.
 
@@ -228,7 +227,7 @@ def _adding_gradients(weights: Sequence[Tensor]) -> Iterator[None]:
                 added.append(weight.grad)
             weight.grad = before
     if sums:
-        torch._foreach_add_(sums, added)  # noqa: SLF001  (has no public name)
+        torch._foreach_add_(sums, added)
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """Attention to a shared prefix and to the row itself, by the flash kernels of CUDA devices.
 
 Each kernel runs twice: for the tokens of the rows, and for the prefix, which all rows read as one
-long row. Outputs are merged by their log normalisers. The backward kernels compute attention weights
-again from a log normaliser. Given that of both parts, and the merged output, they return the
-gradients of one softmax over both.
+long row. Outputs are merged by their log normalisers. The backward kernels compute attention
+weights again from a log normaliser. Given that of both parts, and the merged output, they return
+the gradients of one softmax over both.
 Source: the derivation of the backward pass in Dao et al., "FlashAttention" (NeurIPS 2022), where
 the output and the normaliser of a row are the only values that its blocks of keys have in common.
 """
