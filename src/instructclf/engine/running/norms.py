@@ -61,4 +61,6 @@ def _eps(module: nn.Module) -> float | None:
 
 
 def _normalise(module: Any, states: Tensor) -> Tensor:
+    if states.dtype != module.weight.dtype:  # architectures differ in what they return
+        return type(module).forward(module, states)
     return rms_norm(states, module.weight.shape, module.weight, _eps(module))

@@ -16,7 +16,21 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from instructclf.engine.scoring.kernels import join_rows, merge_two, split_rows, with_whole_lines
+from instructclf.engine.scoring.kernels import (
+    has_flash_attention,
+    join_rows,
+    merge_two,
+    split_rows,
+    with_whole_lines,
+)
+
+_WIDEST = 192
+"""The widest head whose backward kernel runs on every device that has it."""
+
+
+def can_train_with_flash(query: Tensor, value: Tensor) -> bool:
+    """Say whether a device has the kernels for heads like these, forward and backward."""
+    return has_flash_attention(query, value) and query.shape[-1] <= _WIDEST
 
 
 def flash_joint_attention(

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from instructclf.engine.models.placement import input_device
 from instructclf.engine.running.arithmetic import product_dtype
+from instructclf.engine.scoring.budgets import is_fatal
+from instructclf.engine.scoring.probes import FAILURES
 from instructclf.engine.tuning.low_rank import outputs_with_updates
 
 
@@ -42,7 +44,10 @@ def _is_fusible(layer: Any) -> bool:
 
 
 def _group_by_input(view: Any, layers: Sequence[Any]) -> list[list[Any]]:
-    """Return layers that read the same tensor one after the other, and all others one by one."""
+    """Return layers that read the same tensor one after the other, and all others one by one.
+
+    A model that does not run on a token alone shows nothing, and gets no groups.
+    """
     calls: list[tuple[Any, Tensor]] = []
     handles = [
         layer.register_forward_pre_hook(lambda layer, inputs: calls.append((layer, inputs[0])))
@@ -52,6 +57,10 @@ def _group_by_input(view: Any, layers: Sequence[Any]) -> list[list[Any]]:
         with torch.inference_mode():
             token = torch.zeros(1, 1, dtype=torch.long, device=input_device(view))
             view(input_ids=token, use_cache=False)
+    except FAILURES as error:
+        if is_fatal(error):
+            raise
+        calls.clear()
     finally:
         for handle in handles:
             handle.remove()
