@@ -102,12 +102,14 @@ def tuning(model, max_epochs, words, loss):
 
 @pytest.mark.parametrize(
     ("dtype", "words", "n_launches"),
-    [(HALF, SHORT, 186), (HALF, LONG, 186), (FULL, SHORT, 186), (FULL, LONG, 186)],
+    [(HALF, SHORT, 186), (HALF, LONG, 220), (FULL, SHORT, 231), (FULL, LONG, 226)],
     ids=["half", "half, long labels", "full", "full, long labels"],
 )
 def test_a_step_of_tuning_waits_once_and_launches_few_kernels_a_layer(
     machine, dtype, words, n_launches
 ):
+    """Without a mask, flash attention takes prefix and rows; labels of several tokens need one."""
+
     def cost(n_layers):
         pair = a_model(n_layers, dtype), make_tokenizer()
 
@@ -139,11 +141,13 @@ def test_a_layer_launches_fewer_kernels_a_step_than_in_peft(machine):
             model(ids, labels=ids, use_cache=False).loss.backward()
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             optimiser.step()
+            optimiser.zero_grad()
 
+        step()  # makes room for the moments of AdamW
         return counts(machine, step)
 
     layer, _ = each_layer_and_the_rest(cost)
-    assert layer["launch"] == 206
+    assert layer["launch"] == 203
 
 
 def test_an_adapter_adds_few_kernels_to_a_layer(machine):
