@@ -227,7 +227,7 @@ def _adding_gradients(weights: Sequence[Tensor]) -> Iterator[None]:
                 added.append(weight.grad)
             weight.grad = before
     if sums:
-        torch._foreach_add_(sums, added)
+        torch._foreach_add_(sums, added)  # pyright: ignore[reportPrivateImportUsage]
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from instructclf.engine.scoring.kernels import (
     has_flash_attention,
@@ -47,18 +46,19 @@ class _FlashAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         query, key, value, far_key, far_value, scaling = inputs
-        flash = torch.ops.aten._scaled_dot_product_flash_attention  # noqa: SLF001  (the only name)
-        near = flash(query, key, value, 0.0, True, scale=scaling)  # noqa: FBT003
-        far = flash(join_rows(query), far_key, far_value, 0.0, False, scale=scaling)  # noqa: FBT003
-        output_far, far_normaliser = (split_rows(each, len(query)) for each in far[:2])
-        output = merge_two(*near[:2], output_far, far_normaliser)
-        normaliser = torch.logaddexp(near[1], far_normaliser)
+        # A private operator: the public function keeps the normaliser to itself.
+        flash: Any = torch.ops.aten._scaled_dot_product_flash_attention  # noqa: SLF001
+        one, normaliser, *near = flash(query, key, value, 0.0, True, scale=scaling)  # noqa: FBT003
+        joined = join_rows(query)
+        far = flash(joined, far_key, far_value, 0.0, False, scale=scaling)  # noqa: FBT003
+        other, far_normaliser = split_rows(far[0], len(query)), split_rows(far[1], len(query))
+        output = merge_two(one, normaliser, other, far_normaliser)
+        normaliser = torch.logaddexp(normaliser, far_normaliser)
         ctx.save_for_backward(query, key, value, far_key, far_value, output, normaliser)
-        ctx.near, ctx.far, ctx.scaling = near[2:8], far[2:8], scaling
+        ctx.near, ctx.far, ctx.scaling = near[:6], far[2:8], scaling
         return output.transpose(1, 2)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *received: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, far_key, far_value, output, normaliser = ctx.saved_tensors
         sent = received[0].transpose(1, 2)
@@ -82,5 +82,5 @@ def _backward(
 ) -> tuple[Tensor, ...]:
     """Call the backward kernel with what the forward kernel has returned besides its outputs."""
     *lengths, seed, offset = state
-    backward = torch.ops.aten._scaled_dot_product_flash_attention_backward  # noqa: SLF001
+    backward: Any = torch.ops.aten._scaled_dot_product_flash_attention_backward  # noqa: SLF001
     return backward(*tensors, *lengths, 0.0, is_causal, seed, offset, scale=scaling)

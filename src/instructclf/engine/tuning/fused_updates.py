@@ -255,4 +255,5 @@ def _copy(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
     """Copy tensors into others, in one launch for each device."""
     pairs = sorted(zip(targets, sources, strict=True), key=lambda pair: str(pair[0].device))
     for _, group in groupby(pairs, key=lambda pair: (pair[0].device, pair[0].dtype)):
-        torch._foreach_copy_(*map(list, zip(*group, strict=True)))
+        to, source = map(list, zip(*group, strict=True))
+        torch._foreach_copy_(to, source)  # pyright: ignore[reportPrivateImportUsage]

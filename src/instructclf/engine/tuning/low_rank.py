@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from instructclf.engine.running.arithmetic import is_plain_product, product, product_dtype
 
@@ -89,7 +88,6 @@ class _Products(torch.autograd.Function):
         )
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *received: Tensor) -> tuple[Tensor | None, ...]:
         """With outputs Y = X Wᵀ + s X Aᵀ Bᵀ, Z = X Aᵀ: dB = s dYᵀ Z, dZ = s dY B, dA = dZᵀ X."""
         rows, down, a, *b = ctx.saved_tensors
