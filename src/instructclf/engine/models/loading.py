@@ -22,7 +22,6 @@ from instructclf.engine.models.adapter_folders import (
 from instructclf.engine.models.gguf_conversion import load_gguf_file
 from instructclf.engine.models.gguf_files import check_gguf_file, find_gguf_files
 from instructclf.engine.models.names import Source, split_source
-from instructclf.engine.models.padding_masks import without_reading
 from instructclf.engine.models.placement import input_device
 from instructclf.engine.models.pretrained import (
     load_config,
@@ -45,6 +44,7 @@ from instructclf.engine.models.sources import (
 )
 from instructclf.engine.models.weight_files import check_weights
 from instructclf.engine.running.locks import process_state
+from instructclf.engine.running.padding_masks import without_reading
 from instructclf.exceptions import ModelLoadingError, ScoringError
 
 _logger = logging.getLogger(__name__)

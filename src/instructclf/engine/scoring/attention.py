@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from instructclf.engine.models.loading import install_attention
-from instructclf.engine.models.padding_masks import hiding_nothing
 from instructclf.engine.models.placement import accepts, input_device
 from instructclf.engine.models.quantization import compute_dtype
+from instructclf.engine.running.padding_masks import hiding_nothing
 from instructclf.engine.scoring.kernels import (
     additive_mask,
     attend_to_shared_keys,

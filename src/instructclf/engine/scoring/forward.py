@@ -11,10 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from instructclf.engine.models.padding_masks import hiding_nothing
-from instructclf.engine.models.placement import accepts, input_device
+from instructclf.engine.models.placement import accepts, input_device, send_integers
 from instructclf.engine.running.arithmetic import activation_dtype
-from instructclf.engine.running.transfers import send_integers
+from instructclf.engine.running.padding_masks import hiding_nothing
 from instructclf.engine.scoring.layouts import Layout, LayoutFunction
 from instructclf.engine.scoring.outputs import ReadPositions, output_at
 from instructclf.engine.scoring.prefixes import Prefix

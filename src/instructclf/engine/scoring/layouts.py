@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from instructclf.engine.running.transfers import send
+from instructclf.engine.models.placement import send
 from instructclf.engine.scoring.kernels import additive_mask, with_aligned_lines
 from instructclf.engine.tokens.encoding import EncodedPrompt
 from instructclf.engine.tokens.tries import LabelTrie

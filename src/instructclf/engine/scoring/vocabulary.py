@@ -15,9 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from instructclf.engine.models.placement import input_device
+from instructclf.engine.models.placement import input_device, send_integers
 from instructclf.engine.running.arithmetic import precise_product
-from instructclf.engine.running.transfers import send_integers
 from instructclf.engine.scoring.outputs import output_at
 
 Transform = Callable[[Tensor], Tensor]

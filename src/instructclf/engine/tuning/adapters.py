@@ -342,11 +342,6 @@ def _fuse_updates(view: Any, wrapped: nn.Module) -> None:
     """Let LoRA on linear layers add its updates in one step. PEFT computes all other adapters."""
     from peft.tuners.lora.layer import Linear
 
-    is_linear = [
-        module
-        for module in wrapped.modules()
-        if type(module) is Linear
-        and type(module.base_layer) is nn.Linear
-        and not module.lora_variant
-    ]
-    fuse_updates(view, is_linear)
+    lora = [module for module in wrapped.modules() if type(module) is Linear]
+    plain = [m for m in lora if type(m.base_layer) is nn.Linear and not m.lora_variant]
+    fuse_updates(view, plain)

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from instructclf.engine.models.placement import input_device
 from instructclf.engine.running.arithmetic import product_dtype
+from instructclf.engine.running.low_rank import outputs_with_updates
 from instructclf.engine.scoring.budgets import is_fatal
 from instructclf.engine.scoring.probes import FAILURES
-from instructclf.engine.tuning.low_rank import outputs_with_updates
 
 
 def fuse_updates(view: Any, layers: Sequence[Any]) -> None:

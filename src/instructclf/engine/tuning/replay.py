@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from instructclf.engine.running.transfers import send_integers
+from instructclf.engine.models.placement import send_integers
 from instructclf.engine.scoring.budgets import free_memory, is_fatal, is_out_of_memory
 from instructclf.engine.scoring.forward import label_log_likelihoods, node_states
 from instructclf.engine.scoring.layouts import Layout, LayoutFunction

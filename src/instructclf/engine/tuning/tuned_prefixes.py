@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from instructclf.engine.models.loading import install_attention
-from instructclf.engine.models.padding_masks import hiding_nothing
-from instructclf.engine.models.placement import input_device
-from instructclf.engine.running.transfers import send_integers
+from instructclf.engine.models.placement import input_device, send_integers
+from instructclf.engine.running.padding_masks import hiding_nothing
 from instructclf.engine.scoring.attention import AttentionFunction
 from instructclf.engine.scoring.layouts import Layout
 from instructclf.engine.scoring.outputs import output_at

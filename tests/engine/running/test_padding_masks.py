@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from transformers.masking_utils import sdpa_mask
 
-from instructclf.engine.models.padding_masks import hiding_nothing, without_reading
+from instructclf.engine.running.padding_masks import hiding_nothing, without_reading
 
 SIZES = {"batch_size": 2, "q_length": 3, "kv_length": 3}
 

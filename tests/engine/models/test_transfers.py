@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from instructclf.engine.running.transfers import send, send_integers
+from instructclf.engine.models.placement import send, send_integers
 
 
 def test_on_the_cpu_nothing_is_copied():

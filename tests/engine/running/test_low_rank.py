@@ -10,8 +10,8 @@ from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from torch import nn
 
 from instructclf.engine.models.views import shared_view
+from instructclf.engine.running.low_rank import outputs_with_updates
 from instructclf.engine.tuning.adapters import Adapter, LoraSettings
-from instructclf.engine.tuning.low_rank import outputs_with_updates
 from tests.fixtures import make_model
 
 FEW, MANY = 5, 100
