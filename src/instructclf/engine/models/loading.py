@@ -44,6 +44,7 @@ from instructclf.engine.models.sources import (
 )
 from instructclf.engine.models.weight_files import check_weights
 from instructclf.engine.running.locks import process_state
+from instructclf.engine.running.padding_masks import without_reading
 from instructclf.exceptions import ModelLoadingError, ScoringError
 
 _logger = logging.getLogger(__name__)
@@ -251,7 +252,7 @@ def install_attention(view: Any, name: str, make: Callable[[Any], Any]) -> None:
     if current in known:
         attention, mask = known[current]
         AttentionInterface.register(wanted, make(attention))
-        AttentionMaskInterface.register(wanted, mask)
+        AttentionMaskInterface.register(wanted, without_reading(mask))
         view.set_attn_implementation(wanted)
     if getattr(view.config, "_attn_implementation", None) != wanted:
         msg = f"The attention of {type(view).__name__} ({current}) cannot be changed."

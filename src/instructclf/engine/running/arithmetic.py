@@ -55,6 +55,14 @@ def precise_product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) ->
     return linear(rows, weight.to(rows.dtype), None if bias is None else bias.to(rows.dtype))
 
 
+def is_plain_product(layer: nn.Linear) -> bool:
+    """Say whether a linear layer computes `product` of its inputs, and nothing more."""
+    forward = vars(layer).get("forward")
+    is_ours = isinstance(forward, partial) and forward.func is _multiply
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks)  # noqa: SLF001  (have no public names)
+    return (forward is None or is_ours) and not any(hooks)
+
+
 @cache
 def has_bfloat16_instructions() -> bool:
     """Say whether the CPU is known to have instructions for products of bfloat16."""

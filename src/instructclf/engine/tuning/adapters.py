@@ -33,8 +33,8 @@ from instructclf.engine.tuning.adapter_checks import (
     check_works_in_layers,
     describe,
 )
+from instructclf.engine.tuning.fused_updates import fuse_updates
 from instructclf.engine.tuning.guarding import SharedWeightError, SharedWeights
-from instructclf.engine.tuning.low_rank import fuse_update
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 """PEFT's name for the file."""
@@ -217,7 +217,7 @@ class Adapter:
         self.model = view = merge_earlier_adapters(view)
         self._may_draw = settings.may_draw
         self._wrapped = _wrap(view, settings, seed)
-        _fuse_updates(self._wrapped)
+        _fuse_updates(view, self._wrapped)
         settings.check(self._wrapped, view, self.parameters)
 
     @property
@@ -338,11 +338,10 @@ def read_config(folder: Path) -> Any:
     return config
 
 
-def _fuse_updates(wrapped: nn.Module) -> None:
+def _fuse_updates(view: Any, wrapped: nn.Module) -> None:
     """Let LoRA on linear layers add its updates in one step. PEFT computes all other adapters."""
     from peft.tuners.lora.layer import Linear
 
-    for module in wrapped.modules():
-        is_linear = type(module) is Linear and type(module.base_layer) is nn.Linear
-        if is_linear and not module.lora_variant:
-            fuse_update(module)
+    lora = [module for module in wrapped.modules() if type(module) is Linear]
+    plain = [m for m in lora if type(m.base_layer) is nn.Linear and not m.lora_variant]
+    fuse_updates(view, plain)

@@ -129,20 +129,23 @@ class Backpropagation:
         `response_losses` over the batch, of shape (2,).
         """
         prefixes: dict[Any, Any] = {None: None}
+        weights = [weight for weight in self._model.parameters() if weight.requires_grad]
         sums = torch.zeros(2, dtype=torch.float32, device=self._model.device)
         for strategy, part in self._micro_batches(batch):
             kind = strategy.prefix
             if kind not in prefixes:
                 prefixes[kind] = self._compute_prefix(kind)
             scores = self._label_log_likelihoods(part, strategy, prefixes[kind])
-            weights = scores.new_tensor([example.weight for example in part])
-            loss, label_loss = (weights @ losses for losses in response_losses(scores, part))
+            factors = scores.new_tensor([example.weight for example in part])
+            loss, label_loss = (factors @ losses for losses in response_losses(scores, part))
             mean = loss / (n_rows or len(batch))
-            (mean if scale is None else scale(mean)).backward()
+            with _adding_gradients(weights):
+                (mean if scale is None else scale(mean)).backward()
             sums = sums + torch.stack([loss, label_loss]).detach()
         for prefix in prefixes.values():  # now that all rows have sent their gradients to it
             if prefix is not None:
-                prefix.backward()
+                with _adding_gradients(weights):
+                    prefix.backward()
         return sums
 
     def take_less(self, batch: Sequence[Example], error: BaseException) -> None:
@@ -203,6 +206,28 @@ class Backpropagation:
 
     def _forget(self) -> None:
         self._replay = None
+
+
+@contextmanager
+def _adding_gradients(weights: Sequence[Tensor]) -> Iterator[None]:
+    """Add the gradients of a backward pass to earlier ones, in one launch for all weights.
+
+    Autograd would take one for each.
+    """
+    earlier = [weight.grad for weight in weights]
+    for weight in weights:
+        weight.grad = None
+    yield
+    sums: list[Tensor] = []
+    added: list[Tensor] = []
+    for weight, before in zip(weights, earlier, strict=True):
+        if before is not None:
+            if weight.grad is not None:
+                sums.append(before)
+                added.append(weight.grad)
+            weight.grad = before
+    if sums:
+        torch._foreach_add_(sums, added)  # pyright: ignore[reportPrivateImportUsage]
 
 
 @contextmanager
