@@ -24,7 +24,7 @@ class Shifted(nn.Module):
 
     def __init__(self, model, shift):
         super().__init__()
-        self.model, self.shift, self.config = model, shift, model.config
+        self.model, self.shift = model, shift
 
     def forward(self, **inputs):
         output = self.model(**inputs)

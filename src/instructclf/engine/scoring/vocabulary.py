@@ -73,13 +73,13 @@ class Vocabulary:
             return states.new_empty(0)
         weight, bias = self._layer.weight, self._layer.bias
         size = max(1, _NUMBERS_AT_ONCE // max(states.shape))
-        dtype, total = sum_dtype(states.device), None
+        dtype, parts = sum_dtype(states.device), []
         for start in range(0, len(weight), size):
             block = slice(start, start + size)
             logits = precise_product(states, weight[block], None if bias is None else bias[block])
-            part = self._transform(logits).logsumexp(dim=1).to(dtype)
-            total = part if total is None else torch.logaddexp(total, part)
-        return total.to(states)
+            parts.append(self._transform(logits).logsumexp(dim=1).to(dtype))
+        whole = parts[0] if len(parts) == 1 else torch.stack(parts).logsumexp(dim=0)
+        return whole.to(states)
 
 
 def sum_dtype(device: torch.device) -> torch.dtype:
