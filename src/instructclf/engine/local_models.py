@@ -25,7 +25,8 @@ from instructclf.engine.models.registry import get_base_model
 from instructclf.engine.models.views import shared_view
 from instructclf.engine.running.torch_state import own_torch_state
 from instructclf.engine.scoring.budgets import TokenBudget
-from instructclf.engine.scoring.encoder_decoder import EncoderDecoderReader, find_decoder_start
+from instructclf.engine.scoring.encoder_decoder import EncoderDecoderReader
+from instructclf.engine.scoring.encoder_decoder_forward import find_decoder_start
 from instructclf.engine.scoring.label_scoring import LocalLabelScorer, TokenScores
 from instructclf.engine.scoring.states import NO_LABELS, StateReader
 from instructclf.engine.tokens.chat import chat_template
