@@ -211,13 +211,6 @@ def _load_with_adapter(
     except ModelLoadingError as error:
         error.add_note(f"The adapter {name!r} names it as the model that it was trained on.")
         raise
-    if base.is_encoder_decoder:
-        msg = (
-            f"The adapter {name!r} was trained on {base_name!r}, an encoder-decoder model, into "
-            "which adapters are not merged here. Merge it with PEFT, and save the model: "
-            "model.merge_and_unload().save_pretrained(folder)."
-        )
-        raise ModelLoadingError(msg)
     model = merge_adapter_folder(base.model, folder, name)
     has_tokenizer = any((folder / file).is_file() for file in TOKENIZER_FILES)
     tokenizer = load_tokenizer(str(folder)) if has_tokenizer else base.tokenizer

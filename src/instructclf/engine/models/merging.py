@@ -24,6 +24,12 @@ _TOLERANCE_IN_STEPS = 8
 """The limit of rounding, relative to the largest logit, is so many steps of the data type."""
 
 
+def task_type_of(model: Any) -> str:
+    """Return PEFT's name for what a language model does."""
+    has_encoder = getattr(model.config, "is_encoder_decoder", False)
+    return "SEQ_2_SEQ_LM" if has_encoder else "CAUSAL_LM"
+
+
 def has_adapters(model: Any) -> bool:
     """Say whether PEFT has put adapters into a model's layers, or around the model."""
     return hasattr(type(model), "active_peft_config") or any(_adapted_layers(model))
@@ -81,9 +87,16 @@ def merge_earlier_adapters(view: Any) -> Any:
     return merge_adapters(view, "the adapter of the 'model'", remedy)
 
 
-def run_probe(model: Any, ids: Tensor) -> Tensor:
-    """Return the logits of one row of tokens, of shape (1, n_tokens, n_vocabulary)."""
-    return model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+def run_probe(model: Any, ids: Tensor, n_read: int | None = None) -> Tensor:
+    """Return the logits of one row of its first tokens, of shape (1, n_read, n_vocabulary).
+
+    ``n_read=None`` reads all. A decoder of its own reads them after an encoder has read all tokens.
+    """
+    inputs: dict[str, Tensor] = {"input_ids": ids[:, :n_read]}
+    if task_type_of(model) == "SEQ_2_SEQ_LM":
+        inputs = {"input_ids": ids, "decoder_input_ids": ids[:, :n_read]}
+    mask = torch.ones_like(inputs["input_ids"])
+    return model(**inputs, attention_mask=mask, use_cache=False).logits
 
 
 def _adapted_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from instructclf.engine.models.decoder_layers import frozen_layers_pattern
-from instructclf.engine.models.merging import merge_adapters, merge_earlier_adapters
+from instructclf.engine.models.merging import merge_adapters, merge_earlier_adapters, task_type_of
 from instructclf.engine.models.names import split_revision
 from instructclf.engine.models.placement import (
     check_not_offloaded,
@@ -29,6 +29,7 @@ from instructclf.engine.models.placement import (
 from instructclf.engine.models.quantization import without_repacking_hint
 from instructclf.engine.tuning.adapter_checks import (
     check_same_shapes,
+    check_task_type,
     check_trained_in_full_precision,
     check_works_in_layers,
     describe,
@@ -106,7 +107,7 @@ class LoraSettings:
             lora_dropout=self.dropout,
             target_modules=targets if isinstance(targets, str) else list(targets),
             exclude_modules=frozen_layers_pattern(view, self.n_layers),
-            task_type="CAUSAL_LM",
+            task_type=task_type_of(view),
         )
 
     def check(self, wrapped: Any, view: Any, parameters: list[nn.Parameter]) -> None:
@@ -139,10 +140,11 @@ class PeftSettings:
         """Every kind names its dropout differently, so draws are always possible."""
         return True
 
-    def make_config(self, view: Any) -> Any:  # noqa: ARG002  (depends on no view)
+    def make_config(self, view: Any) -> Any:
         """Return a copy of the configuration, to be trained."""
+        check_task_type(self.config, view)
         config = copy.deepcopy(self.config)
-        config.task_type = "CAUSAL_LM"
+        config.task_type = task_type_of(view)
         config.inference_mode = False
         return config
 
@@ -176,8 +178,8 @@ def check_peft_config(config: Any) -> None:
     tuner = kinds.get(config.peft_type)
     wanted: str | None = None
     is_outside = config.is_prompt_learning or getattr(config, "is_adaption_prompt", False)
-    if config.task_type not in (None, "CAUSAL_LM"):
-        wanted = 'for causal language models: with task_type="CAUSAL_LM", or without one'
+    if config.task_type not in (None, "CAUSAL_LM", "SEQ_2_SEQ_LM"):
+        wanted = 'for language models: with task_type="CAUSAL_LM", "SEQ_2_SEQ_LM", or without one'
     elif tuner is None or is_outside or config.peft_type == PeftType.XLORA:
         wanted = (
             "of a kind that PEFT puts into the layers of a model, such as peft.LoraConfig: prompt "

@@ -19,7 +19,7 @@ from instructclf.engine.scoring.batching import count_computed_tokens, token_bat
 from instructclf.engine.scoring.budgets import make_tuning_budget, tokens_of_a_copy
 from instructclf.engine.scoring.forward import label_log_likelihoods
 from instructclf.engine.scoring.strategies import Strategies, Strategy
-from instructclf.engine.tuning.examples import Example, response_losses
+from instructclf.engine.tuning.examples import Example, send_gradients
 from instructclf.engine.tuning.replay import Replay, make_replay
 from instructclf.engine.tuning.tuned_prefixes import (
     DifferentiablePrefix,
@@ -95,7 +95,8 @@ class Backpropagation:
         with ExitStack() as stack:
             stack.enter_context(_restoring_attention(self._model))
             if self._checkpoints:
-                stack.enter_context(gradient_checkpointing(self._model))
+                layers = named_decoder_layers(self._model).values()
+                stack.enter_context(gradient_checkpointing(layers))
             stack.callback(self._forget)
             # Strategies are tried before dropout is switched on, which would draw random numbers.
             for example in self._examples:
@@ -135,11 +136,7 @@ class Backpropagation:
             if kind not in prefixes:
                 prefixes[kind] = self._compute_prefix(kind)
             scores = self._label_log_likelihoods(part, strategy, prefixes[kind])
-            weights = scores.new_tensor([example.weight for example in part])
-            loss, label_loss = (weights @ losses for losses in response_losses(scores, part))
-            mean = loss / (n_rows or len(batch))
-            (mean if scale is None else scale(mean)).backward()
-            sums = sums + torch.stack([loss, label_loss]).detach()
+            sums = sums + send_gradients(scores, part, n_rows or len(batch), scale)
         for prefix in prefixes.values():  # now that all rows have sent their gradients to it
             if prefix is not None:
                 prefix.backward()

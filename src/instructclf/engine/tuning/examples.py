@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -128,6 +128,24 @@ def response_losses(scores: Tensor, examples: Sequence[Example]) -> tuple[Tensor
         return language_loss, -words
     label_loss = _negative_share(answers, examples)
     return language_loss + label_loss, label_loss
+
+
+def send_gradients(
+    scores: Tensor,
+    examples: Sequence[Example],
+    n_rows: int,
+    scale: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Send the gradient of the weighted losses' sum, divided by ``n_rows``, back from the scores.
+
+    ``scale`` scales the loss up, whose gradients would be too small for the data type otherwise.
+    Returns weighted sums of both results of `response_losses`, of shape (2,).
+    """
+    weights = scores.new_tensor([example.weight for example in examples])
+    loss, label_loss = (weights @ losses for losses in response_losses(scores, examples))
+    mean = loss / n_rows
+    (mean if scale is None else scale(mean)).backward()
+    return torch.stack([loss, label_loss]).detach()
 
 
 def _negative_share(answers: Tensor, examples: Sequence[Example]) -> Tensor:

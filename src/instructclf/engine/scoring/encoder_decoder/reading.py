@@ -11,7 +11,7 @@ from torch import Tensor
 
 from instructclf.engine.scoring.batching import run_in_batches
 from instructclf.engine.scoring.budgets import TokenBudget
-from instructclf.engine.scoring.encoder_decoder_forward import EncoderDecoder, length_range
+from instructclf.engine.scoring.encoder_decoder.forward import EncoderDecoder, length_range
 from instructclf.engine.tokens.encoding import EncodedPrompt
 
 _FEWEST_TO_TRY = 8
