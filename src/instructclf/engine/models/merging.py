@@ -142,12 +142,29 @@ def _unload(model: Any) -> Any:
 
 def _update_tying(model: Any) -> None:
     """Tie the output layer to the embeddings again if they are equal, and say whether it is."""
-    inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
+    # An encoder may have embeddings of its own, which are no part of the output layer.
+    reader = model.get_decoder() if task_type_of(model) == "SEQ_2_SEQ_LM" else model
+    inputs, outputs = reader.get_input_embeddings(), model.get_output_embeddings()
     is_equal = torch.equal(inputs.weight, outputs.weight)
     if is_equal:
         outputs.weight = inputs.weight
+    else:
+        _separate_embeddings(model)
     for config in (model.config, model.config.get_text_config()):
         config.tie_word_embeddings = is_equal
+
+
+def _separate_embeddings(model: Any) -> None:
+    """Give each embedding and output layer a weight of its own, which is written and read as such.
+
+    transformers writes a weight that several modules share once, and would tie no other to it.
+    """
+    seen: set[int] = set()
+    for module in model.modules():
+        if isinstance(module, nn.Embedding) or module is model.get_output_embeddings():
+            if id(module.weight) in seen:
+                module.weight = nn.Parameter(module.weight.detach().clone(), requires_grad=False)
+            seen.add(id(module.weight))
 
 
 def _choose_tokens(model: Any) -> Tensor:

@@ -139,7 +139,12 @@ def _unchanged(model: nn.Module, kind: type[nn.Module]) -> list[Any]:
 
 
 def _can_be_wide(model: Any) -> bool:
-    """Say whether all layers take float32 next to weights in half precision, on the CPU."""
+    """Say whether all layers take float32 next to weights in half precision, on the CPU.
+
+    A decoder next to an encoder has embeddings of its own, and both must agree, so those stay half.
+    """
+    if getattr(model.config, "is_encoder_decoder", False):
+        return False
     kinds = {
         (parameter.device.type, parameter.dtype)
         for parameter in model.get_input_embeddings().parameters()
