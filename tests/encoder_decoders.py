@@ -59,7 +59,7 @@ def label_score(model: Any, tokenizer: Any, prompt: str, word: str, *, ends: boo
 
 
 def response_loss(
-    model: Any, tokenizer: Any, prompt: str, words: list[str], label: int, loss: str
+    model: Any, tokenizer: Any, prompt: str, words: list[str], *, label: int, loss: str
 ) -> torch.Tensor:
     """Return the loss of one text as docs/tuning.md defines it, from one pass for each label."""
     scores = label_scores(model, tokenizer, prompt, words)

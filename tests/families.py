@@ -224,7 +224,7 @@ def _compute_gradients(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
     found = take_gradients(adapter)
     for text, code in zip(TEXTS, codes.tolist(), strict=True):
         prompt = encoder.prompt.render(text)
-        loss = response_loss(adapter.model, tokenizer, prompt, words, code, "lm+label")
+        loss = response_loss(adapter.model, tokenizer, prompt, words, label=code, loss="lm+label")
         (loss / len(TEXTS)).backward()
     return found, take_gradients(adapter)
 

@@ -56,11 +56,12 @@ _ENCODER_DECODERS = """
 ## Encoder-decoder models
 
 transformers registers {n} families whose encoder reads a text and whose decoder writes another one.
-They were tested in the same way, on random weights, against transformers' own passes with `labels=`:
+They were tested in the same way, with random weights, against transformers' own passes with
+`labels=`. No published checkpoint was.
 
 - **`PromptClassifier`:** the largest difference of log-likelihoods. {prompting}
-- **`InstructionTunedClassifier`:** the difference of the gradients of an adapter in all linear layers, relative to their
-  norm, for a batch of prompts of several lengths and the loss `"lm+label"`. {tuning}
+- **`InstructionTunedClassifier`:** the difference of the gradients of an adapter in all linear
+  layers, relative to their norm, for prompts of several lengths and the loss `"lm+label"`. {tuning}
 - `PromptFeatures` refuses all of them.
 
 | family | class | prompting | tuning |
