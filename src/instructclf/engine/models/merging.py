@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import torch
@@ -27,12 +26,8 @@ _TOLERANCE_IN_STEPS = 8
 
 def task_type_of(model: Any) -> str:
     """Return PEFT's name for what a language model does."""
-    return "SEQ_2_SEQ_LM" if has_encoder(model) else "CAUSAL_LM"
-
-
-def has_encoder(model: Any) -> bool:
-    """Say whether a language model has an encoder beside its decoder."""
-    return bool(getattr(model.config, "is_encoder_decoder", False))
+    has_encoder = getattr(model.config, "is_encoder_decoder", False)
+    return "SEQ_2_SEQ_LM" if has_encoder else "CAUSAL_LM"
 
 
 def has_adapters(model: Any) -> bool:
@@ -53,8 +48,7 @@ def merge_adapters(model: Any, what: str, remedy: str) -> Any:
     """
     model.eval()
     tokens = _choose_tokens(model)
-    run = partial(run_probe, has_encoder=has_encoder(model))
-    expected = run(model, tokens)
+    expected = run_probe(model, tokens)
     is_tied = getattr(model.config.get_text_config(), "tie_word_embeddings", False)
     for _, layer in _adapted_layers(model):
         _own_weights(layer)
@@ -67,7 +61,7 @@ def merge_adapters(model: Any, what: str, remedy: str) -> Any:
         _update_tying(merged)
     steps = [torch.finfo(w.dtype).eps for w in merged.parameters() if w.is_floating_point()]
     share = min(max(_TOLERANCE, _TOLERANCE_IN_STEPS * max(steps)), _LARGEST_TOLERANCE)
-    _check_same_scores(expected, run(merged, tokens), share, what, remedy)
+    _check_same_scores(expected, run_probe(merged, tokens), share, what, remedy)
     return merged
 
 
@@ -93,15 +87,13 @@ def merge_earlier_adapters(view: Any) -> Any:
     return merge_adapters(view, "the adapter of the 'model'", remedy)
 
 
-def run_probe(
-    model: Any, ids: Tensor, n_read: int | None = None, *, has_encoder: bool = False
-) -> Tensor:
-    """Return the logits of the first tokens of one row, of shape (1, n_read, n_vocabulary).
+def run_probe(model: Any, ids: Tensor, n_read: int | None = None) -> Tensor:
+    """Return the logits of one row of its first tokens, of shape (1, n_read, n_vocabulary).
 
     ``n_read=None`` reads all. A decoder of its own reads them after an encoder has read all tokens.
     """
     inputs: dict[str, Tensor] = {"input_ids": ids[:, :n_read]}
-    if has_encoder:
+    if task_type_of(model) == "SEQ_2_SEQ_LM":
         inputs = {"input_ids": ids, "decoder_input_ids": ids[:, :n_read]}
     mask = torch.ones_like(inputs["input_ids"])
     return model(**inputs, attention_mask=mask, use_cache=False).logits

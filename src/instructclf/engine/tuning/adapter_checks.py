@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import MISSING, fields
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from instructclf.engine.models.merging import has_encoder, run_probe, task_type_of
+from instructclf.engine.models.merging import run_probe, task_type_of
 from instructclf.engine.scoring.budgets import is_fatal
 
 _N_PROBED = 8
@@ -66,9 +65,8 @@ def check_works_in_layers(
         for parameter in parameters:
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
             parameter.add_((_PROBE_NOISE * noise).to(parameter))
-        run = partial(run_probe, has_encoder=has_encoder(view))
-        expected, found = run(wrapped, ids), run(view, ids)
-        of_shorter = run(view, ids, _N_PROBED - 1)
+        expected, found = run_probe(wrapped, ids), run_probe(view, ids)
+        of_shorter = run_probe(view, ids, _N_PROBED - 1)
     except (TypeError, ValueError, RuntimeError, AttributeError, KeyError) as error:
         if is_fatal(error):
             raise
