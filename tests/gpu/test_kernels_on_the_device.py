@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.engine.scoring.test_attention import TOLERANCES, check_all_kinds
-from tests.engine.tuning.test_joint_attention import check_half_precision
+from tests.engine.tuning.attention.test_joint import check_half_precision
 from tests.gpu.devices import DEVICE, ON_DEVICE, ONLY_CUDA
 
 pytestmark = ON_DEVICE

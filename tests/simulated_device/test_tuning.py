@@ -10,7 +10,7 @@ import torch
 
 from instructclf import InstructionTunedClassifier, LoRA, ModelOptions, TrainingOptions, load
 from instructclf.engine.tuning.optimiser import Optimiser
-from tests.engine.tuning.test_joint_attention import check_half_precision
+from tests.engine.tuning.attention.test_joint import check_half_precision
 from tests.fixtures import LABELS, TEXTS, make_model, make_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")

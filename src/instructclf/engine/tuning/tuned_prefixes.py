@@ -21,7 +21,7 @@ from instructclf.engine.scoring.attention import AttentionFunction
 from instructclf.engine.scoring.layouts import Layout
 from instructclf.engine.scoring.outputs import output_at
 from instructclf.engine.scoring.prefixes import PrefixCache
-from instructclf.engine.tuning.joint_attention import (
+from instructclf.engine.tuning.attention.joint import (
     TUNED_PREFIX,
     TunedPrefix,
     joint_attention,

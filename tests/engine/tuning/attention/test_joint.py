@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from instructclf.engine.tuning import joint_attention as module
-from instructclf.engine.tuning.joint_attention import joint_attention
+from instructclf.engine.tuning.attention import joint as module
+from instructclf.engine.tuning.attention.joint import joint_attention
 
 N_ROWS, LENGTH, N_PREFIX, WIDTH, VALUE_WIDTH = 3, 5, 7, 8, 4
 SCALING = 0.3
