@@ -99,7 +99,7 @@ def suggest_rows(
     >>> from instructclf.sampling import suggest_rows
     >>> labelled, labels = ["good phone", "bad phone"], ["positive", "negative"]
     >>> classifier = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(labelled, labels)
-    >>> texts = ["good phone", "good cheap phone", "old book", "old red book", "lamp", "red lamp"]
+    >>> texts = ["good phone", "good cheap phone", "old book", "old red book", "lamp"]
     >>> rows = suggest_rows(classifier, texts, 2, labelled=labelled, random_state=0)
     >>> [texts[i] for i in rows]
     ['old red book', 'lamp']

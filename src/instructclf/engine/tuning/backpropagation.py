@@ -207,7 +207,7 @@ class Backpropagation:
 
 @contextmanager
 def _adding_gradients(weights: Sequence[Tensor]) -> Iterator[None]:
-    """Add the gradients of a backward pass to earlier ones, in one launch for all weights.
+    """Add the gradients of a backward pass to earlier ones, in one launch for all of a device.
 
     Autograd would take one for each.
     """
@@ -215,15 +215,14 @@ def _adding_gradients(weights: Sequence[Tensor]) -> Iterator[None]:
     for weight in weights:
         weight.grad = None
     yield
-    sums: list[Tensor] = []
-    added: list[Tensor] = []
+    pairs: dict[torch.device, list[tuple[Tensor, Tensor]]] = {}
     for weight, before in zip(weights, earlier, strict=True):
         if before is not None:
             if weight.grad is not None:
-                sums.append(before)
-                added.append(weight.grad)
+                pairs.setdefault(weight.device, []).append((before, weight.grad))
             weight.grad = before
-    if sums:
+    for of_device in pairs.values():
+        sums, added = (list(each) for each in zip(*of_device, strict=True))
         torch._foreach_add_(sums, added)  # pyright: ignore[reportPrivateImportUsage]
 
 
