@@ -31,20 +31,48 @@ def score_with_labels(
     """
     prompts = [classifier.get_prompt(text) for text in texts]
     words = [answers[0] for answers in classifier.labeller_.label_words]
-    return np.array([[_score(model, tokenizer, p, word, words) for word in words] for p in prompts])
+    with torch.no_grad():
+        scores = [label_scores(model, tokenizer, prompt, words) for prompt in prompts]
+    return torch.stack(scores).numpy()
 
 
-def _score(model: Any, tokenizer: Any, prompt: str, word: str, words: list[str]) -> float:
+def label_scores(model: Any, tokenizer: Any, prompt: str, words: list[str]) -> torch.Tensor:
+    """Return the scores of labels after one prompt, of shape (n_labels,). Gradients reach them."""
+    tokens = [_tokens_of(tokenizer, word) for word in words]
+    return torch.stack(
+        [
+            label_score(model, tokenizer, prompt, word, ends=_begins_another(own, tokens))
+            for word, own in zip(words, tokens, strict=True)
+        ]
+    )
+
+
+def label_score(model: Any, tokenizer: Any, prompt: str, word: str, *, ends: bool) -> torch.Tensor:
+    """Return the log-likelihood of a label, or of a label and the end token if it ``ends``."""
     inputs = torch.tensor([tokenizer(prompt, split_special_tokens=True)["input_ids"]])
     labels = torch.tensor([tokenizer(text_target=word)["input_ids"]])
     ids = _tokens_of(tokenizer, word)
     start = next(i for i in range(labels.numel()) if labels[0, i : i + len(ids)].tolist() == ids)
-    others = [_tokens_of(tokenizer, other) for other in words if other != word]
-    begins_another = any(other[: len(ids)] == ids for other in others)
-    with torch.no_grad():
-        logits = _run(model, inputs, labels)[0].double()
+    logits = _run(model, inputs, labels)[0].double()
     log_probabilities = logits.log_softmax(dim=-1).gather(1, labels[0, :, None])[:, 0]
-    return log_probabilities[start : start + len(ids) + begins_another].sum().item()
+    return log_probabilities[start : start + len(ids) + ends].sum()
+
+
+def response_loss(
+    model: Any, tokenizer: Any, prompt: str, words: list[str], *, label: int, loss: str
+) -> torch.Tensor:
+    """Return the loss of one text as docs/tuning.md defines it, from one pass for each label."""
+    scores = label_scores(model, tokenizer, prompt, words)
+    of_label = scores.logsumexp(dim=0) - scores[label]
+    if loss == "label":
+        return of_label
+    response = label_score(model, tokenizer, prompt, words[label], ends=True)
+    of_language = -response / (len(_tokens_of(tokenizer, words[label])) + 1)
+    return of_language if loss == "lm" else of_language + of_label
+
+
+def _begins_another(own: list[int], tokens: list[list[int]]) -> bool:
+    return any(other[: len(own)] == own for other in tokens if other != own)
 
 
 def _run(model: Any, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

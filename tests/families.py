@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,9 +24,16 @@ from transformers import (
 )
 
 from instructclf import PromptClassifier
+from instructclf.engine.models.views import shared_view
+from instructclf.engine.scoring.encoder_decoder.forward import find_decoder_start
 from instructclf.engine.tokens.encoding import PromptEncoder
+from instructclf.engine.tokens.tokenising import control_strings
+from instructclf.engine.tuning.adapters import Adapter, LoraSettings
+from instructclf.engine.tuning.encoder_decoder import EncoderDecoderBackpropagation
+from instructclf.engine.tuning.examples import make_examples
 from instructclf.exceptions import InstructClfError, MissingClassWarning
-from tests.encoder_decoders import make_framing_tokenizer, score_with_labels
+from instructclf.prompts import TEMPLATES, Prompt, write_instruction
+from tests.encoder_decoders import make_framing_tokenizer, response_loss, score_with_labels
 from tests.engine.scoring.test_label_scoring import score_naively
 from tests.fixtures import CONTEXT, make_tokenizer
 
@@ -146,6 +154,8 @@ WORDS = {
 TEXTS = ["good", "", "x", "film " * 30, "I like {it} </s> very\n\n much" * 3]
 SHOTS = ["text number one is here", "another one, which is longer than the first", "a third"]
 TOLERANCE = 1e-5
+GRADIENT_TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-4}
+"""Of gradients, relative to their norm. Some families compute a part in float32 in any case."""
 _LEAST_SPREAD = 1e-3
 
 
@@ -173,6 +183,78 @@ def check_encoder_decoder(name: str) -> Outcome:
     if outcome.kind == "wrong":  # perhaps by rounding alone, which float64 rules out
         return _compare(make_encoder_decoder(name, dtype=torch.float64))
     return outcome
+
+
+def check_encoder_decoder_tuning(name: str) -> Outcome:
+    """Compare gradients of an adapter with those of transformers' passes with labels.
+
+    They are those of a batch of texts of several lengths, for labels that share their beginnings.
+    """
+    try:
+        model = make_encoder_decoder(name, dtype=torch.float64)
+    except Exception as error:  # configurations fail with errors of any type
+        return Outcome("not built", f"{type(error).__name__}: {error}")
+    try:
+        found, expected = _compute_gradients(model)
+        if expected.isnan().any():  # transformers' own: LED's masks overflow in float64
+            model = make_encoder_decoder(name)
+            found, expected = _compute_gradients(model)
+    except InstructClfError as error:
+        return Outcome("refused", str(error))
+    difference = ((found - expected).norm() / expected.norm()).item()
+    kind = "exact" if difference <= GRADIENT_TOLERANCES[model.dtype] else "wrong"
+    return Outcome(kind, f"{difference:.0e} in {str(model.dtype).removeprefix('torch.')}")
+
+
+def _compute_gradients(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return those of a batch, and those of one pass for each text and label."""
+    tokenizer, words = make_framing_tokenizer(), WORDS["shared beginnings"]
+    adapter, encoder = make_adapter(model), make_prompt_encoder(tokenizer, words)
+    codes = np.arange(len(TEXTS)) % len(words)
+    examples = make_examples(encoder, TEXTS, codes, loss="lm+label")
+    backpropagate = EncoderDecoderBackpropagation(
+        adapter.model,
+        examples,
+        find_decoder_start(model, *encoder.framed_label),
+        max_batch_tokens=4096,
+        gradient_checkpointing=False,
+    )
+    with backpropagate.prepared():
+        backpropagate(examples)
+    found = take_gradients(adapter)
+    for text, code in zip(TEXTS, codes.tolist(), strict=True):
+        prompt = encoder.prompt.render(text)
+        loss = response_loss(adapter.model, tokenizer, prompt, words, label=code, loss="lm+label")
+        (loss / len(TEXTS)).backward()
+    return found, take_gradients(adapter)
+
+
+def make_adapter(model: Any, **changes: Any) -> Adapter:
+    """Put LoRA into all linear layers of a view, with weights that all have a gradient."""
+    options = {"rank": 4, "alpha": 8, "dropout": 0.0, "target_modules": "all-linear"} | changes
+    adapter = Adapter(shared_view(model), LoraSettings(**options), seed=0)
+    with torch.no_grad():  # B is 0 at first, where A has no gradient
+        for parameter in adapter.parameters:
+            parameter.add_(torch.linspace(-0.1, 0.1, parameter.numel()).view_as(parameter))
+    return adapter
+
+
+def make_prompt_encoder(tokenizer: Any, words: Sequence[str]) -> PromptEncoder:
+    """Make what encodes prompts that ask for one of these words."""
+    controls = control_strings(tokenizer)
+    prompt = Prompt(TEMPLATES["alpaca_short"], write_instruction(None, words), (), controls)
+    return PromptEncoder(tokenizer, prompt, words, None, has_decoder=True)
+
+
+def take_gradients(adapter: Adapter) -> torch.Tensor:
+    """Return the gradients of all weights, in one vector, and drop them. Some layers have none."""
+    found = [
+        torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        for parameter in adapter.parameters
+    ]
+    for parameter in adapter.parameters:
+        parameter.grad = None
+    return torch.cat([gradient.flatten() for gradient in found])
 
 
 def _compare(model: Any) -> Outcome:

@@ -64,6 +64,28 @@ def write_gguf(path, model, tokenizer, kind, pre=None, **split):
     return kept
 
 
+def write_encoder_decoder(path, tokenizer, n_tokens=600, width=32):
+    """Write the header of a T5 as llama.cpp's converter does, with its embeddings alone."""
+    writer = GGUFWriter(path, "t5")
+    writer.add_context_length(CONTEXT)
+    writer.add_block_count(2)
+    writer.add_embedding_length(width)
+    writer.add_feed_forward_length(48)
+    writer.add_head_count(4)
+    writer.add_key_length(width // 4)
+    writer.add_value_length(width // 4)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_relative_attn_buckets_count(32)
+    writer.add_decoder_start_token_id(tokenizer.pad_token_id)
+    writer.add_vocab_size(n_tokens)
+    add_tokenizer(writer, tokenizer, n_tokens)
+    writer.add_tensor("token_embd.weight", np.zeros((n_tokens, width), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 def add_tokenizer(writer, tokenizer, n_tokens):
     vocabulary = {number: token for token, number in tokenizer.get_vocab().items()}
     tokens = [vocabulary.get(number, f"[unused{number}]") for number in range(n_tokens)]

@@ -120,6 +120,7 @@ def test_peak_memory_counts_memory_that_was_freed_again(measuring):
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what is mapped from files")
 def test_stages_have_a_peak_of_their_own(load):
     stages = load("processes").Stages()
+    stages.end("before")
     np.ones(2**24).sum()  # 128 MiB, freed at once
     stages.end("large")
     stages.end("nothing")

@@ -23,6 +23,7 @@ from tests.families import (
     TOLERANCE,
     Outcome,
     check_encoder_decoder,
+    check_encoder_decoder_tuning,
     check_family,
     list_encoder_decoders,
     list_families,
@@ -55,17 +56,23 @@ _ENCODER_DECODERS = """
 ## Encoder-decoder models
 
 transformers registers {n} families whose encoder reads a text and whose decoder writes another one.
-They were tested with `PromptClassifier` in the same way, against transformers' own passes with
-`labels=`. Exact: {exact}. Refused with an error: {refused}. Not built: {unbuilt}.
-`InstructionTunedClassifier` and `PromptFeatures` refuse all of them.
+They were tested in the same way, with random weights, against transformers' own passes with
+`labels=`. No published checkpoint was.
 
-| family | class | outcome |
-|---|---|---|
+- **`PromptClassifier`:** the largest difference of log-likelihoods. {prompting}
+- **`InstructionTunedClassifier`:** the difference of the gradients of an adapter in all linear
+  layers, relative to their norm, for prompts of several lengths and the loss `"lm+label"`. {tuning}
+- `PromptFeatures` refuses all of them.
+
+| family | class | prompting | tuning |
+|---|---|---|---|
 """
 
 
-def write_page(outcomes: dict[str, Outcome], encoder_decoders: dict[str, Outcome]) -> str:
-    """Return the page of all outcomes."""
+def write_page(
+    outcomes: dict[str, Outcome], prompted: dict[str, Outcome], tuned: dict[str, Outcome]
+) -> str:
+    """Return the page of all outcomes, the last two of them those of encoder-decoder models."""
     kinds = {kind: _of_kind(outcomes, kind) for kind in ("exact", "refused", "not built")}
     page = [
         _INTRODUCTION.format(
@@ -83,23 +90,33 @@ def write_page(outcomes: dict[str, Outcome], encoder_decoders: dict[str, Outcome
         *_lines(kinds["refused"]),
         "\n## Not built\n\n| family | class | why |\n|---|---|---|",
         *_lines(kinds["not built"]),
-        write_encoder_decoders(encoder_decoders),
+        write_encoder_decoders(prompted, tuned),
     ]
     return "\n".join(page)
 
 
-def write_encoder_decoders(outcomes: dict[str, Outcome]) -> str:
+def write_encoder_decoders(prompted: dict[str, Outcome], tuned: dict[str, Outcome]) -> str:
     """Return the part of the page about encoder-decoder models."""
-    n = {kind: len(_of_kind(outcomes, kind)) for kind in ("exact", "refused", "not built")}
     introduction = _ENCODER_DECODERS.format(
-        n=len(outcomes), exact=n["exact"], refused=n["refused"], unbuilt=n["not built"]
+        n=len(prompted), prompting=_count(prompted), tuning=_count(tuned)
     )
     lines = [
         f"| {name} | {MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[CONFIG_MAPPING[name]].__name__} | "
-        f"{outcome.kind}: {_escape(outcome.detail)} |"
-        for name, outcome in outcomes.items()
+        f"{_describe(prompted[name])} | {_describe(tuned[name])} |"
+        for name in prompted
     ]
     return introduction + "\n".join(lines) + "\n"
+
+
+def _count(outcomes: dict[str, Outcome]) -> str:
+    exact, refused, unbuilt = (
+        len(_of_kind(outcomes, kind)) for kind in ("exact", "refused", "not built")
+    )
+    return f"Exact: {exact}. Refused with an error: {refused}. Not built: {unbuilt}."
+
+
+def _describe(outcome: Outcome) -> str:
+    return f"{outcome.kind}: {_escape(outcome.detail)}"
 
 
 def _lines(outcomes: dict[str, Outcome]) -> list[str]:
@@ -134,6 +151,7 @@ def main() -> None:
         for names, check in (
             (list_families(), check_family),
             (list_encoder_decoders(), check_encoder_decoder),
+            (list_encoder_decoders(), check_encoder_decoder_tuning),
         )
     ]
     wrong = [name for found in outcomes for name in _of_kind(found, "wrong")]

@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from instructclf import load
 from instructclf.engine.models.registry import get_base_model
 from instructclf.engine.scoring.budgets import TokenBudget
-from instructclf.engine.tuning import backpropagation, checkpoints
+from instructclf.engine.tuning import backpropagation, checkpoints, examples
 from instructclf.exceptions import CheckpointError, FailedRunWarning
 from tests.fixtures import LABELS, TEXTS
 
@@ -39,8 +39,8 @@ class Interruption:
     def __init__(self, monkeypatch):
         self.n_calls = 0
         self.at = None
-        self._losses = backpropagation.response_losses
-        monkeypatch.setattr(backpropagation, "response_losses", self)
+        self._losses = examples.response_losses
+        monkeypatch.setattr(examples, "response_losses", self)
 
     def __call__(self, scores, part):
         self.n_calls += 1

@@ -201,7 +201,7 @@ def test_weights_trained_in_half_precision_are_an_error_with_a_way_out():
         (peft.PrefixTuningConfig(num_virtual_tokens=2), "puts into the layers"),
         (peft.AdaptionPromptConfig(adapter_len=2, adapter_layers=1), "puts into the layers"),
         (peft.AdaLoraConfig(total_step=9), "by gradients alone, .* Got AdaLoraConfig"),
-        (peft.LoraConfig(task_type="SEQ_CLS"), 'with task_type="CAUSAL_LM", or without one'),
+        (peft.LoraConfig(task_type="SEQ_CLS"), 'task_type="CAUSAL_LM", "SEQ_2_SEQ_LM", or without'),
     ],
     ids=lambda value: value if isinstance(value, str) else getattr(value, "__name__", str(value)),
 )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from tests.engine.scoring.test_attention import TOLERANCES, check_all_kinds
-from tests.gpu.devices import DEVICE, ON_DEVICE
+from tests.engine.tuning.attention.test_joint import check_half_precision
+from tests.gpu.devices import DEVICE, ON_DEVICE, ONLY_CUDA
 
 pytestmark = ON_DEVICE
 
@@ -14,3 +16,12 @@ pytestmark = ON_DEVICE
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 def test_attention_and_normaliser_are_those_of_a_softmax_written_out(dtype, width):
     check_all_kinds(dtype, DEVICE, width)
+
+
+@ONLY_CUDA
+@pytest.mark.parametrize("is_masked", [True, False], ids=["masked", "causal"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_gradients_of_a_shared_prefix_are_about_as_close_as_those_of_one_fused_kernel(
+    dtype, is_masked
+):
+    check_half_precision(DEVICE, dtype, is_masked=is_masked)

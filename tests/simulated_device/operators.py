@@ -46,8 +46,8 @@ RANDOM = _names(
 )
 """Operators that draw from the generator of their device."""
 
-_MATH = 0
-"""torch's number for attention that is composed of other operators."""
+NOT_COMPOSED = ("silu_backward", "_fused_rms_norm", "_fused_rms_norm_backward")
+"""Operators that are one kernel on CUDA. Elsewhere torch composes them of others."""
 
 
 def run(name: str, func: Any, args: Any, kwargs: Any, capability: tuple[int, int]) -> Any:
@@ -159,12 +159,158 @@ def _attend(
     normaliser = scores.logsumexp(-1)
     weights = (scores - normaliser.unsqueeze(-1)).exp().to(query.dtype)
     output = (weights.float() @ value).to(query.dtype)
-    by_position = output.transpose(1, 2).contiguous()  # as the kernels store it
-    return by_position.transpose(1, 2), normaliser
+    return _by_position(output), normaliser
 
 
-def _choice(capability: Any, **_: Any) -> int:
-    return _MATH
+def _by_position(heads: Tensor) -> Tensor:
+    """Store heads as the kernels do: those of one position side by side."""
+    return heads.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+def _flash_backward(
+    capability: Any,
+    *,
+    grad_out: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    out: Tensor,
+    logsumexp: Tensor,
+    is_causal: bool,
+    scale: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    for tensor in (grad_out, out):
+        _demand(tensor.shape == query.shape, "out and dout must have the shape of the query")
+    _demand(logsumexp.shape == query.shape[:3], "softmax_lse must have shape (b, h, seqlen_q)")
+    return _attend_backward(
+        grad_out, query, key, value, out, logsumexp, bias=None, is_causal=is_causal, scale=scale
+    )
+
+
+def _efficient_backward(
+    capability: Any,
+    *,
+    grad_out_: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_bias: Tensor | None,
+    out: Tensor,
+    logsumexp: Tensor,
+    is_causal: bool = False,
+    scale: float | None = None,
+    **_: Any,
+) -> tuple[Tensor | None, ...]:
+    normaliser = logsumexp[..., : query.shape[2]]
+    found = _attend_backward(
+        grad_out_, query, key, value, out, normaliser,
+        bias=attn_bias, is_causal=is_causal, scale=scale,
+    )  # fmt: skip
+    return *found, None
+
+
+def _attend_backward(  # noqa: PLR0917  (in the order of the kernels)
+    sent: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    output: Tensor,
+    normaliser: Tensor,
+    *,
+    bias: Tensor | None,
+    is_causal: bool,
+    scale: float | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of query, key and value, given the output and the log normaliser.
+
+    The weights follow from the normaliser, as in the kernels: it may be that of more keys than
+    these, if the output is that of all of them.
+    """
+    n_repeats = query.shape[1] // key.shape[1]
+    keys, values = (heads.float().repeat_interleave(n_repeats, 1) for heads in (key, value))
+    scaling = query.shape[-1] ** -0.5 if scale is None else scale
+    scores = query.float() @ keys.mT * scaling
+    if bias is not None:
+        scores = scores + bias.float()
+    if is_causal:
+        scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -torch.inf)
+    weights = (scores - normaliser.unsqueeze(-1)).exp()
+    sent, output = sent.float(), output.float()
+    to_scores = weights * (sent @ values.mT - (sent * output).sum(-1, keepdim=True)) * scaling
+    to_keys, to_values = to_scores.mT @ query.float(), weights.mT @ sent
+    summed = (heads.unflatten(1, (-1, n_repeats)).sum(2) for heads in (to_keys, to_values))
+    found = (to_scores @ keys, *summed)
+    to_query, to_key, to_value = (_by_position(tensor.to(query.dtype)) for tensor in found)
+    return to_query, to_key, to_value
+
+
+def choose_attention(  # noqa: PLR0917  (in the order of torch's function)
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    *,
+    capability: tuple[int, int],
+) -> Tensor | None:
+    """Call the kernel that `scaled_dot_product_attention` chooses on CUDA, and pad what it needs.
+
+    ``None`` where none of them can be used, and torch composes attention of other operators.
+    """
+    width, is_half = query.shape[-1], query.dtype in {torch.float16, torch.bfloat16}
+    has_groups = query.shape[1] != key.shape[1]
+    if dropout_p or value.shape[-1] != width or query.dtype == torch.float64:
+        return None
+    padded = [_padded(heads, 8) for heads in (query, key, value)]
+    options = {"is_causal": is_causal, "scale": width**-0.5 if scale is None else scale}
+    if attn_mask is None and is_half and capability >= (8, 0) and padded[0].shape[-1] <= 256:
+        flash = torch.ops.aten._scaled_dot_product_flash_attention
+        return flash(*padded, **options)[0][..., :width]
+    if has_groups or (query.dtype == torch.bfloat16 and capability < (8, 0)):
+        return None
+    bias = attn_mask
+    if bias is not None and bias.dtype == torch.bool:
+        bias = torch.zeros_like(bias, dtype=query.dtype).masked_fill(~bias, -torch.inf)
+    if bias is not None:
+        shape = *query.shape[:3], key.shape[2]
+        bias = _padded(bias, 16)[..., : key.shape[2]].expand(shape)
+    efficient = torch.ops.aten._scaled_dot_product_efficient_attention
+    trains = any(tensor.requires_grad for tensor in padded)
+    return efficient(*padded, bias, trains, **options)[0][..., :width]
+
+
+def _padded(tensor: Tensor, unit: int) -> Tensor:
+    n_spare = -tensor.shape[-1] % unit
+    return torch.nn.functional.pad(tensor, (0, n_spare)) if n_spare else tensor
+
+
+def _norm(
+    capability: Any, *, input: Tensor, normalized_shape: Any, weight: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    wide = input.float()
+    scale = (wide.square().mean(-1, keepdim=True) + eps).rsqrt()
+    return (wide * scale * weight.float()).to(input.dtype), scale
+
+
+def _norm_backward(
+    capability: Any,
+    *,
+    grad_out: Tensor,
+    input: Tensor,
+    normalized_shape: Any,
+    rstd: Tensor,
+    weight: Tensor,
+    output_mask: Any,
+) -> tuple[Tensor, Tensor | None]:
+    sent, normed = grad_out.float(), input.float() * rstd
+    scaled = sent * weight.float()
+    to_input = rstd * (scaled - normed * (scaled * normed).mean(-1, keepdim=True))
+    to_weight = (sent * normed).flatten(0, -2).sum(0).to(weight.dtype) if output_mask[1] else None
+    return to_input.to(input.dtype), to_weight
 
 
 def _histogram(capability: Any, self: Tensor, *bounds: Any, **options: Any) -> Tensor:
@@ -180,6 +326,9 @@ def _demand(is_met: bool, message: str) -> None:
 _SPECIAL: dict[str, Any] = {
     "_scaled_dot_product_flash_attention": _flash,
     "_scaled_dot_product_efficient_attention": _efficient,
-    "_fused_sdp_choice": _choice,
+    "_scaled_dot_product_flash_attention_backward": _flash_backward,
+    "_scaled_dot_product_efficient_attention_backward": _efficient_backward,
+    "_fused_rms_norm": _norm,
+    "_fused_rms_norm_backward": _norm_backward,
     "histc": _histogram,
 }

@@ -20,14 +20,20 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._foreach_utils import _foreach_supported_types
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 from instructclf.engine.models.registry import clear_base_models
 from instructclf.engine.scoring import strategies
-from tests.simulated_device import tensors
+from tests.simulated_device import operators, tensors
 from tests.simulated_device.machine import Gpu, Machine
 
 _setup_privateuseone_for_python_backend(tensors.BACKEND, backend_module=torch.cuda)
+_foreach_supported_types.append(tensors.GpuTensor)  # as CUDA does, for any number of tensors
+_kernels = torch.library.Library("aten", "IMPL")
+for _name in operators.NOT_COMPOSED:
+    # Never called: it lets the calls of autograd arrive at the simulation in one piece.
+    _kernels.impl(_name, lambda *_: NotImplemented, "PrivateUse1")
 
 
 @contextmanager

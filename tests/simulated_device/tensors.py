@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -106,7 +107,8 @@ class OperatorMode(TorchDispatchMode):
         if not any(isinstance(a, GpuTensor) or _is_gpu(a) for a in _leaves((args, kwargs))):
             return func(*args, **kwargs)
         # In inference mode, operators arrive that autograd would have taken apart.
-        if func._can_decompose():
+        is_kernel = _name(func) in operators.NOT_COMPOSED
+        if not is_kernel and func._can_decompose():
             with self:
                 found = func.decompose(*args, **kwargs)
             if found is not NotImplemented:
@@ -121,10 +123,10 @@ class FunctionMode(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if "device" in kwargs:
             kwargs["device"] = _named(kwargs["device"])
-        if func is torch.Tensor.cuda:
-            return args[0].to(_named(args[1] if len(args) > 1 else "cuda"))
-        if func is torch.Tensor.to:
-            args = tuple(map(_named, args))
+        func, args = _moved(func, args)
+        attended = _attend(func, args, kwargs)
+        if attended is not None:
+            return attended
         if func is torch.Tensor.tolist and isinstance(args[0], GpuTensor):
             return args[0].cpu().tolist()
         if func in (torch.tensor, torch.as_tensor) and _is_gpu(kwargs.get("device")):
@@ -139,6 +141,23 @@ class FunctionMode(TorchFunctionMode):
             where = tuple(torch.tensor(w) if isinstance(w, list) else w for w in where)
             args = (args[0], where, *args[2:])
         return func(*args, **kwargs)
+
+
+def _moved(func: Any, args: Any) -> tuple[Any, Any]:
+    """Name the simulation's devices in calls that move a tensor. All memory here is pinned."""
+    if func is torch.Tensor.cuda:
+        return torch.Tensor.to, (args[0], _named(args[1] if len(args) > 1 else "cuda"))
+    if func is torch.Tensor.pin_memory:
+        return torch.Tensor.detach, args
+    return func, tuple(map(_named, args)) if func is torch.Tensor.to else args
+
+
+def _attend(func: Any, args: Any, kwargs: Any) -> torch.Tensor | None:
+    """Attend by the kernel that torch would choose on CUDA, if this is attention."""
+    if func is not scaled_dot_product_attention or not isinstance(args[0], GpuTensor):
+        return None
+    capability = machine.gpus[args[0].index].capability
+    return operators.choose_attention(*args, **kwargs, capability=capability)
 
 
 def _is_gpu(value: Any) -> bool:
@@ -180,7 +199,7 @@ def _mapped(function: Callable[[Any], Any], value: Any) -> Any:
 
 def _run(func: Any, args: Any, kwargs: Any) -> Any:
     machine.check_works()
-    name = func._schema.name.removeprefix("aten::")
+    name = _name(func)
     tensors = [value for value in _leaves((args, kwargs)) if isinstance(value, torch.Tensor)]
     source = _common_index(name, tensors)
     wanted = kwargs.get("device")
@@ -201,6 +220,10 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
                 raise machine.fail(name, error) from error
             raise
     return found if target is None else _wrapped(name, found, tensors, target)
+
+
+def _name(func: Any) -> str:
+    return func._schema.name.removeprefix("aten::")
 
 
 def _inner(value: Any) -> Any:

@@ -9,15 +9,8 @@ import pytest
 import torch
 
 from instructclf import InstructionTunedClassifier, LoRA, ModelOptions, TrainingOptions, load
-from instructclf.engine.tuning.joint_attention import joint_attention
 from instructclf.engine.tuning.optimiser import Optimiser
-from tests.engine.tuning.test_joint_attention import (
-    SCALING,
-    WIDTH,
-    attend_with_torch,
-    gradients,
-    make_inputs,
-)
+from tests.engine.tuning.attention.test_joint import check_half_precision
 from tests.fixtures import LABELS, TEXTS, make_model, make_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
@@ -167,29 +160,8 @@ def test_a_run_that_continues_draws_the_random_numbers_of_both_devices(
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_attention_in_half_precision_is_as_close_as_that_of_fused_kernels(machine, dtype):
-    """Scores of 20 and more have errors of 0.06 in bfloat16, which fused kernels avoid."""
-    exact = [
-        tensor.detach().mul(3 if place in {0, 1, 3} else 1).requires_grad_()
-        for place, tensor in enumerate(make_inputs(4, 4, torch.float64, value_width=WIDTH))
-    ]
-    half = [tensor.detach().to(dtype) for tensor in exact]
-    expected = attend_with_torch(exact, None)
-    expected = [expected, *gradients(expected, exact)]
-
-    def error(found):
-        pairs = zip(found, expected, strict=True)
-        return [(one.cpu().double() - right).square().mean().sqrt().item() for one, right in pairs]
-
-    ours = [tensor.to("cuda").requires_grad_() for tensor in half]
-    query, key, value, *prefix = ours
-    output = joint_attention(query, key, value, tuple(prefix), mask=None, scaling=SCALING)
-    fused = [tensor.float().requires_grad_() for tensor in half]
-    rounded = attend_with_torch(fused, None).to(dtype)
-    limits = error([rounded, *(gradient.to(dtype) for gradient in gradients(rounded, fused))])
-    sent = torch.linspace(-1, 1, output.numel(), dtype=dtype).view_as(rounded).to("cuda")
-    found = error([output, *torch.autograd.grad(output, ours, sent)])
-    assert all(one <= 1.2 * limit for one, limit in zip(found, limits, strict=True)), (
-        found,
-        limits,
-    )
+@pytest.mark.parametrize("is_masked", [True, False], ids=["masked", "causal"])
+def test_attention_in_half_precision_is_about_as_close_as_that_of_one_fused_kernel(
+    machine, dtype, is_masked
+):
+    check_half_precision("cuda", dtype, is_masked=is_masked)

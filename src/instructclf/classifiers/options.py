@@ -110,7 +110,8 @@ class LoRA(BaseEstimator):
     n_layers : int or None, default=None
         How many of the last transformer layers get updates. ``None`` takes all. Set it to tune
         several times faster, with a smaller adapter: the states of each row below these layers are
-        computed once and kept for all epochs, if they fit into a quarter of the free memory.
+        computed once and kept for all epochs, if they fit into a quarter of the free memory. Takes
+        a decoder-only model.
 
     References
     ----------

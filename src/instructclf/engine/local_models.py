@@ -25,7 +25,8 @@ from instructclf.engine.models.registry import get_base_model
 from instructclf.engine.models.views import shared_view
 from instructclf.engine.running.torch_state import own_torch_state
 from instructclf.engine.scoring.budgets import TokenBudget
-from instructclf.engine.scoring.encoder_decoder import EncoderDecoderReader, find_decoder_start
+from instructclf.engine.scoring.encoder_decoder.forward import find_decoder_start
+from instructclf.engine.scoring.encoder_decoder.reading import EncoderDecoderReader
 from instructclf.engine.scoring.label_scoring import LocalLabelScorer, TokenScores
 from instructclf.engine.scoring.states import NO_LABELS, StateReader
 from instructclf.engine.tokens.chat import chat_template
@@ -197,7 +198,14 @@ class LocalModel:
         ModelLoadingError
             If the model is an encoder-decoder, whose states are not at the end of a prompt.
         """
-        _check_decoder_only(self.base, "Reading hidden states (PromptFeatures)")
+        if self.base.is_encoder_decoder:
+            msg = (
+                "Reading hidden states (PromptFeatures) needs a decoder-only model, and "
+                f"{self.base.name!r} is an encoder-decoder ({self.base.model.config.model_type}). "
+                "Use PromptClassifier or InstructionTunedClassifier, which score labels with such "
+                "models, or take a decoder-only model."
+            )
+            raise ModelLoadingError(msg)
         return QuestionReader(self.base, question, self.max_batch_tokens)
 
     @own_torch_state(inference=False)
@@ -213,14 +221,7 @@ class LocalModel:
         checkpoints: Path | None = None,
         verbose: int | bool = 0,
     ) -> Tuned:
-        """Train an adapter on rows.
-
-        Raises
-        ------
-        ModelLoadingError
-            If the model is an encoder-decoder.
-        """
-        _check_decoder_only(self.base, "Tuning (InstructionTunedClassifier)")
+        """Train an adapter on rows."""
         base = self.base
         if any(weight.is_inference() for weight in base.model.parameters()):
             # The caller loaded it under torch.inference_mode, and such tensors pass no gradient.
@@ -256,16 +257,6 @@ class LocalModel:
         """Write model and adapter as one model into a folder, with the tokenizer."""
         adapter.merge_into(self.base.model).save_pretrained(folder)
         self.base.tokenizer.save_pretrained(folder)
-
-
-def _check_decoder_only(base: BaseModel, what: str) -> None:
-    if base.is_encoder_decoder:
-        msg = (
-            f"{what} needs a decoder-only model, and {base.name!r} is an encoder-decoder "
-            f"({base.model.config.model_type}). Use PromptClassifier, which scores labels with "
-            "such models, or take a decoder-only model."
-        )
-        raise ModelLoadingError(msg)
 
 
 def _make_encoder(base: BaseModel, question: Question) -> PromptEncoder:

@@ -99,10 +99,10 @@ def suggest_rows(
     >>> from instructclf.sampling import suggest_rows
     >>> labelled, labels = ["good phone", "bad phone"], ["positive", "negative"]
     >>> classifier = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(labelled, labels)
-    >>> texts = ["good phone", "good cheap phone", "old book", "old red book", "lamp", "red lamp"]
+    >>> texts = ["good phone", "good cheap phone", "old book", "lamp"]
     >>> rows = suggest_rows(classifier, texts, 2, labelled=labelled, random_state=0)
-    >>> [texts[i] for i in rows]
-    ['old red book', 'lamp']
+    >>> sorted(texts[i] for i in rows)
+    ['lamp', 'old book']
     """
     given = {"classifier": classifier, "n_rows": n_rows, "random_state": random_state}
     given |= {"embedder": embedder, "n_candidates": n_candidates}

@@ -12,7 +12,7 @@ import transformers
 from gguf import GGMLQuantizationType
 from packaging.version import Version
 
-from instructclf import PromptClassifier, load
+from instructclf import InstructionTunedClassifier, PromptClassifier, load
 from instructclf.engine.models.gguf_files import (
     Header,
     check_all_used,
@@ -22,7 +22,7 @@ from instructclf.engine.models.gguf_files import (
 from instructclf.engine.models.registry import get_base_model
 from instructclf.exceptions import ModelLoadingError
 from tests.fixtures import LABELS, TEXTS, make_model, make_tokenizer
-from tests.gguf_writer import write_gguf
+from tests.gguf_writer import write_encoder_decoder, write_gguf
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning"),
@@ -324,3 +324,11 @@ def test_a_gguf_file_is_not_quantised_again(stored, make_prompting):
     classifier = make_prompting(model=stored[0], model_options__quantization="4bit")
     with pytest.raises(ModelLoadingError, match="could not be loaded"):
         classifier.fit(TEXTS, LABELS)
+
+
+@pytest.mark.parametrize("kind", [PromptClassifier, InstructionTunedClassifier])
+def test_an_encoder_decoder_in_a_gguf_file_is_an_error_that_names_the_remedy(kind, tmp_path):
+    write_encoder_decoder(tmp_path / "tiny.gguf", make_tokenizer())
+    match = r"holds an encoder-decoder model \(t5\)\. .* give the folder or hub id of the original"
+    with pytest.raises(ModelLoadingError, match=match):
+        kind(str(tmp_path / "tiny.gguf")).fit(TEXTS, LABELS)

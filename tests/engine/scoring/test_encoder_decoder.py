@@ -10,7 +10,8 @@ from transformers import NllbTokenizer, T5Tokenizer
 from instructclf import PromptClassifier
 from instructclf.engine.models.views import shared_view
 from instructclf.engine.scoring.budgets import TokenBudget
-from instructclf.engine.scoring.encoder_decoder import EncoderDecoderReader, find_decoder_start
+from instructclf.engine.scoring.encoder_decoder.forward import find_decoder_start
+from instructclf.engine.scoring.encoder_decoder.reading import EncoderDecoderReader
 from instructclf.engine.tokens.encoding import PromptEncoder
 from instructclf.exceptions import ScoringError
 from tests.encoder_decoders import make_framing_tokenizer, score_with_labels
@@ -109,7 +110,7 @@ class Batches:
 
 def test_prompts_of_similar_length_share_a_batch():
     reader, prompts = make_reader(make_encoder_decoder("t5"), texts=TEXTS[3:])
-    batches = Batches(reader._model)
+    batches = Batches(reader._forward.model)
     read(reader, prompts)
     assert max(batches.n_rows) > 2
     batches.n_rows.clear()
@@ -128,7 +129,7 @@ def test_prompts_go_alone_through_a_model_whose_padding_is_not_masked():
     model.encoder.__class__ = Careless
     reader, prompts = make_reader(model)
     np.testing.assert_allclose(read(reader, prompts), alone, rtol=0, atol=1e-5)
-    batches = Batches(reader._model)
+    batches = Batches(reader._forward.model)
     read(reader, prompts)
     assert set(batches.n_rows) == {1}
 

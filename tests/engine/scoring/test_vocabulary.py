@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -24,7 +25,8 @@ def read(view, normalised=ALL):
     with output_at(view, ROWS, COLUMNS, stops=True) as positions:
         view(IDS)
     states = positions.states[:, 0]
-    found = find_vocabulary(view).log_probabilities(states, STATES, TOKENS, normalised)
+    places = STATES.numpy(), TOKENS.numpy(), np.array(normalised)
+    found = find_vocabulary(view).log_probabilities(states, *places)
     logits = view(IDS).logits[ROWS, COLUMNS][:, 0]
     return found, logits.double().log_softmax(dim=-1)[STATES, TOKENS].float()
 

@@ -24,7 +24,7 @@ class Shifted(nn.Module):
 
     def __init__(self, model, shift):
         super().__init__()
-        self.model, self.shift = model, shift
+        self.model, self.shift, self.config = model, shift, model.config
 
     def forward(self, **inputs):
         output = self.model(**inputs)
@@ -44,6 +44,8 @@ class LooksAhead(nn.Module):
 
 
 class Reads(nn.Module):
+    config = None
+
     def __init__(self, error):
         super().__init__()
         self.error = error

@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from instructclf.engine.models.merging import merge_adapters
+from instructclf.engine.models.merging import merge_adapters, task_type_of
 from instructclf.engine.models.names import A_NAME, find_path, split_source
 from instructclf.engine.models.quantization import dequantised, without_repacking_hint
 from instructclf.engine.models.weight_files import holds_weights
@@ -22,10 +22,6 @@ _CONFIG = "adapter_config.json"
 _WEIGHTS = "adapter_model.safetensors"
 _SAVED = "classifier.json"
 _BASE = "base_model_name_or_path"
-_UNMERGED = (
-    "Load the adapter with PEFT, and give the loaded objects: "
-    "model=(AutoPeftModelForCausalLM.from_pretrained(folder), tokenizer)."
-)
 _TOKENIZERS = ("*.json", "*.jinja", "*.model", "*.txt")
 
 
@@ -153,14 +149,14 @@ def merge_adapter_folder(model: Any, folder: Path, source: str) -> Any:
 
     try:
         config = PeftConfig.from_pretrained(str(folder))
-        _check_can_be_merged(config, source)
+        _check_can_be_merged(config, model, source)
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Found missing adapter keys")
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*deprecated")
             warnings.filterwarnings("ignore", message="Model has.*tie")  # merging unties weights
             model = dequantised(model, source)
             wrapped = PeftModel.from_pretrained(model, str(folder), config=config)
-        return merge_adapters(wrapped, f"the adapter {source!r}", _UNMERGED)
+        return merge_adapters(wrapped, f"the adapter {source!r}", _remedy(model))
     except ModelLoadingError:
         raise
     except (ValueError, RuntimeError, TypeError, KeyError, AttributeError, UserWarning) as error:
@@ -172,15 +168,21 @@ def merge_adapter_folder(model: Any, folder: Path, source: str) -> Any:
         raise ModelLoadingError(msg) from error
 
 
-def _check_can_be_merged(config: Any, source: str) -> None:
-    """Refuse adapters that do not update the weights of a causal language model."""
+def _remedy(model: Any) -> str:
+    kind = "Seq2SeqLM" if task_type_of(model) == "SEQ_2_SEQ_LM" else "CausalLM"
+    return (
+        "Load the adapter with PEFT, and give the loaded objects: "
+        f"model=(AutoPeftModelFor{kind}.from_pretrained(folder), tokenizer)."
+    )
+
+
+def _check_can_be_merged(config: Any, model: Any, source: str) -> None:
+    """Refuse adapters that do not update the weights of a language model of this kind."""
     is_outside = config.is_prompt_learning or getattr(config, "is_adaption_prompt", False)
-    if config.task_type not in (None, "CAUSAL_LM"):
+    wanted = task_type_of(model)
+    if config.task_type not in (None, wanted):
         what = f"made for the task {config.task_type}"
-        remedy = (
-            "Use a CAUSAL_LM adapter. Merge one for the task SEQ_2_SEQ_LM with PEFT first: "
-            "model.merge_and_unload().save_pretrained(folder)."
-        )
+        remedy = f"For a {type(model).__name__}, use a {wanted} adapter."
     elif is_outside:
         what = f"of the kind {getattr(config.peft_type, 'value', config.peft_type)}"
         remedy = (

@@ -1,9 +1,9 @@
-"""The decoder layers of a view: find them, count them, and replace how they run for a while."""
+"""The layers of a view: find them, count them, and replace how they run for a while."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -24,16 +24,38 @@ def named_decoder_layers(model: Any) -> dict[str, nn.Module]:
     return {}
 
 
+def stacked_layers(model: nn.Module) -> list[nn.Module]:
+    """Return the layers of all stacks of a model, such as those of an encoder and a decoder.
+
+    They are the members of its outermost lists of modules.
+    """
+    found: list[nn.Module] = []
+    outer = ""
+    for name, module in model.named_modules():
+        is_inside = outer and name.startswith(outer)
+        if isinstance(module, nn.ModuleList) and not is_inside:
+            outer = f"{name}."
+            found += module
+    return found
+
+
 def n_frozen_layers(model: nn.Module, n_tuned: int | None) -> int:
     """Return how many of the lower layers are not tuned. ``n_tuned=None`` tunes all layers.
 
     Raises
     ------
     ValueError
-        If the model has fewer layers, or does not keep them in one list.
+        If the model has fewer layers, does not keep them in one list, or has an encoder.
     """
     if n_tuned is None:
         return 0
+    if getattr(model.config, "is_encoder_decoder", False):
+        msg = (
+            f"adapter=LoRA(n_layers={n_tuned}) tunes the last layers of a decoder-only model, and "
+            f"{type(model).__name__} has an encoder and a decoder. Use n_layers=None, which tunes "
+            "all layers, or name modules in target_modules."
+        )
+        raise ValueError(msg)
     n_layers = len(named_decoder_layers(model))
     if n_layers == 0:
         msg = (
@@ -73,14 +95,14 @@ def replacing_forward(layer: nn.Module, forward: Callable[..., Any]) -> Iterator
 
 
 @contextmanager
-def gradient_checkpointing(model: nn.Module) -> Iterator[None]:
-    """Keep only the inputs of each decoder layer for the backward pass, which runs it again.
+def gradient_checkpointing(layers: Iterable[nn.Module]) -> Iterator[None]:
+    """Keep only the inputs of each of these layers for the backward pass, which runs it again.
 
     The layers of transformers can do so themselves, but not with keys and values of a prefix.
     Inside the block, no cache may be passed to the model.
     """
     with ExitStack() as stack:
-        for layer in named_decoder_layers(model).values():
+        for layer in layers:
             stack.enter_context(replacing_forward(layer, _checkpointed(layer.forward)))
         yield
 

@@ -44,6 +44,7 @@ from instructclf.engine.models.sources import (
 )
 from instructclf.engine.models.weight_files import check_weights
 from instructclf.engine.running.locks import process_state
+from instructclf.engine.running.padding_masks import without_reading
 from instructclf.exceptions import ModelLoadingError, ScoringError
 
 _logger = logging.getLogger(__name__)
@@ -211,13 +212,6 @@ def _load_with_adapter(
     except ModelLoadingError as error:
         error.add_note(f"The adapter {name!r} names it as the model that it was trained on.")
         raise
-    if base.is_encoder_decoder:
-        msg = (
-            f"The adapter {name!r} was trained on {base_name!r}, an encoder-decoder model, into "
-            "which adapters are not merged here. Merge it with PEFT, and save the model: "
-            "model.merge_and_unload().save_pretrained(folder)."
-        )
-        raise ModelLoadingError(msg)
     model = merge_adapter_folder(base.model, folder, name)
     has_tokenizer = any((folder / file).is_file() for file in TOKENIZER_FILES)
     tokenizer = load_tokenizer(str(folder)) if has_tokenizer else base.tokenizer
@@ -251,7 +245,7 @@ def install_attention(view: Any, name: str, make: Callable[[Any], Any]) -> None:
     if current in known:
         attention, mask = known[current]
         AttentionInterface.register(wanted, make(attention))
-        AttentionMaskInterface.register(wanted, mask)
+        AttentionMaskInterface.register(wanted, without_reading(mask))
         view.set_attn_implementation(wanted)
     if getattr(view.config, "_attn_implementation", None) != wanted:
         msg = f"The attention of {type(view).__name__} ({current}) cannot be changed."

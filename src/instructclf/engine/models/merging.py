@@ -24,6 +24,12 @@ _TOLERANCE_IN_STEPS = 8
 """The limit of rounding, relative to the largest logit, is so many steps of the data type."""
 
 
+def task_type_of(model: Any) -> str:
+    """Return PEFT's name for what a language model does."""
+    has_encoder = getattr(model.config, "is_encoder_decoder", False)
+    return "SEQ_2_SEQ_LM" if has_encoder else "CAUSAL_LM"
+
+
 def has_adapters(model: Any) -> bool:
     """Say whether PEFT has put adapters into a model's layers, or around the model."""
     return hasattr(type(model), "active_peft_config") or any(_adapted_layers(model))
@@ -81,9 +87,16 @@ def merge_earlier_adapters(view: Any) -> Any:
     return merge_adapters(view, "the adapter of the 'model'", remedy)
 
 
-def run_probe(model: Any, ids: Tensor) -> Tensor:
-    """Return the logits of one row of tokens, of shape (1, n_tokens, n_vocabulary)."""
-    return model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+def run_probe(model: Any, ids: Tensor, n_read: int | None = None) -> Tensor:
+    """Return the logits of one row of its first tokens, of shape (1, n_read, n_vocabulary).
+
+    ``n_read=None`` reads all. A decoder of its own reads them after an encoder has read all tokens.
+    """
+    inputs: dict[str, Tensor] = {"input_ids": ids[:, :n_read]}
+    if task_type_of(model) == "SEQ_2_SEQ_LM":
+        inputs = {"input_ids": ids, "decoder_input_ids": ids[:, :n_read]}
+    mask = torch.ones_like(inputs["input_ids"])
+    return model(**inputs, attention_mask=mask, use_cache=False).logits
 
 
 def _adapted_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -129,12 +142,29 @@ def _unload(model: Any) -> Any:
 
 def _update_tying(model: Any) -> None:
     """Tie the output layer to the embeddings again if they are equal, and say whether it is."""
-    inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
+    # An encoder may have embeddings of its own, which are no part of the output layer.
+    reader = model.get_decoder() if task_type_of(model) == "SEQ_2_SEQ_LM" else model
+    inputs, outputs = reader.get_input_embeddings(), model.get_output_embeddings()
     is_equal = torch.equal(inputs.weight, outputs.weight)
     if is_equal:
         outputs.weight = inputs.weight
+    else:
+        _separate_embeddings(model)
     for config in (model.config, model.config.get_text_config()):
         config.tie_word_embeddings = is_equal
+
+
+def _separate_embeddings(model: Any) -> None:
+    """Give each embedding and output layer a weight of its own, which is written and read as such.
+
+    transformers writes a weight that several modules share once, and would tie no other to it.
+    """
+    seen: set[int] = set()
+    for module in model.modules():
+        if isinstance(module, nn.Embedding) or module is model.get_output_embeddings():
+            if id(module.weight) in seen:
+                module.weight = nn.Parameter(module.weight.detach().clone(), requires_grad=False)
+            seen.add(id(module.weight))
 
 
 def _choose_tokens(model: Any) -> Tensor:

@@ -55,6 +55,14 @@ def precise_product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) ->
     return linear(rows, weight.to(rows.dtype), None if bias is None else bias.to(rows.dtype))
 
 
+def is_plain_product(layer: nn.Linear) -> bool:
+    """Say whether a linear layer computes `product` of its inputs, and nothing more."""
+    forward = vars(layer).get("forward")
+    is_ours = isinstance(forward, partial) and forward.func is _multiply
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks)  # noqa: SLF001  (have no public names)
+    return (forward is None or is_ours) and not any(hooks)
+
+
 @cache
 def has_bfloat16_instructions() -> bool:
     """Say whether the CPU is known to have instructions for products of bfloat16."""
@@ -139,7 +147,12 @@ def _unchanged(model: nn.Module, kind: type[nn.Module]) -> list[Any]:
 
 
 def _can_be_wide(model: Any) -> bool:
-    """Say whether all layers take float32 next to weights in half precision, on the CPU."""
+    """Say whether all layers take float32 next to weights in half precision, on the CPU.
+
+    A decoder next to an encoder has embeddings of its own, and both must agree, so those stay half.
+    """
+    if getattr(model.config, "is_encoder_decoder", False):
+        return False
     kinds = {
         (parameter.device.type, parameter.dtype)
         for parameter in model.get_input_embeddings().parameters()

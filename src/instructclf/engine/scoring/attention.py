@@ -19,11 +19,15 @@ from torch import Tensor
 from instructclf.engine.models.loading import install_attention
 from instructclf.engine.models.placement import accepts, input_device
 from instructclf.engine.models.quantization import compute_dtype
+from instructclf.engine.running.padding_masks import hiding_nothing
 from instructclf.engine.scoring.kernels import (
     additive_mask,
     attend_to_shared_keys,
     attend_with_normaliser,
+    join_rows,
     merge_parts,
+    split_rows,
+    with_aligned_lines,
 )
 from instructclf.engine.scoring.layouts import Layout
 from instructclf.engine.scoring.outputs import (
@@ -115,7 +119,7 @@ class PrefixAttention:
             options["position_ids"] = positions
         # No logits are read, and no output of the last layer: it computes that of one token.
         last = torch.tensor([[[0]], [[len(ids) - 1]]], device=device)
-        with output_at(model, *last, limits_last_layer=True, stops=True):
+        with output_at(model, *last, limits_last_layer=True, stops=True), hiding_nothing():
             model(input_ids=chunk, attention_mask=torch.ones_like(chunk), **options)
         if not attending.recorded:
             msg = f"{type(model).__name__} does not let its layers see a prefix."
@@ -214,7 +218,6 @@ class SharedAttention:
         layer = module.layer_idx
         if self.recorded is not None:
             self.recorded[layer] = key, value
-        n_heads = query.shape[1]
         common: dict[str, Any] = {
             "scaling": options.get("scaling") or query.shape[-1] ** -0.5,
             "softcap": options.get("softcap"),
@@ -223,10 +226,9 @@ class SharedAttention:
         row_mask = self._row_mask(layer, mask, where, query)
         by_position = query.transpose(1, 2)
         if where is not None:
-            query = by_position[where].transpose(1, 2).contiguous()
-        keys, values = _repeat_heads(key, n_heads), _repeat_heads(value, n_heads)
+            query = by_position[where].transpose(1, 2)
         causal = row_mask is None
-        parts = [attend_with_normaliser(query, keys, values, row_mask, is_causal=causal, **common)]
+        parts = [attend_with_normaliser(query, key, value, row_mask, is_causal=causal, **common)]
         seen = self._seen_prefix(layer, where, query)
         if seen is not None:
             parts.append(_attend_to_prefix(query, *seen, **common))
@@ -257,14 +259,13 @@ class SharedAttention:
         keys, values = (heads[:, :, start : self._n_prefix] for heads in self._layers[layer])
         if window is None or window.first_visible(self._last_position) <= start:
             return keys, values, None
-        n_repeats = query.shape[1] // keys.shape[1]
-        kind = window, where is None, query.device, n_repeats
+        kind = window, where is None, query.device
         if kind not in self._prefix_masks:
             columns = torch.arange(start, self._n_prefix, device=query.device)
             first = window.first_visible(self._positions_at(where, query)).unsqueeze(-1)
-            # The mask has a line for each query of each query head that shares a key head.
-            hidden = (columns < first).expand(n_repeats, -1, -1, -1).flatten(0, 2)
-            self._prefix_masks[kind] = additive_mask(hidden, query.dtype)[None, None]
+            hidden = (columns < first).flatten(0, 1)  # a line for each query of each row
+            mask = additive_mask(hidden, query.dtype)[None, None]
+            self._prefix_masks[kind] = with_aligned_lines(mask)
         return keys, values, self._prefix_masks[kind]
 
     def _row_mask(
@@ -285,7 +286,8 @@ class SharedAttention:
             return mask
         kind = window, where is None, query.device
         if window is None or kind not in self._row_masks:
-            self._row_masks[kind] = self._make_row_mask(window, mask, where, query)
+            mask = self._make_row_mask(window, mask, where, query)
+            self._row_masks[kind] = with_aligned_lines(mask)
         return self._row_masks[kind]
 
     def _make_row_mask(
@@ -314,29 +316,10 @@ class SharedAttention:
         return positions if where is None else positions[where]
 
 
-def _repeat_heads(heads: Tensor, n_heads: int) -> Tensor:
-    n_repeats = n_heads // heads.shape[1]
-    return heads if n_repeats == 1 else heads.repeat_interleave(n_repeats, dim=1)
-
-
 def _attend_to_prefix(
     query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, **common: Any
 ) -> tuple[Tensor, Tensor]:
-    """Let all rows attend to the whole prefix as if they were one long row.
-
-    Query heads that share a key head are concatenated along that row too, so that no key is
-    repeated.
-    """
-    n_rows, n_heads, length, width = query.shape
-    n_key_heads = keys.shape[1]
-    folded = query.view(n_rows, n_key_heads, -1, length, width).permute(1, 2, 0, 3, 4)
-    shape = folded.shape[:-1]  # (n_key_heads, n_heads / n_key_heads, n_rows, length)
-    output, normaliser = attend_to_shared_keys(
-        folded.reshape(1, n_key_heads, -1, width), keys, values, mask, **common
-    )
-    output = output.reshape(*shape, -1).permute(2, 0, 1, 3, 4)
-    normaliser = normaliser.reshape(shape).permute(2, 0, 1, 3)
-    return (
-        output.reshape(n_rows, n_heads, length, -1),
-        normaliser.reshape(n_rows, n_heads, length),
-    )
+    """Let all rows attend to the whole prefix as if they were one long row."""
+    n_rows = len(query)
+    output, normaliser = attend_to_shared_keys(join_rows(query), keys, values, mask, **common)
+    return split_rows(output, n_rows), split_rows(normaliser, n_rows)

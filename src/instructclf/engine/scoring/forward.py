@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from instructclf.engine.models.placement import accepts, input_device
+from instructclf.engine.models.placement import accepts, input_device, send_integers
 from instructclf.engine.running.arithmetic import activation_dtype
+from instructclf.engine.running.padding_masks import hiding_nothing
 from instructclf.engine.scoring.layouts import Layout, LayoutFunction
 from instructclf.engine.scoring.outputs import ReadPositions, output_at
 from instructclf.engine.scoring.prefixes import Prefix
@@ -34,13 +37,14 @@ def label_log_likelihoods(
     device has it. All prompts have the same labels, and begin with the prefix if there is one. If
     labels are compared in groups, what is the same for all labels of a group is left out.
     """
-    log_probabilities, text, label = _read_edges(model, batch, layout, prefix)
+    edges = _edges(batch)
+    log_probabilities = _read_edges(model, batch, edges, layout, prefix)
+    device, n_labels = log_probabilities.device, batch[0].trie.n_labels
+    text, label, _, _ = edges.T
+    (place,) = send_integers(device, text * n_labels + label)
     # float64 keeps the sums of long labels from collecting rounding errors.
-    dtype = sum_dtype(log_probabilities.device)
-    n_labels = batch[0].trie.n_labels
-    sums = log_probabilities.new_zeros(len(batch) * n_labels, dtype=dtype)
-    sums = sums.index_add(0, text * n_labels + label, log_probabilities.to(dtype))
-    return sums.view(-1, n_labels)
+    sums = log_probabilities.new_zeros(len(batch) * n_labels, dtype=sum_dtype(device))
+    return sums.index_add_(0, place, log_probabilities.to(sums.dtype)).view(-1, n_labels)
 
 
 def edge_log_likelihoods(
@@ -51,7 +55,7 @@ def edge_log_likelihoods(
     Its shape is (n_edges,), in the order of the trie's edges.
     """
     whole = replace(prompt, trie=replace(prompt.trie, groups=()))
-    return _read_edges(model, [whole], layout, prefix)[0]
+    return _read_edges(model, [whole], _edges([whole]), layout, prefix)
 
 
 def last_states(
@@ -168,42 +172,45 @@ def _run(model: Any, inputs: Layout, prefix: Prefix | None) -> Any:
     # Without prefix and mask, the model counts positions itself: some do not begin at 0.
     if (prefix is not None or inputs.mask is not None) and accepts(model, "position_ids"):
         options["position_ids"] = inputs.position_ids
-    return model(input_ids=inputs.input_ids, **options)
+    with hiding_nothing():
+        return model(input_ids=inputs.input_ids, **options)
+
+
+def _edges(batch: Sequence[EncodedPrompt]) -> NDArray[np.int64]:
+    """Return text, label, node and token of each edge that is scored, of shape (n_edges, 4)."""
+    edges = [(text, *edge) for text, prompt in enumerate(batch) for edge in prompt.trie.compared]
+    return np.array(edges, dtype=np.int64).reshape(-1, 4)
 
 
 def _read_edges(
-    model: Any, batch: Sequence[EncodedPrompt], layout: LayoutFunction, prefix: Prefix | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the log-probability of each edge of all texts, and its text and label.
+    model: Any,
+    batch: Sequence[EncodedPrompt],
+    edges: NDArray[np.int64],
+    layout: LayoutFunction,
+    prefix: Prefix | None,
+) -> Tensor:
+    """Return the log-probability of each edge, of shape (n_edges,).
 
     At a node where no comparison of labels needs the normaliser, it may be the logit.
     """
-    edges = [
-        (text, label, node, token)
-        for text, prompt in enumerate(batch)
-        for label, node, token in prompt.trie.compared
-    ]
-    device = input_device(model)
-    text, label, node, token = torch.tensor(edges, device=device).unbind(dim=1)
     # Gradients go through the model's own logits.
     vocabulary = None if torch.is_grad_enabled() else find_vocabulary(model)
+    text, _, node, token = edges.T
     if vocabulary is None:
         logits = _read_logits(model, batch, layout, prefix)
-        text, label, node, token = (ids.to(logits.device) for ids in (text, label, node, token))
-        normaliser = _log_normaliser(logits)
-        return _wide(logits[text, node, token]) - normaliser[text, node], text, label
+        rows, tokens = send_integers(logits.device, text * logits.shape[1] + node, token)
+        logits = logits.flatten(0, 1)
+        return _wide(logits[rows, tokens]) - _log_normaliser(logits)[rows]
     states = node_states(model, batch, layout, prefix)
-    text, label, node, token = (ids.to(states.device) for ids in (text, label, node, token))
     rows = text * states.shape[1] + node
-    needs_normaliser = [node in batch[text].trie.normalised for text, _, node, _ in edges]
-    states = states.flatten(0, 1)
-    return vocabulary.log_probabilities(states, rows, token, needs_normaliser), text, label
+    normalised = np.array([node in batch[text].trie.normalised for text, _, node, _ in edges])
+    return vocabulary.log_probabilities(states.flatten(0, 1), rows, token, normalised)
 
 
 def _log_normaliser(logits: Tensor) -> Tensor:
     """Return the log-sum-exp over the vocabulary, without a float32 copy of all logits at once."""
-    parts = logits.flatten(0, 1).split(_N_NODES_AT_ONCE)
-    return torch.cat([_wide(part).logsumexp(dim=-1) for part in parts]).view(logits.shape[:2])
+    parts = logits.split(_N_NODES_AT_ONCE)
+    return torch.cat([_wide(part).logsumexp(dim=-1) for part in parts])
 
 
 def _wide(values: Tensor) -> Tensor:

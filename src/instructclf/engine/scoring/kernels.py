@@ -42,16 +42,18 @@ def attend_with_normaliser(
     """Return attention, and the log of the sum by which its weights were divided.
 
     Their shapes are (n_rows, n_heads, length, width) and (n_rows, n_heads, length). The second one
-    is in float32 or more. ``mask`` is added to the scores, and excludes ``is_causal``. Scores are
-    limited to ``softcap`` first, if there is one: ``softcap * tanh(score / softcap)``.
+    is in float32 or more. Each head of keys and values serves ``n_heads / n_key_heads`` heads of
+    queries that follow each other. ``mask`` is added to the scores, and excludes ``is_causal``.
+    Scores are limited to ``softcap`` first, if there is one: ``softcap * tanh(score / softcap)``.
     """
     if softcap is not None or query.shape[-1] != value.shape[-1]:  # no kernel takes these
+        key, value = _repeated(key, value, query)
         mask = _causal_mask(query, key) if is_causal else mask
         scores = query @ key.mT * scaling
         return _attend_with_scores(scores, value, mask, softcap)
     if query.device.type != "cuda":
         return _operator("_scaled_dot_product_flash_attention_for_cpu")(
-            query, key, value, 0.0, is_causal, attn_mask=mask, scale=scaling
+            query, *_repeated(key, value, query), 0.0, is_causal, attn_mask=mask, scale=scaling
         )
     return _attend_on_cuda(query, key, value, mask, scaling, is_causal=is_causal)
 
@@ -66,28 +68,42 @@ def _attend_on_cuda(
     is_causal: bool,
 ) -> tuple[Tensor, Tensor]:
     """Call the kernel that a CUDA device has for these numbers, at the width that it reads."""
-    is_new = torch.cuda.get_device_capability(query.device) >= _AMPERE
     if query.dtype == torch.float64:
+        key, value = _repeated(key, value, query)
         mask = _causal_mask(query, key) if is_causal else mask
         return _attend_with_scores(query @ key.mT * scaling, value, mask, None)
-    if query.dtype == torch.bfloat16 and not is_new:
+    if query.dtype == torch.bfloat16 and not _is_new(query.device):
         wide = query.float(), key.float(), value.float(), None if mask is None else mask.float()
         output, log_normaliser = _attend_on_cuda(*wide, scaling, is_causal=is_causal)
         return output.to(query.dtype), log_normaliser
     width = query.shape[-1]
-    query, key, value = (_with_whole_lines(heads) for heads in (query, key, value))
-    is_half, fits = query.dtype.itemsize == 2, query.shape[-1] <= _WIDEST_FLASH
-    if mask is None and is_half and is_new and fits:
+    query, key, value = (with_whole_lines(heads) for heads in (query, key, value))
+    if mask is None and has_flash_attention(query, value):
         flash = _operator("_scaled_dot_product_flash_attention")
         output, log_normaliser, *_ = flash(query, key, value, 0.0, is_causal, scale=scaling)
         return output[..., :width], log_normaliser
     efficient = _operator("_scaled_dot_product_efficient_attention")
-    bias = None if mask is None else _aligned(mask).expand(-1, query.shape[1], -1, -1)
+    key, value = _repeated(key, value, query)
+    bias = None if mask is None else with_aligned_lines(mask).expand(-1, query.shape[1], -1, -1)
     output, log_normaliser, *_ = efficient(
         query, key, value, bias, compute_log_sumexp=True, is_causal=is_causal, scale=scaling
     )
     # The kernel returns normalisers for a number of queries that it has rounded up.
     return output[..., :width], log_normaliser[..., : query.shape[2]]
+
+
+def has_flash_attention(query: Tensor, value: Tensor) -> bool:
+    """Say whether flash attention takes heads like these, once `with_whole_lines` has padded them.
+
+    It takes no mask but the causal one.
+    """
+    is_half, width = query.dtype.itemsize == 2, query.shape[-1]
+    fits = width == value.shape[-1] and width <= _WIDEST_FLASH
+    return query.device.type == "cuda" and is_half and fits and _is_new(query.device)
+
+
+def _is_new(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= _AMPERE
 
 
 def attend_to_shared_keys(
@@ -119,33 +135,54 @@ def attend_in_blocks(
     of queries read the same keys, larger products reach several times its speed. Blocks of queries
     are small enough for their scores to stay in the processor's cache.
 
-    Inputs have shape (n_heads, n_queries or n_keys, width). The mask of shape (n_queries, n_keys)
-    is 0 for what a query sees, and the least number for what it does not see. Results have shape
-    (n_heads, n_queries, width) and (n_heads, n_queries). Scores and the normaliser are in float32
-    or more, and products with values in the arithmetic of the values.
+    Queries have shape (n_heads, n_queries, width), keys and values (n_key_heads, n_keys, width).
+    The mask of shape (n_queries, n_keys) is 0 for what a query sees, and the least number for what
+    it does not see. Results have shape (n_heads, n_queries, width) and (n_heads, n_queries). Scores
+    and the normaliser are in float32 or more, and products with values in the arithmetic of the
+    values.
     """
     precise = torch.promote_types(query.dtype, torch.float32)
-    size = max(1, torch.get_num_threads() * _SCORES_PER_BLOCK // key.shape[1])
-    outputs = query.new_empty(*query.shape[:2], value.shape[2])
+    n_repeats = query.shape[0] // key.shape[0]
+    n_scores = key.shape[1] * n_repeats  # of a query in all heads that share a key head
+    size = max(1, torch.get_num_threads() * _SCORES_PER_BLOCK // n_scores)
+    # Stored as models read them, with all heads of a query side by side.
+    outputs = query.new_empty(query.shape[1], query.shape[0], value.shape[2]).transpose(0, 1)
     normalisers = query.new_empty(query.shape[:2], dtype=precise)
     # Powers of two take a quarter of the time of powers of e.
     scaled = key.to(precise) * (scaling * math.log2(math.e))
     for head, keys in enumerate(scaled):
+        heads = slice(head * n_repeats, (head + 1) * n_repeats)
         for start in range(0, query.shape[1], size):
             block = slice(start, start + size)
-            scores = product(query[head, block].to(precise), keys)
+            rows = query[heads, block].to(precise)
+            of_each_head = rows.shape[:2]
+            scores = product(rows.flatten(0, 1), keys)
             if softcap is not None:
                 limit = softcap * math.log2(math.e)
                 scores.div_(limit).tanh_().mul_(limit)
             if mask is not None:
-                scores.add_(mask[block])
+                scores.unflatten(0, of_each_head).add_(mask[block])
             largest = scores.amax(dim=1, keepdim=True)
             weights = scores.sub_(largest).exp2_()
             total = weights.sum(dim=1, keepdim=True)
             weighted = product(weights, value[head].t())
-            outputs[head, block] = weighted / total
-            normalisers[head, block] = (largest * math.log(2) + total.log()).squeeze(1)
+            outputs[heads, block] = (weighted / total).unflatten(0, of_each_head)
+            found = largest * math.log(2) + total.log()
+            normalisers[heads, block] = found.view(of_each_head)
     return outputs, normalisers
+
+
+def join_rows(values: Tensor) -> Tensor:
+    """Turn (n_rows, n_heads, length, ...) into (1, n_heads, n_rows * length, ...).
+
+    Models store the heads of a token side by side, and this copies nothing of what is stored so.
+    """
+    return values.transpose(1, 2).flatten(0, 1).transpose(0, 1).unsqueeze(0)
+
+
+def split_rows(joined: Tensor, n_rows: int) -> Tensor:
+    """Undo `join_rows`."""
+    return joined.squeeze(0).unflatten(1, (n_rows, -1)).transpose(0, 1)
 
 
 def merge_parts(parts: Sequence[tuple[Tensor, Tensor]], sinks: Tensor | None) -> Tensor:
@@ -156,9 +193,7 @@ def merge_parts(parts: Sequence[tuple[Tensor, Tensor]], sinks: Tensor | None) ->
     """
     (output, normaliser), *rest = parts
     for other, other_normaliser in rest:
-        # The other's share is e^l2 / (e^l1 + e^l2). As a sigmoid of l2 - l1 it cannot overflow.
-        share = torch.sigmoid(other_normaliser - normaliser).unsqueeze(-1).to(output.dtype)
-        output = torch.lerp(output, other, share)
+        output = merge_two(output, normaliser, other, other_normaliser)
     if sinks is None:
         return output
     whole = torch.stack([normaliser for _, normaliser in parts]).logsumexp(dim=0)
@@ -166,10 +201,20 @@ def merge_parts(parts: Sequence[tuple[Tensor, Tensor]], sinks: Tensor | None) ->
     return output * share.unsqueeze(-1).to(output.dtype)
 
 
+def merge_two(
+    output: Tensor, normaliser: Tensor, other: Tensor, other_normaliser: Tensor
+) -> Tensor:
+    """Merge attention to two sets of keys, without gradients."""
+    # The other's share is e^l2 / (e^l1 + e^l2). As a sigmoid of l2 - l1 it cannot overflow.
+    difference = (other_normaliser - normaliser).unsqueeze(-1)
+    share = torch.sigmoid(difference, out=output.new_empty(difference.shape))
+    return torch.lerp(output, other, share)
+
+
 def additive_mask(is_hidden: Tensor, dtype: torch.dtype) -> Tensor:
     """Turn a boolean mask, true for what is hidden, into one that is added to scores."""
     mask = torch.zeros(is_hidden.shape, dtype=dtype, device=is_hidden.device)
-    return mask.masked_fill(is_hidden, torch.finfo(dtype).min)
+    return mask.masked_fill_(is_hidden, torch.finfo(dtype).min)
 
 
 def _attend_with_scores(
@@ -192,18 +237,32 @@ def _causal_mask(query: Tensor, key: Tensor) -> Tensor:
     return additive_mask(is_later, query.dtype)
 
 
+def _repeated(key: Tensor, value: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
+    """Repeat heads of keys and values for kernels that take as many of them as of queries."""
+    n_repeats = query.shape[1] // key.shape[1]
+    if n_repeats == 1:
+        return key, value
+    return key.repeat_interleave(n_repeats, dim=1), value.repeat_interleave(n_repeats, dim=1)
+
+
 def _operator(name: str) -> Any:
     return getattr(torch.ops.aten, name)
 
 
-def _aligned(mask: Tensor) -> Tensor:
-    """Store a mask so that each of its lines begins at an address from which the kernel reads."""
+def with_aligned_lines(mask: Tensor) -> Tensor:
+    """Store a mask so that each of its lines begins at an address from which kernels read.
+
+    A mask that is already stored so is returned as it is.
+    """
+    lines = zip(mask.shape[:-1], mask.stride()[:-1], strict=True)
+    is_aligned = all(size == 1 or stride % _ALIGNMENT == 0 for size, stride in lines)
+    if is_aligned and mask.stride(-1) == 1 and mask.data_ptr() % _N_BYTES_READ == 0:
+        return mask
     n_keys = mask.shape[-1]
-    n_spare = -n_keys % _ALIGNMENT
-    return pad(mask, (0, n_spare))[..., :n_keys] if n_spare else mask.contiguous()
+    return pad(mask, (0, -n_keys % _ALIGNMENT))[..., :n_keys]
 
 
-def _with_whole_lines(heads: Tensor) -> Tensor:
+def with_whole_lines(heads: Tensor) -> Tensor:
     """Pad heads with zeros, which change no score, to a width that kernels read in whole pieces."""
     n_spare = -heads.shape[-1] % (_N_BYTES_READ // heads.itemsize)
     return pad(heads, (0, n_spare)) if n_spare else heads

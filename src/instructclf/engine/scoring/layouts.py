@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from instructclf.engine.models.placement import send
+from instructclf.engine.scoring.kernels import additive_mask, with_aligned_lines
 from instructclf.engine.tokens.encoding import EncodedPrompt
 from instructclf.engine.tokens.tries import LabelTrie
 
@@ -37,7 +39,7 @@ class Layout:
         The positions of the distributions after each trie node. A text with fewer nodes than others
         repeats its root. The rows of a text follow each other.
     is_real : Tensor of shape (n_rows, length)
-        True for tokens, false for padding.
+        True for tokens, false for padding. On the CPU, since models do not read it.
     """
 
     input_ids: Tensor
@@ -49,14 +51,12 @@ class Layout:
 
     def to(self, device: torch.device) -> Layout:
         """Return the same layout on a device."""
-        return Layout(
-            self.input_ids.to(device),
-            self.position_ids.to(device),
-            None if self.mask is None else self.mask.to(device),
-            self.rows.to(device),
-            self.columns.to(device),
-            self.is_real.to(device),
-        )
+        if device.type == "cpu":
+            return self
+        numbers = [self.input_ids, self.position_ids, self.rows, self.columns]
+        input_ids, position_ids, rows, columns = send(numbers, device)
+        mask = None if self.mask is None else with_aligned_lines(*send([self.mask], device))
+        return Layout(input_ids, position_ids, mask, rows, columns, self.is_real)
 
 
 LayoutFunction = Callable[..., Layout]
@@ -120,7 +120,8 @@ def tree_layout(
         [prompt.trie for prompt in batch], lengths, n_text, node_ids.shape[1]
     )
     visible_prefix = torch.ones(len(batch), visible.shape[1], n_masked, dtype=torch.bool)
-    mask = _additive(torch.cat([visible_prefix, visible], dim=2), dtype).unsqueeze(1)
+    # What is added means the same to every attention function.
+    mask = additive_mask(~torch.cat([visible_prefix, visible], dim=2), dtype).unsqueeze(1)
     return _make_layout(
         torch.cat([text_ids, node_ids], dim=1),
         torch.cat([text_positions, last_positions + depths], dim=1),
@@ -152,11 +153,6 @@ def _visible_columns(
         n_inner = ancestry.shape[0]
         visible[row, n_text : n_text + n_inner, n_text : n_text + n_inner] = ancestry
     return visible
-
-
-def _additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
-    """Turn a boolean mask into one that every attention function adds in the same way."""
-    return torch.zeros(visible.shape, dtype=dtype).masked_fill(~visible, torch.finfo(dtype).min)
 
 
 def _pad(rows: Sequence[Sequence[int]]) -> Tensor:

@@ -7,13 +7,15 @@ three digits, would be most of the error of a score.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from instructclf.engine.models.placement import input_device
+from instructclf.engine.models.placement import input_device, send_integers
 from instructclf.engine.running.arithmetic import precise_product
 from instructclf.engine.scoring.outputs import output_at
 
@@ -41,7 +43,11 @@ class Vocabulary:
         self._transform = transform
 
     def log_probabilities(
-        self, states: Tensor, rows: Tensor, tokens: Tensor, normalised: Sequence[bool]
+        self,
+        states: Tensor,
+        rows: NDArray[np.int64],
+        tokens: NDArray[np.int64],
+        normalised: NDArray[np.bool_],
     ) -> Tensor:
         """Return the log-probabilities of tokens after some states, of shape (n_tokens,).
 
@@ -49,29 +55,31 @@ class Vocabulary:
         Tokens that are not ``normalised`` get their logits, which cost almost nothing.
         """
         states = states.to(torch.promote_types(states.dtype, torch.float32))
-        weight, bias = self._layer.weight[tokens].to(states), self._layer.bias
-        logits = (states[rows] * weight).sum(dim=1)
+        # Worked out on the host, which would wait for the device to count what is needed.
+        needed, position = np.unique(rows[normalised], return_inverse=True)
+        indices = rows, tokens, np.flatnonzero(normalised), needed, position
+        row, token, chosen, need, of_chosen = send_integers(states.device, *indices)
+        weight, bias = self._layer.weight[token].to(states), self._layer.bias
+        logits = (states[row] * weight).sum(dim=1)
         if bias is not None:
-            logits = logits + bias[tokens]
+            logits = logits + bias[token]
         logits = self._transform(logits)
-        if all(normalised):
-            return logits - self._log_normaliser(states)[rows]
-        chosen = torch.tensor(normalised, device=rows.device).nonzero()[:, 0]
-        needed, position = rows[chosen].unique(return_inverse=True)
-        return logits.index_add(0, chosen, -self._log_normaliser(states[needed])[position])
+        if normalised.all():
+            return logits - self._log_normaliser(states)[row]
+        return logits.index_add(0, chosen, -self._log_normaliser(states[need])[of_chosen])
 
     def _log_normaliser(self, states: Tensor) -> Tensor:
         if not len(states):
             return states.new_empty(0)
         weight, bias = self._layer.weight, self._layer.bias
         size = max(1, _NUMBERS_AT_ONCE // max(states.shape))
-        total = states.new_full((len(states),), -torch.inf, dtype=sum_dtype(states.device))
+        dtype, parts = sum_dtype(states.device), []
         for start in range(0, len(weight), size):
             block = slice(start, start + size)
             logits = precise_product(states, weight[block], None if bias is None else bias[block])
-            part = self._transform(logits).logsumexp(dim=1)
-            total = torch.logaddexp(total, part.to(total))
-        return total.to(states)
+            parts.append(self._transform(logits).logsumexp(dim=1).to(dtype))
+        whole = parts[0] if len(parts) == 1 else torch.stack(parts).logsumexp(dim=0)
+        return whole.to(states)
 
 
 def sum_dtype(device: torch.device) -> torch.dtype:

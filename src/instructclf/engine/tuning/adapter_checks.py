@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from instructclf.engine.models.merging import run_probe
+from instructclf.engine.models.merging import run_probe, task_type_of
 from instructclf.engine.scoring.budgets import is_fatal
 
 _N_PROBED = 8
@@ -19,6 +19,18 @@ _PROBE_NOISE = 0.1
 _PROBE_TOLERANCE = 0.01
 """Relative to the largest logit. Rounding in half precision stays below it."""
 _SAID_BY_THE_TYPE = ("peft_type", "peft_version", "task_type")
+
+
+def check_task_type(config: Any, view: Any) -> None:
+    """Raise if a configuration says that it is for another kind of model."""
+    given, wanted = config.task_type, task_type_of(view)
+    if given not in (None, wanted):
+        msg = (
+            f"This adapter is for another kind of model: {describe(config)} has task_type="
+            f"{getattr(given, 'value', given)!r}, and {type(view).__name__} takes {wanted!r}. Set "
+            "that, or leave it out."
+        )
+        raise ValueError(msg)
 
 
 def check_trained_in_full_precision(parameters: list[nn.Parameter], config: Any) -> None:
@@ -54,7 +66,7 @@ def check_works_in_layers(
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
             parameter.add_((_PROBE_NOISE * noise).to(parameter))
         expected, found = run_probe(wrapped, ids), run_probe(view, ids)
-        of_shorter = run_probe(view, ids[:, :-1])
+        of_shorter = run_probe(view, ids, _N_PROBED - 1)
     except (TypeError, ValueError, RuntimeError, AttributeError, KeyError) as error:
         if is_fatal(error):
             raise

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from instructclf.engine.models.decoder_layers import frozen_layers_pattern
-from instructclf.engine.models.merging import merge_adapters, merge_earlier_adapters
+from instructclf.engine.models.merging import merge_adapters, merge_earlier_adapters, task_type_of
 from instructclf.engine.models.names import split_revision
 from instructclf.engine.models.placement import (
     check_not_offloaded,
@@ -29,12 +29,13 @@ from instructclf.engine.models.placement import (
 from instructclf.engine.models.quantization import without_repacking_hint
 from instructclf.engine.tuning.adapter_checks import (
     check_same_shapes,
+    check_task_type,
     check_trained_in_full_precision,
     check_works_in_layers,
     describe,
 )
+from instructclf.engine.tuning.fused_updates import fuse_updates
 from instructclf.engine.tuning.guarding import SharedWeightError, SharedWeights
-from instructclf.engine.tuning.low_rank import fuse_update
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 """PEFT's name for the file."""
@@ -106,7 +107,7 @@ class LoraSettings:
             lora_dropout=self.dropout,
             target_modules=targets if isinstance(targets, str) else list(targets),
             exclude_modules=frozen_layers_pattern(view, self.n_layers),
-            task_type="CAUSAL_LM",
+            task_type=task_type_of(view),
         )
 
     def check(self, wrapped: Any, view: Any, parameters: list[nn.Parameter]) -> None:
@@ -139,10 +140,11 @@ class PeftSettings:
         """Every kind names its dropout differently, so draws are always possible."""
         return True
 
-    def make_config(self, view: Any) -> Any:  # noqa: ARG002  (depends on no view)
+    def make_config(self, view: Any) -> Any:
         """Return a copy of the configuration, to be trained."""
+        check_task_type(self.config, view)
         config = copy.deepcopy(self.config)
-        config.task_type = "CAUSAL_LM"
+        config.task_type = task_type_of(view)
         config.inference_mode = False
         return config
 
@@ -176,8 +178,8 @@ def check_peft_config(config: Any) -> None:
     tuner = kinds.get(config.peft_type)
     wanted: str | None = None
     is_outside = config.is_prompt_learning or getattr(config, "is_adaption_prompt", False)
-    if config.task_type not in (None, "CAUSAL_LM"):
-        wanted = 'for causal language models: with task_type="CAUSAL_LM", or without one'
+    if config.task_type not in (None, "CAUSAL_LM", "SEQ_2_SEQ_LM"):
+        wanted = 'for language models: with task_type="CAUSAL_LM", "SEQ_2_SEQ_LM", or without one'
     elif tuner is None or is_outside or config.peft_type == PeftType.XLORA:
         wanted = (
             "of a kind that PEFT puts into the layers of a model, such as peft.LoraConfig: prompt "
@@ -217,7 +219,7 @@ class Adapter:
         self.model = view = merge_earlier_adapters(view)
         self._may_draw = settings.may_draw
         self._wrapped = _wrap(view, settings, seed)
-        _fuse_updates(self._wrapped)
+        _fuse_updates(view, self._wrapped)
         settings.check(self._wrapped, view, self.parameters)
 
     @property
@@ -338,11 +340,10 @@ def read_config(folder: Path) -> Any:
     return config
 
 
-def _fuse_updates(wrapped: nn.Module) -> None:
+def _fuse_updates(view: Any, wrapped: nn.Module) -> None:
     """Let LoRA on linear layers add its updates in one step. PEFT computes all other adapters."""
     from peft.tuners.lora.layer import Linear
 
-    for module in wrapped.modules():
-        is_linear = type(module) is Linear and type(module.base_layer) is nn.Linear
-        if is_linear and not module.lora_variant:
-            fuse_update(module)
+    lora = [module for module in wrapped.modules() if type(module) is Linear]
+    plain = [m for m in lora if type(m.base_layer) is nn.Linear and not m.lora_variant]
+    fuse_updates(view, plain)

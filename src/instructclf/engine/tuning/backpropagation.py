@@ -19,7 +19,7 @@ from instructclf.engine.scoring.batching import count_computed_tokens, token_bat
 from instructclf.engine.scoring.budgets import make_tuning_budget, tokens_of_a_copy
 from instructclf.engine.scoring.forward import label_log_likelihoods
 from instructclf.engine.scoring.strategies import Strategies, Strategy
-from instructclf.engine.tuning.examples import Example, response_losses
+from instructclf.engine.tuning.examples import Example, send_gradients
 from instructclf.engine.tuning.replay import Replay, make_replay
 from instructclf.engine.tuning.tuned_prefixes import (
     DifferentiablePrefix,
@@ -95,7 +95,8 @@ class Backpropagation:
         with ExitStack() as stack:
             stack.enter_context(_restoring_attention(self._model))
             if self._checkpoints:
-                stack.enter_context(gradient_checkpointing(self._model))
+                layers = named_decoder_layers(self._model).values()
+                stack.enter_context(gradient_checkpointing(layers))
             stack.callback(self._forget)
             # Strategies are tried before dropout is switched on, which would draw random numbers.
             for example in self._examples:
@@ -129,20 +130,19 @@ class Backpropagation:
         `response_losses` over the batch, of shape (2,).
         """
         prefixes: dict[Any, Any] = {None: None}
+        weights = [weight for weight in self._model.parameters() if weight.requires_grad]
         sums = torch.zeros(2, dtype=torch.float32, device=self._model.device)
         for strategy, part in self._micro_batches(batch):
             kind = strategy.prefix
             if kind not in prefixes:
                 prefixes[kind] = self._compute_prefix(kind)
             scores = self._label_log_likelihoods(part, strategy, prefixes[kind])
-            weights = scores.new_tensor([example.weight for example in part])
-            loss, label_loss = (weights @ losses for losses in response_losses(scores, part))
-            mean = loss / (n_rows or len(batch))
-            (mean if scale is None else scale(mean)).backward()
-            sums = sums + torch.stack([loss, label_loss]).detach()
+            with _adding_gradients(weights):
+                sums = sums + send_gradients(scores, part, n_rows or len(batch), scale)
         for prefix in prefixes.values():  # now that all rows have sent their gradients to it
             if prefix is not None:
-                prefix.backward()
+                with _adding_gradients(weights):
+                    prefix.backward()
         return sums
 
     def take_less(self, batch: Sequence[Example], error: BaseException) -> None:
@@ -203,6 +203,27 @@ class Backpropagation:
 
     def _forget(self) -> None:
         self._replay = None
+
+
+@contextmanager
+def _adding_gradients(weights: Sequence[Tensor]) -> Iterator[None]:
+    """Add the gradients of a backward pass to earlier ones, in one launch for all of a device.
+
+    Autograd would take one for each.
+    """
+    earlier = [weight.grad for weight in weights]
+    for weight in weights:
+        weight.grad = None
+    yield
+    pairs: dict[torch.device, list[tuple[Tensor, Tensor]]] = {}
+    for weight, before in zip(weights, earlier, strict=True):
+        if before is not None:
+            if weight.grad is not None:
+                pairs.setdefault(weight.device, []).append((before, weight.grad))
+            weight.grad = before
+    for of_device in pairs.values():
+        sums, added = (list(each) for each in zip(*of_device, strict=True))
+        torch._foreach_add_(sums, added)  # pyright: ignore[reportPrivateImportUsage]
 
 
 @contextmanager

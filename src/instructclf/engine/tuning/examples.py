@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from instructclf.engine.tokens.encoding import EncodedPrompt, PromptEncoder
 from instructclf.engine.tokens.tries import LabelTrie, label_path, with_response_end
 from instructclf.engine.tokens.truncation import warn_of_cuts
+from instructclf.exceptions import ScoringError
 
 Loss = Literal["lm", "label", "lm+label"]
 """The negative log-likelihood of the response's tokens, that of its label among the labels, or the
@@ -128,6 +129,35 @@ def response_losses(scores: Tensor, examples: Sequence[Example]) -> tuple[Tensor
         return language_loss, -words
     label_loss = _negative_share(answers, examples)
     return language_loss + label_loss, label_loss
+
+
+def send_gradients(
+    scores: Tensor,
+    examples: Sequence[Example],
+    n_rows: int,
+    scale: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Send the gradient of the weighted losses' sum, divided by ``n_rows``, back from the scores.
+
+    ``scale`` scales the loss up, whose gradients would be too small for the data type otherwise.
+    Returns weighted sums of both results of `response_losses`, of shape (2,).
+
+    Raises
+    ------
+    ScoringError
+        If no weight that is trained has a part in the scores.
+    """
+    if not scores.requires_grad:
+        msg = (
+            "No module that this adapter changes has a part in the scores of labels. Name others "
+            "in its target_modules, such as 'all-linear'."
+        )
+        raise ScoringError(msg)
+    weights = scores.new_tensor([example.weight for example in examples])
+    loss, label_loss = (weights @ losses for losses in response_losses(scores, examples))
+    mean = loss / n_rows
+    (mean if scale is None else scale(mean)).backward()
+    return torch.stack([loss, label_loss]).detach()
 
 
 def _negative_share(answers: Tensor, examples: Sequence[Example]) -> Tensor:

@@ -85,6 +85,8 @@ class Optimiser:
         for group in self._adamw.param_groups:
             group["lr"] = self._rate()
         self._scaler.step(self._adamw)  # does nothing if gradients overflowed
+        # The fused AdamW does not count its changes, and copies of weights are renewed by count.
+        torch.autograd.graph.increment_version(self._weights)
         self._scaler.update()
         self.drop_gradients()
         if not math.isfinite(length):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from instructclf.engine.models.placement import send_integers
 from instructclf.engine.scoring.budgets import free_memory, is_fatal, is_out_of_memory
 from instructclf.engine.scoring.forward import label_log_likelihoods, node_states
 from instructclf.engine.scoring.layouts import Layout, LayoutFunction
@@ -103,9 +104,9 @@ class Replay:
     def _restore(self, batch: Sequence[EncodedPrompt], layout: Layout) -> Tensor:
         """Return the hidden states of a batch, with zeros where its layout has padding."""
         stored = torch.cat([self._hidden[prompt] for prompt in batch])
-        hidden = stored.new_zeros(*layout.input_ids.shape, stored.shape[-1])
-        hidden[layout.is_real.to(hidden.device)] = stored
-        return hidden
+        hidden = stored.new_zeros(layout.input_ids.numel(), stored.shape[-1])
+        hidden[_places(layout, hidden.device)] = stored
+        return hidden.view(*layout.input_ids.shape, -1)
 
 
 def make_replay(
@@ -192,5 +193,14 @@ def _split(hidden: Tensor, layout: Layout) -> list[Tensor]:
     # The rows of a text follow each other, so those of text i end where those of i + 1 begin.
     starts = [*layout.rows[:, 0].tolist(), len(n_real)]
     sizes = [sum(n_real[start:end]) for start, end in pairwise(starts)]
-    real = hidden[layout.is_real.to(hidden.device)]
+    real = hidden.flatten(0, 1)[_places(layout, hidden.device)]
     return [part.clone() for part in real.split(sizes)]
+
+
+def _places(layout: Layout, device: torch.device) -> Tensor:
+    """Return where the tokens of a layout are in its rows joined end to end, of shape (n_tokens,).
+
+    A mask would say the same, but its length on a device is known only after a wait.
+    """
+    (places,) = send_integers(device, layout.is_real.flatten().nonzero()[:, 0])
+    return places

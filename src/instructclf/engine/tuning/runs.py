@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,7 +18,6 @@ from instructclf.engine.running.processes import current_processes
 from instructclf.engine.running.progress import Progress
 from instructclf.engine.scoring.budgets import is_out_of_memory
 from instructclf.engine.tuning.adapters import Adapter
-from instructclf.engine.tuning.backpropagation import Backpropagation
 from instructclf.engine.tuning.checkpoints import Checkpoint, State
 from instructclf.engine.tuning.examples import Example, Loss
 from instructclf.engine.tuning.optimiser import Optimiser
@@ -88,6 +88,31 @@ class TrainingRecord:
     stopped_by: str = "max_epochs"
 
 
+class Gradients(Protocol):
+    """Computes the gradients of batches, as `Backpropagation` says of each method."""
+
+    def prepared(self, earlier: Mapping[str, Any] | None = None) -> AbstractContextManager[None]:
+        """Prepare the model for calls inside the block."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Return what decides the rounding of sums."""
+        ...
+
+    def __call__(
+        self,
+        batch: Sequence[Example],
+        scale: Callable[[Tensor], Tensor] | None = None,
+        n_rows: int | None = None,
+    ) -> Tensor:
+        """Add the gradient of a batch to those of the weights, and return sums of its losses."""
+        ...
+
+    def take_less(self, batch: Sequence[Example], error: BaseException) -> None:
+        """Send fewer tokens through the model at once."""
+        ...
+
+
 class Run:
     """One training run: an adapter, its optimiser, and the rows.
 
@@ -99,7 +124,7 @@ class Run:
         The rows to learn from.
     settings : TrainingSettings
         How it is trained.
-    backpropagate : Backpropagation
+    backpropagate : Gradients
         Computes the gradients of the adapter's weights.
     seed : int
         Decides the order of the rows, and dropout.
@@ -110,7 +135,7 @@ class Run:
         adapter: Adapter,
         examples: Sequence[Example],
         settings: TrainingSettings,
-        backpropagate: Backpropagation,
+        backpropagate: Gradients,
         *,
         seed: int,
     ) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +18,14 @@ from torch import Tensor
 from instructclf.engine.models.decoder_layers import n_frozen_layers
 from instructclf.engine.models.loading import BaseModel
 from instructclf.engine.models.views import shared_view
+from instructclf.engine.scoring.encoder_decoder.forward import find_decoder_start
 from instructclf.engine.tokens.encoding import PromptEncoder
 from instructclf.engine.tuning.adapters import Adapter, AdapterSettings
 from instructclf.engine.tuning.backpropagation import Backpropagation
 from instructclf.engine.tuning.checkpoints import Checkpoints
-from instructclf.engine.tuning.examples import make_examples, shared_ids
-from instructclf.engine.tuning.runs import Run, TrainingRecord, TrainingSettings
+from instructclf.engine.tuning.encoder_decoder import EncoderDecoderBackpropagation
+from instructclf.engine.tuning.examples import Example, make_examples, shared_ids
+from instructclf.engine.tuning.runs import Gradients, Run, TrainingRecord, TrainingSettings
 from instructclf.exceptions import FailedRunWarning, warn_caller
 
 _FAILED_LOSS = 0.9
@@ -77,9 +80,9 @@ def tune_adapter(
         texts, labels, weights = [texts[i] for i in rows.tolist()], labels[rows], weights[rows]
         weights = weights / weights.mean()
     examples = make_examples(encoder, texts, labels, loss=settings.loss, weights=weights)
-    shared = shared_ids(encoder, examples)
     kept = None
     if checkpoints is not None:
+        shared = shared_ids(encoder, examples)
         identity = {"shared": shared, "adapter": adapter, "training": settings}
         kept = Checkpoints(checkpoints, base, examples, start=start, **identity)
     guessing = math.log(len(encoder.verbalizer.classes))
@@ -88,14 +91,8 @@ def tune_adapter(
         tuned = Adapter(shared_view(base.model), adapter, seed)
         if start is not None:
             tuned.load(start)
-        backpropagate = Backpropagation(
-            tuned.model,
-            examples,
-            shared,
-            n_frozen_layers=n_frozen_layers(tuned.model, adapter.n_layers),
-            n_epochs=settings.max_epochs,
-            max_batch_tokens=settings.max_batch_tokens,
-            gradient_checkpointing=settings.gradient_checkpointing,
+        backpropagate = _make_backpropagation(
+            base, encoder, tuned.model, examples, adapter=adapter, settings=settings
         )
         run = Run(tuned, examples, settings, backpropagate, seed=seed)
         record = run.train(None if kept is None else kept.of_seed(seed), verbose=verbose)
@@ -105,6 +102,33 @@ def tune_adapter(
         if seed == seeds[0]:
             warn_caller(_describe_failure(record, settings, guessing), FailedRunWarning)
     return min(attempts, key=lambda attempt: attempt[1].label_loss_curve[-1])
+
+
+def _make_backpropagation(
+    base: BaseModel,
+    encoder: PromptEncoder,
+    view: Any,
+    examples: Sequence[Example],
+    *,
+    adapter: AdapterSettings,
+    settings: TrainingSettings,
+) -> Gradients:
+    """Return what computes the gradients of an adapter's weights, on its view of the base model."""
+    options: dict[str, Any] = {
+        "max_batch_tokens": settings.max_batch_tokens,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+    }
+    if base.is_encoder_decoder:
+        start = find_decoder_start(base.model, *encoder.framed_label)
+        return EncoderDecoderBackpropagation(view, examples, start, **options)
+    return Backpropagation(
+        view,
+        examples,
+        shared_ids(encoder, examples),
+        n_frozen_layers=n_frozen_layers(view, adapter.n_layers),
+        n_epochs=settings.max_epochs,
+        **options,
+    )
 
 
 def _describe_failure(record: TrainingRecord, settings: TrainingSettings, guessing: float) -> str:

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from instructclf.engine.models.loading import install_attention
-from instructclf.engine.models.placement import input_device
+from instructclf.engine.models.placement import input_device, send_integers
+from instructclf.engine.running.padding_masks import hiding_nothing
 from instructclf.engine.scoring.attention import AttentionFunction
 from instructclf.engine.scoring.layouts import Layout
 from instructclf.engine.scoring.outputs import output_at
 from instructclf.engine.scoring.prefixes import PrefixCache
-from instructclf.engine.tuning.joint_attention import (
+from instructclf.engine.tuning.attention.joint import (
     TUNED_PREFIX,
     TunedPrefix,
     joint_attention,
@@ -88,9 +89,10 @@ class DifferentiablePrefixAttention:
         install_attention(model, TUNING_ATTENTION, with_tuned_prefix)
         recording = _Recording()
         device = input_device(model)
-        inputs = torch.tensor([ids], device=device)
+        (inputs,) = send_integers(device, [ids])
         # The logits are not read, so the output layer computes those of the last token only.
-        with output_at(model, *torch.tensor([[[0]], [[len(ids) - 1]]], device=device)):
+        last = send_integers(device, [[0]], [[len(ids) - 1]])
+        with output_at(model, *last), hiding_nothing():
             model(
                 input_ids=inputs,
                 attention_mask=torch.ones_like(inputs),

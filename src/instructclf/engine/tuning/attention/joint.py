@@ -20,6 +20,10 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from instructclf.engine.scoring.attention import AttentionFunction
+from instructclf.engine.tuning.attention.flash import (
+    can_train_with_flash,
+    flash_joint_attention,
+)
 
 TUNED_PREFIX = "tuned_prefix"
 """The keyword through which a forward pass hands the prefix to every layer."""
@@ -75,6 +79,8 @@ def joint_attention(
     tokens that are visible; ``None`` is causal. The result has shape (n_rows, length, n_heads,
     width), and its gradient reaches the prefix as the sum over all rows.
     """
+    if mask is None and can_train_with_flash(query, value):
+        return flash_joint_attention(query, key, value, prefix, scaling)
     mask = _additive(mask, query)
     if _is_faster_with_copies(query, value, prefix):
         return _attend_to_copies(query, key, value, prefix, mask=mask, scaling=scaling)

@@ -10,8 +10,8 @@ from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from torch import nn
 
 from instructclf.engine.models.views import shared_view
+from instructclf.engine.running.low_rank import outputs_with_updates
 from instructclf.engine.tuning.adapters import Adapter, LoraSettings
-from instructclf.engine.tuning.low_rank import linear_with_update
 from tests.fixtures import make_model
 
 FEW, MANY = 5, 100
@@ -26,6 +26,11 @@ def given(n_tokens, dtype=torch.float64):
     layer.bias.fill_(0.5)
     layer.weight.copy_(torch.randn(7, 6, generator=generator, dtype=dtype))
     return layer, drawn
+
+
+def linear_with_update(layer, x, a, b, scaling):
+    (found,) = outputs_with_updates([layer], x, a, [b], [scaling])
+    return found
 
 
 def slowly(layer, x, a, b, scaling):

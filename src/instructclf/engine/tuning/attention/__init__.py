@@ -1,0 +1,1 @@
+"""Attention of rows and of the prefix they share, in both directions."""
