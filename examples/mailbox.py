@@ -75,7 +75,7 @@ classifier = MultiOutputPromptClassifier(
     random_state=0,
 )
 classifier.fit(texts, y)
-print(classifier.get_prompt(test_texts[0])[-420:])
+print(classifier.get_prompt(test_texts[0])[-417:])
 
 # %% [markdown]
 # ## The answers

@@ -137,8 +137,8 @@ class Any2Jev(_Decisions):
     order : sequence of int or None, default=None
         The positions of the classes in the order in which options are listed when it predicts.
     epochs : float, default=10.0
-        Passes over the rows. The default of the library, 2, is for thousands of rows, and leaves
-        the loss of sixteen at 50. After 7.5 passes it is 0.06.
+        Passes over the rows. The default of the library, 2, is for thousands of rows, and too few
+        for sixteen.
     batch_size : int, default=8
         How many texts are predicted together.
     random_state : int or None, default=None

@@ -54,11 +54,10 @@ class PromptClassifier(PromptedClassifier):
     calibration : "auto", None or object with a calibrate method, default="auto"
         How the bias of the prompt towards a label is removed. ``"auto"`` subtracts from each
         label's log-likelihood its class-balanced mean over labelled rows, shrunk towards zero by
-        what chance would give, and fits a temperature (Platt, 1999). It uses rows
-        that are not shots. Without these, it scores each shot after a prompt of the others; if
-        shots are chosen for each text, rows that are left out of their own prompts. ``None`` only
-        normalises. Other methods are in `instructclf.calibration`; any object with the same method
-        works.
+        what chance would give, and fits a temperature (Platt, 1999). It uses rows that are not
+        shots. Without these, it scores each shot after a prompt of the others; if shots are chosen
+        for each text, rows that are left out of their own prompts. ``None`` only normalises. Other
+        methods are in `instructclf.calibration`; any object with the same method works.
     {model_options}
     random_state : int, RandomState instance or None, default=None
         Decides which shots are drawn, and their order. Set it to get the same classifier again.

@@ -24,6 +24,11 @@ def named_decoder_layers(model: Any) -> dict[str, nn.Module]:
     return {}
 
 
+def has_encoder(model: Any) -> bool:
+    """Say whether an encoder reads the prompt, and a decoder of its own produces the label."""
+    return bool(getattr(model.config, "is_encoder_decoder", False))
+
+
 def stacked_layers(model: nn.Module) -> list[nn.Module]:
     """Return the layers of all stacks of a model, such as those of an encoder and a decoder.
 
@@ -49,7 +54,7 @@ def n_frozen_layers(model: nn.Module, n_tuned: int | None) -> int:
     """
     if n_tuned is None:
         return 0
-    if getattr(model.config, "is_encoder_decoder", False):
+    if has_encoder(model):
         msg = (
             f"adapter=LoRA(n_layers={n_tuned}) tunes the last layers of a decoder-only model, and "
             f"{type(model).__name__} has an encoder and a decoder. Use n_layers=None, which tunes "

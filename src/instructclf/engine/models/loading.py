@@ -19,6 +19,7 @@ from instructclf.engine.models.adapter_folders import (
     merge_adapter_folder,
     read_base_name,
 )
+from instructclf.engine.models.decoder_layers import has_encoder
 from instructclf.engine.models.gguf_conversion import load_gguf_file
 from instructclf.engine.models.gguf_files import check_gguf_file, find_gguf_files
 from instructclf.engine.models.names import Source, split_source
@@ -87,7 +88,7 @@ class BaseModel:
     @property
     def is_encoder_decoder(self) -> bool:
         """Whether an encoder reads the prompt, and a decoder of its own produces the label."""
-        return bool(getattr(self.model.config, "is_encoder_decoder", False))
+        return has_encoder(self.model)
 
     @property
     def context_length(self) -> int | None:
@@ -287,7 +288,7 @@ def wrap_loaded_model(pair: tuple[Any, Any]) -> BaseModel:
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # one of PEFT
     is_masked = [kind for kind in model.config.architectures or [] if "ForMaskedLM" in kind]
     check_architecture(model.config, name, [type(inner).__name__, *is_masked])
-    if getattr(model.config, "is_encoder_decoder", False):
+    if has_encoder(model):
         check_has_decoder(inner, name)
     check_not_repacked(model, name)
     return BaseModel(name, model, tokenizer)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from instructclf.engine.models.decoder_layers import has_encoder
 from instructclf.engine.models.quantization import is_quantised
 from instructclf.exceptions import ModelLoadingError
 
@@ -26,8 +27,7 @@ _TOLERANCE_IN_STEPS = 8
 
 def task_type_of(model: Any) -> str:
     """Return PEFT's name for what a language model does."""
-    has_encoder = getattr(model.config, "is_encoder_decoder", False)
-    return "SEQ_2_SEQ_LM" if has_encoder else "CAUSAL_LM"
+    return "SEQ_2_SEQ_LM" if has_encoder(model) else "CAUSAL_LM"
 
 
 def has_adapters(model: Any) -> bool:
