@@ -20,6 +20,7 @@ from instructclf.calibration import get_calibrator, no_calibration
 from instructclf.classifiers.label_scores import score_visibly
 from instructclf.classifiers.labellers import Labeller, LabellerEnsemble
 from instructclf.classifiers.labels import (
+    UNORDERED,
     check_enough_classes,
     check_label_order,
     check_label_words,
@@ -277,6 +278,7 @@ def _write_question(
         definitions=estimator.label_definitions,
         max_length=given_or_default(estimator.model_options, ModelOptions).max_length,
         order=order_labels(estimator.label_order, rows.classes, rng, member),
+        is_unordered=estimator.label_order == UNORDERED,
     )
 
 

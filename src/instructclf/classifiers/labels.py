@@ -18,6 +18,9 @@ from instructclf.exceptions import (
 from instructclf.inputs.labels import check_labels
 from instructclf.inputs.spelling import did_you_mean
 
+UNORDERED = "unordered"
+"""The order of labels that a model reads side by side, without any."""
+
 
 def find_classes(
     y: Any, label_definitions: Mapping[Any, str] | None

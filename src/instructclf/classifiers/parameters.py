@@ -31,7 +31,7 @@ CLASSIFIER_CONSTRAINTS: dict[str, Any] = {
     **PROMPT_CONSTRAINTS,
     "n_shots": [Interval(Integral, 0, None, closed="left"), None],
     "sampler": [str, ShotSampler],
-    "label_order": [StrOptions({"sorted", "random", "cyclic"}), list, tuple],
+    "label_order": [StrOptions({"sorted", "random", "cyclic", "unordered"}), list, tuple],
     "n_seeds": [Interval(Integral, 1, None, closed="left")],
     "calibration": [StrOptions({"auto"}), HasMethods(["calibrate"]), None],
     "random_state": ["random_state"],
@@ -67,12 +67,13 @@ _PARAMETERS = """
         ``"knn"`` chooses the most similar rows for each text, which only `PromptClassifier` can
         use: for many labels, at the cost of slower predictions. The default draws equally many rows
         of each label, and needs no model to compare texts.
-    label_order : {"sorted", "random", "cyclic"} or list of labels, default="sorted"
+    label_order : {"sorted", "random", "cyclic", "unordered"} or list of labels, default="sorted"
         The order in which the instruction states the labels: as in ``classes_``, drawn from
-        ``random_state``, or as listed. To average over orders, take ``"cyclic"`` with ``n_seeds``
-        at the number of labels: each seed shifts the sorted order by one, so that each label stands
-        once at each place. With fewer seeds take ``"random"``. The default states the same order
-        under every seed.
+        ``random_state``, or as listed. ``"unordered"`` lets the model read the labels side by side,
+        so that none comes before another and no order can sway it; only `PromptClassifier` does
+        that. To average over orders, take ``"cyclic"`` with ``n_seeds`` at the number of labels:
+        each seed shifts the sorted order by one, so that each label stands once at each place. With
+        fewer seeds take ``"random"``. The default states the same order under every seed.
     model_options : ModelOptions or None, default=None
         How the model is loaded and run: precision, device, quantization, context and batches. Set
         it if memory is short or a device is shared. ``None`` takes all defaults. Nested names

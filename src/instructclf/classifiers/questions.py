@@ -44,11 +44,12 @@ def write_question(
     definitions: Mapping[Any, str] | None,
     max_length: int | None,
     order: Sequence[int] | None = None,
+    is_unordered: bool = False,
 ) -> Question:
     """Write the question, without demonstrations. Without label words it states no labels.
 
     A template of ``None`` takes the model's chat template, a maximum length of ``None`` the model's
-    context. ``order`` says in which order labels are stated.
+    context. ``order`` says in which order labels are stated, unless the model reads them unordered.
 
     Raises
     ------
@@ -71,6 +72,7 @@ def write_question(
         task=task,
         label_words=[label_words[i] for i in stated],
         definitions=None if defined is None else [defined[i] for i in stated],
+        is_unordered=is_unordered,
     )
     prompt = model.protect(draft)
     _check_borders(frame, prompt.control_strings)
@@ -91,9 +93,15 @@ def restate(
         task=task,
         label_words=[question.label_words[i] for i in order],
         definitions=None if definitions is None else [definitions[i] for i in order],
+        is_unordered=bool(question.prompt.alternatives),
     )
-    stated = {"instruction": draft.instruction, "definitions": draft.definitions}
-    return replace(question, prompt=replace(question.prompt, **stated))
+    prompt = replace(
+        question.prompt,
+        instruction=draft.instruction,
+        definitions=draft.definitions,
+        alternatives=draft.alternatives,
+    )
+    return replace(question, prompt=prompt)
 
 
 def draft_prompt(
@@ -102,6 +110,7 @@ def draft_prompt(
     task: str | None,
     label_words: Sequence[Sequence[str]],
     definitions: Sequence[str] | None,
+    is_unordered: bool = False,
 ) -> Prompt:
     """Write a prompt that no language model has seen."""
     words = [answers[0] for answers in label_words]
@@ -109,6 +118,17 @@ def draft_prompt(
         template,
         write_instruction(task, words, definitions) if words else task or DEFAULT_TASK,
         definitions=define_labels(words, definitions) if definitions else "",
+        alternatives=_write_alternatives(task, words, definitions) if is_unordered else (),
+    )
+
+
+def _write_alternatives(
+    task: str | None, words: Sequence[str], definitions: Sequence[str] | None
+) -> tuple[str, ...]:
+    """Write an instruction for each label that states no other."""
+    return tuple(
+        write_instruction(task, [own], None if definitions is None else [definitions[place]])
+        for place, own in enumerate(words)
     )
 
 

@@ -30,6 +30,9 @@ class Prompt:
         The end of ``instruction`` that defines the labels, for display.
     breaker : str, default=" "
         The string that breaks up markers and special tokens.
+    alternatives : tuple of str, default=()
+        Instructions that state one label each. If there are any, a language model reads what they
+        do not share side by side, in place of the list of labels in ``instruction``.
     """
 
     template: PromptTemplate
@@ -39,6 +42,7 @@ class Prompt:
     cut_demonstrations: tuple[int, ...] = ()
     definitions: str = ""
     breaker: str = SPACE
+    alternatives: tuple[str, ...] = ()
 
     def render(self, text: str, response: str = "") -> str:
         """Return the prompt of a text.
@@ -133,6 +137,21 @@ class Prompt:
             A new prompt.
         """
         return replace(self, demonstrations=demonstrations, cut_demonstrations=())
+
+    def with_instruction(self, instruction: str) -> Prompt:
+        """Return this prompt with another instruction, without alternatives to it.
+
+        Parameters
+        ----------
+        instruction : str
+            Task, labels and definitions.
+
+        Returns
+        -------
+        Prompt
+            A new prompt.
+        """
+        return replace(self, instruction=instruction, alternatives=(), definitions="")
 
     def as_data(self, text: str) -> str:
         """Break up everything in a text that could be read as template or control token.

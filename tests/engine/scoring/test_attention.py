@@ -7,17 +7,14 @@ import torch
 
 from instructclf.engine.models.views import shared_view
 from instructclf.engine.scoring import kernels
-from instructclf.engine.scoring.attention import (
-    PrefixAttention,
-    SharedAttention,
-    with_shared_prefix,
-)
+from instructclf.engine.scoring.attention import PrefixAttention
 from instructclf.engine.scoring.kernels import (
     additive_mask,
     attend_to_shared_keys,
     attend_with_normaliser,
 )
 from instructclf.engine.scoring.outputs import output_at
+from instructclf.engine.scoring.shared_attention import SharedAttention, with_shared_prefix
 from instructclf.engine.scoring.windows import Window
 from tests.fixtures import make_model
 

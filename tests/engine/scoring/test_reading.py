@@ -10,11 +10,12 @@ from instructclf import PromptClassifier
 from instructclf.engine.models.views import shared_view
 from instructclf.engine.running.processes import Processes
 from instructclf.engine.running.progress import Progress
+from instructclf.engine.running.weight_changes import WeightsAsTheyWere
 from instructclf.engine.scoring.attention import PrefixAttention
 from instructclf.engine.scoring.budgets import TokenBudget
 from instructclf.engine.scoring.label_scoring import LocalLabelScorer
 from instructclf.engine.scoring.prefixes import PrefixCache
-from instructclf.engine.scoring.reading import PrefixReader, _WeightsAsTheyWere
+from instructclf.engine.scoring.reading import PrefixReader
 from instructclf.engine.scoring.strategies import FULL_PROMPTS, Strategies
 from instructclf.engine.tokens.encoding import EncodedPrompt, PromptEncoder
 from instructclf.engine.tokens.tries import build_trie
@@ -110,7 +111,7 @@ def test_weights_of_any_type_are_watched(dtype):
     layer = torch.nn.Linear(4, 4)
     layer.weight = torch.nn.Parameter(torch.zeros(4, 4).to(dtype), requires_grad=False)
     layer.bias = torch.nn.Parameter(torch.full((4,), torch.nan))
-    weights = _WeightsAsTheyWere(layer)
+    weights = WeightsAsTheyWere(layer)
     assert not weights.have_changed()
     layer.weight.data.fill_(1)
     assert weights.have_changed()

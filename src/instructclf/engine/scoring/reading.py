@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
-import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
-from torch.nn import Parameter
 
 from instructclf.engine.models.devices import check_not_forked
 from instructclf.engine.models.placement import input_device, is_offloaded
@@ -23,52 +21,22 @@ from instructclf.engine.running.locks import ProcessLock, offloaded_weights
 from instructclf.engine.running.processes import Processes, current_processes
 from instructclf.engine.running.progress import Progress
 from instructclf.engine.running.torch_state import own_torch_state
+from instructclf.engine.running.weight_changes import WeightsAsTheyWere
+from instructclf.engine.scoring.attention import PrefixAttention
 from instructclf.engine.scoring.batching import BatchReader, count_computed_tokens, run_in_batches
 from instructclf.engine.scoring.budgets import TokenBudget, make_budget, tokens_of_a_copy
 from instructclf.engine.scoring.forward import edge_log_likelihoods, label_log_likelihoods
 from instructclf.engine.scoring.prefixes import CHUNK, Prefix
 from instructclf.engine.scoring.strategies import FULL_PROMPTS, Strategies, Strategy
 from instructclf.engine.tokens.encoding import EncodedPrompt, PromptEncoder
+from instructclf.engine.tokens.side_by_side import SideBySide
 from instructclf.engine.tokens.truncation import warn_of_cut_demonstrations, warn_of_cuts
+from instructclf.exceptions import ScoringError
 
 _CHUNK = 2048
 """How many texts are encoded at once, so that memory does not grow with the number of texts."""
 _N_CUTS = 2
 """Columns that say whether a text was cut, and whether its demonstrations were."""
-_N_SAMPLED = 32
-"""About how many values of each weight are compared."""
-
-
-class _WeightsAsTheyWere:
-    """Notices that the weights of a model were changed in place.
-
-    torch counts such changes of each tensor, but not those through ``.data``. For these, a few
-    values of each tensor are compared.
-    """
-
-    def __init__(self, model: Any) -> None:
-        self._counted = [p for p in model.parameters() if not p.is_inference()]
-        self._counts = self._count()
-        self._samples: dict[Any, list[Tensor]] = {}
-        for weight in model.parameters():
-            if type(weight) is Parameter and not weight.is_meta and weight.is_contiguous():
-                flat = weight.detach().view(-1)  # shares the weight's memory
-                sample = flat[:: max(len(flat) // _N_SAMPLED, 1)]
-                self._samples.setdefault((weight.device, weight.dtype), []).append(sample)
-        self._values = self._read()
-
-    def have_changed(self) -> bool:
-        """Say whether a weight has another value, or may have one."""
-        return self._counts != self._count() or not all(
-            map(torch.equal, self._values, self._read())
-        )
-
-    def _count(self) -> list[int]:
-        return [weight._version for weight in self._counted]  # noqa: SLF001  (has no public name)
-
-    def _read(self) -> list[Tensor]:
-        """Return the bytes of the compared values: torch compares no floats of 8 bits."""
-        return [torch.cat(samples).view(torch.uint8) for samples in self._samples.values()]
 
 
 class PrefixReader:
@@ -85,6 +53,9 @@ class PrefixReader:
         How many tokens go through the model at once.
     read : callable, default=label_log_likelihoods
         What to read of a batch: a function with the parameters of the default.
+    side_by_side : SideBySide or None, default=None
+        What the model reads side by side in place of a stretch of ``ids``, which only
+        `PrefixAttention` can do.
     """
 
     def __init__(
@@ -93,14 +64,16 @@ class PrefixReader:
         ids: Sequence[int] | None,
         budget: TokenBudget,
         read: Callable[..., Tensor] = label_log_likelihoods,
+        side_by_side: SideBySide | None = None,
     ) -> None:
         self._model = model
         self._ids = list(ids or ())
         self._budget = budget
         self._read_batch = read
+        self._side_by_side = side_by_side
         self._strategies = Strategies(model, n_prefix=None if ids is None else len(ids))
         self._prefixes: dict[type[Prefix], Prefix] = {}
-        self._weights: _WeightsAsTheyWere | None = None
+        self._weights: WeightsAsTheyWere | None = None
         self._preparing = ProcessLock()
 
     def read(
@@ -148,14 +121,21 @@ class PrefixReader:
     def _prefix_of(self, strategy: Strategy) -> Prefix | None:
         """Return the prefix in the form that a strategy shares, of the weights as they are."""
         kind = strategy.prefix
+        if self._side_by_side is not None and kind is not PrefixAttention:
+            _refuse_side_by_side(self._model)
         if kind is None:
             return None
         if self._weights is None or self._weights.have_changed():
-            self._weights = _WeightsAsTheyWere(self._model)
+            self._weights = WeightsAsTheyWere(self._model)
             self._prefixes.clear()
         if kind not in self._prefixes:
-            self._prefixes[kind] = kind(self._model, self._ids)
+            self._prefixes[kind] = self._compute_prefix(kind)
         return self._prefixes[kind]
+
+    def _compute_prefix(self, kind: type[Prefix]) -> Prefix:
+        if self._side_by_side is None:
+            return kind(self._model, self._ids)
+        return PrefixAttention(self._model, self._ids, self._side_by_side)
 
     def _read_group(
         self,
@@ -315,19 +295,33 @@ class PromptReader:
             # A rare text changes the tokens before it. Its prompt goes through the model whole.
             return self._full
         # These prompts share more than the common prefix, such as equal demonstrations.
-        return PrefixReader(self.model, prefix, self._budget, self._read_batch)
+        return self._make_reader(prefix)
 
     @cached_property
     def _shared(self) -> BatchReader:
         """The reader of prompts that begin with the tokens that the prompts of all texts share."""
         if self._whole is not None:
             return self._whole
-        return PrefixReader(self.model, self.encoder.prefix_ids, self._budget, self._read_batch)
+        return self._make_reader(self.encoder.prefix_ids)
 
     @cached_property
     def _full(self) -> PrefixReader:
-        """The reader of full prompts."""
-        return PrefixReader(self.model, None, self._budget, self._read_batch)
+        """The reader of full prompts: whole, or after labels that are read side by side."""
+        listed = self.encoder.side_by_side
+        return self._make_reader(listed and self.encoder.prefix_ids[: listed.stop])
+
+    def _make_reader(self, prefix: Sequence[int] | None) -> PrefixReader:
+        listed = self.encoder.side_by_side
+        return PrefixReader(self.model, prefix, self._budget, self._read_batch, listed)
+
+
+def _refuse_side_by_side(model: Any) -> NoReturn:
+    msg = (
+        f"{type(model).__name__} cannot read labels side by side (label_order='unordered'): that "
+        "takes a decoder whose attention and positions can be set for each token. Use "
+        "label_order='cyclic' with several seeds."
+    )
+    raise ScoringError(msg)
 
 
 def _to_numpy(values: Tensor) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from instructclf.engine.tokens.boundaries import Boundary
+from instructclf.engine.tokens.side_by_side import SideBySide, find_side_by_side
 from instructclf.engine.tokens.tokenising import (
     SuffixTokeniser,
     WholeStringTokeniser,
@@ -141,6 +142,16 @@ class PromptEncoder:
         n_dropped = max(boundary.n_dropped for boundary in self._boundaries)
         n_shared = min(common_prefix_length(ids), min(map(len, ids)) - n_dropped - 1)
         return ids[0][: max(n_shared, 0)]
+
+    @cached_property
+    def side_by_side(self) -> SideBySide | None:
+        """What the model reads side by side in place of a list of labels, if anything."""
+        frame = self.prompt.with_demonstrations(())
+        if not frame.alternatives:
+            return None
+        variants = [frame, *map(frame.with_instruction, frame.alternatives)]
+        listed, *alone = self._tokenise([variant.render("") for variant in variants])
+        return find_side_by_side(listed, alone, self.prefix_ids)
 
     @property
     def trie(self) -> LabelTrie:

@@ -17,10 +17,10 @@ from torch import Tensor
 from instructclf.engine.models.loading import install_attention
 from instructclf.engine.models.placement import input_device, send_integers
 from instructclf.engine.running.padding_masks import hiding_nothing
-from instructclf.engine.scoring.attention import AttentionFunction
 from instructclf.engine.scoring.layouts import Layout
 from instructclf.engine.scoring.outputs import output_at
 from instructclf.engine.scoring.prefixes import PrefixCache
+from instructclf.engine.scoring.shared_attention import AttentionFunction
 from instructclf.engine.tuning.attention.joint import (
     TUNED_PREFIX,
     TunedPrefix,

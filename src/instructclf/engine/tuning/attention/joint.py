@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from instructclf.engine.scoring.attention import AttentionFunction
+from instructclf.engine.scoring.shared_attention import AttentionFunction
 from instructclf.engine.tuning.attention.flash import (
     can_train_with_flash,
     flash_joint_attention,
