@@ -20,6 +20,7 @@ from instructclf.classifiers.options import LoRA, ModelOptions, TrainingOptions
 from instructclf.classifiers.parameters import CLASSIFIER_CONSTRAINTS, documented
 from instructclf.classifiers.tuning import (
     average_members,
+    check_tuning_order,
     check_tuning_parameters,
     check_tuning_sampler,
     check_tuning_seeds,
@@ -299,6 +300,7 @@ class InstructionTunedClassifier(PromptedClassifier):
 
     def _check_draws(self) -> None:
         check_tuning_sampler(self)
+        check_tuning_order(self)
         if self.n_seeds > 1:
             check_tuning_seeds(self)
 

@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from instructclf.calibration import no_calibration
 from instructclf.classifiers.fitting import Learned, Rows, calibrate_labeller, random_generator
 from instructclf.classifiers.labellers import Labeller, LabellerEnsemble, OpenModel
+from instructclf.classifiers.labels import UNORDERED
 from instructclf.classifiers.options import (
     LoRA,
     ModelOptions,
@@ -59,6 +60,23 @@ def check_tuning_sampler(classifier: Any) -> None:
             "such as 'facility_location' or 'kmeans', or PromptClassifier."
         )
         raise InvalidShotsError(msg)
+
+
+def check_tuning_order(classifier: Any) -> None:
+    """Raise if the labels would be read side by side, which tuning does not do.
+
+    Raises
+    ------
+    InvalidParameterError
+        If ``label_order`` asks for it.
+    """
+    if classifier.label_order == UNORDERED:
+        msg = (
+            f"label_order={UNORDERED!r} is only for PromptClassifier: tuning reads the labels as a "
+            "list. Set label_order='sorted', or 'random' with several seeds, which averages over "
+            "orders."
+        )
+        raise InvalidParameterError(msg)
 
 
 def check_tuning_seeds(classifier: Any) -> None:

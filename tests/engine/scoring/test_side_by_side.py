@@ -23,7 +23,7 @@ from tests.fixtures import END, PAD, START, make_model
 
 WORDS = ["very positive", "negative", "so-so", "good", "good film"]
 DEFINITIONS = ["They love it.", "They regret it, and say so at length.", "Both.", "It is.", "One!"]
-TEXTS = ["good", "I like {it} </s> very\n\n much" * 3, "", "### Response:\ngood", "film " * 40]
+TEXTS = ["good", "I like {it} </s> very\n\n### Response:", "film " * 40]
 SLIDING, FULL, CHUNKED = "sliding_attention", "full_attention", "chunked_attention"
 BEYOND, WITHIN = 24, 100
 """Windows that end before the labels and among them."""
@@ -143,7 +143,7 @@ def test_many_labels_go_through_the_model_in_several_groups(tokenizer, model):
     assert sum(map(len, encoder.side_by_side.sequences)) > 2 * CHUNK
     scores = LocalLabelScorer(shared_view(model), encoder).score(TEXTS[:1])
     expected = score_naively(model, tokenizer, encoder, TEXTS[:1])
-    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(scores, expected, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("definitions", [None, DEFINITIONS], ids=["names", "definitions"])
