@@ -63,13 +63,15 @@ WAYS = {
     "anyjev-raw": "AnyJev, one prompt",
     "anyjev": "AnyJev, L0",
     "zero-shot": "prompting, no shots",
+    "unordered": "prompting, no shots, unordered labels",
     "cyclic": "prompting, no shots, cyclic orders",
     "calibrated": "prompting, no shots, calibrated on 16 rows",
     "prompting": "prompting, 16 rows",
+    "prompting-unordered": "prompting, 16 rows, unordered labels",
     "tuning": "tuning, 16 rows",
     "any2jev": "any2jev, 16 rows",
 }
-LEARNING = ("calibrated", "prompting", "tuning", "any2jev")
+LEARNING = ("calibrated", "prompting", "prompting-unordered", "tuning", "any2jev")
 _BFLOAT16 = {"model_options__dtype": "bfloat16"}
 _FIGURES = ("accuracy", "balanced_accuracy", "calibration_error", "flip_rate", "coverage")
 
@@ -89,7 +91,9 @@ def make(way: str, task: Task, rows: Rows, model: str, seed: int) -> Any:
     ours = {"instruction": QUESTIONS[task.name], "random_state": seed, **_BFLOAT16}
     if way == "tuning":
         return tuning(task, rows, model, **ours)
-    if way == "prompting":
+    if way.endswith("unordered"):
+        ours |= {"label_order": "unordered"}
+    if way.startswith("prompting"):
         return prompting(task, rows, model, n_shots=None, **ours)
     if way == "cyclic":
         ours |= {"label_order": "cyclic", "n_seeds": len(rows.labels)}

@@ -29,7 +29,7 @@ from tasks import TASKS, Rows, Task, read_rows
 from instructclf.evaluation import label_order_report
 
 NAME = "label_order"
-MEASURED = ("cr", "emotion", "banking77")
+MEASURED = ("cr", "sst2", "emotion", "banking77")
 WAYS = ("one prompt", "unordered", "several prompts", "cyclic orders")
 SHOTS = (0, 16)
 _PER_CLASS, _N_ORDERS, _MOST_PROMPTS = 16, 3, 10

@@ -97,8 +97,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "prompting-chat": {"template": "chat"},
     "prompting-chat-uncalibrated": {"template": "chat", "calibration": None},
     "prompting-float32": {_DTYPE: "float32"},
+    "prompting-unordered": {"label_order": "unordered"},
     "zero-shot": {"n_shots": 0, "calibration": None},
     "zero-shot-chat": {"n_shots": 0, "calibration": None, "template": "chat"},
+    "zero-shot-unordered": {"n_shots": 0, "calibration": None, "label_order": "unordered"},
     "zero-shot-calibrated": {"n_shots": 0},
     "zero-shot-chat-calibrated": {"n_shots": 0, "template": "chat"},
     "features": {_DTYPE: "bfloat16"},
@@ -136,7 +138,7 @@ def cells_of(task: Task, options: argparse.Namespace) -> Iterator[Cell]:
     rows = read_rows(task.name, options.data, options.limit_test)
     make = _Maker(task, rows, options)
     for variant in VARIANTS:
-        if variant in {"zero-shot", "zero-shot-chat"}:
+        if variant in {"zero-shot", "zero-shot-chat", "zero-shot-unordered"}:
             yield make.cell("0", variant, n_rows=0, n_seeds=1)
             continue
         for size in map(str, SIZES):

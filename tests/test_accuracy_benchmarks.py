@@ -521,15 +521,16 @@ def test_orders_of_labels_are_compared_on_the_same_rows(load, options, capsys):
     cells = list(program.cells_of(task, options))
     names = [cell.name.removeprefix("reviews/") for cell in cells]
     assert names == [
-        "0/one-prompt", "0/cyclic-orders",
-        "16/one-prompt", "16/several-prompts", "16/cyclic-orders",
+        "0/one-prompt", "0/unordered", "0/cyclic-orders",
+        "16/one-prompt", "16/unordered", "16/several-prompts", "16/cyclic-orders",
     ]  # fmt: skip
     program.write(cells, options)
     assert "no results yet" in capsys.readouterr().out
-    load("cells").run([cells[0], cells[4]], options)
+    load("cells").run([cells[0], cells[1], cells[6]], options)
     program.write(cells, options)
     page = next(options.results.glob("label_order*.md")).read_text()
     assert "| reviews | 0 | one prompt | 1 |" in page
+    assert "| reviews | 0 | unordered | 1 | 0.000 | 0.000 |" in page
     assert "| reviews | 16 | cyclic orders | 1 |" in page
 
 

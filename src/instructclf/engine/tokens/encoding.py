@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from instructclf.engine.tokens.boundaries import Boundary
-from instructclf.engine.tokens.side_by_side import SideBySide, find_side_by_side
+from instructclf.engine.tokens.side_by_side import SideBySide, tokenise_side_by_side
 from instructclf.engine.tokens.tokenising import (
     SuffixTokeniser,
     WholeStringTokeniser,
@@ -146,12 +146,7 @@ class PromptEncoder:
     @cached_property
     def side_by_side(self) -> SideBySide | None:
         """What the model reads side by side in place of a list of labels, if anything."""
-        frame = self.prompt.with_demonstrations(())
-        if not frame.alternatives:
-            return None
-        variants = [frame, *map(frame.with_instruction, frame.alternatives)]
-        listed, *alone = self._tokenise([variant.render("") for variant in variants])
-        return find_side_by_side(listed, alone, self.prefix_ids)
+        return tokenise_side_by_side(self.prompt, self._tokenise, self.prefix_ids)
 
     @property
     def trie(self) -> LabelTrie:
@@ -253,9 +248,8 @@ class PromptEncoder:
         self, prompt: Prompt, prefix: Sequence[int], tail: list[int], text: str
     ) -> Boundary:
         """Return the known boundary if it holds for a prompt, or else observe it on that prompt."""
-        boundary = self._boundaries[0]
-        is_only = len(self._boundaries) == 1
-        if self._has_decoder or (is_only and boundary.holds_for(prefix, tail)):
+        boundary, *others = self._boundaries
+        if self._has_decoder or (not others and boundary.holds_for(prefix, tail)):
             return boundary
         ids = [*prefix, *tail]
         boundary = self._observe_boundary(prompt, ids, text, n_cue=0)

@@ -8,11 +8,12 @@ labels reaches the model: they are a set. Source: set-based prompting (McIlroy-Y
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from instructclf.engine.tokens.tokenising import common_prefix_length
 from instructclf.exceptions import InvalidTemplateError
+from instructclf.prompts import Prompt
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,35 @@ class SideBySide:
     start: int
     stop: int
     sequences: tuple[tuple[int, ...], ...]
+
+
+def tokenise_side_by_side(
+    prompt: Prompt,
+    tokenise: Callable[[Sequence[str]], list[list[int]]],
+    prefix: Sequence[int],
+) -> SideBySide | None:
+    """Tokenise the alternatives of a prompt, and find what they do not share.
+
+    Parameters
+    ----------
+    prompt : Prompt
+        A prompt, perhaps with an alternative for each label.
+    tokenise : callable
+        Takes rendered prompts and returns their tokens.
+    prefix : sequence of int
+        The tokens that the prompts of all texts begin with.
+
+    Returns
+    -------
+    SideBySide or None
+        The tokens of each label. ``None`` without alternatives.
+    """
+    if not prompt.alternatives:
+        return None
+    frame = prompt.with_demonstrations(())
+    variants = [frame, *map(frame.with_instruction, prompt.alternatives)]
+    listed, *alone = tokenise([variant.render("") for variant in variants])
+    return find_side_by_side(listed, alone, prefix)
 
 
 def find_side_by_side(
