@@ -176,6 +176,26 @@ def test_an_engine_is_compared_by_time_a_text_and_by_changed_scores(load):
     assert theirs[9:] == ["500", "400"]
 
 
+def test_int8_is_worth_it_only_if_an_engine_is_faster_at_its_best_number_of_tokens(load):
+    program = load("int8")
+    assert set(program.measure({(8, 16): 2}, n_tokens=4, rounds=1)) >= {"float32", "bfloat16"}
+    common = {"model": "gemma3", "operations": 1e9}
+    bare = {"float32": 9, "int8, bare": 0.1}
+    slow = {"bfloat16": 2, "int8, x86": 3, **bare}
+    fast = {"bfloat16": 8, "int8, x86": 2, **bare}
+    cases = [
+        {**common, "n_tokens": 512, "seconds": slow},
+        {**common, "n_tokens": 1024, "seconds": slow},
+    ]
+    (note,) = program.tabulate({"cases": cases}).notes
+    assert "0.667\N{MULTIPLICATION SIGN} on gemma3" in note
+    assert "**not**" in note
+    cases[1]["seconds"] = fast  # half the seconds of int8 a token, and no change of bfloat16's best
+    (note,) = program.tabulate({"cases": cases}).notes
+    assert "2\N{MULTIPLICATION SIGN} on gemma3" in note
+    assert "**not**" not in note
+
+
 # Peers
 
 
