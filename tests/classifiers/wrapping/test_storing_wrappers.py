@@ -292,7 +292,7 @@ def test_a_base_model_that_is_gone_names_the_option_that_load_takes(
         (
             ConformalClassifier(GridSearchCV(words(), {"C": [1.0, 2.0]}, cv=2)),
             "'estimator' is a GridSearchCV",
-            "wrap what it has found, its best_estimator_",
+            "put its best_estimator_ in its place in the fitted ConformalClassifier, or",
         ),
         (
             BlendedClassifier([("foreign", OrdinalClassifier(regression(), scores=SCORES))], cv=2),
@@ -308,6 +308,15 @@ def test_what_only_a_pickle_could_store_is_refused(classifier, name, remedy, met
     with pytest.raises(SavedClassifierError, match=f"{name}, which only a pickle .*{remedy}"):
         getattr(fitted, method)(str(tmp_path / "some" / "saved"))
     assert not (tmp_path / "some").exists()
+
+
+def test_a_search_is_saved_as_what_it_has_found(saved):
+    search = GridSearchCV(words(), {"C": [1.0, 2.0]}, cv=2)
+    conformal = ConformalClassifier(search, random_state=0).fit(TEXTS, LABELS)
+    expected = say(conformal)
+    conformal.estimator_ = conformal.estimator_.best_estimator_
+    for said, found in zip(expected, say(load(saved(conformal))), strict=True):
+        assert_array_equal(said, found)
 
 
 @pytest.mark.parametrize(

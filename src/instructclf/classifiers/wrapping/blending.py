@@ -93,6 +93,8 @@ class BlendedClassifier(StoredClassifier, MetaEstimatorMixin, ClassifierMixin, _
     `sklearn.ensemble.VotingClassifier` does it, because that numbers the labels first, and a
     language model needs their names.
 
+    ``save`` writes the classifiers that count, so ``estimators`` of a loaded blend has no others.
+
     Examples
     --------
     >>> from sklearn.feature_extraction.text import TfidfVectorizer

@@ -54,7 +54,7 @@ def _check_parts(classifier: Any, whole: str, prefix: str) -> None:
             _check_parts(part, whole, f"{prefix}{name}__")
             continue
         remedy = (
-            "It is a search: wrap what it has found, its best_estimator_, instead"
+            f"It is a search: put its best_estimator_ in its place in the fitted {whole}"
             if hasattr(part, "best_estimator_")
             else "Take a classifier of this package, such as PromptClassifier or "
             "BagOfWordsClassifier, instead"
