@@ -89,6 +89,11 @@ def record_of(folder):
     return json.loads((folder / "classifier.json").read_text(encoding="utf-8"))
 
 
+def load_again(classifier, tmp_path):
+    classifier.save(tmp_path / "again")
+    return load(tmp_path / "again")
+
+
 def say(classifier):
     """Return everything that a classifier says of texts."""
     further = [
@@ -308,6 +313,29 @@ def test_what_only_a_pickle_could_store_is_refused(classifier, name, remedy, met
     with pytest.raises(SavedClassifierError, match=f"{name}, which only a pickle .*{remedy}"):
         getattr(fitted, method)(str(tmp_path / "some" / "saved"))
     assert not (tmp_path / "some").exists()
+
+
+@pytest.mark.parametrize(
+    ("fit", "change", "message"),
+    [
+        (fit_selective, {"risk": 0.01}, "risk=0.01 was set after the fit with risk=0.2, which thr"),
+        (fit_conformal, {"class_conditional": False}, "class_conditional=False was set after"),
+        (
+            fit_ordinal,
+            {"scores": {"negative": 5, "positive": 1}},
+            "scores=.* belong to. Set it back",
+        ),
+    ],
+)
+def test_a_card_never_states_what_was_not_fitted(fit, change, message, tmp_path):
+    fitted = fit()
+    (name,) = change
+    before = getattr(fitted, name)
+    for one in (fitted, load_again(fitted, tmp_path)):
+        with pytest.raises(SavedClassifierError, match=message):
+            one.set_params(**change).save(tmp_path / "some" / "saved")
+        assert not (tmp_path / "some").exists()
+        one.set_params(**{name: before}).save(tmp_path / "back")
 
 
 def test_a_search_is_saved_as_what_it_has_found(saved):

@@ -170,6 +170,7 @@ class ConformalClassifier(StoredClassifier, HoldingOut):
             groups = [labels == label for label in self.classes_]
         found = [find_least_probability(right[of], self.confidence_level) for of in groups]
         self.thresholds_ = np.resize(found, len(self.classes_))
+        CONFORMAL.note_stated(self)
         return self
 
     def _check_enough(self, labels: NDArray[Any], n_rows: int) -> None:

@@ -109,6 +109,7 @@ class OrdinalClassifier(StoredClassifier, ClassifierWrapper):
         inner: Any = clone(self.estimator)
         self.estimator_ = inner.fit(X, labels, **self._route(fit_params))
         self.scores_ = _read_scores(np.asarray(self.classes_), self.scores)
+        ORDINAL.note_stated(self)
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:

@@ -188,6 +188,7 @@ class SelectiveClassifier(StoredClassifier, HoldingOut):
         """
         judged = self._fit_and_judge(X, y, fit_params, check=self._check_enough, judge=_judge)
         self._learn_threshold(judged)
+        SELECTIVE.note_stated(self)
         return self
 
     def _check_enough(self, labels: NDArray[Any], n_rows: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -30,6 +31,7 @@ from instructclf.classifiers.wrapping.storing.records import (
     set_fitted,
     take,
 )
+from instructclf.exceptions import SavedClassifierError
 
 INSIDE = "estimator"
 """The folder of the classifier inside, and what the names of its parameters begin with."""
@@ -63,14 +65,23 @@ class WrapperFormat(Format):
         """Return the classifier inside, without what keeps ``fit`` from changing it."""
         return {INSIDE: _thaw(classifier.estimator_)}
 
+    def note_stated(self, classifier: Any) -> None:
+        """Note, at the end of a fit, which parameters the attributes were learned with."""
+        classifier._stated = self._read_stated(classifier)  # noqa: SLF001
+
+    def _read_stated(self, classifier: Any) -> dict[str, Any]:
+        return {name: copy(getattr(classifier, name)) for name in self.settled}
+
     def write(self, classifier: Any, folder: Path, notes: Notes) -> None:
         """Write a fitted wrapper into a folder, the classifier inside below it.
 
         Raises
         ------
         SavedClassifierError
-            If a parameter cannot be written as text, or the folder holds something else.
+            If a parameter cannot be written as text or says what was not fitted, or the folder
+            holds something else.
         """
+        self._check_stated(classifier)
         parameters = classifier.get_params(deep=False)
         del parameters["estimator"]
         inside = _thaw(classifier.estimator_)
@@ -132,7 +143,21 @@ class WrapperFormat(Format):
         set_fitted(wrapper, record, self.fitted, place)
         for fault in self.find_faults(wrapper):
             raise refuse(place, fault)
+        self.note_stated(wrapper)
         return wrapper.set_params(**own)
+
+    def _check_stated(self, classifier: Any) -> None:
+        """Raise if parameters now say what was not fitted: a reader would believe the card."""
+        now = self._read_stated(classifier)
+        fitted = vars(classifier).get("_stated", now)  # an old pickle has noted nothing
+        for name in self.settled:
+            if now[name] != fitted[name]:
+                msg = (
+                    f"{name}={now[name]!r} was set after the fit with {name}={fitted[name]!r}, "
+                    f"which {' and '.join(self.fitted)} belong to. Set it back, or fit again, then "
+                    "save."
+                )
+                raise SavedClassifierError(msg)
 
 
 def _thaw(classifier: Any) -> Any:
