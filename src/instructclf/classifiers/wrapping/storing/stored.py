@@ -45,8 +45,9 @@ class StoredClassifier(ABC):
             If it is not fitted.
         SavedClassifierError
             If a classifier inside is none of this package's, and only a pickle could store it; if a
-            parameter cannot be written as text, such as a splitter as ``cv`` or a ``RandomState``;
-            or if the folder holds something else.
+            parameter cannot be written as text, such as a splitter as ``cv`` or a ``RandomState``,
+            or was set after ``fit`` and says what was not fitted; or if the folder holds something
+            else.
         """
         self._check_stored()
         if all(one._writes_files for one in find_prompted(self)):  # noqa: SLF001
