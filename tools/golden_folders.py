@@ -18,10 +18,15 @@ import numpy as np
 from peft import IA3Config
 
 from instructclf import (
+    BagOfWordsClassifier,
+    BlendedClassifier,
+    ConformalClassifier,
     InstructionTunedClassifier,
     LoRA,
     MultiOutputPromptClassifier,
+    OrdinalClassifier,
     PromptClassifier,
+    SelectiveClassifier,
     TrainingOptions,
 )
 from instructclf.classifiers.saving import SCHEMA
@@ -75,7 +80,27 @@ def make_classifiers() -> dict[str, Any]:
             n_seeds=2,
             **prompting,
         ),
+        **make_combinations(PromptClassifier("base", **prompting)),
     }
+
+
+def make_combinations(inside: PromptClassifier) -> dict[str, Any]:
+    """Return one unfitted classifier of each kind that has a prompted one inside."""
+    held_out: dict[str, Any] = {"cv": 0.5, "random_state": 2}  # which leaves a text open
+    two = [("prompting", inside), ("words", BagOfWordsClassifier(random_state=0))]
+    ordinal = OrdinalClassifier(inside, scores={"negative": -1, "positive": 2})
+    return {
+        "blend": BlendedClassifier(two, cv=2, random_state=0),
+        "ordinal": ordinal,
+        "conformal": ConformalClassifier(inside, confidence_level=0.6, **held_out),
+        "selective": SelectiveClassifier(ordinal, risk=0.5, confidence=0.5, **held_out),
+    }
+
+
+def answer(classifier: Any, texts: list[str]) -> list[Any]:
+    """Return the labels of texts or, if they are what a classifier is for, the sets."""
+    ask = getattr(classifier, "predict_set", classifier.predict)
+    return np.array(ask(texts)).tolist()
 
 
 def main() -> None:
@@ -87,14 +112,15 @@ def main() -> None:
             make_model(**SMALL).save_pretrained("base")
             make_tokenizer().save_pretrained("base")
         path = Path("expected.json")
-        record = {"texts": UNSEEN, "log_probabilities": {}}
+        record = {"texts": UNSEEN, "log_probabilities": {}, "answers": {}}
         if path.exists():
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record |= json.loads(path.read_text(encoding="utf-8"))
         for name, classifier in make_classifiers().items():
             if not Path(name).exists():
                 classifier.fit(TEXTS, several if name == "several" else LABELS).save(name)
                 predicted = np.array(classifier.predict_log_proba(UNSEEN)).tolist()
                 record["log_probabilities"][name] = predicted
+                record["answers"][name] = answer(classifier, UNSEEN)
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 

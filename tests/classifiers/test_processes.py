@@ -118,7 +118,8 @@ def test_only_the_first_process_writes(job, results):
     folder, printed = job
     results(two_processes.save)
     written = {path.name for path in folder.iterdir() if path.is_dir()}
-    assert written == {"saved-by-0", "exported-by-0"}
+    assert written == {"saved-by-0", "exported-by-0", "wrapped-by-0"}
+    assert load(folder / "wrapped-by-0").expected_score(NEW).shape == (len(NEW),)
     assert load(folder / "saved-by-0").predict(NEW).shape == (len(NEW),)
     assert printed.count("Tuning:   0%") == 1
 

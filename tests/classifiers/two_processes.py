@@ -14,11 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.frozen import FrozenEstimator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from instructclf import (
     InstructionTunedClassifier,
     MultiOutputPromptClassifier,
+    OrdinalClassifier,
     PromptClassifier,
     PromptFeatures,
 )
@@ -200,6 +202,8 @@ def save(folder):
     classifier = make_tuning(folder, verbose=1).fit(TEXTS, LABELS)
     classifier.save(results / f"saved-by-{RANK}")
     classifier.export(results / f"exported-by-{RANK}")
+    stars = OrdinalClassifier(FrozenEstimator(classifier), scores={"negative": 1, "positive": 2})
+    stars.fit(TEXTS, LABELS).save(results / f"wrapped-by-{RANK}")
     return {}
 
 

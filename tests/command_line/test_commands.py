@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -15,8 +16,11 @@ import pytest
 from instructclf import (
     BagOfWordsClassifier,
     BlendedClassifier,
+    ConformalClassifier,
     InstructionTunedClassifier,
+    OrdinalClassifier,
     PromptClassifier,
+    SelectiveClassifier,
     load,
 )
 from instructclf.command_line import main
@@ -322,3 +326,97 @@ def test_a_blend_predicts_from_the_command_line(make_prompting, tmp_path, capsys
     assert main(["prompt", str(folder), "good"]) == 1
     assert "such as its folder member-0" in capsys.readouterr().err
     assert main(["predict", str(folder / "member-1"), str(new)]) == 0
+    assert main(["prompt", str(folder / "member-1"), "good"]) == 1
+    assert "has no prompt of its own. It asks no language model" in capsys.readouterr().err
+
+
+SCORES = {"positive": 2, "negative": -1}
+
+
+@pytest.fixture
+def wrappers(make_prompting):
+    """Return unfitted classifiers around one that is prompted."""
+    inside = make_prompting(n_shots=2)
+    held_out = {"cv": 0.5, "random_state": 0}
+    return {
+        "ordinal": OrdinalClassifier(inside, scores=SCORES),
+        "conformal": ConformalClassifier(inside, confidence_level=0.6, **held_out),
+        "selective": SelectiveClassifier(inside, risk=0.9, confidence=0.5, **held_out),
+        "selective ordinal": SelectiveClassifier(
+            OrdinalClassifier(inside, scores=SCORES), risk=0.9, confidence=0.5, **held_out
+        ),
+        "conformal ordinal": ConformalClassifier(
+            OrdinalClassifier(inside, scores=SCORES), confidence_level=0.6, **held_out
+        ),
+    }
+
+
+KINDS = ["ordinal", "conformal", "selective", "selective ordinal", "conformal ordinal"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_wrapper_predicts_what_it_predicts_in_python(kind, wrappers, tmp_path):
+    wrapper = wrappers[kind].fit(TEXTS, LABELS)
+    if kind.startswith("selective"):  # so that it labels some texts and no others
+        largest = np.sort(wrapper.predict_proba(TEXTS).max(axis=1))
+        wrapper.threshold_ = float(largest[len(largest) // 2])
+    wrapper.save(tmp_path / "saved")
+    write_file(tmp_path / "new.csv", ROWS)
+    out = tmp_path / "out.jsonl"
+    assert main(["predict", f"{tmp_path}/saved", f"{tmp_path}/new.csv", "-o", str(out)]) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["prediction"] for row in rows] == wrapper.predict(TEXTS).tolist()
+    for column, label in enumerate(wrapper.classes_):
+        expected = wrapper.predict_proba(TEXTS)[:, column]
+        np.testing.assert_allclose([row[f"probability_{label}"] for row in rows], expected, 1e-12)
+        if kind.startswith("conformal"):
+            found = [row[f"in_set_{label}"] for row in rows]
+            assert found == wrapper.predict_set(TEXTS)[:, column].tolist()
+    if kind == "ordinal":
+        found = [row["expected_score"] for row in rows]
+        np.testing.assert_allclose(found, wrapper.expected_score(TEXTS), rtol=1e-12)
+
+
+def test_a_text_that_a_wrapper_leaves_open_has_an_empty_prediction(wrappers, tmp_path, capsys):
+    selective = wrappers["selective"].fit(TEXTS, LABELS)
+    selective.threshold_ = np.inf
+    selective.save(tmp_path / "saved")
+    write_file(tmp_path / "new.csv", NEW)
+    assert main(["predict", f"{tmp_path}/saved", f"{tmp_path}/new.csv", "--no-probabilities"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["prediction"] for row in rows] == ["", ""]
+
+
+def test_options_reach_the_classifier_inside_wrappers(
+    make_prompting, fresh_folder, model_folder, tmp_path, capsys
+):
+    ordinal = OrdinalClassifier(make_prompting(model=fresh_folder), scores=SCORES)
+    selective = SelectiveClassifier(ordinal, risk=0.9, confidence=0.5, random_state=0)
+    selective.fit(TEXTS, LABELS).save(tmp_path / "saved")
+    shutil.rmtree(fresh_folder)
+    write_file(tmp_path / "new.csv", NEW)
+    command = ["predict", f"{tmp_path}/saved", f"{tmp_path}/new.csv"]
+    assert main(command) == 1
+    assert "estimator__estimator__model=..." in capsys.readouterr().err
+    options = ["--model", model_folder, "--param", "model_options__max_length=300"]
+    assert main([*command, *options]) == 0
+    assert main([*command, *options, "--min-label-mass", "0.5"]) == 1
+    assert "a SelectiveClassifier has no label mass" in capsys.readouterr().err
+
+
+def test_the_prompt_of_a_wrapper_is_that_of_the_classifier_inside(wrappers, tmp_path, capsys):
+    selective = wrappers["selective ordinal"].fit(TEXTS, LABELS)
+    selective.save(tmp_path / "saved")
+    assert main(["prompt", str(tmp_path / "saved"), "good"]) == 0
+    shown = capsys.readouterr().out
+    assert shown == f"{selective.estimator_.estimator_.show_prompt('good')}\n"
+
+
+def test_the_prompts_in_a_wrapped_blend_have_folders(make_prompting, tmp_path, capsys):
+    two = [("words", BagOfWordsClassifier()), ("prompting", make_prompting(n_shots=2))]
+    blend = BlendedClassifier(two, cv=2, random_state=0)
+    wrapper = OrdinalClassifier(blend, scores=SCORES).fit(TEXTS, LABELS)
+    wrapper.save(tmp_path / "saved")
+    assert main(["prompt", str(tmp_path / "saved"), "good"]) == 1
+    assert "such as its folder estimator/member-1" in capsys.readouterr().err
+    assert main(["prompt", f"{tmp_path}/saved/estimator/member-1", "good"]) == 0

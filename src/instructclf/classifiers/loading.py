@@ -4,37 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, get_args
 
 import instructclf
 from instructclf.classifiers.instruction_tuning import InstructionTunedClassifier
-from instructclf.classifiers.label_scores import Answers
-from instructclf.classifiers.labellers import (
-    JointEnsemble,
-    JointLabeller,
-    Labeller,
-    LabellerEnsemble,
-)
 from instructclf.classifiers.prompting import PromptClassifier
 from instructclf.classifiers.saving.folders import FILE, FORMAT, SCHEMA
-from instructclf.classifiers.saving.json_values import from_json
+from instructclf.classifiers.saving.places import Place
+from instructclf.classifiers.saving.reading import read_prompted
 from instructclf.classifiers.saving.schema_1 import upgrade
-from instructclf.classifiers.saving.writing import IN_ADAPTER
 from instructclf.classifiers.several.outputs import MultiOutputPromptClassifier
-from instructclf.classifiers.shots import ShotsPerText
 from instructclf.classifiers.wrapping.bag_of_words import BagOfWordsClassifier
 from instructclf.classifiers.wrapping.blending import BlendedClassifier
-from instructclf.classifiers.wrapping.storing import read_bag_of_words, read_blend
-from instructclf.engine.interfaces import Question
-from instructclf.engine.models.fingerprints import find_difference
-from instructclf.engine.models.names import find_path
-from instructclf.engine.tuning.adapters import PeftSettings, read_config
-from instructclf.engine.tuning.fitted_adapters import read_fitted_adapter
-from instructclf.engine.tuning.runs import TrainingRecord
-from instructclf.exceptions import ModelLoadingError, SavedClassifierError
+from instructclf.classifiers.wrapping.conformal import ConformalClassifier
+from instructclf.classifiers.wrapping.ordinal import OrdinalClassifier
+from instructclf.classifiers.wrapping.selective import SelectiveClassifier
+from instructclf.classifiers.wrapping.storing.stored import StoredClassifier
+from instructclf.classifiers.wrapping.storing.wrappers import INSIDE, WrapperFormat
+from instructclf.exceptions import SavedClassifierError
 from instructclf.inputs.paths import expand
 from instructclf.storage import check_files, fetch_folder, find_folder, is_repo_id
 
@@ -44,10 +33,13 @@ Saved = (
     | MultiOutputPromptClassifier
     | BagOfWordsClassifier
     | BlendedClassifier
+    | SelectiveClassifier
+    | ConformalClassifier
+    | OrdinalClassifier
 )
 _KINDS: dict[str, Any] = {kind.__name__: kind for kind in get_args(Saved)}
-_OF_THE_FIT = ("adapter", "n_seeds", "sampler", "training_options__seed_average")
-"""Parameters that describe what was fitted. A loaded classifier must not contradict them."""
+_ENTRIES = {"schema": int, "versions": dict, "class": str, "parameters": dict, "files": dict}
+"""What every ``classifier.json`` holds."""
 
 
 def load(folder: str | PathLike[str], *, revision: str | None = None, **changes: Any) -> Saved:
@@ -62,13 +54,15 @@ def load(folder: str | PathLike[str], *, revision: str | None = None, **changes:
         The branch, tag or commit on the hub. ``None`` for the main branch.
     **changes : object
         Parameters to take instead of the saved ones, such as ``model`` if the base model is in
-        another folder now, or ``model_options__device``. Those of a classifier in a blend have its
-        name before them: ``tuning__model``.
+        another folder now, or ``model_options__device``. Those of a classifier inside another one
+        have its name before them, as in ``set_params``: ``tuning__model`` in a blend, and
+        ``estimator__model`` in the others.
 
     Returns
     -------
     InstructionTunedClassifier, PromptClassifier, MultiOutputPromptClassifier, \
-    BagOfWordsClassifier or BlendedClassifier
+    BagOfWordsClassifier, BlendedClassifier, SelectiveClassifier, ConformalClassifier or \
+    OrdinalClassifier
         The fitted classifier, which predicts what it predicted when it was saved.
 
     Raises
@@ -92,9 +86,41 @@ def load(folder: str | PathLike[str], *, revision: str | None = None, **changes:
     ['negative', 'positive']
     """
     path = find_folder(_find(folder, revision))
-    record = _read(path / FILE)
-    check_files(path, record["files"])
-    return _restore(record, path, changes)
+    return _load_at(Place(path, str(folder)), changes)
+
+
+def name_options(
+    folder: str | PathLike[str], options: Mapping[str, Any], *, revision: str | None = None
+) -> dict[str, Any]:
+    """Name options of the classifier inside wrappers as `load` takes them.
+
+    Parameters
+    ----------
+    folder : str or path
+        What `load` takes.
+    options : mapping of str to object
+        Parameters such as ``model``.
+    revision : str or None, default=None
+        What `load` takes.
+
+    Returns
+    -------
+    dict of str to object
+        The same, with an ``estimator__`` before each name for every wrapper.
+
+    Raises
+    ------
+    SavedClassifierError
+        If the folder is no saved classifier.
+    """
+    path, prefix = find_folder(_find(folder, revision)), ""
+    while _is_wrapper(_read(path / FILE)["class"]):
+        path, prefix = path / INSIDE, f"{prefix}{INSIDE}__"
+    return {prefix + name: value for name, value in options.items()}
+
+
+def _is_wrapper(name: str) -> bool:
+    return isinstance(getattr(_KINDS.get(name), "_FORMAT", None), WrapperFormat)
 
 
 def _find(folder: str | PathLike[str], revision: str | None) -> Path:
@@ -120,9 +146,7 @@ def _read(path: Path) -> dict[str, Any]:
     if path.parent.is_file():
         msg = (
             f"{str(path.parent)!r} is a file, and a saved classifier is a folder: the one that its "
-            "method save wrote. Pickles are not read here, because they run code. An "
-            "OrdinalClassifier, ConformalClassifier or SelectiveClassifier has no such method: "
-            "save the classifier in it, estimator_, and fit around the loaded one."
+            "method save wrote. Pickles are not read here, because they run code."
         )
         raise SavedClassifierError(msg)
     if not path.is_file():
@@ -136,6 +160,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         msg = f"{path} is no saved classifier: its format is not {FORMAT!r}."
         raise SavedClassifierError(msg)
+    _check_entries(record, _ENTRIES, path)
     if record["schema"] > SCHEMA:
         msg = (
             f"{path} was saved by instructclf {record['versions']['instructclf']} in schema "
@@ -143,153 +168,30 @@ def _read(path: Path) -> dict[str, Any]:
             f"{SCHEMA}. Upgrade instructclf."
         )
         raise SavedClassifierError(msg)
-    return upgrade(record) if record["schema"] == 1 else record
+    if record["schema"] == 1:
+        return upgrade(record)
+    _check_entries(record, {"fitted": dict}, path)
+    return record
 
 
-def _restore(record: Mapping[str, Any], folder: Path, changes: Mapping[str, Any]) -> Any:
-    kind = _KINDS.get(record["class"])
-    if kind is None:
-        msg = f"{folder / FILE} is of a {record['class']!r}. There are: {', '.join(_KINDS)}."
-        raise SavedClassifierError(msg)
-    if kind is BlendedClassifier:
-        return read_blend(kind, record, folder, changes, load)
-    names = list(kind().get_params(deep=False))
-    _check_known(record["class"], names, [*record["parameters"], *changes])
-    if kind is BagOfWordsClassifier:
-        return read_bag_of_words(kind, record, folder, changes)
-    return _restore_prompted(kind, record, folder, changes)
-
-
-def _restore_prompted(
-    kind: type, record: Mapping[str, Any], folder: Path, changes: Mapping[str, Any]
-) -> Any:
-    parameters = {
-        name: _read_config(record["fitted"], folder) if value == IN_ADAPTER else from_json(value)
-        for name, value in record["parameters"].items()
-    }
-    if "model" not in changes:
-        parameters["model"] = _find_model(parameters["model"], record.get("base_path"), folder)
-    classifier = kind(**parameters)
-    _change(classifier, changes)
-    classifier.labeller_ = _restore_labeller(record["fitted"], folder)
-    _check_base(record, classifier, folder, changes)
-    return classifier
-
-
-def _find_model(name: str, base_path: str | None, folder: Path) -> str:
-    """Return the name of the base model or, if it is not here under this name, where it is."""
-    if base_path is None or name == "bundled" or find_path(name) is not None:
-        return name
-    for path in (folder / base_path, folder / name):
-        if path.exists():
-            return str(path.resolve())
-    msg = (
-        f"The base model {name!r} of the classifier in {str(folder)!r} is not here: there is no "
-        f"{str(Path(name).absolute())!r} and no {str((folder / base_path).resolve())!r}. Say where "
-        f"it is: load({str(folder)!r}, model=...)."
-    )
-    raise ModelLoadingError(msg)
-
-
-def _restore_labeller(fitted: Mapping[str, Any], folder: Path) -> Any:
-    if "questions" in fitted:
-        return _restore_joint(fitted, folder)
-    if "members" in fitted:
-        members = tuple(
-            _restore_labeller(member, folder / f"seed-{number}")
-            for number, member in enumerate(fitted["members"])
-        )
-        average = None if fitted["average"] is None else _restore_one(fitted["average"], folder)
-        kind = JointEnsemble if isinstance(members[0], JointLabeller) else LabellerEnsemble
-        return kind(members, tuple(fitted["seeds"]), average)
-    return _restore_one(fitted, folder)
-
-
-def _restore_joint(fitted: Mapping[str, Any], folder: Path) -> JointLabeller:
-    answers = tuple(Answers(**from_json(own)) for own in fitted["questions"])
-    whole = _restore_one(fitted["whole"], folder)
-    groups = tuple(end - start for start, end in sorted({own.part for own in answers}))
-    return JointLabeller(replace(whole, question=replace(whole.question, groups=groups)), answers)
-
-
-def _restore_one(fitted: Mapping[str, Any], folder: Path) -> Labeller:
-    values = {name: from_json(value) for name, value in fitted.items() if name != "adapter"}
-    per_text = values["shots_per_text"]
-    question = Question(
-        values["prompt"],
-        values["label_words"],
-        values["max_length"],
-        None if per_text is None else ShotsPerText(*per_text),
-    )
-    training = values["training"]
-    return Labeller(
-        values["classes"],
-        question,
-        values["calibration"],
-        values["shots"],
-        adapter=_restore_adapter(fitted["adapter"], folder),
-        training=None if training is None else TrainingRecord(**training),
-    )
-
-
-def _restore_adapter(described: Any, folder: Path) -> Any:
-    if described is None:
-        return None
-    in_file = described == IN_ADAPTER
-    settings = PeftSettings(read_config(folder)) if in_file else from_json(described)
-    return read_fitted_adapter(folder, settings)
-
-
-def _read_config(fitted: Mapping[str, Any], folder: Path) -> Any:
-    """Return a configuration of PEFT: the adapter's, or that of the first of several."""
-    return read_config(folder / "seed-0" if "members" in fitted else folder)
-
-
-# Checks
-
-
-def _check_known(kind: str, names: list[str], given: list[str]) -> None:
-    unknown = sorted({name.partition("__")[0] for name in given} - set(names))
-    if unknown:
-        msg = f"{kind} has no parameter {unknown[0]!r}. Its parameters are {', '.join(names)}."
-        raise SavedClassifierError(msg)
-
-
-def _change(classifier: Any, changes: Mapping[str, Any]) -> None:
-    """Set parameters, and raise if one of them says what the fitted classifier is."""
-    before = _describe_fit_parameters(classifier)
-    classifier.set_params(**changes)
-    after = _describe_fit_parameters(classifier)
-    for name in before:
-        if after[name] != before[name]:
-            given = next(own for own in changes if own.startswith(name.partition("__")[0]))
+def _check_entries(record: Mapping[str, Any], kinds: Mapping[str, type], path: Path) -> None:
+    for name, kind in kinds.items():
+        if not isinstance(record.get(name), kind):
             msg = (
-                f"{given}={changes[given]!r} cannot be set while loading: {name} says what was "
-                f"fitted, with {name}={before[name]!r}. Load without it, then set it and fit again."
+                f"{path} is incomplete or was changed: its {name!r} is {record.get(name)!r}, and "
+                f"no {kind.__name__}. Save the classifier again, or copy all files."
             )
             raise SavedClassifierError(msg)
 
 
-def _describe_fit_parameters(classifier: Any) -> dict[str, Any]:
-    parameters = classifier.get_params(deep=True)
-    return {name: repr(parameters[name]) for name in _OF_THE_FIT if name in parameters}
-
-
-def _check_base(
-    record: Mapping[str, Any], classifier: Any, folder: Path, changes: Mapping[str, Any]
-) -> None:
-    try:
-        model = classifier.open_model()
-    except ModelLoadingError as error:
-        if "model" in changes or find_path(str(classifier.model)) is not None:
-            raise
-        msg = f"{error} If its base model is somewhere else now: load({str(folder)!r}, model=...)."
-        raise ModelLoadingError(msg) from error
-    difference = find_difference(record["base"], model.fingerprint())
-    if difference is not None:
-        msg = (
-            f"The classifier in {str(folder)!r} was made with another base model than "
-            f"{str(classifier.model)!r} is now: the {difference} differs. Load it with the model "
-            "it was made with, load(folder, model=...), or fit it again."
-        )
+def _load_at(place: Place, changes: Mapping[str, Any]) -> Any:
+    """Load the classifier at a place, with the classifiers inside it."""
+    record = _read(place.folder / FILE)
+    check_files(place.folder, record["files"])
+    kind = _KINDS.get(record["class"])
+    if kind is None:
+        msg = f"{place.folder / FILE} is of a {record['class']!r}. There are: {', '.join(_KINDS)}."
         raise SavedClassifierError(msg)
+    if issubclass(kind, StoredClassifier):
+        return kind._FORMAT.read(kind, record, place, changes, _load_at)  # noqa: SLF001
+    return read_prompted(kind, record, place, changes)

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from instructclf.classifiers.label_scores import choose_labels, mass_of
 from instructclf.classifiers.several.asked import is_indicator
+from instructclf.classifiers.wrapping.conformal import ConformalClassifier
+from instructclf.classifiers.wrapping.ordinal import OrdinalClassifier
+from instructclf.classifiers.wrapping.wrapper import decide
 
 
 class Columns(NamedTuple):
@@ -35,7 +39,9 @@ def name_columns(classifier: Any) -> Columns:
     """
     if not answers_several(classifier):
         labels = classifier.classes_.tolist()
-        return Columns(["prediction"], [f"probability_{label}" for label in labels])
+        return Columns(
+            ["prediction", *_name_further(classifier)], [f"probability_{label}" for label in labels]
+        )
     asked = list(zip(classifier.questions_.tolist(), classifier.classes_, strict=True))
     return Columns(
         [f"prediction_{question}" for question, _ in asked],
@@ -55,8 +61,10 @@ def answer(classifier: Any, texts: Sequence[str]) -> Columns:
     """Return the values of the columns that `name_columns` names, from one pass over the texts."""
     probabilities = classifier.predict_proba(texts)
     if not answers_several(classifier):
-        labels = classifier.classes_[probabilities.argmax(axis=1)]
-        return Columns([labels.tolist()], probabilities.T.tolist())
+        labels = decide(classifier, probabilities).tolist()
+        return Columns(
+            [labels, *_answer_further(classifier, probabilities)], probabilities.T.tolist()
+        )
     asked = list(zip(classifier.labeller_.answers, probabilities, strict=True))
     return Columns(
         [own.choose(found).tolist() for own, found in asked],
@@ -66,6 +74,22 @@ def answer(classifier: Any, texts: Sequence[str]) -> Columns:
             for column in (found.T[1:] if is_indicator(own.classes) else found.T).tolist()
         ],
     )
+
+
+def _name_further(classifier: Any) -> list[str]:
+    """Return the names of what a classifier says of a text besides its label."""
+    if isinstance(classifier, ConformalClassifier):
+        return [f"in_set_{label}" for label in classifier.classes_.tolist()]
+    return ["expected_score"] if isinstance(classifier, OrdinalClassifier) else []
+
+
+def _answer_further(classifier: Any, probabilities: NDArray[np.float64]) -> list[list[Any]]:
+    """Return the values that `_name_further` names: ``predict_set`` and ``expected_score``."""
+    if isinstance(classifier, ConformalClassifier):
+        return (probabilities >= classifier.thresholds_).T.tolist()
+    if isinstance(classifier, OrdinalClassifier):
+        return [(probabilities @ classifier.scores_).tolist()]
+    return []
 
 
 def answer_or_abstain(

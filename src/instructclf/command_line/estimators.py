@@ -12,6 +12,7 @@ from instructclf import (
     PromptClassifier,
     load,
 )
+from instructclf.classifiers.loading import name_options
 from instructclf.command_line.definitions import read_definitions
 from instructclf.command_line.parameters import OTHER_OPTIONS, read_parameters
 
@@ -48,6 +49,6 @@ def load_classifier(options: argparse.Namespace) -> Any:
     changes = read_parameters(InstructionTunedClassifier, options.parameters)
     if options.model is not None:
         changes["model"] = options.model
-    return load(
-        options.classifier, revision=options.revision, verbose=int(options.progress), **changes
-    )
+    changes["verbose"] = int(options.progress)
+    changes = name_options(options.classifier, changes, revision=options.revision)
+    return load(options.classifier, revision=options.revision, **changes)

@@ -9,6 +9,9 @@ from typing import Any
 from sklearn.utils._param_validation import InvalidParameterError
 
 from instructclf.classifiers.base import PromptedClassifier
+from instructclf.classifiers.wrapping.storing.parts import find_parts, find_prompted
+from instructclf.classifiers.wrapping.storing.wrappers import INSIDE
+from instructclf.classifiers.wrapping.wrapper import ClassifierWrapper
 from instructclf.command_line.answers import answers_several
 from instructclf.command_line.estimators import load_classifier
 from instructclf.command_line.files import STREAM
@@ -18,11 +21,12 @@ from instructclf.inputs.spelling import did_you_mean
 def run(options: argparse.Namespace) -> None:
     """Show the prompt of a text."""
     text = sys.stdin.read() if options.text == STREAM else options.text
-    classifier = _find_asked(load_classifier(options), options.question)
+    loaded, folders = _unwrap(load_classifier(options))
+    classifier = _find_asked(loaded, options.question)
     if not isinstance(classifier, PromptedClassifier):
         msg = (
             f"{options.classifier!r} is a {type(classifier).__name__}, which has no prompt of its "
-            "own. Give a classifier in it, such as its folder member-0."
+            f"own. {_suggest(classifier, folders)}"
         )
         raise InvalidParameterError(msg)
     if not hasattr(classifier, "prompt_"):  # several seeds, each with a different prompt
@@ -32,6 +36,23 @@ def run(options: argparse.Namespace) -> None:
     if options.tokens:
         print()
         print(classifier.show_tokens(text))
+
+
+def _unwrap(classifier: Any) -> tuple[Any, str]:
+    """Return the classifier inside wrappers, which reads the prompt, and its folder in theirs."""
+    folders = ""
+    while isinstance(classifier, ClassifierWrapper):
+        (classifier,) = find_parts(classifier).values()
+        folders += f"{INSIDE}/"
+    return classifier, folders
+
+
+def _suggest(classifier: Any, folders: str) -> str:
+    """Say which classifier in one without a prompt has a prompt, and its folder."""
+    for number, part in enumerate(find_parts(classifier).values()):
+        if find_prompted(part):
+            return f"Give a classifier in it, such as its folder {folders}member-{number}."
+    return "It asks no language model."
 
 
 def _find_asked(classifier: Any, question: str | None) -> Any:

@@ -28,10 +28,13 @@ from tests.hub_server import MAIN, TOKEN, running_hub
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
 PROGRAM = """
-import json, os, sys
+import json, os, shutil, sys
 import numpy as np
 import instructclf
-from instructclf import InstructionTunedClassifier, LoRA, PromptClassifier, load
+from instructclf import (
+    BagOfWordsClassifier, BlendedClassifier, InstructionTunedClassifier, LoRA, OrdinalClassifier,
+    PromptClassifier, SelectiveClassifier, load,
+)
 from instructclf.exceptions import InstructClfError
 
 folder, texts, labels = json.loads(sys.argv[1])
@@ -65,6 +68,34 @@ prompted = PromptClassifier("them/tiny", n_shots=4, random_state=0).fit(texts, l
 prompted.push_to_hub("me/reviews", revision="prompted")
 found["branch is the same"] = same(load("me/reviews", revision="prompted"), prompted)
 found["main has stayed"] = same(load("me/reviews"), one)
+
+prompting = PromptClassifier(folder, n_shots=4, random_state=0)
+two = [("prompting", prompting), ("words", BagOfWordsClassifier())]
+blend = BlendedClassifier(two, cv=2, random_state=0).fit(texts, labels)
+error_of("local base in a blend", lambda: blend.push_to_hub("me/blend"))
+blend.push_to_hub("me/blend", base_model="them/tiny", scores={"accuracy": 0.5})
+found["blend is the same"] = same(load("me/blend"), blend)
+scores = {"negative": 1, "positive": 2}
+selective = SelectiveClassifier(
+    OrdinalClassifier(prompting, scores=scores), risk=0.9, confidence=0.5, random_state=0
+).fit(texts, labels)
+selective.push_to_hub("me/selective", base_model="them/tiny")
+loaded = load("me/selective")
+found["selective is the same"] = same(loaded, selective)
+found["selective answers the same"] = (
+    loaded.predict(texts).tolist() == selective.predict(texts).tolist()
+)
+found["model of selective"] = loaded.estimator_.estimator_.model
+moved = load("me/selective", estimator__estimator__model=folder)
+found["selective on the local model is the same"] = same(moved, selective)
+mixed = [("here", prompting), ("there", PromptClassifier("them/tiny", n_shots=2, random_state=0))]
+mixed = BlendedClassifier(mixed, cv=2, random_state=0).fit(texts, labels)
+mixed.push_to_hub("me/blend", base_model="them/tiny", revision="mixed")
+found["mixed is the same"] = same(load("me/blend", revision="mixed"), mixed)
+shutil.copytree(folder, "copy")
+local = [("one", prompting), ("other", PromptClassifier("copy", n_shots=2, random_state=0))]
+local = BlendedClassifier(local, cv=2, random_state=0).fit(texts, labels)
+error_of("two local bases", lambda: local.push_to_hub("me/blend", base_model="them/tiny"))
 
 on_adapter = PromptClassifier("me/reviews", n_shots=0).fit(texts, labels)
 expected = one.label_log_likelihood(texts)
@@ -183,12 +214,48 @@ def test_the_base_model_has_its_public_name(story, model_folder):
             assert model_folder.encode() not in content
 
 
+def test_a_pushed_blend_or_wrapper_predicts_the_same_to_the_last_bit(story):
+    _, found, _ = story
+    assert found["blend is the same"]
+    assert found["selective is the same"]
+    assert found["selective answers the same"]
+
+
+def test_the_base_model_inside_a_blend_or_wrapper_has_its_public_name(story, model_folder):
+    hub, found, _ = story
+    assert found["model of selective"] == "them/tiny"
+    assert found["mixed is the same"]
+    for repo in ("me/blend", "me/selective"):
+        for files in hub.files[repo].values():
+            assert not any(model_folder.encode() in content for content in files.values())
+    assert 'load("me/blend")' in hub.files["me/blend"][MAIN]["README.md"].decode()
+    assert hub.messages[3:] == [
+        "Add BlendedClassifier",
+        "Add SelectiveClassifier",
+        "Add BlendedClassifier",
+    ]
+
+
+def test_a_base_model_inside_can_be_replaced_while_loading_from_the_hub(story):
+    _, found, _ = story
+    assert found["selective on the local model is the same"]
+
+
+def test_one_name_for_two_base_models_is_an_error(story, model_folder):
+    _, found, _ = story
+    assert found["two local bases"].startswith(
+        "SavedClassifierError: base_model='them/tiny' names one base model, and this classifier "
+        f"has several: {model_folder!r}, 'copy'. Give each its own hub id as 'model'"
+    )
+
+
 def test_a_local_base_model_is_an_error_with_a_remedy(story, model_folder):
     _, found, _ = story
     assert found["local base"].startswith(
         f"SavedClassifierError: 'model' is {model_folder!r}, on this machine, where nobody else"
     )
     assert "push_to_hub(..., base_model='owner/name')" in found["local base"]
+    assert found["local base in a blend"] == found["local base"]
 
 
 def test_a_branch_leaves_the_main_branch_unchanged(story):
@@ -207,7 +274,11 @@ def test_pushing_again_replaces_all_data_in_one_commit(story):
         "adapter_model.safetensors",
         "classifier.json",
     }
-    assert hub.messages == ["Add InstructionTunedClassifier", "One seed", "Add PromptClassifier"]
+    assert hub.messages[:3] == [
+        "Add InstructionTunedClassifier",
+        "One seed",
+        "Add PromptClassifier",
+    ]
 
 
 def test_the_repository_is_private_on_request(story):
@@ -218,14 +289,15 @@ def test_the_repository_is_private_on_request(story):
 
 def test_the_hub_accepts_the_card(story):
     hub, _, _ = story
-    several_adapters, one_adapter, no_adapter = hub.cards
+    several_adapters, one_adapter, no_adapter, *without_prompt = hub.cards
     assert one_adapter == {
         "library_name": "peft",
         "base_model": "them/tiny",
         "pipeline_tag": "text-classification",
         "tags": ["instructclf", "lora"],
     }
-    for card in (several_adapters, no_adapter):  # PEFT finds none at the top
+    assert len(without_prompt) == 3
+    for card in (several_adapters, no_adapter, *without_prompt):  # PEFT finds none at the top
         assert card == {**one_adapter, "library_name": "instructclf", "tags": ["instructclf"]}
     card = hub.files["me/reviews"]["prompted"]["README.md"].decode()
     assert 'instructclf.load("me/reviews")' in card

@@ -10,9 +10,10 @@ from typing import Any
 from instructclf.storage import is_repo_id
 
 _TITLE = "A text classifier made with instructclf"
+_LIBRARY = "library_name: instructclf"
 _HEAD: tuple[str, ...] = (
     "---",
-    "library_name: instructclf",
+    _LIBRARY,
     "pipeline_tag: text-classification",
     "tags:",
     "- instructclf",
@@ -28,7 +29,7 @@ def write_card(
 ) -> str:
     """Write what a reader must know of a saved classifier, in Markdown with hub metadata."""
     parts = [
-        _metadata(classifier, model_name),
+        _metadata(_head_of(classifier), [model_name]),
         f"# {_TITLE}\n",
         _use(f"`{type(classifier).__name__}` on the base model `{model_name}`.", source),
         "## Labels\n\n" + _labels(classifier),
@@ -39,16 +40,22 @@ def write_card(
 
 def write_plain_card(
     classifier: Any,
+    versions: Mapping[str, str],
+    *,
     what: str,
     table: tuple[Sequence[str], Sequence[Sequence[Any]]],
-    versions: Mapping[str, str],
+    model_names: Sequence[str],
+    source: str,
     scores: Mapping[str, float],
 ) -> str:
-    """Write the card of a classifier without a base model of its own: what it is, and one table."""
+    """Write the card of a classifier without a prompt of its own: what it is, and one table.
+
+    ``model_names`` are the base models of the classifiers inside.
+    """
     parts = [
-        "\n".join([*_HEAD, "---", ""]),
+        _metadata(_HEAD, model_names),
         f"# {_TITLE}\n",
-        _use(f"`{type(classifier).__name__}`: {what}", "this folder"),
+        _use(f"`{type(classifier).__name__}`: {what}", source),
         "## Labels\n\n" + _table(("label",), [(label,) for label in classifier.classes_.tolist()]),
         "## How it was made\n\n" + _table(*table),
     ]
@@ -62,15 +69,18 @@ def _ending(scores: Mapping[str, float], versions: Mapping[str, str]) -> list[st
     ]
 
 
-def _metadata(classifier: Any, model_name: str) -> str:
-    lines: list[str] = list(_HEAD)
-    if hasattr(classifier, "adapter_"):
-        lines[1] = "library_name: peft"
-        lines.append("- lora")
-    repo_id, _, _ = model_name.partition("@")  # a revision may follow
-    if is_repo_id(repo_id) and not Path(model_name).exists():  # the hub knows no folders
-        lines.insert(1, f"base_model: {json.dumps(repo_id)}")
-    return "\n".join([*lines, "---", ""])
+def _head_of(classifier: Any) -> Sequence[str]:
+    """Return the metadata of a prompted classifier, which PEFT can read if it is tuned."""
+    if not hasattr(classifier, "adapter_"):
+        return _HEAD
+    return [*("library_name: peft" if line == _LIBRARY else line for line in _HEAD), "- lora"]
+
+
+def _metadata(head: Sequence[str], model_names: Sequence[str]) -> str:
+    found = [name.partition("@")[0] for name in model_names if not Path(name).exists()]
+    repos = [name for name in found if is_repo_id(name)]  # the hub knows no folders
+    bases = [f"base_model: {json.dumps(repos[0] if len(repos) == 1 else repos)}"] if repos else []
+    return "\n".join([head[0], *bases, *head[1:], "---", ""])
 
 
 def _use(what: str, source: str) -> str:

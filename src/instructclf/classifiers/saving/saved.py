@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping
 from os import PathLike
+from pathlib import Path
 from typing import Any, Self
 
 from sklearn.base import ClassifierMixin
@@ -130,12 +131,18 @@ class FittedClassifier(ClassifierMixin, SharedModelEstimator, metaclass=ABCMeta)
             If ``model`` is a local folder and ``base_model`` is not given, the repository holds
             something else, the hub refuses or cannot be reached, or the classifier cannot be saved.
         """
+
+        def write(folder: Path, model_names: Mapping[str, str]) -> None:
+            name = model_names.get(str(self.model))
+            save_classifier(
+                self, self._fitted_model, folder, scores, model_name=name, source=repo_id
+            )
+
         return push_classifier(
-            self,
-            self._fitted_model,
+            write,
+            [self],
             repo_id,
             base_model=base_model,
-            scores=scores,
             private=private,
             revision=revision,
             commit_message=commit_message or f"Add {type(self).__name__}",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from numbers import Real
-from os import PathLike
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -19,7 +17,8 @@ from sklearn.utils.validation import check_is_fitted
 from instructclf.classifiers.labels import check_enough_classes
 from instructclf.classifiers.weights import positive_rows
 from instructclf.classifiers.wrapping.splits import split_rows
-from instructclf.classifiers.wrapping.storing import save_bag_of_words
+from instructclf.classifiers.wrapping.storing.bag_of_words import BagOfWordsFormat
+from instructclf.classifiers.wrapping.storing.stored import StoredClassifier
 from instructclf.engine.running.progress import tell
 from instructclf.exceptions import InvalidTextsError
 from instructclf.inputs.labels import check_labels, check_same_length
@@ -30,7 +29,7 @@ _STRENGTHS = (1.0, 10.0, 30.0, 100.0)
 _UNTRIED = 10.0
 
 
-class BagOfWordsClassifier(ClassifierMixin, BaseEstimator):
+class BagOfWordsClassifier(StoredClassifier, ClassifierMixin, BaseEstimator):
     """Classify texts by their words and pairs of words, with logistic regression on TF-IDF.
 
     It learns in seconds and needs no language model. With a few rows a label it is far behind one;
@@ -82,6 +81,7 @@ class BagOfWordsClassifier(ClassifierMixin, BaseEstimator):
     ['negative', 'positive']
     """
 
+    _FORMAT = BagOfWordsFormat()
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "C": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "ngram_range": [tuple],
@@ -216,28 +216,6 @@ class BagOfWordsClassifier(ClassifierMixin, BaseEstimator):
         """
         best = self.predict_log_proba(X).argmax(axis=1)
         return self.classes_[best]
-
-    def save(
-        self, folder: str | PathLike[str], *, scores: Mapping[str, float] | None = None
-    ) -> None:
-        """Write the fitted classifier into a folder, which `instructclf.load` reads.
-
-        The folder holds JSON and safetensors only, so loading it runs no code: the words, which
-        occur in the training data, as text, and the coefficients.
-
-        Parameters
-        ----------
-        folder : str or path
-            Where to. A classifier saved there before is replaced; anything else is an error.
-        scores : mapping of str to float, default=None
-            Figures for the card, such as ``{"accuracy": 0.91}``.
-
-        Raises
-        ------
-        SavedClassifierError
-            If ``random_state`` is a ``RandomState``, or the folder holds something else.
-        """
-        save_bag_of_words(self, folder, scores)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

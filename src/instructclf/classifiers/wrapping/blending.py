@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from copy import deepcopy
 from functools import partial
 from numbers import Real
-from os import PathLike
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -18,13 +16,12 @@ from sklearn.utils._param_validation import Interval, InvalidParameterError, Str
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from instructclf.classifiers.base import PromptedClassifier
 from instructclf.classifiers.prompting import PromptClassifier
 from instructclf.classifiers.weights import positive_rows
-from instructclf.classifiers.wrapping.bag_of_words import BagOfWordsClassifier
 from instructclf.classifiers.wrapping.pooling import choose_best, find_weights
 from instructclf.classifiers.wrapping.splits import split_rows
-from instructclf.classifiers.wrapping.storing import save_blend
+from instructclf.classifiers.wrapping.storing.blends import BlendFormat
+from instructclf.classifiers.wrapping.storing.stored import StoredClassifier
 from instructclf.classifiers.wrapping.trials import LabelledRows, align, cool, try_classifiers
 from instructclf.classifiers.wrapping.weighing import weigh
 from instructclf.classifiers.wrapping.wrapper import check_rows
@@ -32,7 +29,7 @@ from instructclf.engine.running.progress import tell
 from instructclf.inputs.labels import check_labels
 
 
-class BlendedClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition):
+class BlendedClassifier(StoredClassifier, MetaEstimatorMixin, ClassifierMixin, _BaseComposition):
     """Average several classifiers, each weighted by how well it explains rows it has not seen.
 
     Which approach is best changes with the task, and a few labelled rows do not tell for sure. So
@@ -96,6 +93,8 @@ class BlendedClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition):
     `sklearn.ensemble.VotingClassifier` does it, because that numbers the labels first, and a
     language model needs their names.
 
+    ``save`` writes the classifiers that count, so ``estimators`` of a loaded blend has no others.
+
     Examples
     --------
     >>> from sklearn.feature_extraction.text import TfidfVectorizer
@@ -112,6 +111,7 @@ class BlendedClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition):
     ['negative']
     """
 
+    _FORMAT = BlendFormat()
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "estimators": [list],
         "method": [StrOptions({"blend", "best"})],
@@ -305,33 +305,6 @@ class BlendedClassifier(MetaEstimatorMixin, ClassifierMixin, _BaseComposition):
         """
         best = self.predict_proba(X).argmax(axis=1)
         return self.classes_[best]
-
-    def save(
-        self, folder: str | PathLike[str], *, scores: Mapping[str, float] | None = None
-    ) -> None:
-        """Write the fitted blend into a folder, which `instructclf.load` reads.
-
-        Each classifier that counts is saved into a folder in it, as its own ``save`` writes it.
-        Those of weight 0 are not, so ``estimators`` of a loaded blend are those that count.
-
-        Parameters
-        ----------
-        folder : str or path
-            Where to. A classifier saved there before is replaced; anything else is an error.
-        scores : mapping of str to float, default=None
-            Figures for the card, such as ``{"accuracy": 0.91}``.
-
-        Raises
-        ------
-        SavedClassifierError
-            If a classifier is none of this package's, and only a pickle could store it; if a
-            parameter cannot be written as text, such as a splitter as ``cv``; or if the folder
-            holds something else.
-        """
-        check_is_fitted(self, "estimators_")
-        saveable = (PromptedClassifier, BagOfWordsClassifier, BlendedClassifier)
-        if all(getattr(one, "_writes_files", True) for one in self.estimators_.values()):
-            save_blend(self, folder, scores, saveable)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -11,10 +11,12 @@ from sklearn.utils._param_validation import Interval
 
 from instructclf.classifiers.wrapping.holding_out import HoldingOut
 from instructclf.classifiers.wrapping.quantiles import find_least_probability, rows_needed
+from instructclf.classifiers.wrapping.storing.learned import CONFORMAL
+from instructclf.classifiers.wrapping.storing.stored import StoredClassifier
 from instructclf.exceptions import InvalidLabelsError
 
 
-class ConformalClassifier(HoldingOut):
+class ConformalClassifier(StoredClassifier, HoldingOut):
     """Predict sets of labels that contain the right one with a stated probability.
 
     Learns from labelled rows how probable a label has to be to belong to the set of a text.
@@ -105,6 +107,7 @@ class ConformalClassifier(HoldingOut):
     [['positive'], ['negative', 'positive']]
     """
 
+    _FORMAT = CONFORMAL
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **HoldingOut._parameter_constraints,
         "confidence_level": [Interval(Real, 0, 1, closed="neither")],
@@ -167,6 +170,7 @@ class ConformalClassifier(HoldingOut):
             groups = [labels == label for label in self.classes_]
         found = [find_least_probability(right[of], self.confidence_level) for of in groups]
         self.thresholds_ = np.resize(found, len(self.classes_))
+        CONFORMAL.note_stated(self)
         return self
 
     def _check_enough(self, labels: NDArray[Any], n_rows: int) -> None:

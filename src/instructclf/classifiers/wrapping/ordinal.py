@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils._param_validation import HasMethods, InvalidParameterError
 
+from instructclf.classifiers.wrapping.storing.learned import ORDINAL
+from instructclf.classifiers.wrapping.storing.stored import StoredClassifier
 from instructclf.classifiers.wrapping.wrapper import ClassifierWrapper
 from instructclf.exceptions import InvalidLabelsError
 from instructclf.inputs.labels import check_labels
 
 
-class OrdinalClassifier(ClassifierWrapper):
+class OrdinalClassifier(StoredClassifier, ClassifierWrapper):
     """Predict labels that are scores, so that errors are small rather than few.
 
     Labels such as stars are ordered: 4 stars instead of 5 is a smaller error than 1 star. Most
@@ -64,6 +66,7 @@ class OrdinalClassifier(ClassifierWrapper):
     [4.0, 3.5]
     """
 
+    _FORMAT = ORDINAL
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "estimator": [HasMethods(["fit", "predict_proba"])],
         "scores": [dict, None],
@@ -106,6 +109,7 @@ class OrdinalClassifier(ClassifierWrapper):
         inner: Any = clone(self.estimator)
         self.estimator_ = inner.fit(X, labels, **self._route(fit_params))
         self.scores_ = _read_scores(np.asarray(self.classes_), self.scores)
+        ORDINAL.note_stated(self)
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -122,7 +126,9 @@ class OrdinalClassifier(ClassifierWrapper):
             Labels, as they are in ``classes_``: the lowest for which it and the lower ones together
             have a probability of one half or more.
         """
-        probabilities = self._ask("predict_proba", X)
+        return self._decide(self._ask("predict_proba", X))
+
+    def _decide(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
         order = np.argsort(self.scores_)
         up_to = np.cumsum(probabilities[:, order], axis=1)
         median = np.argmax(up_to >= up_to[:, -1:] / 2, axis=1)

@@ -8,10 +8,11 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import check_is_fitted
 
 from instructclf.classifiers.label_scores import leave_open
 from instructclf.classifiers.wrapping.holding_out import HoldingOut
+from instructclf.classifiers.wrapping.storing.learned import SELECTIVE
+from instructclf.classifiers.wrapping.storing.stored import StoredClassifier
 from instructclf.classifiers.wrapping.thresholds import find_threshold, rows_needed
 from instructclf.exceptions import AllAbstainedWarning, InvalidLabelsError, warn_caller
 from instructclf.inputs.labels import check_labels, check_same_length
@@ -31,7 +32,7 @@ class Judged(NamedTuple):
     correct: NDArray[np.bool_]
 
 
-class SelectiveClassifier(HoldingOut):
+class SelectiveClassifier(StoredClassifier, HoldingOut):
     """Label the texts of which a classifier is sure enough, and leave the others open.
 
     State how often a label may be wrong. ``fit`` learns from labelled rows how sure the classifier
@@ -126,6 +127,7 @@ class SelectiveClassifier(HoldingOut):
     ['negative', None]
     """
 
+    _FORMAT = SELECTIVE
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **HoldingOut._parameter_constraints,
         "risk": [Interval(Real, 0, 1, closed="neither")],
@@ -186,6 +188,7 @@ class SelectiveClassifier(HoldingOut):
         """
         judged = self._fit_and_judge(X, y, fit_params, check=self._check_enough, judge=_judge)
         self._learn_threshold(judged)
+        SELECTIVE.note_stated(self)
         return self
 
     def _check_enough(self, labels: NDArray[Any], n_rows: int) -> None:
@@ -229,8 +232,10 @@ class SelectiveClassifier(HoldingOut):
             Labels, as they are in ``classes_``, of dtype object, and ``None``, which scikit-learn's
             metrics refuse, where the classifier abstains.
         """
-        check_is_fitted(self)
-        likeliest = _find_likeliest(self.estimator_, X)
+        return self._decide(self._ask("predict_proba", X))
+
+    def _decide(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
+        likeliest = _find_likeliest(self.estimator_, np.asarray(probabilities))
         return leave_open(likeliest.labels, ~(likeliest.confidence > self.threshold_))
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
@@ -260,11 +265,10 @@ class SelectiveClassifier(HoldingOut):
 
 
 def _judge(classifier: Any, rows: Any, labels: NDArray[Any]) -> Judged:
-    likeliest = _find_likeliest(classifier, rows)
+    likeliest = _find_likeliest(classifier, np.asarray(classifier.predict_proba(rows)))
     return Judged(likeliest.confidence, likeliest.labels == labels)
 
 
-def _find_likeliest(classifier: Any, X: Any) -> Likeliest:
-    probabilities = np.asarray(classifier.predict_proba(X))
+def _find_likeliest(classifier: Any, probabilities: NDArray[np.float64]) -> Likeliest:
     labels = np.asarray(classifier.classes_)[probabilities.argmax(axis=1)]
     return Likeliest(labels, probabilities.max(axis=1))

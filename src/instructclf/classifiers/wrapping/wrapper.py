@@ -89,6 +89,10 @@ class ClassifierWrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return getattr(self.estimator_, method)(self._check(X))
 
+    def _decide(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
+        """Return the labels that ``predict`` returns for texts with these probabilities."""
+        return decide(self.estimator_, probabilities)
+
     def _check(self, X: Any) -> Any:
         """Return what the inner classifier is asked about."""
         return X
@@ -116,6 +120,13 @@ class ClassifierWrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         inner = deepcopy(get_tags(self.estimator))
         tags.classifier_tags, tags.input_tags = inner.classifier_tags, inner.input_tags
         return tags
+
+
+def decide(classifier: Any, probabilities: NDArray[np.float64]) -> NDArray[Any]:
+    """Return the labels that a classifier predicts for texts with these probabilities."""
+    if isinstance(classifier, ClassifierWrapper):
+        return classifier._decide(probabilities)  # noqa: SLF001
+    return np.asarray(classifier.classes_)[probabilities.argmax(axis=1)]
 
 
 def check_rows(X: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -105,6 +106,8 @@ def test_the_card_lists_what_was_tried(make_blend, tmp_path):
         folder = "none" if number is None else f"`member-{number}`"
         assert f"| {name} | {folder} | {weight:.4f} |" in card
     assert "| accuracy | 0.7500 |" in card
+    tried = [line for line in card.splitlines() if line.startswith(("| classifier |", "| words |"))]
+    assert len({line.count(" | ") for line in tried}) == 1
 
 
 def test_the_hub_reads_the_cards(tmp_path):
@@ -142,14 +145,24 @@ def test_options_reach_a_classifier_by_its_name(make_blend, tmp_path):
 def test_other_options_are_errors(tmp_path):
     words_only().save(tmp_path / "blend")
     for change in ({"method": "best"}, {"estimators": []}, {"model": "m"}, {"tuning__model": "m"}):
-        with pytest.raises(SavedClassifierError, match="cannot be set while loading a blend"):
+        with pytest.raises(SavedClassifierError, match="cannot be set while loading this Blended"):
             load(tmp_path / "blend", **change)
 
 
-def test_a_base_model_that_is_gone_names_the_option(make_blend, tmp_path):
-    make_blend().save(tmp_path / "blend")
-    with pytest.raises(ModelLoadingError, match=r"In a blend, that is load\(.*, prompting__model="):
-        load(tmp_path / "blend", prompting__model=str(tmp_path / "nowhere"))
+def test_a_base_model_that_is_gone_names_the_option(
+    make_prompting, fresh_folder, model_folder, tmp_path
+):
+    two = [("prompting", make_prompting(model=fresh_folder)), ("words", BagOfWordsClassifier())]
+    inner = BlendedClassifier(two, cv=2, random_state=0)
+    blend = BlendedClassifier([("inner", inner)], cv=2, random_state=0).fit(TEXTS, LABELS)
+    blend.save(tmp_path / "blend")
+    shutil.rmtree(fresh_folder)
+    with pytest.raises(
+        ModelLoadingError, match=r"load\('.*blend', inner__prompting__model=\.\.\.\)"
+    ):
+        load(tmp_path / "blend")
+    loaded = load(tmp_path / "blend", inner__prompting__model=model_folder)
+    assert_array_equal(loaded.predict_proba(UNSEEN), blend.predict_proba(UNSEEN))
 
 
 def test_a_foreign_classifier_cannot_be_saved(tmp_path):
