@@ -78,12 +78,15 @@ class Machine:
         What happened, in order.
     failure : str
         The first index out of range and the line that used it. Nothing runs after that.
+    refused : str
+        The first lack of memory in a backward pass, until the pass has ended.
     """
 
     gpus: list[Gpu]
     current: int = 0
     events: list[Event] = field(default_factory=list)
     failure: str = ""
+    refused: str = ""
     _allocations: WeakValueDictionary[int, _Allocation] = field(default_factory=WeakValueDictionary)
 
     def check_works(self) -> None:
@@ -124,12 +127,22 @@ class Machine:
                 f"CUDA out of memory. Tried to allocate {n_bytes} bytes. GPU {index} has "
                 f"{gpu.n_bytes - gpu.n_allocated} bytes free."
             )
-            raise torch.OutOfMemoryError(msg)
+            # An operator of a backend in Python that raises an error in a backward pass ends the
+            # process: torch asks the backend for its device while the error is pending.
+            if torch._C._current_autograd_node() is None:
+                raise torch.OutOfMemoryError(msg)
+            self.refused = self.refused or msg
         allocation = self._allocations[storage.data_ptr()] = _Allocation()
         gpu.n_allocated += n_bytes
         gpu.n_peak = max(gpu.n_peak, gpu.n_allocated)
         finalize(allocation, _free, gpu, n_bytes).atexit = False
         return allocation
+
+    def raise_refused(self) -> None:
+        """Raise the error of a backward pass that has ended."""
+        msg, self.refused = self.refused, ""
+        if msg:
+            raise torch.OutOfMemoryError(msg)
 
 
 def calling_line() -> str:

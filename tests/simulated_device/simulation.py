@@ -13,7 +13,7 @@ and which stay there. So its tests run in a process of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -51,6 +51,7 @@ def simulated_gpus(n_gpus: int = 1, **properties: Any) -> Iterator[Machine]:
         # Tied weights stay tied when a module goes to a device.
         patch.setattr(torch.__future__, "_swap_module_params_on_conversion", True)
         patch.setattr(torch.inference_mode, "__enter__", _enter_without_threads)
+        patch.setattr(torch.autograd, "_engine_run_backward", _backward_of(machine))
         for name, value in _cuda_functions(machine).items():
             patch.setattr(torch.cuda, name, value, raising=False)
         yield machine
@@ -63,6 +64,21 @@ def _enter_without_threads(self: torch.inference_mode) -> None:
     """Enter a mode of inference, on or off. Each would switch the threads of autograd on again."""
     _enter(self)
     torch._C._set_multithreading_enabled(False)
+
+
+_run_backward = torch.autograd._engine_run_backward
+
+
+def _backward_of(machine: Machine) -> Callable[..., Any]:
+    """Return torch's backward pass, in which layers that run again are simulated too."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with tensors.FunctionMode():  # torch has left the one around this call
+            found = _run_backward(*args, **kwargs)
+        machine.raise_refused()
+        return found
+
+    return run
 
 
 @contextmanager
