@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,7 +27,7 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 from instructclf.engine.models.registry import clear_base_models
 from instructclf.engine.scoring import strategies
 from tests.simulated_device import operators, tensors
-from tests.simulated_device.machine import Gpu, Machine
+from tests.simulated_device.machine import Gpu, Machine, Mark
 
 _setup_privateuseone_for_python_backend(tensors.BACKEND, backend_module=torch.cuda)
 _foreach_supported_types.append(tensors.GpuTensor)  # as CUDA does, for any number of tensors
@@ -119,8 +120,7 @@ def _cuda_functions(machine: Machine) -> dict[str, Any]:
         return torch.Generator().manual_seed(seed).get_state()
 
     def synchronize(*_: Any) -> None:
-        machine.check_works()
-        machine.note("synchronisation", "synchronize")
+        machine.wait(machine.n_downloads)
 
     return {
         "is_available": lambda: True,
@@ -158,6 +158,8 @@ def _cuda_functions(machine: Machine) -> dict[str, Any]:
         "get_amp_supported_dtype": lambda: [torch.float16, torch.bfloat16],  # of a Python backend
         "empty_cache": lambda: None,
         "synchronize": synchronize,
+        "Event": partial(Mark, machine),
+        "current_stream": lambda *_: None,
         "get_rng_state": lambda device="cuda": gpu(device).random_state.clone(),
         "set_rng_state": lambda state, device="cuda": setattr(
             gpu(device), "random_state", state.clone()
