@@ -14,6 +14,7 @@ from instructclf import (
     TrainingOptions,
 )
 from instructclf.datasets import load_reviews
+from instructclf.engine.scoring import reading
 from tests.fixtures import ARCHITECTURES, LABELS, TEXTS, make_model, make_tokenizer
 from tests.gpu.devices import DEVICE, ON_DEVICE, SHORT_RUNS, TOLERANCES
 
@@ -70,6 +71,16 @@ def test_the_bundled_model_agrees_with_itself_on_the_cpu(classifier, dtype):
     np.testing.assert_allclose(scores, expected, atol=TOLERANCES[dtype])
     if dtype == "float32":
         assert (scores.argmax(axis=1) == expected.argmax(axis=1)).all()
+
+
+def test_scores_that_are_read_behind_the_next_batch_are_those_read_at_once(
+    make_classifier, monkeypatch
+):
+    classifier = make_classifier(**ON_CPU, model_options__max_batch_tokens=128)
+    fitted = on_device(classifier.fit(TEXTS, LABELS), "float32")
+    found = fitted.label_log_likelihood(NEW_TEXTS)
+    monkeypatch.setattr(reading, "_N_BEHIND", 0)
+    np.testing.assert_array_equal(fitted.label_log_likelihood(NEW_TEXTS), found)
 
 
 @pytest.mark.parametrize("architecture", list(ARCHITECTURES))

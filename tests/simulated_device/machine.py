@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from weakref import WeakValueDictionary, finalize
@@ -14,8 +14,9 @@ GIB = 2**30
 _WATCHED = "/src/instructclf/"
 """The part of a path that tells files of the package, whose lines events are counted by."""
 
-Kind = Literal["launch", "synchronisation", "upload"]
-"""A kernel launch, a wait of the host for the device, or a copy from the host to the device."""
+Kind = Literal["launch", "synchronisation", "upload", "download"]
+"""A kernel launch, a wait of the host for the device, a copy from the host to the device, or the
+beginning of a copy to the host, which goes on without it."""
 
 
 class DeviceSideAssertError(RuntimeError):
@@ -78,13 +79,18 @@ class Machine:
         What happened, in order.
     failure : str
         The first index out of range and the line that used it. Nothing runs after that.
+    refused : str
+        The first lack of memory in a backward pass, until the pass has ended.
     """
 
     gpus: list[Gpu]
     current: int = 0
     events: list[Event] = field(default_factory=list)
     failure: str = ""
+    refused: str = ""
     _allocations: WeakValueDictionary[int, _Allocation] = field(default_factory=WeakValueDictionary)
+    _n_downloads: int = 0
+    _downloads: deque[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=deque)
 
     def check_works(self) -> None:
         """Raise if an earlier kernel has destroyed the context, as every CUDA call does then."""
@@ -100,6 +106,8 @@ class Machine:
     def note(self, kind: Kind, operator: str) -> None:
         """Count an event by the line that caused it."""
         self.events.append(Event(kind, operator, calling_line()))
+        if kind == "synchronisation":
+            self._finish_downloads(0)
 
     def count(self, kind: Kind) -> Counter[str]:
         """Return how many events of a kind each line caused."""
@@ -124,12 +132,61 @@ class Machine:
                 f"CUDA out of memory. Tried to allocate {n_bytes} bytes. GPU {index} has "
                 f"{gpu.n_bytes - gpu.n_allocated} bytes free."
             )
-            raise torch.OutOfMemoryError(msg)
+            # An operator of a backend in Python that raises an error in a backward pass ends the
+            # process: torch asks the backend for its device while the error is pending.
+            if torch._C._current_autograd_node() is None:
+                raise torch.OutOfMemoryError(msg)
+            self.refused = self.refused or msg
         allocation = self._allocations[storage.data_ptr()] = _Allocation()
         gpu.n_allocated += n_bytes
         gpu.n_peak = max(gpu.n_peak, gpu.n_allocated)
         finalize(allocation, _free, gpu, n_bytes).atexit = False
         return allocation
+
+    def download(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return a copy of a tensor that has its numbers once the host has waited for them."""
+        copy = torch.full_like(tensor, torch.nan)
+        self._downloads.append((copy, tensor))
+        self._n_downloads += 1
+        return copy
+
+    @property
+    def n_downloads(self) -> int:
+        """How many copies to the host have begun."""
+        return self._n_downloads
+
+    def wait(self, n_downloads: int) -> None:
+        """Wait for the first copies to the host, and not for those that began later."""
+        self.check_works()
+        self.events.append(Event("synchronisation", "synchronize", calling_line()))
+        self._finish_downloads(self._n_downloads - n_downloads)
+
+    def _finish_downloads(self, n_left: int) -> None:
+        while len(self._downloads) > n_left:
+            copy, tensor = self._downloads.popleft()
+            with torch.inference_mode():
+                copy.copy_(tensor)
+
+    def raise_refused(self) -> None:
+        """Raise the error of a backward pass that has ended."""
+        msg, self.refused = self.refused, ""
+        if msg:
+            raise torch.OutOfMemoryError(msg)
+
+
+class Mark:
+    """A mark in the work that a device was given, as `torch.cuda.Event` is."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def record(self, *_: Any) -> None:
+        """Set the mark after all work so far."""
+        self._n_downloads = self._machine.n_downloads
+
+    def synchronize(self) -> None:
+        """Wait until the device has come here."""
+        self._machine.wait(self._n_downloads)
 
 
 def calling_line() -> str:

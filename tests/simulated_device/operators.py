@@ -202,7 +202,16 @@ def _efficient_backward(
     scale: float | None = None,
     **_: Any,
 ) -> tuple[Tensor | None, ...]:
-    normaliser = logsumexp[..., : query.shape[2]]
+    n_rows, n_heads, length, _ = query.shape
+    for size, stride in zip((n_rows, n_heads), logsumexp.stride(), strict=False):
+        _demand(size == 1 or stride % 8 == 0, "LSE is not correctly aligned")
+    # The kernel takes for granted that the heads of a position are stored side by side.
+    for tensor in (out, grad_out_):
+        is_by_position = tensor.transpose(1, 2).is_contiguous()
+        _demand(is_by_position, "out and grad_out have another order in memory")
+    for tensor in (query, key, value):
+        _demand(_is_aligned(tensor, 16 // query.itemsize), "cutlassB: no kernel found to launch!")
+    normaliser = logsumexp[..., :length]
     found = _attend_backward(
         grad_out_, query, key, value, out, normaliser,
         bias=attn_bias, is_causal=is_causal, scale=scale,

@@ -13,8 +13,9 @@ and which stay there. So its tests run in a process of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,7 +27,7 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 from instructclf.engine.models.registry import clear_base_models
 from instructclf.engine.scoring import strategies
 from tests.simulated_device import operators, tensors
-from tests.simulated_device.machine import Gpu, Machine
+from tests.simulated_device.machine import Gpu, Machine, Mark
 
 _setup_privateuseone_for_python_backend(tensors.BACKEND, backend_module=torch.cuda)
 _foreach_supported_types.append(tensors.GpuTensor)  # as CUDA does, for any number of tensors
@@ -51,6 +52,7 @@ def simulated_gpus(n_gpus: int = 1, **properties: Any) -> Iterator[Machine]:
         # Tied weights stay tied when a module goes to a device.
         patch.setattr(torch.__future__, "_swap_module_params_on_conversion", True)
         patch.setattr(torch.inference_mode, "__enter__", _enter_without_threads)
+        patch.setattr(torch.autograd, "_engine_run_backward", _backward_of(machine))
         for name, value in _cuda_functions(machine).items():
             patch.setattr(torch.cuda, name, value, raising=False)
         yield machine
@@ -63,6 +65,21 @@ def _enter_without_threads(self: torch.inference_mode) -> None:
     """Enter a mode of inference, on or off. Each would switch the threads of autograd on again."""
     _enter(self)
     torch._C._set_multithreading_enabled(False)
+
+
+_run_backward = torch.autograd._engine_run_backward
+
+
+def _backward_of(machine: Machine) -> Callable[..., Any]:
+    """Return torch's backward pass, in which layers that run again are simulated too."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with tensors.FunctionMode():  # torch has left the one around this call
+            found = _run_backward(*args, **kwargs)
+        machine.raise_refused()
+        return found
+
+    return run
 
 
 @contextmanager
@@ -103,8 +120,7 @@ def _cuda_functions(machine: Machine) -> dict[str, Any]:
         return torch.Generator().manual_seed(seed).get_state()
 
     def synchronize(*_: Any) -> None:
-        machine.check_works()
-        machine.note("synchronisation", "synchronize")
+        machine.wait(machine.n_downloads)
 
     return {
         "is_available": lambda: True,
@@ -142,6 +158,8 @@ def _cuda_functions(machine: Machine) -> dict[str, Any]:
         "get_amp_supported_dtype": lambda: [torch.float16, torch.bfloat16],  # of a Python backend
         "empty_cache": lambda: None,
         "synchronize": synchronize,
+        "Event": partial(Mark, machine),
+        "current_stream": lambda *_: None,
         "get_rng_state": lambda device="cuda": gpu(device).random_state.clone(),
         "set_rng_state": lambda state, device="cuda": setattr(
             gpu(device), "random_state", state.clone()

@@ -204,7 +204,7 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
     source = _common_index(name, tensors)
     wanted = kwargs.get("device")
     target = source if wanted is None else _named(wanted).index if _is_gpu(wanted) else None
-    _note(name, tensors, target)
+    _note(name, tensors, target, kwargs)
     args, plain = _mapped(_inner, (args, kwargs))
     plain.pop("pin_memory", None)
     if wanted is not None:
@@ -219,7 +219,9 @@ def _run(func: Any, args: Any, kwargs: Any) -> Any:
             if name in operators.CHECKED_BY_KERNELS and is_out:
                 raise machine.fail(name, error) from error
             raise
-    return found if target is None else _wrapped(name, found, tensors, target)
+    if target is not None:
+        return _wrapped(name, found, tensors, target)
+    return machine.download(found) if _downloads(name, kwargs) else found
 
 
 def _name(func: Any) -> str:
@@ -272,11 +274,17 @@ def _common_index(name: str, tensors: list[torch.Tensor]) -> int | None:
     return indices[0]
 
 
-def _note(name: str, tensors: list[torch.Tensor], target: int | None) -> None:
+def _downloads(name: str, kwargs: Any) -> bool:
+    """Say whether a copy to the host goes on without it. Its memory is pinned then."""
+    return name == "_to_copy" and bool(kwargs.get("non_blocking"))
+
+
+def _note(name: str, tensors: list[torch.Tensor], target: int | None, kwargs: Any) -> None:
     """Count what an operator costs."""
     on_gpu = [isinstance(tensor, GpuTensor) for tensor in tensors]
     if name == "_to_copy" and on_gpu[0] != (target is not None):
-        return machine.note("upload" if target is not None else "synchronisation", name)
+        to_host = "download" if _downloads(name, kwargs) else "synchronisation"
+        return machine.note("upload" if target is not None else to_host, name)
     if name == "copy_" and on_gpu[0] != on_gpu[1]:
         return machine.note("upload" if on_gpu[0] else "synchronisation", name)
     has_mask = any(tensor.dtype in {torch.bool, torch.uint8} for tensor in tensors[1:])

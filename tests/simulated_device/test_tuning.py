@@ -10,7 +10,11 @@ import torch
 
 from instructclf import InstructionTunedClassifier, LoRA, ModelOptions, TrainingOptions, load
 from instructclf.engine.tuning.optimiser import Optimiser
-from tests.engine.tuning.attention.test_joint import check_half_precision
+from tests.engine.tuning.attention.test_joint import (
+    HEADS,
+    check_full_precision,
+    check_half_precision,
+)
 from tests.fixtures import LABELS, TEXTS, make_model, make_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRunWarning")
@@ -159,9 +163,20 @@ def test_a_run_that_continues_draws_the_random_numbers_of_both_devices(
     assert_alike(tuned(model_folder, **options), expected, atol=0)
 
 
+@pytest.mark.parametrize("heads", HEADS.values(), ids=HEADS)
+@pytest.mark.parametrize("kind", ["causal", "boolean", "additive"])
+@pytest.mark.parametrize("width", [8, 6])
+def test_attention_in_full_precision_has_the_outputs_and_gradients_of_one_softmax(
+    machine, heads, kind, width, monkeypatch
+):
+    monkeypatch.setattr("tests.engine.tuning.attention.test_joint.WIDTH", width)
+    check_full_precision("cuda", heads, kind)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("heads", HEADS.values(), ids=HEADS)
 @pytest.mark.parametrize("is_masked", [True, False], ids=["masked", "causal"])
 def test_attention_in_half_precision_is_about_as_close_as_that_of_one_fused_kernel(
-    machine, dtype, is_masked
+    machine, dtype, heads, is_masked
 ):
-    check_half_precision("cuda", dtype, is_masked=is_masked)
+    check_half_precision("cuda", dtype, heads, is_masked=is_masked)

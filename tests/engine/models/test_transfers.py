@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from instructclf.engine.models.placement import send, send_integers
+from instructclf.engine.models.placement import fetch, send, send_integers
 
 
 def test_on_the_cpu_nothing_is_copied():
@@ -26,3 +26,9 @@ def test_shapes_and_types_arrive():
 def test_integers_of_any_kind_become_indices(values):
     (found,) = send_integers(torch.device("cpu"), values)
     assert torch.equal(found, torch.tensor([[1, 2], [3, 4]]))
+
+
+def test_what_is_fetched_is_in_double_precision():
+    found = fetch(torch.tensor([0.5, 2.0], dtype=torch.bfloat16))()
+    assert found.dtype == np.float64
+    assert found.tolist() == [0.5, 2.0]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 
 from instructclf.engine.scoring.batching import (
     count_computed_tokens,
-    run_in_batches,
+    queue_batches,
     token_batches,
 )
 from instructclf.engine.scoring.budgets import TokenBudget
+from instructclf.engine.scoring.reading import read_behind
 from instructclf.engine.tokens.encoding import EncodedPrompt
 from instructclf.engine.tokens.tries import build_trie
 from instructclf.exceptions import ScoringError
@@ -89,54 +91,112 @@ def test_no_rows_make_no_batch():
     assert list(token_batches([], 10)) == []
 
 
-# Running out of memory
+# Reading behind the queue
 
 
 class Device:
-    """A device with room for some padded tokens, which remembers the rows it has processed."""
+    """A device with room for some padded tokens, which notes what it is asked for.
 
-    def __init__(self, lengths, room, message="CUDA out of memory."):
+    It notices a lack of room when a batch is queued, or only when it is read.
+    """
+
+    def __init__(self, lengths, room, message="CUDA out of memory.", *, fails_late=False):
         self.lengths, self.room, self.message = lengths, room, message
-        self.done = []
+        self.fails_late = fails_late
+        self.done, self.events = [], []
 
     def __call__(self, batch):
+        if not self.fails_late:
+            self.check(batch)
+        self.events.append(("queue", batch))
+
+        def read():
+            self.events.append(("read", batch))
+            self.check(batch)
+            self.done += batch
+            return np.array([[self.lengths[i]] for i in batch])
+
+        return read
+
+    def check(self, batch):
         if len(batch) * max(self.lengths[i] for i in batch) > self.room:
             raise RuntimeError(self.message)
-        self.done += batch
-        return [self.lengths[i] for i in batch]
 
 
-def test_with_enough_memory_the_batches_are_those_of_the_budget():
+def read_all(lengths, budget, device, n_behind=0):
+    batches = read_behind(queue_batches(lengths, budget, device), n_behind)
+    return [(rows, values[:, 0].tolist()) for rows, values in batches]
+
+
+def order_of(device):
+    return [f"{what} {batch[0]}" for what, batch in device.events]
+
+
+def test_on_a_cpu_each_batch_is_read_before_the_next_one_is_queued():
+    device = Device([9, 9, 9], room=100)
+    read_all([9, 9, 9], TokenBudget(9), device)
+    assert order_of(device) == ["queue 0", "read 0", "queue 1", "read 1", "queue 2", "read 2"]
+
+
+def test_on_a_gpu_the_next_batch_is_queued_before_one_is_read():
+    device = Device([9, 9, 9], room=100)
+    read_all([9, 9, 9], TokenBudget(9), device, n_behind=1)
+    assert order_of(device) == ["queue 0", "queue 1", "read 0", "queue 2", "read 1", "read 2"]
+
+
+# Running out of memory
+
+BEHIND = pytest.mark.parametrize("n_behind", [0, 1])
+LATE = pytest.mark.parametrize("fails_late", [False, True], ids=["queueing fails", "reading fails"])
+
+
+@BEHIND
+def test_with_enough_memory_the_batches_are_those_of_the_budget(n_behind):
     lengths = [3, 9, 3, 9, 3]
-    device = Device(lengths, room=100)
-    results = list(run_in_batches(lengths, TokenBudget(9), device))
+    results = read_all(lengths, TokenBudget(9), Device(lengths, room=100), n_behind)
     assert results == [([1], [9]), ([3], [9]), ([0, 2, 4], [3, 3, 3])]
 
 
-def test_if_memory_runs_out_batches_get_smaller_and_every_row_is_done_once():
+@BEHIND
+@LATE
+def test_if_memory_runs_out_batches_get_smaller_and_every_row_is_done_once(n_behind, fails_late):
     lengths = [5 + i % 7 for i in range(200)]
-    device = Device(lengths, room=100)
+    device = Device(lengths, room=100, fails_late=fails_late)
     budget = TokenBudget(1000)
-    results = list(run_in_batches(lengths, budget, device))
+    results = read_all(lengths, budget, device, n_behind)
     assert sorted(device.done) == list(range(200))
     assert sorted(i for batch, _ in results for i in batch) == list(range(200))
+    assert all(values == [lengths[i] for i in batch] for batch, values in results)
     assert budget.n_tokens <= 125  # halved from 1000 until it fits
+
+
+def test_what_fails_late_leaves_the_batch_behind_it_alone():
+    lengths = [*[40] * 5, *[5] * 20]
+    device = Device(lengths, room=150, fails_late=True)
+    read_all(lengths, TokenBudget(200), device, n_behind=1)
+    again = ["queue 0", "read 0", "queue 1", "read 1", "queue 3", "read 3"]
+    assert order_of(device) == [
+        "queue 0", "queue 5", "read 0", *again, "read 5",
+    ]  # fmt: skip
 
 
 def test_a_lowered_budget_stays_lowered():
     lengths = [10] * 50
     budget = TokenBudget(400)
-    list(run_in_batches(lengths, budget, Device(lengths, room=100)))
-    assert len(next(run_in_batches(lengths, budget, Device(lengths, room=100)))[0]) == 10
+    read_all(lengths, budget, Device(lengths, room=100))
+    assert len(read_all(lengths, budget, Device(lengths, room=100))[0][0]) == 10
 
 
-def test_memory_too_small_for_one_row_is_an_error_with_a_remedy():
+@LATE
+def test_memory_too_small_for_one_row_is_an_error_with_a_remedy(fails_late):
     lengths = [50, 200, 50]
+    device = Device(lengths, room=100, fails_late=fails_late)
     with pytest.raises(ScoringError, match="single text of 200 tokens. Lower max_length"):
-        list(run_in_batches(lengths, TokenBudget(1000), Device(lengths, room=100)))
+        read_all(lengths, TokenBudget(1000), device)
 
 
-def test_any_other_error_of_the_device_is_passed_on():
-    device = Device([10, 10], room=1, message="CUBLAS_STATUS_EXECUTION_FAILED")
+@LATE
+def test_any_other_error_of_the_device_is_passed_on(fails_late):
+    device = Device([10, 10], 1, "CUBLAS_STATUS_EXECUTION_FAILED", fails_late=fails_late)
     with pytest.raises(RuntimeError, match="CUBLAS"):
-        list(run_in_batches([10, 10], TokenBudget(100), device))
+        read_all([10, 10], TokenBudget(100), device)

@@ -12,6 +12,7 @@ from instructclf.engine.models.views import shared_view
 from instructclf.engine.scoring.budgets import TokenBudget
 from instructclf.engine.scoring.encoder_decoder.forward import find_decoder_start
 from instructclf.engine.scoring.encoder_decoder.reading import EncoderDecoderReader
+from instructclf.engine.scoring.reading import read_behind
 from instructclf.engine.tokens.encoding import PromptEncoder
 from instructclf.exceptions import ScoringError
 from tests.encoder_decoders import make_framing_tokenizer, score_with_labels
@@ -64,7 +65,7 @@ def test_a_model_that_does_not_take_what_its_encoder_returns_is_an_error():
     model.__class__ = Stubborn
     reader, prompts = make_reader(model)
     with pytest.raises(ScoringError, match="Stubborn cannot score labels: .* missing 1 required"):
-        list(reader.read(prompts))
+        list(reader.queue(prompts))
 
 
 def make_reader(model, *, budget=4096, n_shots=2, texts=TEXTS):
@@ -81,7 +82,7 @@ def make_reader(model, *, budget=4096, n_shots=2, texts=TEXTS):
 @torch.inference_mode()
 def read(reader, prompts):
     scores = np.empty((len(prompts), len(WORDS)))
-    for positions, found in reader.read(prompts):
+    for positions, found in read_behind(reader.queue(prompts), 0):
         scores[positions] = found
     return scores
 

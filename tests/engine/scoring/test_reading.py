@@ -15,7 +15,7 @@ from instructclf.engine.scoring.attention import PrefixAttention
 from instructclf.engine.scoring.budgets import TokenBudget
 from instructclf.engine.scoring.label_scoring import LocalLabelScorer
 from instructclf.engine.scoring.prefixes import PrefixCache
-from instructclf.engine.scoring.reading import PrefixReader
+from instructclf.engine.scoring.reading import PrefixReader, read_behind
 from instructclf.engine.scoring.strategies import FULL_PROMPTS, Strategies
 from instructclf.engine.tokens.encoding import EncodedPrompt, PromptEncoder
 from instructclf.engine.tokens.tries import build_trie
@@ -38,7 +38,7 @@ def read(reader, encoded=BATCH):
     """Return what a reader reads of each prompt, and the size of each batch."""
     values, sizes = {}, []
     with torch.inference_mode():
-        for positions, found in reader.read(encoded):
+        for positions, found in read_behind(reader.queue(encoded), 0):
             values |= zip(positions, found, strict=True)
             sizes.append(len(positions))
     return np.array([values[position] for position in range(len(encoded))]), sizes

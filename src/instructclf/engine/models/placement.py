@@ -7,12 +7,13 @@ the CPU or the disk, and are put into their module only while it runs.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from instructclf.engine.running.locks import process_state
@@ -127,6 +128,25 @@ def send(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
 def send_integers(device: torch.device, *values: Any) -> list[Tensor]:
     """Return arrays or sequences of integers as tensors on a device."""
     return send([torch.from_numpy(np.asarray(each, dtype=np.int64)) for each in values], device)
+
+
+def fetch(values: Tensor) -> Callable[[], NDArray[np.float64]]:
+    """Begin to copy values to the host. Return what waits for them, and returns them as float64.
+
+    CUDA copies as soon as it has computed the values, while the host goes on. Waiting for them does
+    not wait for what the device was given to do afterwards.
+    """
+    if values.device.type != "cuda":
+        return values.cpu().double().numpy
+    copy = values.to("cpu", non_blocking=True)  # into pinned memory
+    is_copied = torch.cuda.Event()
+    is_copied.record(torch.cuda.current_stream(values.device))
+
+    def wait() -> NDArray[np.float64]:
+        is_copied.synchronize()
+        return copy.double().numpy()
+
+    return wait
 
 
 def _hooks(model: nn.Module) -> Iterator[Any]:

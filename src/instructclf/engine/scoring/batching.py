@@ -7,7 +7,8 @@ small is noticed at once rather than after an hour, and progress only gets faste
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from instructclf.engine.scoring.budgets import TokenBudget, is_out_of_memory
 from instructclf.engine.tokens.encoding import EncodedPrompt
 
-_Result = TypeVar("_Result")
+Read = Callable[[], NDArray[np.float64]]
+"""Waits until the values of a batch are computed, and returns them: (n_rows, n_values)."""
 
 _PRICE_OF_A_BATCH = 1 / 16
 """The cost of one more batch, as a share of the budget. Less padding must save more than this."""
@@ -24,10 +26,8 @@ _PRICE_OF_A_BATCH = 1 / 16
 class BatchReader(Protocol):
     """Reads something at the ends of prompts, in batches."""
 
-    def read(
-        self, encoded: Sequence[EncodedPrompt]
-    ) -> Iterable[tuple[list[int], NDArray[np.float64]]]:
-        """Yield positions and what is read of each, (n_positions, n_values), batch after batch."""
+    def queue(self, encoded: Sequence[EncodedPrompt]) -> Iterable[tuple[list[int], Read]]:
+        """Give one batch after the other to the device. Yield positions and what reads them."""
         ...
 
     def score_edges(self, prompt: EncodedPrompt) -> NDArray[np.float64]:
@@ -70,13 +70,15 @@ def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         start = end
 
 
-def run_in_batches(
-    lengths: Sequence[int], budget: TokenBudget, work: Callable[[list[int]], _Result]
-) -> Iterator[tuple[list[int], _Result]]:
-    """Process rows batch by batch. If memory runs out, continue with batches half as large.
+def queue_batches(
+    lengths: Sequence[int], budget: TokenBudget, queue: Callable[[list[int]], Read]
+) -> Iterator[tuple[list[int], Read]]:
+    """Queue rows batch by batch. If memory runs out, continue with batches half as large.
 
-    Once lowered, a budget stays lowered for later calls. ``work`` is called again for the rows of a
-    batch that did not fit, but not for rows that are done.
+    ``queue`` gives rows to the device, and returns what reads their values. Yields the rows of each
+    batch, and what reads them. If memory turns out to be short only then, reading computes the rows
+    again, in smaller batches. Once lowered, a budget stays lowered for later calls. Rows that were
+    computed are not computed again.
 
     Raises
     ------
@@ -86,18 +88,44 @@ def run_in_batches(
     waiting = list(range(len(lengths)))
     while waiting:
         waiting_lengths = [lengths[i] for i in waiting]
-        done: set[int] = set()
+        queued: set[int] = set()
         for members in token_batches(waiting_lengths, budget.n_tokens):
+            rows = [waiting[member] for member in members]
             try:
-                result = work([waiting[member] for member in members])
+                read = queue(rows)
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                budget.lower(len(members), waiting_lengths[members[0]], error)
+                _lower(budget, [lengths[row] for row in rows], error)
                 break
-            done.update(members)
-            yield [waiting[member] for member in members], result
-        waiting = [position for i, position in enumerate(waiting) if i not in done]
+            queued.update(members)
+            yield rows, partial(_read_or_repeat, read, rows, lengths, budget, queue)
+        waiting = [position for i, position in enumerate(waiting) if i not in queued]
+
+
+def _read_or_repeat(
+    read: Read,
+    rows: Sequence[int],
+    lengths: Sequence[int],
+    budget: TokenBudget,
+    queue: Callable[[list[int]], Read],
+) -> NDArray[np.float64]:
+    """Read a batch. If its memory ran out, compute its rows again in smaller batches."""
+    of_rows = [lengths[row] for row in rows]
+    try:
+        return read()
+    except (RuntimeError, MemoryError) as error:
+        _lower(budget, of_rows, error)
+    repeated = queue_batches(of_rows, budget, lambda members: queue([rows[i] for i in members]))
+    parts = [(members, again()) for members, again in repeated]
+    values = np.concatenate([found for _, found in parts])
+    values[np.concatenate([members for members, _ in parts])] = values.copy()
+    return values
+
+
+def _lower(budget: TokenBudget, lengths: Sequence[int], error: BaseException) -> None:
+    """Lower a budget after an error, and raise the error if it has another cause than memory."""
+    if not is_out_of_memory(error):
+        raise error
+    budget.lower(len(lengths), max(lengths), error)
 
 
 def _cheapest_ends(lengths: NDArray[np.int_], budget: int) -> list[int]:

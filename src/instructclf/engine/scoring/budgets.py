@@ -44,6 +44,8 @@ class TokenBudget:
     def lower(self, n_rows: int, length: int, error: BaseException) -> None:
         """Halve the budget, after a batch ran out of memory.
 
+        A budget that was lowered since the batch was made is not raised again.
+
         Raises
         ------
         ScoringError
@@ -55,7 +57,7 @@ class TokenBudget:
                 f"smaller model or dtype='bfloat16', or free memory. The device said: {error}"
             )
             raise ScoringError(msg) from error
-        self.n_tokens = max(length, n_rows * length // 2)
+        self.n_tokens = min(self.n_tokens, max(length, n_rows * length // 2))
         _logger.warning("Memory ran out: continuing with %d tokens a batch", self.n_tokens)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -47,13 +47,13 @@ def attend_with_normaliser(
     Scores are limited to ``softcap`` first, if there is one: ``softcap * tanh(score / softcap)``.
     """
     if softcap is not None or query.shape[-1] != value.shape[-1]:  # no kernel takes these
-        key, value = _repeated(key, value, query)
-        mask = _causal_mask(query, key) if is_causal else mask
+        key, value = repeat_heads(key, value, query)
+        mask = causal_mask(query, key) if is_causal else mask
         scores = query @ key.mT * scaling
         return _attend_with_scores(scores, value, mask, softcap)
     if query.device.type != "cuda":
         return _operator("_scaled_dot_product_flash_attention_for_cpu")(
-            query, *_repeated(key, value, query), 0.0, is_causal, attn_mask=mask, scale=scaling
+            query, *repeat_heads(key, value, query), 0.0, is_causal, attn_mask=mask, scale=scaling
         )
     return _attend_on_cuda(query, key, value, mask, scaling, is_causal=is_causal)
 
@@ -69,8 +69,8 @@ def _attend_on_cuda(
 ) -> tuple[Tensor, Tensor]:
     """Call the kernel that a CUDA device has for these numbers, at the width that it reads."""
     if query.dtype == torch.float64:
-        key, value = _repeated(key, value, query)
-        mask = _causal_mask(query, key) if is_causal else mask
+        key, value = repeat_heads(key, value, query)
+        mask = causal_mask(query, key) if is_causal else mask
         return _attend_with_scores(query @ key.mT * scaling, value, mask, None)
     if query.dtype == torch.bfloat16 and not _is_new(query.device):
         wide = query.float(), key.float(), value.float(), None if mask is None else mask.float()
@@ -83,13 +83,22 @@ def _attend_on_cuda(
         output, log_normaliser, *_ = flash(query, key, value, 0.0, is_causal, scale=scaling)
         return output[..., :width], log_normaliser
     efficient = _operator("_scaled_dot_product_efficient_attention")
-    key, value = _repeated(key, value, query)
+    key, value = repeat_heads(key, value, query)
     bias = None if mask is None else with_aligned_lines(mask).expand(-1, query.shape[1], -1, -1)
     output, log_normaliser, *_ = efficient(
         query, key, value, bias, compute_log_sumexp=True, is_causal=is_causal, scale=scaling
     )
     # The kernel returns normalisers for a number of queries that it has rounded up.
     return output[..., :width], log_normaliser[..., : query.shape[2]]
+
+
+def has_efficient_attention(query: Tensor, value: Tensor) -> bool:
+    """Say whether the memory-efficient kernel takes heads like these, once their width is whole."""
+    kinds = {torch.float32, torch.float16}
+    if query.device.type == "cuda" and _is_new(query.device):
+        kinds.add(torch.bfloat16)
+    is_alike = query.shape[-1] == value.shape[-1]
+    return query.device.type == "cuda" and is_alike and query.dtype in kinds
 
 
 def has_flash_attention(query: Tensor, value: Tensor) -> bool:
@@ -217,6 +226,16 @@ def additive_mask(is_hidden: Tensor, dtype: torch.dtype) -> Tensor:
     return mask.masked_fill_(is_hidden, torch.finfo(dtype).min)
 
 
+def to_additive(mask: Tensor | None, query: Tensor) -> Tensor:
+    """Return a mask of rows with themselves that is added to their scores.
+
+    It may be boolean, true for what is visible, and ``None`` is causal.
+    """
+    if mask is None:
+        return causal_mask(query, query)[None, None]
+    return additive_mask(~mask, query.dtype) if mask.dtype == torch.bool else mask
+
+
 def _attend_with_scores(
     scores: Tensor, value: Tensor, mask: Tensor | None, softcap: float | None
 ) -> tuple[Tensor, Tensor]:
@@ -231,13 +250,14 @@ def _attend_with_scores(
     return weights.to(value.dtype) @ value, normaliser
 
 
-def _causal_mask(query: Tensor, key: Tensor) -> Tensor:
+def causal_mask(query: Tensor, key: Tensor) -> Tensor:
+    """Return an additive mask of shape (n_queries, n_keys) that hides what comes later."""
     shape = query.shape[2], key.shape[2]
     is_later = torch.ones(shape, dtype=torch.bool, device=query.device).triu(1)
     return additive_mask(is_later, query.dtype)
 
 
-def _repeated(key: Tensor, value: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
+def repeat_heads(key: Tensor, value: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
     """Repeat heads of keys and values for kernels that take as many of them as of queries."""
     n_repeats = query.shape[1] // key.shape[1]
     if n_repeats == 1:

@@ -6,6 +6,7 @@ with the same prefix through the model, each batch with the fastest strategy tha
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
@@ -16,14 +17,19 @@ from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from instructclf.engine.models.devices import check_not_forked
-from instructclf.engine.models.placement import input_device, is_offloaded
+from instructclf.engine.models.placement import fetch, input_device, is_offloaded
 from instructclf.engine.running.locks import ProcessLock, offloaded_weights
 from instructclf.engine.running.processes import Processes, current_processes
 from instructclf.engine.running.progress import Progress
 from instructclf.engine.running.torch_state import own_torch_state
 from instructclf.engine.running.weight_changes import WeightsAsTheyWere
 from instructclf.engine.scoring.attention import PrefixAttention
-from instructclf.engine.scoring.batching import BatchReader, count_computed_tokens, run_in_batches
+from instructclf.engine.scoring.batching import (
+    BatchReader,
+    Read,
+    count_computed_tokens,
+    queue_batches,
+)
 from instructclf.engine.scoring.budgets import TokenBudget, make_budget, tokens_of_a_copy
 from instructclf.engine.scoring.forward import edge_log_likelihoods, label_log_likelihoods
 from instructclf.engine.scoring.prefixes import CHUNK, Prefix
@@ -35,6 +41,8 @@ from instructclf.exceptions import ScoringError
 
 _CHUNK = 2048
 """How many texts are encoded at once, so that memory does not grow with the number of texts."""
+_N_BEHIND = 1
+"""How many later batches a CUDA device is given before the values of one are read."""
 _N_CUTS = 2
 """Columns that say whether a text was cut, and whether its demonstrations were."""
 
@@ -76,22 +84,20 @@ class PrefixReader:
         self._weights: WeightsAsTheyWere | None = None
         self._preparing = ProcessLock()
 
-    def read(
-        self, encoded: Sequence[EncodedPrompt]
-    ) -> Iterable[tuple[list[int], NDArray[np.float64]]]:
-        """Yield positions and what is read of each, (n_positions, n_values), batch after batch."""
+    def queue(self, encoded: Sequence[EncodedPrompt]) -> Iterable[tuple[list[int], Read]]:
+        """Give one batch after the other to the device. Yield positions and what reads them."""
         with self._preparing:  # the first thread tries strategies and computes the prefix for all
             groups = [
                 (positions, strategy, self._prefix_of(strategy))
                 for (strategy, _), positions in self._strategies.group(encoded).items()
             ]
         for positions, strategy, prefix in groups:
-            yield from self._read_group(encoded, positions, strategy, prefix)
+            yield from self._queue_group(encoded, positions, strategy, prefix)
 
     def score_edges(self, prompt: EncodedPrompt) -> NDArray[np.float64]:
         """Return the log-likelihood of each edge of a prompt's trie, of shape (n_edges,)."""
         strategy, prefix = self.prepare(prompt)
-        return _to_numpy(edge_log_likelihoods(self._model, prompt, strategy.layout, prefix))
+        return fetch(edge_log_likelihoods(self._model, prompt, strategy.layout, prefix))()
 
     def score_after_part(self, prompt: EncodedPrompt) -> NDArray[np.float64]:
         """Return the scores of a prompt that begins with only a part of the prefix, (n_labels,)."""
@@ -105,7 +111,7 @@ class PrefixReader:
         else:
             rest = EncodedPrompt(prompt.tail[n_more:], prompt.trie, [*shared, *more])
             scores = label_log_likelihoods(self._model, [rest], strategy.layout, part)
-        return _to_numpy(scores)[0]
+        return fetch(scores)()[0]
 
     def n_shared(self, prompt: EncodedPrompt) -> int:
         """Return how many first tokens of a prompt are computed once for several texts."""
@@ -137,30 +143,27 @@ class PrefixReader:
             return kind(self._model, self._ids)
         return PrefixAttention(self._model, self._ids, self._side_by_side)
 
-    def _read_group(
+    def _queue_group(
         self,
         encoded: Sequence[EncodedPrompt],
         positions: list[int],
         strategy: Strategy,
         prefix: Prefix | None,
-    ) -> Iterable[tuple[list[int], NDArray[np.float64]]]:
-        """Yield positions and what is read of each, of prompts that may share a batch."""
+    ) -> Iterable[tuple[list[int], Read]]:
+        """Queue prompts that may share a batch. Yield positions and what reads them."""
         prompts = [encoded[position] for position in positions]
-        lengths = count_computed_tokens(
-            prompts,
-            n_shared=0 if prefix is None else prefix.length,
-            repeats_text=strategy is FULL_PROMPTS,
-        )
+        n_shared = 0 if prefix is None else prefix.length
+        lengths = count_computed_tokens(prompts, n_shared, repeats_text=strategy is FULL_PROMPTS)
         if prefix is not None and prefix.is_in_mask:
             least = tokens_of_a_copy(self._model, self._budget, prefix.length)
             lengths = [max(length, least) for length in lengths]
 
-        def read(members: list[int]) -> NDArray[np.float64]:
+        def queue(members: list[int]) -> Read:
             batch = [prompts[member] for member in members]
-            return _to_numpy(self._read_batch(self._model, batch, strategy.layout, prefix))
+            return fetch(self._read_batch(self._model, batch, strategy.layout, prefix))
 
-        for members, values in run_in_batches(lengths, self._budget, read):
-            yield [positions[member] for member in members], values
+        for members, read in queue_batches(lengths, self._budget, queue):
+            yield [positions[member] for member in members], read
 
 
 class PromptReader:
@@ -193,6 +196,7 @@ class PromptReader:
     ) -> None:
         self.model = model
         self.encoder = encoder
+        self._device = input_device(model)
         self._budget = make_budget(model, max_batch_tokens)
         self._read_batch = read
         self._whole = None if whole is None else whole(model, self._budget)
@@ -222,9 +226,8 @@ class PromptReader:
 
         Equal texts are read once, and if several processes share the work, by one of them.
         """
-        device = input_device(self.model)
-        if device.type == "cuda":
-            check_not_forked(device)
+        if self._device.type == "cuda":
+            check_not_forked(self._device)
         different = list(dict.fromkeys(texts))
         processes = current_processes()
         if processes.size == 1:
@@ -261,32 +264,37 @@ class PromptReader:
         """Return what is read of texts, and whether they and their demonstrations were cut."""
         values = np.empty((len(texts), n_values), dtype=dtype)
         cuts = np.empty((len(texts), _N_CUTS))
+        n_behind = _N_BEHIND if self._device.type == "cuda" else 0
         with self._turns:
-            for start in range(0, len(texts), _CHUNK):
-                encoded = self._encode(texts[start : start + _CHUNK])
-                cuts[start : start + len(encoded)] = [
-                    (prompt.was_cut, prompt.has_cut_demonstrations) for prompt in encoded
-                ]
-                for positions, found in self._read_encoded(encoded):
-                    values[start + np.array(positions)] = found
-                    if progress is not None:
-                        progress.advance(len(positions))
+            for positions, found in read_behind(self._queue_texts(texts, cuts), n_behind):
+                values[positions] = found
+                if progress is not None:
+                    progress.advance(len(positions))
         return values, cuts
 
-    def _read_encoded(
-        self, encoded: Sequence[EncodedPrompt]
-    ) -> Iterable[tuple[list[int], NDArray[np.float64]]]:
-        """Yield positions and what is read of them, batch after batch."""
+    def _queue_texts(
+        self, texts: Sequence[str], cuts: NDArray[np.float64]
+    ) -> Iterator[tuple[NDArray[np.intp], Read]]:
+        """Encode and queue texts. Yield positions and what reads them, and note which were cut."""
+        for start in range(0, len(texts), _CHUNK):
+            encoded = self._encode(texts[start : start + _CHUNK])
+            end = start + len(encoded)
+            cuts[start:end] = [(each.was_cut, each.has_cut_demonstrations) for each in encoded]
+            for positions, read in self._queue_encoded(encoded):
+                yield start + np.array(positions), read
+
+    def _queue_encoded(self, encoded: Sequence[EncodedPrompt]) -> Iterable[tuple[list[int], Read]]:
+        """Queue prompts batch after batch. Yield positions and what reads them."""
         if self._whole is not None:
-            yield from self._whole.read(encoded)
+            yield from self._whole.queue(encoded)
             return
         sharing: dict[int, list[int]] = {}
         for position, prompt in enumerate(encoded):
             sharing.setdefault(id(prompt.prefix), []).append(position)
         for positions in sharing.values():
             prompts = [encoded[position] for position in positions]
-            for members, values in self._reader_of(prompts).read(prompts):
-                yield [positions[member] for member in members], values
+            for members, read in self._reader_of(prompts).queue(prompts):
+                yield [positions[member] for member in members], read
 
     def _reader_of(self, prompts: Sequence[EncodedPrompt]) -> BatchReader:
         """Return the reader for prompts with the same prefix, which need not be that of others."""
@@ -326,5 +334,13 @@ def _refuse_side_by_side(model: Any) -> NoReturn:
     raise ScoringError(msg)
 
 
-def _to_numpy(values: Tensor) -> NDArray[np.float64]:
-    return values.cpu().double().numpy()
+def read_behind(batches: Iterable[tuple[Any, Read]], n_behind: int) -> Iterator[tuple[Any, Any]]:
+    """Read each batch when so many later ones are queued, which the host prepares meanwhile."""
+    queued: deque[tuple[Any, Read]] = deque()
+    for batch in batches:
+        queued.append(batch)
+        if len(queued) > n_behind:
+            positions, read = queued.popleft()
+            yield positions, read()
+    for positions, read in queued:
+        yield positions, read()

@@ -21,6 +21,11 @@ from instructclf.engine.scoring.layouts import Layout
 from instructclf.engine.scoring.outputs import output_at
 from instructclf.engine.scoring.prefixes import PrefixCache
 from instructclf.engine.scoring.shared_attention import AttentionFunction
+from instructclf.engine.tuning.attention.fused import (
+    KernelMasks,
+    attend_with_repeated_heads,
+    takes_no_groups,
+)
 from instructclf.engine.tuning.attention.joint import (
     TUNED_PREFIX,
     TunedPrefix,
@@ -30,6 +35,8 @@ from instructclf.engine.tuning.attention.joint import (
 from instructclf.exceptions import ScoringError
 
 TUNING_ATTENTION = "instructclf_tuning"
+_CHANGE_SCORES = ("softcap", "s_aux")
+"""Options of attention functions by which scores are capped or have sinks."""
 
 Pairs = Iterable[tuple[Tensor, Tensor]]
 """The keys and values of each layer."""
@@ -134,9 +141,14 @@ class _Recording(TunedPrefix):
     ) -> tuple[Tensor, Tensor | None]:
         # With gradient checkpointing, layers run again in the backward pass. Their new keys and
         # values must not replace those that the graph of the first run leads to.
+        query, keys, values, mask = inputs
         if self.is_open:
-            _, keys, values, *_ = inputs
             self.layers[module.layer_idx] = keys, values
+        is_plain = mask is None and all(options.get(name) is None for name in _CHANGE_SCORES)
+        drops = bool(options.get("dropout"))
+        if is_plain and not drops and takes_no_groups(query, keys, values):
+            output = attend_with_repeated_heads(query, keys, values, options.get("scaling"))
+            return output, None
         return attention(module, *inputs, **options)
 
 
@@ -145,13 +157,14 @@ class _Following(TunedPrefix):
 
     def __init__(self, layers: dict[int, tuple[Tensor, Tensor]]) -> None:
         self._layers = layers
+        self._masks = KernelMasks()
 
     def attend(
         self, attention: AttentionFunction, module: Any, *inputs: Any, **options: Any
     ) -> tuple[Tensor, Tensor | None]:
         del attention
         query, key, value, mask = inputs
-        if options.get("softcap") is not None or options.get("s_aux") is not None:
+        if any(options.get(name) is not None for name in _CHANGE_SCORES):
             msg = "Attention with capped scores or with sinks is not tuned after a shared prefix."
             raise ScoringError(msg)
         if module.layer_idx not in self._layers:
@@ -159,7 +172,9 @@ class _Following(TunedPrefix):
             raise ScoringError(msg)
         scaling = options.get("scaling") or query.shape[-1] ** -0.5
         prefix = self._layers[module.layer_idx]
-        output = joint_attention(query, key, value, prefix, mask=mask, scaling=scaling)
+        output = joint_attention(
+            query, key, value, prefix, mask=mask, scaling=scaling, masks=self._masks
+        )
         return output, None
 
 

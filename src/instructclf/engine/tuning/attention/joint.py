@@ -2,10 +2,10 @@
 
 One softmax runs over the scores of the prefix, which no row copies, and of the row itself. The
 backward pass computes attention weights again, which would otherwise take most of the memory of
-long prompts: only queries, keys and values are kept. All work is done by matrix products, so it
-runs on every device. On a CPU in bfloat16, the backward pass takes a third of the time that torch's
-fused attention takes. In float32 the fused one is faster for long rows, so there each row gets a
-copy of the prefix.
+long prompts: only queries, keys and values are kept. CUDA devices have kernels for that: see
+`fused`. Elsewhere all work is done by matrix products, which run on every device. On a CPU in
+bfloat16, the backward pass takes a third of the time that torch's fused attention takes. In float32
+the fused one is faster for long rows, so there each row gets a copy of the prefix.
 
 Two names recur: *far* is the prefix, and *near* is the row itself.
 """
@@ -19,10 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
+from instructclf.engine.scoring.kernels import to_additive
 from instructclf.engine.scoring.shared_attention import AttentionFunction
-from instructclf.engine.tuning.attention.flash import (
-    can_train_with_flash,
-    flash_joint_attention,
+from instructclf.engine.tuning.attention.fused import (
+    KernelMasks,
+    can_train_with_kernels,
+    fused_joint_attention,
 )
 
 TUNED_PREFIX = "tuned_prefix"
@@ -69,6 +71,7 @@ def joint_attention(
     *,
     mask: Tensor | None,
     scaling: float,
+    masks: KernelMasks | None = None,
 ) -> Tensor:
     """Let each row attend to the whole prefix and to itself.
 
@@ -77,11 +80,15 @@ def joint_attention(
     of the prefix have shape (1, n_key_heads, n_prefix, width). The mask, of shape (n_rows or 1, 1,
     length, length), is added to the scores of each row with itself, or is boolean and true for
     tokens that are visible; ``None`` is causal. The result has shape (n_rows, length, n_heads,
-    width), and its gradient reaches the prefix as the sum over all rows.
+    width), and its gradient reaches the prefix as the sum over all rows. Layers of one forward pass
+    should get the same ``masks``.
     """
-    if mask is None and can_train_with_flash(query, value):
-        return flash_joint_attention(query, key, value, prefix, scaling)
-    mask = _additive(mask, query)
+    if can_train_with_kernels(query, value):
+        masks = KernelMasks() if masks is None else masks
+        return fused_joint_attention(
+            query, key, value, prefix, mask=mask, scaling=scaling, masks=masks
+        )
+    mask = to_additive(mask, query)
     if _is_faster_with_copies(query, value, prefix):
         return _attend_to_copies(query, key, value, prefix, mask=mask, scaling=scaling)
     output: Any = _JointAttention.apply(query, key, value, *prefix, mask, scaling)
@@ -205,17 +212,6 @@ def _unfold(folded: Tensor, length: int) -> Tensor:
 
 def _join(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
-
-
-def _additive(mask: Tensor | None, like: Tensor) -> Tensor:
-    """Return a mask that is added to scores: 0 for visible tokens, the least number for others."""
-    if mask is None:
-        length = like.shape[2]
-        mask = torch.ones(1, 1, length, length, dtype=torch.bool, device=like.device).tril()
-    if mask.dtype != torch.bool:
-        return mask
-    hidden = torch.finfo(like.dtype).min
-    return torch.zeros(mask.shape, dtype=like.dtype, device=like.device).masked_fill(~mask, hidden)
 
 
 def _weights(inputs: _Inputs, mask: Tensor, scaling: float) -> Tensor:
