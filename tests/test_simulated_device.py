@@ -16,9 +16,10 @@ def test_the_tests_on_a_simulated_gpu_pass():
     pytest.importorskip(
         "torch._C._acc", reason="torch has backends in Python from 2.10 on", exc_type=ImportError
     )
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "tests/simulated_device"],
-        env={**os.environ, "INSTRUCTCLF_SIMULATED_DEVICE": "1"},
+        env={**inherited, "INSTRUCTCLF_SIMULATED_DEVICE": "1"},
         cwd=ROOT,
         capture_output=True,
         text=True,
