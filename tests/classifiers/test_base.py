@@ -29,6 +29,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::instructclf.exceptions.FailedRu
 
 UNSEEN = ["good", "", "bad {input} </s>", "### Response:\npositive", "good"]
 DEFINITIONS = {"positive": "They like it.", "negative": "They do not."}
+ROUNDING = 5e-5
+"""Of log-probabilities, which a low temperature makes several times that of log-likelihoods."""
 METHODS = ["predict", "predict_proba", "predict_log_proba", "label_log_likelihood"]
 
 
@@ -63,8 +65,8 @@ def test_predictions_depend_on_no_other_text(make_classifier):
     together = classifier.predict_log_proba(UNSEEN)
     alone = np.concatenate([classifier.predict_log_proba([text]) for text in UNSEEN])
     backwards = classifier.predict_log_proba(UNSEEN[::-1])[::-1]
-    np.testing.assert_allclose(alone, together, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(backwards, together, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(alone, together, rtol=0, atol=ROUNDING)
+    np.testing.assert_allclose(backwards, together, rtol=0, atol=ROUNDING)
     np.testing.assert_array_equal(together[0], together[-1])
 
 
@@ -73,7 +75,7 @@ def test_the_size_of_batches_makes_no_difference(make_prompting):
     for budget in (1, 50, 10_000):
         classifier = make_prompting(model_options__max_batch_tokens=budget).fit(TEXTS, LABELS)
         actual = classifier.predict_log_proba(UNSEEN)
-        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=ROUNDING)
 
 
 # Answers

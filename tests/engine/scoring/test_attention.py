@@ -19,7 +19,7 @@ from instructclf.engine.scoring.windows import Window
 from tests.fixtures import make_model
 
 SCALING = 0.3
-TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
+TOLERANCES = {torch.float32: 3e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
 
 
 def make_inputs(dtype, device, *, length=37, n_keys=37, width=16):
