@@ -15,7 +15,7 @@ import numpy as np
 from approaches import regression, svm
 from cells import Cell, run_program
 from raw_results import RawResult, RawResults
-from tables import Table, number, page, save_page
+from tables import Table, last_environment, number, page, save_page
 from tasks import AMAZON, Task, read_rows
 
 from instructclf import BagOfWordsClassifier
@@ -67,7 +67,7 @@ def write(cells: Sequence[Cell], options: argparse.Namespace) -> None:
         "for all. `LinearSVC` has no probabilities.",
     )
     table = Table("Linear classifiers", header, rows, notes)
-    text = page({"environment": max(last, key=lambda where: where["date"])}, [table])
+    text = page({"environment": last_environment(last)}, [table])
     save_page(text, NAME, options.results)
     print(text)
 

@@ -29,7 +29,7 @@ from models import page_name, slowness
 from numpy.typing import NDArray
 from raw_results import RawResult, RawResults
 from sklearn.model_selection import StratifiedKFold
-from tables import Table, circumstances, markdown, number, save_page, section
+from tables import Table, circumstances, last_environment, markdown, number, save_page, section
 from tasks import AMAZON, TASKS, Rows, Task, available, read_rows
 
 from instructclf import BagOfWordsClassifier
@@ -233,7 +233,7 @@ def write(cells: Sequence[Cell], options: argparse.Namespace) -> None:
         parts[part] = "\n".join(map(markdown, tabulate(scores, names)))
     parts["cost"] = markdown(tabulate_costs(found))
     last = [results[0]["environment"] for draws in found.values() for results in draws]
-    parts["circumstances"] = circumstances(max(last, key=lambda where: where["date"]))
+    parts["circumstances"] = circumstances(last_environment(last))
     text = "\n".join(section(part, content) for part, content in parts.items())
     save_page(text, page_name(NAME, options.model), options.results)
     print(text)

@@ -13,6 +13,7 @@ from cell_settings import model_digest, newest
 from cells import Cell
 from numpy.typing import NDArray
 from raw_results import RawResult, RawResults
+from tables import last_environment
 
 from instructclf.evaluation import SeedScores
 
@@ -55,7 +56,7 @@ class CellScores:
     def record(self) -> dict[str, Any]:
         """Return the figures of every cell, and where they were measured."""
         every = [result for results in self.results.values() for result in results]
-        last = max((r["environment"] for r in every), key=lambda where: where["date"])
+        last = last_environment(r["environment"] for r in every)
         where = last | {"toy": min(r["settings"]["n_test"] for r in every) < _FEW}
         return {"environment": where, "cells": {name: self.figures(name) for name in self.results}}
 

@@ -36,7 +36,7 @@ from models import as_folder, page_name, slowness
 from numpy.typing import NDArray
 from peers.decision_models import Any2Jev, AnyJev
 from raw_results import RawResult, RawResults
-from tables import Table, number, page, save_page
+from tables import Table, last_environment, number, page, save_page
 from tasks import TASKS, Rows, Task, available, prompt_options, read_rows
 
 from instructclf.evaluation import coverage_at_risk, label_order_report
@@ -228,7 +228,7 @@ def write(cells: Sequence[Cell], options: argparse.Namespace) -> None:
         "model, except for any2jev, which loads it itself.",
     )
     table = Table("Decision models and our classifiers", header, rows, notes)
-    text = page({"environment": max(last, key=lambda where: where["date"])}, [table])
+    text = page({"environment": last_environment(last)}, [table])
     save_page(text, page_name(NAME, options.model), options.results)
     print(text)
 

@@ -23,7 +23,7 @@ from cell_settings import model_digest, newest
 from cells import Cell, draw, run_program
 from models import page_name, slowness
 from raw_results import RawResults
-from tables import Table, number, page, save_page
+from tables import Table, last_environment, number, page, save_page
 from tasks import TASKS, Rows, Task, read_rows
 
 from instructclf.evaluation import label_order_report
@@ -122,7 +122,7 @@ def write(cells: Sequence[Cell], options: argparse.Namespace) -> None:
         "labels, and keep their orders relative to each other.",
     )
     table = Table("Other orders of the labels", header, rows, notes)
-    text = page({"environment": max(last, key=lambda where: where["date"])}, [table])
+    text = page({"environment": last_environment(last)}, [table])
     save_page(text, page_name(NAME, options.model), options.results)
     print(text)
 

@@ -57,14 +57,32 @@ def section(name: str, text: str) -> str:
     return f"<!-- --8<-- [start:{name}] -->\n\n{text}\n<!-- --8<-- [end:{name}] -->\n"
 
 
+def last_environment(environments: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Return the latest of several environments, and which other processors were in use."""
+    every = list(environments)
+    last = max(every, key=lambda where: where["date"])
+    others = sorted({where["processor"] for where in every} - {last["processor"]})
+    return {**last, "other_processors": others}
+
+
 def circumstances(environment: dict[str, Any]) -> str:
-    """Return one sentence about machine, versions and date."""
+    """Return a few sentences about machine, versions and date."""
     packages = ", ".join(f"{name} {v}" for name, v in environment["packages"].items() if v)
     toy = " **Toy size: these numbers mean nothing.**" if environment["toy"] else ""
     return (
         f"Measured on {environment['date']}, {environment['processor']}, {environment['cores']} "
         f"cores, {environment['threads']} thread(s), {environment['rounds']} round(s), Python "
-        f"{environment['python']}, {packages}.{toy}\n"
+        f"{environment['python']}, {packages}.{_others(environment)}{toy}\n"
+    )
+
+
+def _others(environment: dict[str, Any]) -> str:
+    others = environment.get("other_processors")
+    if not others:
+        return ""
+    return (
+        f" Other results are from {' and '.join(others)}: seconds of different rows may not be "
+        "comparable."
     )
 
 

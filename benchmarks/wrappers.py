@@ -29,7 +29,7 @@ from models import page_name
 from numpy.typing import NDArray
 from raw_results import RawResult, RawResults
 from sklearn.base import BaseEstimator, ClassifierMixin
-from tables import Table, circumstances, markdown, save_page, section
+from tables import Table, circumstances, last_environment, markdown, save_page, section
 
 from instructclf import ConformalClassifier, OrdinalClassifier
 from instructclf.classifiers.wrapping.quantiles import find_least_probability
@@ -289,7 +289,7 @@ def write(tasks: Sequence[str], options: argparse.Namespace) -> None:
         "scores": tabulate_scores(found),
     }
     parts = [section(name, markdown(table)) for name, table in tables.items() if table.rows]
-    last = circumstances(max(where, key=lambda one: one["date"]))
+    last = circumstances(last_environment(where))
     text = "\n".join([*parts, section("circumstances", last)])
     save_page(text, page_name(NAME, options.model), options.results)
     print(text)

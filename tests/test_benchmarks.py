@@ -90,6 +90,16 @@ def test_page_without_a_record_names_the_command(load, monkeypatch, tmp_path):
 # Measuring
 
 
+def test_a_page_names_all_processors_that_were_in_use(tables):
+    common = {"packages": {}, "toy": False, "cores": 2, "threads": 1, "rounds": 1, "python": "3"}
+    first = {"date": "2026-01-01", "processor": "an old one", **common}
+    last = {"date": "2026-02-01", "processor": "a new one", **common}
+    said = tables.circumstances(tables.last_environment([last, first, last]))
+    assert "on 2026-02-01, a new one, 2 cores" in said
+    assert "Other results are from an old one: seconds" in said
+    assert "Other" not in tables.circumstances(tables.last_environment([last, last]))
+
+
 def test_environment_does_not_name_the_machine(measuring):
     written = json.dumps(measuring.environment(measuring.Settings()))
     assert platform.node() not in written
