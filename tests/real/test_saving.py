@@ -45,7 +45,7 @@ def test_a_clone_that_is_fitted_again_scores_the_same_on_the_same_model(real_mod
 def test_a_saved_adapter_scores_the_same_in_peft(real_model, tuned, tmp_path):
     tuned.save(tmp_path / "saved")
     expected = real_model.score(tuned, UNSEEN, real_model.with_adapter(tmp_path / "saved"))
-    np.testing.assert_allclose(tuned.label_log_likelihood(UNSEEN), expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(tuned.label_log_likelihood(UNSEEN), expected, rtol=2e-5, atol=1e-4)
 
 
 def test_an_adapter_that_peft_saved_is_a_base_model(real_model, large_folder):
@@ -58,7 +58,7 @@ def test_an_adapter_that_peft_saved_is_a_base_model(real_model, large_folder):
     classifier = real_model.prompting(str(large_folder), n_shots=0).fit(TEXTS, LABELS)
     scores = classifier.label_log_likelihood(UNSEEN)
     expected = real_model.score(classifier, UNSEEN, model)
-    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(scores, expected, rtol=2e-5, atol=1e-4)
 
 
 def test_transformers_reads_an_exported_model(tuned, large_folder):
@@ -71,4 +71,4 @@ def test_transformers_reads_an_exported_model(tuned, large_folder):
     prompts = [record["before"] + text + record["after"] for text in TEXTS[:3]]
     scores = [exported.score_prompt(prompt, answers) for prompt in prompts]
     expected = tuned.label_log_likelihood(TEXTS[:3])
-    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(scores, expected, rtol=2e-5, atol=1e-4)
