@@ -37,6 +37,11 @@ def pytest_configure(config):
         config.option.disable_socket = config.option.allow_unix_socket = True
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the longest test, so that other processes do not wait for it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_simulated_device.py")
+
+
 def pytest_unconfigure():
     """Remove what was cached, such as converted models."""
     shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
