@@ -60,4 +60,6 @@ def test_a_tuned_chat_model_scores_what_peft_scores(smollm2, tmp_path):
     classifier.save(tmp_path / "saved")
     model = smollm2.with_adapter(tmp_path / "saved")
     expected = smollm2.score(classifier, UNSEEN, model)
-    np.testing.assert_allclose(classifier.label_log_likelihood(UNSEEN), expected, rtol=2e-5, atol=1e-4)
+    np.testing.assert_allclose(
+        classifier.label_log_likelihood(UNSEEN), expected, rtol=2e-5, atol=1e-4
+    )
