@@ -15,7 +15,8 @@ from instructclf import PromptClassifier
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 MODULES = (
-    "engines_tables", "int8", "measuring", "models", "peers", "peers.forwards", "processes", "run", "tables"
+    "engines_tables", "int8", "measuring", "models", "peers", "peers.forwards", "processes", "run",
+    "tables",
 )  # fmt: skip
 LABELS = ("negative", "positive", "somewhat negative", "very negative", "very positive")
 STAGES = """
