@@ -7,7 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from instructclf.engine.interfaces import LanguageModel, Question
-from instructclf.exceptions import InvalidLabelsError, InvalidTemplateError, PromptTooLongError
+from instructclf.exceptions import (
+    InvalidLabelsError,
+    InvalidTemplateError,
+    PromptTooLongError,
+    ScoringError,
+)
 from instructclf.inputs.texts import check_encodable
 from instructclf.prompts import (
     CHAT,
@@ -62,9 +67,13 @@ def write_question(
         token that the template begins.
     PromptTooLongError
         If ``max_length`` is more than the model was made for.
+    ScoringError
+        If the model would read unordered labels as a list.
     """
     defined = None if definitions is None else [definitions[label] for label in labels]
     _check_encodable(task, label_words, defined)
+    if is_unordered:
+        _check_side_by_side(model)
     stated = range(len(label_words)) if order is None else order
     frame = model.chat_template() if template is None else template
     draft = draft_prompt(
@@ -130,6 +139,17 @@ def _write_alternatives(
         write_instruction(task, [own], None if definitions is None else [definitions[place]])
         for place, own in enumerate(words)
     )
+
+
+def _check_side_by_side(model: LanguageModel) -> None:
+    """Raise unless the model reads alternatives: an engine may not know them, and read the list."""
+    if not getattr(model, "reads_side_by_side", False):
+        msg = (
+            f"The model {model.name!r} cannot read labels side by side (label_order='unordered'): "
+            "only decoders that this package runs itself do. Use label_order='cyclic' with several "
+            "seeds."
+        )
+        raise ScoringError(msg)
 
 
 def _check_encodable(

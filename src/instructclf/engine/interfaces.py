@@ -193,7 +193,9 @@ class LanguageModel(Protocol):
     """A language model as classifiers see it.
 
     `tune` is asked for by `InstructionTunedClassifier` alone; the last three are asked for when a
-    classifier is saved, loaded or exported.
+    classifier is saved, loaded or exported. A model that reads the alternatives of a prompt side by
+    side says so with an attribute ``reads_side_by_side`` that is true; without it, unordered labels
+    are an error.
     """
 
     @property

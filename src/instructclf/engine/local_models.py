@@ -155,6 +155,11 @@ class LocalModel:
         """How many tokens the model was made for."""
         return self.base.context_length
 
+    @property
+    def reads_side_by_side(self) -> bool:
+        """Whether it reads the alternatives of a prompt, as far as its architecture allows."""
+        return not self.base.is_encoder_decoder
+
     def chat_template(self) -> PromptTemplate:
         """Return the tokenizer's chat template."""
         return chat_template(self.base.tokenizer)

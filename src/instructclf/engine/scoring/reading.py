@@ -200,8 +200,6 @@ class PromptReader:
         self._budget = make_budget(model, max_batch_tokens)
         self._read_batch = read
         self._whole = None if whole is None else whole(model, self._budget)
-        if whole is not None and encoder.prompt.alternatives:
-            _refuse_side_by_side(model)
         self._waiting = offloaded_weights if is_offloaded(model) else nullcontext()
 
     @property
