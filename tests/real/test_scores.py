@@ -9,6 +9,7 @@ from scipy.special import log_softmax
 
 from instructclf import PromptFeatures
 from instructclf.exceptions import InvalidTemplateError
+from tests.engine.scoring.test_side_by_side import score_naively
 from tests.real.rows import DEFINITIONS, LABELS, LONG_ADVICE, TEXTS, UNSEEN, VERDICTS
 from tests.real.shortcuts import list_prefix, scorer_of, shortcuts_of
 
@@ -33,6 +34,15 @@ def assert_scores_are_those_of_transformers(real_model, classifier):
 def test_scores_equal_forward_passes_of_transformers(labels, parameters, real_model):
     classifier = real_model.prompting(**parameters).fit(TEXTS, labels)
     assert_scores_are_those_of_transformers(real_model, classifier)
+
+
+def test_labels_side_by_side_are_scored_as_a_mask_written_out_says(real_model):
+    classifier = real_model.prompting(label_order="unordered", label_definitions=DEFINITIONS)
+    classifier.fit(TEXTS, LABELS)
+    base, encoder = classifier.open_model().base, scorer_of(classifier).encoder
+    expected = score_naively(base.model, base.tokenizer, encoder, UNSEEN)
+    scores = classifier.label_log_likelihood(UNSEEN)
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=3e-4)
 
 
 def test_scores_with_the_chat_template_equal_forward_passes_of_transformers(smollm2):
