@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from instructclf.classifiers.label_scores import (
     LabelScores,
     average_scores,
+    choose_above_mass,
     choose_labels,
     mass_of,
 )
@@ -52,8 +53,8 @@ def test_the_label_mass_is_the_sum_of_likelihoods():
 def test_texts_of_little_label_mass_get_no_label():
     scores = scores_of(LIKELIHOODS)
     labels = ["negative", "positive", "positive"]
-    assert choose_labels(CLASSES, scores, None).tolist() == labels
-    assert choose_labels(CLASSES, scores, 0.3 - 1e-9).tolist() == ["negative", None, "positive"]
+    assert choose_labels(CLASSES, scores.log_probabilities).tolist() == labels
+    assert choose_above_mass(CLASSES, scores, 0.3 - 1e-9).tolist() == ["negative", None, "positive"]
 
 
 # Classifiers
@@ -63,7 +64,32 @@ def test_label_scores_hold_the_matrices_before_and_after_calibration(make_classi
     classifier = make_classifier().fit(TEXTS, LABELS)
     scores = classifier.label_scores(TEXTS)
     np.testing.assert_array_equal(scores.log_likelihood, classifier.label_log_likelihood(TEXTS))
-    np.testing.assert_array_equal(scores.log_probabilities, classifier.predict_log_proba(TEXTS))
+    # Probabilities alone take no sum over the vocabulary, so they are rounded differently.
+    probabilities = classifier.predict_log_proba(TEXTS)
+    np.testing.assert_allclose(scores.log_probabilities, probabilities, rtol=0, atol=1e-5)
+
+
+def test_several_seeds_give_the_same_probabilities_with_likelihoods_and_without(make_prompting):
+    classifier = make_prompting(n_seeds=2).fit(TEXTS, LABELS)
+    expected = classifier.label_scores(TEXTS).log_probabilities
+    np.testing.assert_allclose(classifier.predict_log_proba(TEXTS), expected, rtol=0, atol=1e-5)
+
+
+class UncertainWhereMassIsLow:
+    """A calibration that looks at likelihoods themselves."""
+
+    def calibrate(self, evidence, rng):
+        return self
+
+    def log_probabilities(self, scores):
+        return log_softmax(scores * np.exp(scores).sum(axis=1, keepdims=True), axis=1)
+
+
+def test_a_calibration_of_ones_own_sees_whole_likelihoods(make_prompting):
+    calibration = UncertainWhereMassIsLow()
+    classifier = make_prompting(calibration=calibration).fit(TEXTS, LABELS)
+    expected = calibration.log_probabilities(classifier.label_log_likelihood(TEXTS))
+    np.testing.assert_array_equal(classifier.predict_log_proba(TEXTS), expected)
 
 
 def test_label_mass_is_the_probability_of_any_label(make_classifier):

@@ -32,11 +32,11 @@ class UniformModel:
     def label_scorer(self, question, adapter=None):
         return type(self)(question)
 
-    def score(self, texts, progress=None):
+    def score(self, texts, progress=None, *, relative=False):
         n_labels = len(self.question.label_words)
         return np.full((len(texts), n_labels), -math.log(n_labels))
 
-    def score_demonstrations(self):
+    def score_demonstrations(self, *, relative=False):
         return self.score([text for text, _ in self.question.prompt.demonstrations])
 
     def fill_prompt(self, text):
@@ -46,7 +46,7 @@ class UniformModel:
 class WordModel(UniformModel):
     """Finds a label likelier, the more of its demonstrations have the first word of a text."""
 
-    def score(self, texts, progress=None):
+    def score(self, texts, progress=None, *, relative=False):
         question = self.question
         shots = [question.prompt.demonstrations] * len(texts)
         if question.demonstrations_for is not None:

@@ -25,13 +25,15 @@ class Evidence(Protocol):
     what: str
     """What messages say of whom: "This classifier", or one of several questions."""
 
-    def score(self, texts: Sequence[str]) -> NDArray[np.float64]:
+    def score(self, texts: Sequence[str], *, relative: bool = False) -> NDArray[np.float64]:
         """Return label log-likelihoods.
 
         Parameters
         ----------
         texts : sequence of str
             The texts.
+        relative : bool, default=False
+            Whether all scores of a text may be shifted by the same number, which takes less time.
 
         Returns
         -------
@@ -40,7 +42,7 @@ class Evidence(Protocol):
         """
         ...
 
-    def score_shots(self) -> NDArray[np.float64] | None:
+    def score_shots(self, *, relative: bool = False) -> NDArray[np.float64] | None:
         """Score each shot as if it had not been one, or return ``None`` where that costs a fit."""
         ...
 

@@ -75,13 +75,13 @@ class LabelledRowsCalibrator(BaseEstimator):
         n_each = rows_per_class(evidence.n_classes, self.standard_error)
         rows = held_out_rows(texts, codes, shots, rng, n_each)
         if len(rows):
-            scores = evidence.score([texts[i] for i in rows])
+            scores = evidence.score([texts[i] for i in rows], relative=True)
             calibration = fit_calibration(scores, codes[rows])
             if len(np.unique(codes[rows])) > 1:  # rows of one label say nothing about the others
                 chosen = calibration.log_probabilities(scores).argmax(axis=1)
                 warn_at_chance(chosen, codes[rows], evidence)
             return calibration
-        scores = evidence.score_shots()
+        scores = evidence.score_shots(relative=True)
         if scores is None:
             return no_calibration(evidence.n_classes)
         return fit_calibration(scores, codes[shots])

@@ -17,7 +17,12 @@ from sklearn.utils._param_validation import Interval, validate_parameter_constra
 from sklearn.utils.validation import check_is_fitted
 
 from instructclf.classifiers.fitting import Learned, Rows, fit_ensemble, fit_labeller, read_rows
-from instructclf.classifiers.label_scores import LabelScores, choose_labels, mass_of
+from instructclf.classifiers.label_scores import (
+    LabelScores,
+    choose_above_mass,
+    choose_labels,
+    mass_of,
+)
 from instructclf.classifiers.labellers import Labeller, LabellerEnsemble
 from instructclf.classifiers.labels import order_labels, words_of
 from instructclf.classifiers.parameters import CLASSIFIER_CONSTRAINTS
@@ -120,9 +125,7 @@ class PromptedClassifier(FittedClassifier):
         LabelScores
             ``log_likelihood`` and ``log_probabilities``, both of shape (n_texts, n_classes).
         """
-        check_is_fitted(self)
-        with sharing_work(self._find_options("model_options").distributed):
-            return self.labeller_.score(check_texts(X), self._fitted_model, verbose=self.verbose)
+        return self._ask_labeller("score", X)
 
     def label_log_likelihood(self, X: Any) -> NDArray[np.float64]:
         """Return how likely the model is to answer with each label's words, before calibration.
@@ -172,7 +175,7 @@ class PromptedClassifier(FittedClassifier):
         ndarray of shape (n_texts, n_classes)
             Log-probabilities, columns in the order of ``classes_``.
         """
-        return self.label_scores(X).log_probabilities
+        return self._ask_labeller("log_probabilities", X)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the probability of each label. Rows sum to 1.
@@ -210,8 +213,17 @@ class PromptedClassifier(FittedClassifier):
             {"min_label_mass": min_label_mass},
             caller_name=f"{type(self).__name__}.predict",
         )
-        scores = self.label_scores(X)  # which checks that there are classes
-        return choose_labels(self.classes_, scores, min_label_mass)
+        if min_label_mass is not None:
+            scores = self.label_scores(X)  # which checks that there are classes
+            return choose_above_mass(self.classes_, scores, min_label_mass)
+        log_probabilities = self.predict_log_proba(X)
+        return choose_labels(self.classes_, log_probabilities)
+
+    def _ask_labeller(self, method: str, X: Any) -> Any:
+        check_is_fitted(self)
+        ask = getattr(self.labeller_, method)
+        with sharing_work(self._find_options("model_options").distributed):
+            return ask(check_texts(X), self._fitted_model, verbose=self.verbose)
 
     # Showing
 

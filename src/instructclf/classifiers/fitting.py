@@ -295,7 +295,9 @@ class _ZeroShot:
         return self.model.label_scorer(self.question)
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        scores = score_visibly(self._scorer, texts, "Choosing shots", verbose=self.verbose)
+        scores = score_visibly(
+            self._scorer, texts, "Choosing shots", relative=True, verbose=self.verbose
+        )
         return np.exp(no_calibration(scores.shape[1]).log_probabilities(scores))
 
 
@@ -324,15 +326,17 @@ class Evidence:
         shots = labeller.shots if labeller.shots_per_text is None else []
         self.shots = np.searchsorted(rows.positions, shots).astype(np.intp)
 
-    def score(self, texts: Sequence[str]) -> NDArray[np.float64]:
+    def score(self, texts: Sequence[str], *, relative: bool = False) -> NDArray[np.float64]:
         """Score texts, with a progress bar if the estimator is verbose."""
-        return score_visibly(self._scorer, texts, "Calibrating", verbose=self._verbose)
+        return score_visibly(
+            self._scorer, texts, "Calibrating", relative=relative, verbose=self._verbose
+        )
 
-    def score_shots(self) -> NDArray[np.float64] | None:
+    def score_shots(self, *, relative: bool = False) -> NDArray[np.float64] | None:
         """Score each shot after a prompt of the others. Tuned without it would take a fit each."""
         if not self._n_demonstrations:
             return None
         if not self._verbose:
-            return self._scorer.score_demonstrations()
+            return self._scorer.score_demonstrations(relative=relative)
         with Progress("Calibrating", self._n_demonstrations, verbose=self._verbose) as progress:
-            return self._scorer.score_demonstrations(progress)
+            return self._scorer.score_demonstrations(progress, relative=relative)

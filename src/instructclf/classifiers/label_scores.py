@@ -36,38 +36,54 @@ class LabelScores(NamedTuple):
 
 
 def score_visibly(
-    scorer: LabelScorer, texts: Sequence[str], what: str, *, verbose: int | bool
+    scorer: LabelScorer,
+    texts: Sequence[str],
+    what: str,
+    *,
+    relative: bool = False,
+    verbose: int | bool,
 ) -> NDArray[np.float64]:
-    """Return label log-likelihoods, and show a progress bar meanwhile if asked to."""
+    """Return label log-likelihoods, and show a progress bar meanwhile if asked to.
+
+    With ``relative``, they may lack what is the same for all labels of a text.
+    """
     if not verbose:
-        return scorer.score(texts)
+        return scorer.score(texts, relative=relative)
     n_texts = len([*dict.fromkeys(texts)][current_processes().local_rows])
     with Progress(what, n_texts, verbose=verbose) as progress:
-        return scorer.score(texts, progress)
+        return scorer.score(texts, progress, relative=relative)
 
 
 def average_scores(members: Sequence[LabelScores]) -> LabelScores:
-    """Average the scores of several seeds.
+    """Average the scores of several seeds: likelihoods as they are, and log-probabilities."""
+    likelihoods = np.stack([member.log_likelihood for member in members])
+    return LabelScores(
+        logsumexp(likelihoods, axis=0) - np.log(len(members)),
+        average_log_probabilities([member.log_probabilities for member in members]),
+    )
+
+
+def average_log_probabilities(members: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Average the log-probabilities of several seeds.
 
     Source: Lakshminarayanan et al., "Simple and Scalable Predictive Uncertainty Estimation using
     Deep Ensembles" (NeurIPS 2017), for members that differ by their seed alone. The mean of
     log-probabilities, shifted so that probabilities sum to 1, is Hinton's product of experts
-    (2002). Likelihoods are averaged as they are.
+    (2002).
     """
-    likelihoods = np.stack([member.log_likelihood for member in members])
-    mean = np.mean([member.log_probabilities for member in members], axis=0)
-    return LabelScores(
-        logsumexp(likelihoods, axis=0) - np.log(len(members)), log_softmax(mean, axis=1)
-    )
+    return log_softmax(np.mean(members, axis=0), axis=1)
 
 
-def choose_labels(
-    classes: NDArray[Any], scores: LabelScores, min_label_mass: float | None = None
+def choose_labels(classes: NDArray[Any], log_probabilities: NDArray[np.float64]) -> NDArray[Any]:
+    """Return the most probable label of each text, of shape (n_texts,)."""
+    return classes[np.exp(log_probabilities).argmax(axis=1)]
+
+
+def choose_above_mass(
+    classes: NDArray[Any], scores: LabelScores, min_label_mass: float
 ) -> NDArray[Any]:
     """Return the most probable label of each text, or ``None`` below a label mass, (n_texts,)."""
-    labels = classes[np.exp(scores.log_probabilities).argmax(axis=1)]
-    if min_label_mass is None:
-        return labels
+    labels = choose_labels(classes, scores.log_probabilities)
     return leave_open(labels, mass_of(scores.log_likelihood) < min_label_mass)
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from instructclf.classifiers.label_scores import choose_labels, mass_of
+from instructclf.classifiers.label_scores import choose_above_mass, mass_of
 from instructclf.classifiers.several.asked import is_indicator
 from instructclf.classifiers.wrapping.conformal import ConformalClassifier
 from instructclf.classifiers.wrapping.ordinal import OrdinalClassifier
@@ -97,6 +97,6 @@ def answer_or_abstain(
 ) -> tuple[Columns, list[float]]:
     """Return the same columns, with no label below the label mass, and the mass of each text."""
     scores = classifier.label_scores(texts)
-    labels = choose_labels(classifier.classes_, scores, min_label_mass)
+    labels = choose_above_mass(classifier.classes_, scores, min_label_mass)
     columns = Columns([labels.tolist()], np.exp(scores.log_probabilities).T.tolist())
     return columns, mass_of(scores.log_likelihood).tolist()

@@ -122,14 +122,20 @@ class ScoredTokens:
 class LabelScorer(Protocol):
     """Scores the answers of one question. The first method is all that predictions need."""
 
-    def score(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
+    def score(
+        self, texts: Sequence[str], progress: Progress | None = None, *, relative: bool = False
+    ) -> NDArray[np.float64]:
         """Return ``log p(label | prompt)`` of each text, of shape (n_texts, n_labels).
 
-        With several questions, it is ``log p(label | prompt, one of the question's labels)``.
+        With several questions, it is ``log p(label | prompt, one of the question's labels)``. With
+        ``relative``, all scores of a text may be shifted by the same number, if that saves work:
+        it changes no probability of a label among the labels.
         """
         ...
 
-    def score_demonstrations(self, progress: Progress | None = None) -> NDArray[np.float64]:
+    def score_demonstrations(
+        self, progress: Progress | None = None, *, relative: bool = False
+    ) -> NDArray[np.float64]:
         """Score each demonstration after a prompt that holds all others with another text."""
         ...
 

@@ -33,11 +33,11 @@ class Evidence:
         self.texts, self.codes = [f"{value}" for value in values], np.array(codes)
         self.shots, self.left_out = np.arange(n_shots), False
 
-    def score(self, texts):
+    def score(self, texts, *, relative=False):
         yes = np.array([float(text) for text in texts])
         return np.log(np.column_stack([1 - yes, yes]))
 
-    def score_shots(self):
+    def score_shots(self, *, relative=False):
         self.left_out = True
         return self.score([self.texts[i] for i in self.shots])
 

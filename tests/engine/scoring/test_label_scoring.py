@@ -82,6 +82,51 @@ def test_scores_equal_a_naive_forward_pass(architecture, words, tokenizer):
     np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("words", LABEL_SETS.values(), ids=LABEL_SETS.keys())
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_relative_scores_lack_the_same_number_for_all_labels_of_a_text(
+    architecture, words, tokenizer
+):
+    encoder = make_encoder(tokenizer, words)
+    scorer = LocalLabelScorer(shared_view(make_model(architecture)), encoder)
+    assert_differ_by_one_number(scorer.score(TEXTS, relative=True), scorer.score(TEXTS))
+    assert_differ_by_one_number(
+        scorer.score_demonstrations(relative=True), scorer.score_demonstrations()
+    )
+
+
+def test_relative_scores_of_several_answers_lack_the_same_number_too(tokenizer):
+    prompt = make_encoder(tokenizer, ["good", "bad"]).prompt
+    encoder = PromptEncoder(tokenizer, prompt, [("good", "very good"), ("bad",)], None)
+    scorer = LocalLabelScorer(shared_view(make_model()), encoder)
+    assert_differ_by_one_number(scorer.score(TEXTS, relative=True), scorer.score(TEXTS))
+
+
+def assert_differ_by_one_number(scores, others):
+    differences = scores - others
+    assert np.abs(differences).max() > 0.1  # something was left out
+    expected = np.broadcast_to(differences[:, :1], differences.shape)
+    np.testing.assert_allclose(differences, expected, rtol=0, atol=1e-5)
+
+
+def test_relative_scores_of_one_token_read_no_other_row_of_the_output_layer(tokenizer):
+    model = make_model()
+    encoder = make_encoder(tokenizer, LABEL_SETS["single tokens"])
+    expected = LocalLabelScorer(shared_view(model), encoder).score(TEXTS)
+    (encoded,) = encoder.encode(["x"])
+    read = [token for _, _, token in encoded.trie.edges]
+    unread = torch.ones(len(model.lm_head.weight), dtype=torch.bool)
+    unread[read] = False
+    with torch.no_grad():
+        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.clone())  # tied or not
+        model.lm_head.weight[unread] = torch.nan
+    scorer = LocalLabelScorer(shared_view(model), encoder)
+    scores = scorer.score(TEXTS, relative=True)
+    np.testing.assert_allclose(np.diff(scores), np.diff(expected), rtol=0, atol=1e-5)
+    with pytest.raises(ScoringError, match="log-likelihood of nan"):
+        scorer.score(TEXTS)
+
+
 def test_the_likelihoods_of_several_answers_for_one_label_add_up(tokenizer):
     model = make_model()
     answers = [("good", "good film", "very good"), ("bad",), ("so-so", "mixed")]

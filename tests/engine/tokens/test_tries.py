@@ -144,6 +144,15 @@ def test_in_groups_only_what_tells_their_labels_apart_is_compared():
     assert len(trie.normalised) == 1  # before token 8, which no other label of the group has
 
 
+def test_a_relative_trie_compares_all_labels_with_each_other_alone():
+    trie = build_trie([[7, 1], [7, 2, 3], [7, 2, 4]], None)
+    expected = build_trie([[7, 1], [7, 2, 3], [7, 2, 4]], None, groups=(3,))
+    assert trie.relative.compared == expected.compared
+    assert trie.relative.normalised == expected.normalised == {2}
+    assert trie.relative is trie.relative
+    assert expected.relative is expected
+
+
 def test_without_groups_everything_is_compared():
     trie = build_trie([[1, 2, 3], [1, 2, 4]], END)
     assert trie.compared == trie.edges

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -74,6 +76,30 @@ def test_gradients_are_those_of_a_loop_over_full_prompts(words, dtype, share, to
     with backpropagate.prepared():
         backpropagate(examples)
     assert_close(take_gradients(adapter), naive_gradients(adapter, examples), share)
+
+
+@pytest.mark.parametrize("words", LABEL_SETS.values(), ids=LABEL_SETS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_gradients_of_the_label_loss_are_those_of_log_softmaxes_over_the_vocabulary(
+    architecture, words, tokenizer
+):
+    adapter = make_adapter(make_model(architecture))
+    encoder = make_encoder(tokenizer, words)
+    backpropagate, examples = make_backpropagation(adapter, encoder, loss="label")
+    with backpropagate.prepared():
+        found = backpropagate(examples)
+    gradients = take_gradients(adapter)
+    whole = [
+        replace(each, prompt=replace(each.prompt, trie=replace(each.prompt.trie, groups=())))
+        for each in examples
+    ]
+    assert_close(gradients, naive_gradients(adapter, whole), 1e-4)
+    with torch.no_grad():
+        scores = torch.cat(
+            [label_log_likelihoods(adapter.model, [each.prompt], row_layout) for each in whole]
+        )
+    losses, _ = response_losses(scores, whole)
+    assert found[0].item() == pytest.approx(losses.sum().item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("words", LABEL_SETS.values(), ids=LABEL_SETS)

@@ -24,7 +24,7 @@ THREE = ["a", "b", "c"]
 class FirstStated(UniformModel):
     """Finds the label likeliest that the prompt states first, except for texts that say it."""
 
-    def score(self, texts, progress=None):
+    def score(self, texts, progress=None, *, relative=False):
         (stated,) = re.findall(r"labels: (.*)\.", self.question.prompt.instruction)
         words = [answers[0] for answers in self.question.label_words]
         said = [text if text in words else stated.split(", ")[0] for text in texts]

@@ -53,8 +53,14 @@ class _Part:
     def __init__(self, all_scores: RememberedScores, read: Read) -> None:
         self._all, self._read = all_scores, read
 
-    def score(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
+    def score(
+        self, texts: Sequence[str], progress: Progress | None = None, *, relative: bool = False
+    ) -> NDArray[np.float64]:
+        del relative  # the scores of several questions always are
         return self._read(self._all.score(texts, progress))
 
-    def score_demonstrations(self, progress: Progress | None = None) -> NDArray[np.float64]:
+    def score_demonstrations(
+        self, progress: Progress | None = None, *, relative: bool = False
+    ) -> NDArray[np.float64]:
+        del relative
         return self._read(self._all.score_demonstrations(progress))

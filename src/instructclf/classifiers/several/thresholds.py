@@ -32,7 +32,10 @@ def learn_threshold(evidence: Any, calibration: Calibration, rng: np.random.Rand
     rows = rng.permutation(others)[:_MOST_ROWS].astype(np.intp) if others else shots
     if np.bincount(codes[rows], minlength=2).min() < _LEAST_EACH:
         return HALF
-    scores = evidence.score([texts[i] for i in rows]) if others else evidence.score_shots()
+    if others:
+        scores = evidence.score([texts[i] for i in rows], relative=True)
+    else:
+        scores = evidence.score_shots(relative=True)
     return find_threshold(np.exp(calibration.log_probabilities(scores))[:, 1], codes[rows])
 
 

@@ -193,9 +193,11 @@ def _read_edges(
 
     At a node where no comparison of labels needs the normaliser, it may be the logit.
     """
-    # Gradients go through the model's own logits.
-    vocabulary = None if torch.is_grad_enabled() else find_vocabulary(model)
     text, _, node, token = edges.T
+    normalised = np.array([node in batch[text].trie.normalised for text, _, node, _ in edges])
+    # With gradients, a sum over the vocabulary goes through the model's own logits.
+    uses_logits = torch.is_grad_enabled() and normalised.any()
+    vocabulary = None if uses_logits else find_vocabulary(model)
     if vocabulary is None:
         logits = _read_logits(model, batch, layout, prefix)
         rows, tokens = send_integers(logits.device, text * logits.shape[1] + node, token)
@@ -203,7 +205,6 @@ def _read_edges(
         return _wide(logits[rows, tokens]) - _log_normaliser(logits)[rows]
     states = node_states(model, batch, layout, prefix)
     rows = text * states.shape[1] + node
-    normalised = np.array([node in batch[text].trie.normalised for text, _, node, _ in edges])
     return vocabulary.log_probabilities(states.flatten(0, 1), rows, token, normalised)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -49,11 +49,15 @@ class LocalLabelScorer(PromptReader):
         suits the device. This changes speed and memory, not scores.
     """
 
-    def score(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float64]:
+    def score(
+        self, texts: Sequence[str], progress: Progress | None = None, *, relative: bool = False
+    ) -> NDArray[np.float64]:
         """Return ``log p(label | prompt)``, of shape (n_texts, n_labels), summed over answers.
 
         Equal texts go through the model once. If several processes share the work, each text goes
-        through one of them.
+        through one of them. With ``relative``, scores lack what is the same for all labels of a
+        text: of labels with one token each, the sum over the vocabulary, which takes up to a fifth
+        of the time.
 
         Raises
         ------
@@ -66,16 +70,19 @@ class LocalLabelScorer(PromptReader):
             If texts, or demonstrations of a single text, had to be cut: how many, and which.
         """
         verbalizer = self.encoder.verbalizer
-        answers = self._read(texts, len(verbalizer.answers), progress)
+        encode = self._encode_to_compare if relative else self._encode
+        answers = self._read(texts, len(verbalizer.answers), progress, encode=encode)
         scores = verbalizer.sum_answers(answers)
         _check_finite(scores, texts)
         return scores
 
-    def score_demonstrations(self, progress: Progress | None = None) -> NDArray[np.float64]:
+    def score_demonstrations(
+        self, progress: Progress | None = None, *, relative: bool = False
+    ) -> NDArray[np.float64]:
         """Score each demonstration after a prompt with all other demonstrations.
 
         The shape is (n_demonstrations, n_labels). Demonstrations of the same text are left out too:
-        they would give the answer away.
+        they would give the answer away. ``relative`` is that of `score`.
         """
         prompt, verbalizer = self.encoder.prompt, self.encoder.verbalizer
         solved = prompt.demonstrations
@@ -85,7 +92,8 @@ class LocalLabelScorer(PromptReader):
                 others = prompt.with_demonstrations(
                     tuple(pair for pair in solved if pair[0] != text)
                 )
-                (encoded,) = self.encoder.encode_variants([others], [text])
+                prompts = self.encoder.encode_variants([others], [text])
+                (encoded,) = _compare_alone(prompts) if relative else prompts
                 answers[left_out] = self._shared.score_after_part(encoded)
                 if progress is not None:
                     progress.advance()
@@ -99,6 +107,14 @@ class LocalLabelScorer(PromptReader):
             reader = self._reader_of([encoded])
             values = reader.score_edges(encoded)
             return TokenScores(encoded, values, reader.n_shared(encoded))
+
+    def _encode_to_compare(self, texts: Sequence[str]) -> list[EncodedPrompt]:
+        return _compare_alone(self._encode(texts))
+
+
+def _compare_alone(prompts: Sequence[EncodedPrompt]) -> list[EncodedPrompt]:
+    """Return prompts whose labels are compared with each other alone."""
+    return [replace(prompt, trie=prompt.trie.relative) for prompt in prompts]
 
 
 def _check_finite(scores: NDArray[np.float64], texts: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -38,6 +38,8 @@ from instructclf.engine.tokens.encoding import EncodedPrompt, PromptEncoder
 from instructclf.engine.tokens.side_by_side import SideBySide
 from instructclf.engine.tokens.truncation import warn_of_cut_demonstrations, warn_of_cuts
 from instructclf.exceptions import ScoringError
+
+Encode = Callable[[Sequence[str]], list[EncodedPrompt]]
 
 _CHUNK = 2048
 """How many texts are encoded at once, so that memory does not grow with the number of texts."""
@@ -219,19 +221,22 @@ class PromptReader:
         n_values: int,
         progress: Progress | None = None,
         dtype: DTypeLike = np.float64,
+        encode: Encode | None = None,
     ) -> NDArray[Any]:
         """Return what is read of each text, of shape (n_texts, n_values). Warn of cuts.
 
         Equal texts are read once, and if several processes share the work, by one of them.
+        ``encode`` takes the place of `_encode`.
         """
         if self._device.type == "cuda":
             check_not_forked(self._device)
         different = list(dict.fromkeys(texts))
+        read = partial(self._read_different, encode or self._encode, n_values, dtype, progress)
         processes = current_processes()
         if processes.size == 1:
-            values, cuts = self._read_different(different, n_values, dtype, progress)
+            values, cuts = read(different)
         else:
-            values, cuts = self._read_share(processes, different, n_values, dtype, progress)
+            values, cuts = _read_share(processes, different, read)
         row = {text: position for position, text in enumerate(different)}
         rows = [row[text] for text in texts]
         if cuts.any():
@@ -240,42 +245,31 @@ class PromptReader:
             warn_of_cut_demonstrations(has_cut_demonstrations, self.encoder.limit)
         return values[rows]
 
-    def _read_share(
+    def _read_different(
         self,
-        processes: Processes,
-        texts: Sequence[str],
+        encode: Encode,
         n_values: int,
         dtype: DTypeLike,
         progress: Progress | None,
-    ) -> tuple[NDArray[Any], NDArray[np.float64]]:
-        """Read this process's share of the texts, and return what all processes have read."""
-        processes.check_alike(texts, "texts")
-        values = np.zeros((len(texts), n_values), dtype=dtype)
-        cuts = np.zeros((len(texts), _N_CUTS))
-        rows = processes.local_rows
-        values[rows], cuts[rows] = self._read_different(texts[rows], n_values, dtype, progress)
-        return processes.sum(values).astype(dtype, copy=False), processes.sum(cuts)
-
-    def _read_different(
-        self, texts: Sequence[str], n_values: int, dtype: DTypeLike, progress: Progress | None
+        texts: Sequence[str],
     ) -> tuple[NDArray[Any], NDArray[np.float64]]:
         """Return what is read of texts, and whether they and their demonstrations were cut."""
         values = np.empty((len(texts), n_values), dtype=dtype)
         cuts = np.empty((len(texts), _N_CUTS))
         n_behind = _N_BEHIND if self._device.type == "cuda" else 0
         with self._turns:
-            for positions, found in read_behind(self._queue_texts(texts, cuts), n_behind):
+            for positions, found in read_behind(self._queue_texts(texts, cuts, encode), n_behind):
                 values[positions] = found
                 if progress is not None:
                     progress.advance(len(positions))
         return values, cuts
 
     def _queue_texts(
-        self, texts: Sequence[str], cuts: NDArray[np.float64]
+        self, texts: Sequence[str], cuts: NDArray[np.float64], encode: Encode
     ) -> Iterator[tuple[NDArray[np.intp], Read]]:
         """Encode and queue texts. Yield positions and what reads them, and note which were cut."""
         for start in range(0, len(texts), _CHUNK):
-            encoded = self._encode(texts[start : start + _CHUNK])
+            encoded = encode(texts[start : start + _CHUNK])
             end = start + len(encoded)
             cuts[start:end] = [(each.was_cut, each.has_cut_demonstrations) for each in encoded]
             for positions, read in self._queue_encoded(encoded):
@@ -330,6 +324,21 @@ def _refuse_side_by_side(model: Any) -> NoReturn:
         "label_order='cyclic' with several seeds."
     )
     raise ScoringError(msg)
+
+
+def _read_share(
+    processes: Processes,
+    texts: Sequence[str],
+    read: Callable[[Sequence[str]], tuple[NDArray[Any], NDArray[np.float64]]],
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Read this process's share of the texts, and return what all processes have read."""
+    processes.check_alike(texts, "texts")
+    rows = processes.local_rows
+    own_values, own_cuts = read(texts[rows])
+    values = np.zeros((len(texts), own_values.shape[1]), dtype=own_values.dtype)
+    cuts = np.zeros((len(texts), _N_CUTS))
+    values[rows], cuts[rows] = own_values, own_cuts
+    return processes.sum(values).astype(own_values.dtype, copy=False), processes.sum(cuts)
 
 
 def read_behind(batches: Iterable[tuple[Any, Read]], n_behind: int) -> Iterator[tuple[Any, Any]]:

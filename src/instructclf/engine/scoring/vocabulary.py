@@ -64,6 +64,8 @@ class Vocabulary:
         if bias is not None:
             logits = logits + bias[token]
         logits = self._transform(logits)
+        if not normalised.any():
+            return logits
         if normalised.all():
             return logits - self._log_normaliser(states)[row]
         return logits.index_add(0, chosen, -self._log_normaliser(states[need])[of_chosen])

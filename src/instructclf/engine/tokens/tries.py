@@ -46,6 +46,11 @@ class LabelTrie:
     groups: tuple[int, ...] = ()
 
     @cached_property
+    def relative(self) -> LabelTrie:
+        """The same trie with all labels in one group, compared with each other alone."""
+        return self if self.groups else replace(self, groups=(self.n_labels,))
+
+    @cached_property
     def compared(self) -> tuple[tuple[int, int, int], ...]:
         """The edges that are scored: with groups, those that tell the labels of one apart.
 

@@ -19,6 +19,7 @@ from instructclf.engine.scoring.batching import count_computed_tokens, token_bat
 from instructclf.engine.scoring.budgets import make_tuning_budget, tokens_of_a_copy
 from instructclf.engine.scoring.forward import label_log_likelihoods
 from instructclf.engine.scoring.strategies import Strategies, Strategy
+from instructclf.engine.scoring.vocabulary import find_vocabulary
 from instructclf.engine.tuning.examples import Example, send_gradients
 from instructclf.engine.tuning.replay import Replay, make_replay
 from instructclf.engine.tuning.tuned_prefixes import (
@@ -101,6 +102,8 @@ class Backpropagation:
             # Strategies are tried before dropout is switched on, which would draw random numbers.
             for example in self._examples:
                 self._strategies.choose(example.prompt)
+            with torch.no_grad():
+                find_vocabulary(self._model)  # which runs the model the first time
             if self._n_frozen_layers and self._n_epochs > 1:
                 self._replay = self._make_replay(earlier)
             if earlier is not None:

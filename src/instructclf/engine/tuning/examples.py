@@ -29,7 +29,8 @@ class Example:
     ----------
     prompt : EncodedPrompt
         The prompt. Its trie has all answers, or only the right one if the loss is ``"lm"``. Its
-        last entry is the end of the response, except if the loss is ``"label"``.
+        last entry is the end of the response, except if the loss is ``"label"``, which compares
+        the answers with each other alone.
     synonyms : tuple of int
         The positions in the trie of all answers of the text's class, the preferred one first.
     n_response_tokens : int
@@ -92,7 +93,7 @@ def shared_ids(encoder: PromptEncoder, examples: Sequence[Example]) -> list[int]
 
 def _trie_to_learn(trie: LabelTrie, label: int, end_token: int | None, loss: Loss) -> LabelTrie:
     if loss == "label":
-        return trie
+        return trie.relative
     if loss == "lm":
         return _with_end(label_path(trie, label), 0, end_token)
     return _with_end(trie, label, end_token)
@@ -108,7 +109,8 @@ def response_losses(scores: Tensor, examples: Sequence[Example]) -> tuple[Tensor
     """Return the loss of each text, and its label loss, which tells how well labels are told apart.
 
     ``scores`` are log-likelihoods of the entries in the examples' tries, of shape (n_texts,
-    n_answers), the end of the response last. All examples have the same kind of loss: ``"lm"`` is
+    n_answers), the end of the response last. For ``"label"``, those of a text may all be shifted by
+    the same number. All examples have the same kind of loss: ``"lm"`` is
     the mean negative log-likelihood of the response's tokens, including its end; ``"label"`` is the
     negative log-probability of the label among the labels, where all answers of a label count for
     it; ``"lm+label"`` is their sum. Weights are not applied. The label loss is ``"label"``; for
