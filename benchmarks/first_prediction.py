@@ -8,7 +8,8 @@
 reviews each, some 1,850 tokens. Before the first prediction, shortcuts are compared with full
 prompts on two short ones: the first table has the time of that. The second one has the effect of
 exact shortcuts and of mistakes of one token, in units of the effect of one more rounding in each
-layer, of which ``instructclf.engine.scoring.probes`` allows a multiple. Measurements go into
+layer, of which ``instructclf.engine.scoring.probes`` allows a multiple. The third one compares
+probabilities, which leave out the sum over the vocabulary, with likelihoods. Measurements go into
 ``results/first_prediction.json``, and the tables into ``results/first_prediction.md``.
 """
 
@@ -22,8 +23,8 @@ from typing import Any
 import torch
 from measuring import RESULTS, Settings, environment, run_fresh, set_threads, timed
 from models import find_model
-from tables import Table, load_record, number, page, save_page, save_record
-from texts import SHOT, TEXT, TWO_LABELS, paired_reviews
+from tables import TIMES, Table, load_record, number, page, save_page, save_record
+from texts import SHOT, TEXT, TWO_LABELS, paired_reviews, short_rows
 
 from instructclf import PromptClassifier
 from instructclf.engine.models.views import shared_view
@@ -32,6 +33,7 @@ from instructclf.engine.scoring.attention import PrefixAttention
 from instructclf.engine.scoring.layouts import row_layout, tree_layout
 
 N_SHOTS = 16
+N_ROUNDS = 3
 WORDS = {
     "one token a label": None,
     "several": {"positive": "very good", "negative": "rather bad indeed"},
@@ -58,7 +60,7 @@ def main() -> None:
         record = {"environment": environment(settings), "cases": cases}
         save_record(record, "first_prediction", settings.out)
     record = load_record("first_prediction", settings.out)
-    text = page(record, [tabulate_times(record), tabulate_effects(record)])
+    text = page(record, [tabulate_times(record), tabulate_sums(record), tabulate_effects(record)])
     print(text, flush=True)
     save_page(text, "first_prediction", settings.out)
 
@@ -76,7 +78,9 @@ def measure(*, path: str, dtype: str, n_texts: int, n_prompts: int, threads: int
     calibrated.predict(texts[:1])
     _, after = timed(lambda: calibrated.predict(texts[1:]))
     times |= {"fit_auto": fitting.cpu_s, "text_auto": after.cpu_s / (n_texts - 1)}
-    return {"times": times, "effects": measure_effects(path, dtype, n_prompts)}
+    short = short_rows(5 * n_texts, TWO_LABELS, seed=1).texts
+    sums = {"as above": time_sums(classifier, texts), "four words": time_sums(classifier, short)}
+    return {"times": times, "sums": sums, "effects": measure_effects(path, dtype, n_prompts)}
 
 
 def make_classifier(path: str, dtype: str, calibration: str | None, **options: Any) -> Any:
@@ -105,6 +109,16 @@ def time_parts(classifier: Any, texts: list[str]) -> dict[str, float]:
         "prefix": sharing.cpu_s,
         "text": rest.cpu_s / (len(texts) - 1),
     }
+
+
+def time_sums(classifier: Any, texts: list[str]) -> dict[str, float]:
+    """Return the CPU seconds of a text's probabilities, and of its likelihoods as well."""
+    methods = {"probabilities": classifier.predict_proba, "likelihoods": classifier.label_scores}
+    rounds = [
+        {name: timed(lambda m=m: m(texts))[1].cpu_s for name, m in methods.items()}
+        for _ in range(N_ROUNDS)
+    ]
+    return {name: min(each[name] for each in rounds) / len(texts) for name in methods}
 
 
 @torch.inference_mode()
@@ -175,6 +189,22 @@ def tabulate_times(record: dict[str, Any]) -> Table:
     header = ["model", "type", "shared tokens", "checks", "prefix", "checks over prefix"]
     header += ["a text", "a text, calibrated", "fit, calibrated"]
     return Table("The first prediction with 16 shots, CPU seconds", header, rows)
+
+
+def tabulate_sums(record: dict[str, Any]) -> Table:
+    """Return one row for each model and length of texts."""
+    rows = [
+        [
+            case["model"],
+            texts,
+            *(number(1000 * found[name]) for name in ("likelihoods", "probabilities")),
+            f"{number(found['likelihoods'] / found['probabilities'])}{TIMES}",
+        ]
+        for case in record["cases"]
+        for texts, found in case["sums"].items()
+    ]
+    header = ["model", "texts", "likelihoods, ms a text", "probabilities alone", "speed-up"]
+    return Table("What the sum over the vocabulary costs, CPU milliseconds", header, rows)
 
 
 def tabulate_effects(record: dict[str, Any]) -> Table:
