@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -16,8 +17,14 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from tasks import Rows, Task, prompt_options
 
-from instructclf import InstructionTunedClassifier, PromptClassifier, PromptFeatures
+from instructclf import (
+    DistilledClassifier,
+    InstructionTunedClassifier,
+    PromptClassifier,
+    PromptFeatures,
+)
 
+N_UNLABELLED, STUDENT_EPOCHS = 256, 2
 _KINDS = (InstructionTunedClassifier, PromptClassifier)
 BUNDLED_TUNING = {"loss": "lm+label", "learning_rate": 2e-4}
 """What the stored results on the bundled model were measured with, before defaults changed."""
@@ -43,6 +50,63 @@ def features(task: Task, rows: Rows, model: str, **options: Any) -> Any:
     given = prompt_options(task, rows.labels)
     reader = PromptFeatures(model, labels=rows.labels, **given).set_params(**options)
     return make_pipeline(reader, StandardScaler(), LogisticRegression(max_iter=1000))
+
+
+class WithUnlabelled(DistilledClassifier):
+    """A distilled classifier that brings its unlabelled texts, for programs that give none.
+
+    Parameters
+    ----------
+    estimator, teacher, n_texts_per_label
+        Those of `DistilledClassifier`.
+    unlabelled : TextsOf
+        The texts.
+    """
+
+    def __init__(
+        self, estimator: Any, teacher: Any, unlabelled: Any, *, n_texts_per_label: int | None = 64
+    ) -> None:
+        super().__init__(estimator, teacher, n_texts_per_label=n_texts_per_label)
+        self.unlabelled = unlabelled
+
+    def fit(self, X: Any, y: Any) -> Any:
+        """Learn from labelled rows, and from the texts."""
+        return super().fit(X, y, unlabelled=self.unlabelled.texts)
+
+
+class TextsOf:
+    """Training texts of a task without their labels, drawn once for all seeds.
+
+    Parameters
+    ----------
+    rows : Rows
+        The rows of the task.
+    n_texts : int
+        How many.
+    """
+
+    def __init__(self, rows: Rows, n_texts: int) -> None:
+        self._description = f"{n_texts} training texts, {rows.digest}"
+        texts = rows.split.X_train
+        drawn = np.random.RandomState(0).permutation(len(texts))[:n_texts]
+        self.texts = [texts[i] for i in drawn]
+
+    def __repr__(self) -> str:
+        return self._description
+
+
+def distilled(task: Task, rows: Rows, model: str, *, teacher: str, **options: Any) -> Any:
+    """Return a tuned student of a tuned or prompted teacher, and `N_UNLABELLED` texts.
+
+    Options are those of tuning; the student reads each row twice.
+    """
+    student = tuning(task, rows, model, **options | {"max_epochs": STUDENT_EPOCHS})
+    shared = {name: options[name] for name in options if name.startswith("model_options")}
+    teachers = {
+        "tuned": lambda: tuning(task, rows, model, **options),
+        "prompted": lambda: prompting(task, rows, model, n_shots=None, **shared),
+    }
+    return WithUnlabelled(student, teachers[teacher](), TextsOf(rows, N_UNLABELLED))
 
 
 def svm() -> Any:

@@ -9,8 +9,9 @@
 or a name on a hub. Cells are called task/size/variant; a size is the number of training rows of
 each label, ``all`` or ``0``. All variants learn from the same rows under the same seed. They are in
 `VARIANTS`: each is tuning or prompting as in `TUNING` or `PROMPTING`, changed in what its name
-says. Values of ``--set`` become part of the name. Settings are chosen on the tasks `CHOSEN_ON` and
-confirmed on those in `CONFIRMED_ON`.
+says; *distilled* tunes on texts that the named teacher has labelled, too. Values of ``--set``
+become part of the name. Settings are chosen on the tasks `CHOSEN_ON` and confirmed on those in
+`CONFIRMED_ON`.
 
 Raw results are kept in ``--out`` and not measured again. ``results/real_models-<model>.md`` is made
 from them: the first table from runs on all test rows, the others from those with ``--limit-test``.
@@ -23,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from approaches import chosen_for, features, prompting, svm, tuning
+from approaches import chosen_for, distilled, features, prompting, svm, tuning
 from cells import Cell, add_options, prepare_process, run, select
 from models import slowness
 from real_models_tables import write
@@ -104,6 +105,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "zero-shot-calibrated": {"n_shots": 0},
     "zero-shot-chat-calibrated": {"n_shots": 0, "template": "chat"},
     "features": {_DTYPE: "bfloat16"},
+    "distilled-tuned": _LABEL | {"learning_rate": 1e-4},
+    "distilled-prompted": _LABEL | {"learning_rate": 1e-4},
     "svm": {},
 }
 OTHERS: dict[str, dict[str, Any]] = {
@@ -115,7 +118,12 @@ OTHERS: dict[str, dict[str, Any]] = {
 """Variants with as many shots as the size says, and all other rows to calibrate on."""
 MANY = dict.fromkeys(("500", "all"), ("tuning", "tuning-label", DEFAULT, "svm"))
 """Variants with many rows, of Amazon Polarity."""
-_KINDS = {"svm": svm, "features": PromptFeatures, "tuning": InstructionTunedClassifier}
+_KINDS = {
+    "svm": svm,
+    "features": PromptFeatures,
+    "tuning": InstructionTunedClassifier,
+    "distilled": InstructionTunedClassifier,
+}
 
 
 def main() -> None:
@@ -195,6 +203,9 @@ class _Maker:
             return svm()
         if approach == "features":
             return features(*given, **(own | changes))
+        if approach == "distilled":
+            teacher = variant.partition("-")[2]
+            return distilled(*given, teacher=teacher, **(TUNING | own | changes))
         if approach == "tuning":
             return tuning(*given, **(TUNING | own | changes))
         return prompting(*given, **(PROMPTING | own | changes))

@@ -16,6 +16,7 @@ from instructclf.classifiers.wrapping.approaches import list_approaches
 from instructclf.classifiers.wrapping.bag_of_words import BagOfWordsClassifier
 from instructclf.classifiers.wrapping.blending import BlendedClassifier
 from instructclf.classifiers.wrapping.conformal import ConformalClassifier
+from instructclf.classifiers.wrapping.distilling import DistilledClassifier
 from instructclf.classifiers.wrapping.ordinal import OrdinalClassifier
 from instructclf.classifiers.wrapping.selective import SelectiveClassifier
 
@@ -23,6 +24,7 @@ __all__ = [
     "BagOfWordsClassifier",
     "BlendedClassifier",
     "ConformalClassifier",
+    "DistilledClassifier",
     "InstructionTunedClassifier",
     "LoRA",
     "ModelOptions",
