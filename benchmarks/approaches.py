@@ -18,6 +18,7 @@ from sklearn.svm import LinearSVC
 from tasks import Rows, Task, prompt_options
 
 from instructclf import (
+    BlendedClassifier,
     DistilledClassifier,
     InstructionTunedClassifier,
     PromptClassifier,
@@ -96,17 +97,18 @@ class TextsOf:
 
 
 def distilled(task: Task, rows: Rows, model: str, *, teacher: str, **options: Any) -> Any:
-    """Return a tuned student of a tuned or prompted teacher, and `N_UNLABELLED` texts.
+    """Return a tuned student of a teacher that is tuned, or blended with prompting.
 
-    Options are those of tuning; the student reads each row twice.
+    There are `N_UNLABELLED` texts. Options are those of tuning; the student reads each row
+    `STUDENT_EPOCHS` times.
     """
     student = tuning(task, rows, model, **options | {"max_epochs": STUDENT_EPOCHS})
-    shared = {name: options[name] for name in options if name.startswith("model_options")}
-    teachers = {
-        "tuned": lambda: tuning(task, rows, model, **options),
-        "prompted": lambda: prompting(task, rows, model, n_shots=None, **shared),
-    }
-    return WithUnlabelled(student, teachers[teacher](), TextsOf(rows, N_UNLABELLED))
+    teaches: Any = tuning(task, rows, model, **options)
+    if teacher == "blended":
+        shared = {name: options[name] for name in options if name.startswith("model_options")}
+        prompted = prompting(task, rows, model, n_shots=None, **shared)
+        teaches = BlendedClassifier([("prompting", prompted), ("tuning", teaches)])
+    return WithUnlabelled(student, teaches, TextsOf(rows, N_UNLABELLED))
 
 
 def svm() -> Any:

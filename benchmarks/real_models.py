@@ -106,7 +106,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "zero-shot-chat-calibrated": {"n_shots": 0, "template": "chat"},
     "features": {_DTYPE: "bfloat16"},
     "distilled-tuned": _LABEL | {"learning_rate": 1e-4},
-    "distilled-prompted": _LABEL | {"learning_rate": 1e-4},
+    "distilled-blended": _LABEL | {"learning_rate": 1e-4},
     "svm": {},
 }
 OTHERS: dict[str, dict[str, Any]] = {
