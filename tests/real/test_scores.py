@@ -20,6 +20,8 @@ def assert_scores_are_those_of_transformers(real_model, classifier):
     np.testing.assert_allclose(scores.log_likelihood, expected, rtol=0, atol=3e-4)
     shares = log_softmax(expected, axis=1)
     np.testing.assert_allclose(scores.log_probabilities, shares, rtol=0, atol=3e-4)
+    without_sums = classifier.predict_log_proba(UNSEEN)
+    np.testing.assert_allclose(without_sums, shares, rtol=0, atol=3e-4)
 
 
 @pytest.mark.parametrize(
@@ -97,8 +99,10 @@ def test_demonstrations_are_scored_without_themselves_as_transformers_does(real_
         others = tuple(shot for shot in prompt.demonstrations if shot[0] != text)
         without = prompt.with_demonstrations(others).render(text)
         expected.append(real_model.score_prompt(without, classifier.classes_))
-    scores = scorer_of(classifier).score_demonstrations()
-    np.testing.assert_allclose(scores, expected, rtol=0, atol=3e-4)
+    scorer = scorer_of(classifier)
+    np.testing.assert_allclose(scorer.score_demonstrations(), expected, rtol=0, atol=3e-4)
+    shares = log_softmax(scorer.score_demonstrations(relative=True), axis=1)
+    np.testing.assert_allclose(shares, log_softmax(expected, axis=1), rtol=0, atol=3e-4)
 
 
 @torch.no_grad()
