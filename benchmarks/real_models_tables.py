@@ -100,13 +100,17 @@ def _comparisons(scores: CellScores, tasks: Sequence[str], command: str) -> Iter
             rows.sort(key=lambda row: (row[0], -np.mean([g for g in row[1] if g] or [0])))
             header = ("", *tasks, "points over the first setting", "tasks")
             title = f"Accuracy, {size} rows a label"
-            yield Table(title, header, [row for *_, row in rows], (_MEANING, f"`{command}`"))
+            has_distilled = any(family == _UNDISTILLED for family, *_ in rows)
+            notes = (_MEANING, *([_MEANING_DISTILLED] if has_distilled else []), f"`{command}`")
+            yield Table(title, header, [row for *_, row in rows], notes)
 
 
+_UNDISTILLED = "tuning-label-rate-1e-4"
 _MEANING = (
     "Mean over draws ± standard deviation (draws). Points are means over tasks, on the draws that "
     "both have; the first setting is that without an addition to its name."
 )
+_MEANING_DISTILLED = f"Points of *distilled* are over {_UNDISTILLED}, without unlabelled texts."
 _NOTHING = "—"
 
 
@@ -165,4 +169,6 @@ def _size(size: str) -> float:
 def _family(variant: str) -> str:
     """Return the approach: the name of its first setting."""
     first = variant.partition("+")[0]
+    if first.startswith("distilled"):
+        return _UNDISTILLED
     return "zero-shot" if first.startswith("zero-shot") else first.partition("-")[0]
