@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from instructclf.engine.models.decoder_layers import named_decoder_layers
-from instructclf.engine.scoring import kernels
+from instructclf.engine.scoring import shared_attention
 from instructclf.engine.scoring.attention import PrefixAttention
 from instructclf.engine.scoring.layouts import tree_layout
 from instructclf.engine.scoring.vocabulary import Vocabulary
@@ -107,13 +107,13 @@ def counting(module: Module):
 def counting_keys():
     """Yield a list that receives the number of keys each time that queries attend to a prefix."""
     counts = []
-    attend = kernels.attend_in_blocks
+    attend = shared_attention.attend_to_shared_keys
 
     def count(query: Tensor, key: Tensor, *inputs: Any, **options: Any) -> Any:
-        counts.append(key.shape[1])
+        counts.append(key.shape[2])
         return attend(query, key, *inputs, **options)
 
-    with patch.object(kernels, "attend_in_blocks", count):
+    with patch.object(shared_attention, "attend_to_shared_keys", count):
         yield counts
 
 

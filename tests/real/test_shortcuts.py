@@ -153,6 +153,13 @@ def test_outputs_are_computed_only_where_they_are_read(length, get_scorer):
     assert n_logits == []
 
 
+def test_relative_scores_of_labels_of_one_token_take_no_sum_over_the_vocabulary(length, get_scorer):
+    scorer = get_scorer(length, LABELS)
+    with counting_distributions() as n_computed:
+        scorer.score(UNSEEN, relative=True)
+    assert n_computed == []
+
+
 def test_the_last_layer_stops_at_the_positions_that_are_read(length, get_scorer):
     scorer = get_scorer(length)
     with counting(last_projection(scorer)) as n_computed:

@@ -12,6 +12,7 @@ from instructclf.engine.scoring.kernels import (
     additive_mask,
     attend_to_shared_keys,
     attend_with_normaliser,
+    repeat_heads,
 )
 from instructclf.engine.scoring.outputs import output_at
 from instructclf.engine.scoring.shared_attention import SharedAttention, with_shared_prefix
@@ -84,6 +85,23 @@ def test_many_queries_attend_to_the_same_keys_block_by_block(dtype, softcap, has
     scores = scores.masked_fill(hidden, -torch.inf)
     expected = scores.softmax(dim=-1) @ value.double(), scores.logsumexp(dim=-1)
     assert found[0].dtype == dtype
+    for one, other in zip(found, expected, strict=True):
+        tolerance = TOLERANCES[dtype]
+        torch.testing.assert_close(one.double(), other, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("n_key_heads", [1, 2, 4])
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+def test_many_queries_attend_to_the_same_keys_at_once(dtype, n_key_heads):
+    query, key, value = (t[:1] for t in make_inputs(dtype, "cpu", length=37, n_keys=70))
+    key, value = key[:, :n_key_heads], value[:, :n_key_heads]
+    with torch.inference_mode():
+        found = attend_to_shared_keys(query, key, value, None, SCALING)
+    key, value = repeat_heads(key.double(), value.double(), query)
+    scores = SCALING * query.double() @ key.mT
+    expected = scores.softmax(dim=-1) @ value, scores.logsumexp(dim=-1)
+    assert found[0].dtype == dtype
+    assert found[1].dtype == torch.promote_types(dtype, torch.float32)
     for one, other in zip(found, expected, strict=True):
         tolerance = TOLERANCES[dtype]
         torch.testing.assert_close(one.double(), other, atol=tolerance, rtol=tolerance)
