@@ -10,10 +10,10 @@ import pytest
 from instructclf.engine.scoring.batching import (
     count_computed_tokens,
     queue_batches,
+    read_behind,
     token_batches,
 )
 from instructclf.engine.scoring.budgets import TokenBudget
-from instructclf.engine.scoring.reading import read_behind
 from instructclf.engine.tokens.encoding import EncodedPrompt
 from instructclf.engine.tokens.tries import build_trie
 from instructclf.exceptions import ScoringError

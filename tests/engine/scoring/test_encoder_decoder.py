@@ -9,10 +9,10 @@ from transformers import NllbTokenizer, T5Tokenizer
 
 from instructclf import PromptClassifier
 from instructclf.engine.models.views import shared_view
+from instructclf.engine.scoring.batching import read_behind
 from instructclf.engine.scoring.budgets import TokenBudget
 from instructclf.engine.scoring.encoder_decoder.forward import find_decoder_start
 from instructclf.engine.scoring.encoder_decoder.reading import EncoderDecoderReader
-from instructclf.engine.scoring.reading import read_behind
 from instructclf.engine.tokens.encoding import PromptEncoder
 from instructclf.exceptions import ScoringError
 from tests.encoder_decoders import make_framing_tokenizer, score_with_labels

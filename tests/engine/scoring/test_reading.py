@@ -12,10 +12,11 @@ from instructclf.engine.running.processes import Processes
 from instructclf.engine.running.progress import Progress
 from instructclf.engine.running.weight_changes import WeightsAsTheyWere
 from instructclf.engine.scoring.attention import PrefixAttention
+from instructclf.engine.scoring.batching import read_behind
 from instructclf.engine.scoring.budgets import TokenBudget
 from instructclf.engine.scoring.label_scoring import LocalLabelScorer
 from instructclf.engine.scoring.prefixes import PrefixCache
-from instructclf.engine.scoring.reading import PrefixReader, read_behind
+from instructclf.engine.scoring.reading import PrefixReader
 from instructclf.engine.scoring.strategies import FULL_PROMPTS, Strategies
 from instructclf.engine.tokens.encoding import EncodedPrompt, PromptEncoder
 from instructclf.engine.tokens.tries import build_trie

@@ -6,9 +6,10 @@ small is noticed at once rather than after an hour, and progress only gets faste
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,3 +154,15 @@ def _cheapest_ends(lengths: NDArray[np.int_], budget: int) -> list[int]:
         ends.append(end)
         end = int(starts[end])
     return ends[::-1]
+
+
+def read_behind(batches: Iterable[tuple[Any, Read]], n_behind: int) -> Iterator[tuple[Any, Any]]:
+    """Read each batch when so many later ones are queued, which the host prepares meanwhile."""
+    queued: deque[tuple[Any, Read]] = deque()
+    for batch in batches:
+        queued.append(batch)
+        if len(queued) > n_behind:
+            positions, read = queued.popleft()
+            yield positions, read()
+    for positions, read in queued:
+        yield positions, read()

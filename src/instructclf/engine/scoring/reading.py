@@ -6,7 +6,6 @@ with the same prefix through the model, each batch with the fastest strategy tha
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
@@ -29,6 +28,7 @@ from instructclf.engine.scoring.batching import (
     Read,
     count_computed_tokens,
     queue_batches,
+    read_behind,
 )
 from instructclf.engine.scoring.budgets import TokenBudget, make_budget, tokens_of_a_copy
 from instructclf.engine.scoring.forward import edge_log_likelihoods, label_log_likelihoods
@@ -339,15 +339,3 @@ def _read_share(
     cuts = np.zeros((len(texts), _N_CUTS))
     values[rows], cuts[rows] = own_values, own_cuts
     return processes.sum(values).astype(own_values.dtype, copy=False), processes.sum(cuts)
-
-
-def read_behind(batches: Iterable[tuple[Any, Read]], n_behind: int) -> Iterator[tuple[Any, Any]]:
-    """Read each batch when so many later ones are queued, which the host prepares meanwhile."""
-    queued: deque[tuple[Any, Read]] = deque()
-    for batch in batches:
-        queued.append(batch)
-        if len(queued) > n_behind:
-            positions, read = queued.popleft()
-            yield positions, read()
-    for positions, read in queued:
-        yield positions, read()
