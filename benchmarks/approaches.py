@@ -65,7 +65,7 @@ class WithUnlabelled(DistilledClassifier):
     """
 
     def __init__(
-        self, estimator: Any, teacher: Any, unlabelled: Any, *, n_texts_per_label: int | None = 64
+        self, estimator: Any, teacher: Any, unlabelled: Any, *, n_texts_per_label: int | None = 32
     ) -> None:
         super().__init__(estimator, teacher, n_texts_per_label=n_texts_per_label)
         self.unlabelled = unlabelled
@@ -97,18 +97,22 @@ class TextsOf:
 
 
 def distilled(task: Task, rows: Rows, model: str, *, teacher: str, **options: Any) -> Any:
-    """Return a tuned student of a teacher that is tuned, or blended with prompting.
+    """Return a tuned student of a teacher that is prompted, tuned, or a blend of both.
 
-    There are `N_UNLABELLED` texts. Options are those of tuning; the student reads each row
-    `STUDENT_EPOCHS` times.
+    There are `N_UNLABELLED` texts, of which the student reads ``n_texts_per_label``. Other options
+    are those of tuning; the student reads each row `STUDENT_EPOCHS` times.
     """
+    texts, n_each = TextsOf(rows, N_UNLABELLED), options.pop("n_texts_per_label", 32)
+    shared = {name: options[name] for name in options if name.startswith("model_options")}
+    prompted = prompting(task, rows, model, n_shots=None, **shared)
+    tuned = tuning(task, rows, model, **options)
+    teachers = {
+        "prompted": prompted,
+        "tuned": tuned,
+        "blended": BlendedClassifier([("prompting", prompted), ("tuning", tuned)]),
+    }
     student = tuning(task, rows, model, **options | {"max_epochs": STUDENT_EPOCHS})
-    teaches: Any = tuning(task, rows, model, **options)
-    if teacher == "blended":
-        shared = {name: options[name] for name in options if name.startswith("model_options")}
-        prompted = prompting(task, rows, model, n_shots=None, **shared)
-        teaches = BlendedClassifier([("prompting", prompted), ("tuning", teaches)])
-    return WithUnlabelled(student, teaches, TextsOf(rows, N_UNLABELLED))
+    return WithUnlabelled(student, teachers[teacher], texts, n_texts_per_label=n_each)
 
 
 def svm() -> Any:

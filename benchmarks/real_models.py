@@ -105,8 +105,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "zero-shot-calibrated": {"n_shots": 0},
     "zero-shot-chat-calibrated": {"n_shots": 0, "template": "chat"},
     "features": {_DTYPE: "bfloat16"},
-    "distilled-tuned": _LABEL | {"learning_rate": 1e-4},
-    "distilled-blended": _LABEL | {"learning_rate": 1e-4},
+    "distilled-prompted": _LABEL | {"learning_rate": 1e-4},
+    "distilled-tuned-64": _LABEL | {"learning_rate": 1e-4, "n_texts_per_label": 64},
+    "distilled-blended-64": _LABEL | {"learning_rate": 1e-4, "n_texts_per_label": 64},
     "svm": {},
 }
 OTHERS: dict[str, dict[str, Any]] = {
@@ -204,7 +205,7 @@ class _Maker:
         if approach == "features":
             return features(*given, **(own | changes))
         if approach == "distilled":
-            teacher = variant.partition("-")[2]
+            teacher = variant.split("-")[1]
             return distilled(*given, teacher=teacher, **(TUNING | own | changes))
         if approach == "tuning":
             return tuning(*given, **(TUNING | own | changes))

@@ -37,9 +37,9 @@ class DistilledClassifier(ClassifierWrapper):
     """Teach a classifier what another one says about texts that nobody has labelled.
 
     A few rows are labelled, and far more texts are not. The teacher learns from the labelled rows
-    and labels the others; the classifier, its student, learns from both. On Gemma 3 270M a tuned
-    student is more accurate than its teacher with the same sixteen labelled reviews. A student may
-    also be small: a linear classifier on words that costs nothing to ask.
+    and labels the others; the classifier, its student, learns from both. A tuned student of a
+    prompted teacher can be more accurate than prompting and tuning alone. A student may also be
+    small: a linear classifier on words that costs nothing to ask.
 
     Parameters
     ----------
@@ -47,14 +47,16 @@ class DistilledClassifier(ClassifierWrapper):
         The student, a scikit-learn classifier of texts. ``fit`` trains a clone of it. It sees many
         more rows than were labelled, so give a tuned one few epochs, such as ``max_epochs=2``.
     teacher : classifier
-        A scikit-learn classifier with ``predict_proba``, such as a `BlendedClassifier`. ``fit``
+        A scikit-learn classifier with ``predict_proba``, such as a `PromptClassifier`. ``fit``
         trains a clone of it on the labelled rows; wrap a fitted one in
         `sklearn.frozen.FrozenEstimator` to keep it as it is.
-    n_texts_per_label : int or None, default=64
+    n_texts_per_label : int or None, default=32
         How many texts of each label the student learns from: those of which the teacher is surest,
         among the ones that it gives this label. Fewer if the teacher gives a label less often.
-        ``None`` takes all texts, with the labels as frequent as the teacher finds them. More texts
-        make ``fit`` longer.
+        ``None`` takes all texts, with the labels as frequent as the teacher finds them. Raise it
+        for a linear classifier, which needs many texts, and if there are thousands to choose from.
+        A label that is rare among the texts takes a smaller number: more of them than there are
+        would have to be wrong.
 
     Attributes
     ----------
@@ -70,7 +72,7 @@ class DistilledClassifier(ClassifierWrapper):
 
     See Also
     --------
-    BlendedClassifier : Averages classifiers, and makes a good teacher.
+    BlendedClassifier : Averages classifiers.
 
     Notes
     -----
@@ -102,7 +104,7 @@ class DistilledClassifier(ClassifierWrapper):
         "n_texts_per_label": [Interval(Integral, 1, None, closed="left"), None],
     }
 
-    def __init__(self, estimator: Any, teacher: Any, *, n_texts_per_label: int | None = 64) -> None:
+    def __init__(self, estimator: Any, teacher: Any, *, n_texts_per_label: int | None = 32) -> None:
         self.estimator = estimator
         self.teacher = teacher
         self.n_texts_per_label = n_texts_per_label
