@@ -43,7 +43,18 @@ class Evidence(Protocol):
         ...
 
     def score_shots(self, *, relative: bool = False) -> NDArray[np.float64] | None:
-        """Score each shot as if it had not been one, or return ``None`` where that costs a fit."""
+        """Score each shot as if it had not been one, or return ``None`` where that costs a fit.
+
+        Parameters
+        ----------
+        relative : bool, default=False
+            That of `score`.
+
+        Returns
+        -------
+        ndarray of shape (n_shots, n_classes) or None
+            The scores.
+        """
         ...
 
 
