@@ -62,8 +62,14 @@ class RowsAsTexts(TakesRows):
         return super().fit(written_out(X), y)
 
     def label_scores(self, X):
+        return super().label_scores(self._write(X))
+
+    def predict_log_proba(self, X):
+        return super().predict_log_proba(self._write(X))
+
+    def _write(self, X):
         estimator_checks.check_is_fitted(self)
-        return super().label_scores(written_out(validate_data(self, X, reset=False)))
+        return written_out(validate_data(self, X, reset=False))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -96,7 +96,7 @@ def test_each_loss_computes_only_what_it_reads(tokenizer):
     }
     n_nodes = {loss: len(trie.tokens) for loss, trie in tries.items()}
     n_labels = {loss: trie.n_labels for loss, trie in tries.items()}
-    assert tries["label"] is encoder.encode(["x"])[0].trie
+    assert tries["label"] is encoder.encode(["x"])[0].trie.relative
     assert n_nodes["lm+label"] == n_nodes["label"] + 1  # the label's last token, before the end
     assert n_nodes["lm"] < n_nodes["label"]
     assert n_labels == {"label": 3, "lm": 2, "lm+label": 4}
