@@ -6,10 +6,10 @@
 
 ``--model`` takes ``gemma3``, ``smollm2``, a GGUF file or a folder. The prompt has 16 shots of two
 reviews each, some 1,850 tokens. Before the first prediction, shortcuts are compared with full
-prompts on two short ones: the first table has the time of that. The second one has the effect of
-exact shortcuts and of mistakes of one token, in units of the effect of one more rounding in each
-layer, of which ``instructclf.engine.scoring.probes`` allows a multiple. The third one compares
-probabilities, which leave out the sum over the vocabulary, with likelihoods. Measurements go into
+prompts on two short ones: the first table has the time of that. The second one compares
+probabilities, which leave out the sum over the vocabulary, with likelihoods. The third one has the
+effect of exact shortcuts and of mistakes of one token, in units of the effect of one more rounding
+in each layer, of which ``instructclf.engine.scoring.probes`` allows a multiple. Measurements go to
 ``results/first_prediction.json``, and the tables into ``results/first_prediction.md``.
 """
 

@@ -55,8 +55,8 @@ class DistilledClassifier(ClassifierWrapper):
         among the ones that it gives this label. Fewer if the teacher gives a label less often.
         ``None`` takes all texts, with the labels as frequent as the teacher finds them. Raise it
         for a linear classifier, which needs many texts, and if there are thousands to choose from.
-        A label that is rare among the texts takes a smaller number: more of them than there are
-        would have to be wrong.
+        Lower it if a label is rarer than that among the texts: the teacher would have to be wrong
+        to find enough of them.
 
     Attributes
     ----------
@@ -76,12 +76,12 @@ class DistilledClassifier(ClassifierWrapper):
 
     Notes
     -----
-    The method is the last step of Schick and Schütze, "Exploiting Cloze Questions for Few Shot Text
-    Classification and Natural Language Inference" (EACL 2021), with labels in place of
-    probabilities, and as many texts of each label, as in Lee, "Pseudo-Label: The Simple and
-    Efficient Semi-Supervised Learning Method for Deep Neural Networks" (ICML workshop 2013).
-    Without a teacher of its own kind, this is distillation: Hinton et al., "Distilling the
-    Knowledge in a Neural Network" (2015).
+    Prompted models label texts for a classifier that is then trained on them in Schick and Schütze,
+    "Exploiting Cloze Questions for Few Shot Text Classification and Natural Language Inference"
+    (EACL 2021). They train it on probabilities; here it learns the most probable label, as in Lee,
+    "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method for Deep Neural
+    Networks" (ICML workshop 2013), of the surest texts alone. The names *teacher* and *student* are
+    those of distillation: Hinton et al., "Distilling the Knowledge in a Neural Network" (2015).
 
     A student repeats the mistakes of which its teacher is sure. Compare both on labelled rows that
     neither has seen.
@@ -193,8 +193,11 @@ def choose_surest(probabilities: NDArray[np.float64], n_each: int | None) -> NDA
 
 def _find_new(texts: Sequence[str], known: Sequence[str]) -> NDArray[np.intp]:
     """Return the positions of different texts that are not known, the first of equal ones."""
-    first = {text: position for position, text in reversed(list(enumerate(texts)))}
-    positions = sorted(first[text] for text in first.keys() - set(known))
+    seen, positions = set(known), []
+    for position, text in enumerate(texts):
+        if text not in seen:
+            seen.add(text)
+            positions.append(position)
     if not positions:
         msg = (
             f"All {len(texts)} texts of unlabelled are among X, so there is nothing to learn from "
