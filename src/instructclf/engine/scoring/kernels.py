@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from instructclf.engine.running.arithmetic import has_matrix_units, product
+from instructclf.engine.running.arithmetic import product
 
 _ALIGNMENT = 16
 """The memory-efficient CUDA kernel reads masks in pieces of so many elements."""
@@ -124,36 +124,9 @@ def attend_to_shared_keys(
     """
     if query.device.type != "cpu":
         return attend_with_normaliser(query, key, value, mask, scaling, is_causal=False, **options)
-    is_plain = mask is None and options.get("softcap") is None
-    if is_plain and query.shape[-1] == value.shape[-1] and not _multiplies_in_tiles(value):
-        return _attend_fused(query, key, value, scaling)
     hidden = None if mask is None else mask[0, 0]
     found = attend_in_blocks(query[0], key[0], value[0], hidden, scaling, **options)
     return found[0].unsqueeze(0), found[1].unsqueeze(0)
-
-
-def _multiplies_in_tiles(value: Tensor) -> bool:
-    """Say whether products with values are many times as fast as those of float32."""
-    return value.dtype == torch.bfloat16 and has_matrix_units()
-
-
-def _attend_fused(
-    query: Tensor, key: Tensor, value: Tensor, scaling: float
-) -> tuple[Tensor, Tensor]:
-    """Call torch's fused attention in float32 or more, which keeps no scores in memory.
-
-    All heads that share keys are queries of one head: it then computes larger products.
-    """
-    precise = torch.promote_types(query.dtype, torch.float32)
-    n_repeats = query.shape[1] // key.shape[1]
-    grouped = query.to(precise).unflatten(1, (-1, n_repeats)).flatten(2, 3)
-    output, normaliser = _operator("_scaled_dot_product_flash_attention_for_cpu")(
-        grouped, key.to(precise), value.to(precise), 0.0, is_causal=False, scale=scaling
-    )
-    output, normaliser = (
-        each.unflatten(2, (n_repeats, -1)).flatten(1, 2) for each in (output, normaliser)
-    )
-    return output.to(query.dtype), normaliser
 
 
 def attend_in_blocks(
@@ -167,9 +140,11 @@ def attend_in_blocks(
 ) -> tuple[Tensor, Tensor]:
     """Return the attention of each head's queries to all its keys, and its log normaliser.
 
-    It does what torch's fused attention does not: limit scores, hide keys from some queries without
-    a copy of the mask for each head, and multiply in half precision. Blocks of queries are small
-    enough for their scores to stay in the processor's cache.
+    torch's fused attention for CPUs computes small products, in MKL, which uses half the width of
+    AMD's vector units. Where thousands of queries read the same keys, larger products in oneDNN
+    take half its time on a processor with units of 512 bits (Zen 5), and a tenth more than it where
+    these have 256. Blocks of queries are small enough for their scores to stay in the processor's
+    cache.
 
     Queries have shape (n_heads, n_queries, width), keys and values (n_key_heads, n_keys, width).
     The mask of shape (n_queries, n_keys) is 0 for what a query sees, and the least number for what
