@@ -9,9 +9,10 @@
 or a name on a hub. Cells are called task/size/variant; a size is the number of training rows of
 each label, ``all`` or ``0``. All variants learn from the same rows under the same seed. They are in
 `VARIANTS`: each is tuning or prompting as in `TUNING` or `PROMPTING`, changed in what its name
-says; *distilled* tunes on texts that the named teacher has labelled, too. Values of ``--set``
-become part of the name. Settings are chosen on the tasks `CHOSEN_ON` and confirmed on those in
-`CONFIRMED_ON`.
+says; *distilled* tunes on texts that the named teacher has labelled, too. *encoder* is logistic
+regression on embeddings of all-MiniLM-L6-v2, and *setfit* tunes that encoder; they take the
+packages of ``requirements.txt``. Values of ``--set`` become part of the name. Settings are chosen
+on the tasks `CHOSEN_ON` and confirmed on those in `CONFIRMED_ON`.
 
 Raw results are kept in ``--out`` and not measured again. ``results/real_models-<model>.md`` is made
 from them: the first table from runs on all test rows, the others from those with ``--limit-test``.
@@ -27,6 +28,7 @@ from typing import Any
 from approaches import chosen_for, distilled, features, prompting, svm, tuning
 from cells import Cell, add_options, prepare_process, run, select
 from models import slowness
+from peers.few_shot import EncoderRegression, SetFit
 from real_models_tables import write
 from tasks import AMAZON, TASKS, Rows, Task, available, read_rows
 
@@ -109,6 +111,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "distilled-tuned-64": _LABEL | {"learning_rate": 1e-4, "n_texts_per_label": 64},
     "distilled-blended-64": _LABEL | {"learning_rate": 1e-4, "n_texts_per_label": 64},
     "svm": {},
+    "encoder": {},
+    "setfit": {},
 }
 OTHERS: dict[str, dict[str, Any]] = {
     "tuning-other-rows": {},
@@ -119,8 +123,10 @@ OTHERS: dict[str, dict[str, Any]] = {
 """Variants with as many shots as the size says, and all other rows to calibrate on."""
 MANY = dict.fromkeys(("500", "all"), ("tuning", "tuning-label", DEFAULT, "svm"))
 """Variants with many rows, of Amazon Polarity."""
+_WITHOUT_MODEL = {"svm": svm, "encoder": EncoderRegression, "setfit": SetFit}
+"""What learns from the same rows without a language model that reads prompts."""
 _KINDS = {
-    "svm": svm,
+    **_WITHOUT_MODEL,
     "features": PromptFeatures,
     "tuning": InstructionTunedClassifier,
     "distilled": InstructionTunedClassifier,
@@ -200,8 +206,8 @@ class _Maker:
     def _estimator(self, approach: str, variant: str, changes: dict[str, Any]) -> Any:
         given = (self.task, self.rows, self.options.model)
         own = VARIANTS.get(variant) or OTHERS.get(variant) or {}
-        if approach == "svm":
-            return svm()
+        if approach in _WITHOUT_MODEL:
+            return _WITHOUT_MODEL[approach]()
         if approach == "features":
             return features(*given, **(own | changes))
         if approach == "distilled":
