@@ -53,30 +53,10 @@ def features(task: Task, rows: Rows, model: str, **options: Any) -> Any:
     return make_pipeline(reader, StandardScaler(), LogisticRegression(max_iter=1000))
 
 
-class WithUnlabelled(DistilledClassifier):
-    """A distilled classifier that brings its unlabelled texts, for programs that give none.
-
-    Parameters
-    ----------
-    estimator, teacher, n_texts_per_label
-        Those of `DistilledClassifier`.
-    unlabelled : TextsOf
-        The texts.
-    """
-
-    def __init__(
-        self, estimator: Any, teacher: Any, unlabelled: Any, *, n_texts_per_label: int | None = 32
-    ) -> None:
-        super().__init__(estimator, teacher, n_texts_per_label=n_texts_per_label)
-        self.unlabelled = unlabelled
-
-    def fit(self, X: Any, y: Any) -> Any:
-        """Learn from labelled rows, and from the texts."""
-        return super().fit(X, y, unlabelled=self.unlabelled.texts)
-
-
-class TextsOf:
+class TextsOf(list[str]):
     """Training texts of a task without their labels, drawn once for all seeds.
+
+    Raw results describe them by their number and the digest of the rows.
 
     Parameters
     ----------
@@ -87,10 +67,11 @@ class TextsOf:
     """
 
     def __init__(self, rows: Rows, n_texts: int) -> None:
-        self._description = f"{n_texts} training texts, {rows.digest}"
         texts = rows.split.X_train
-        drawn = np.random.RandomState(0).permutation(len(texts))[:n_texts]
-        self.texts = [texts[i] for i in drawn]
+        super().__init__(
+            texts[i] for i in np.random.RandomState(0).permutation(len(texts))[:n_texts]
+        )
+        self._description = f"{n_texts} training texts, {rows.digest}"
 
     def __repr__(self) -> str:
         return self._description
@@ -112,7 +93,7 @@ def distilled(task: Task, rows: Rows, model: str, *, teacher: str, **options: An
         "blended": BlendedClassifier([("prompting", prompted), ("tuning", tuned)]),
     }
     student = tuning(task, rows, model, **options | {"max_epochs": STUDENT_EPOCHS})
-    return WithUnlabelled(student, teachers[teacher], texts, n_texts_per_label=n_each)
+    return DistilledClassifier(student, teachers[teacher], texts, n_texts_per_label=n_each)
 
 
 def svm() -> Any:

@@ -17,6 +17,7 @@ from instructclf import (
     BagOfWordsClassifier,
     BlendedClassifier,
     ConformalClassifier,
+    DistilledClassifier,
     InstructionTunedClassifier,
     OrdinalClassifier,
     PromptClassifier,
@@ -94,6 +95,48 @@ def test_fit_tunes(train, model_folder, tmp_path, capfd):
     assert (loaded.max_epochs, loaded.adapter.rank, loaded.n_seeds) == (1, 2, 2)
     assert "it/s" in capfd.readouterr().err
     assert [fitted.verbose for fitted in [loaded, *loaded.estimators_]] == [0, 0, 0]
+
+
+@pytest.fixture
+def unlabelled(tmp_path):
+    """Return a file of texts without labels, and the texts."""
+    texts = [f"good, and {i}" if i % 2 else f"bad, and {i}" for i in range(12)]
+    write_file(tmp_path / "unlabelled.csv", [{"text": text} for text in texts])
+    return str(tmp_path / "unlabelled.csv"), texts
+
+
+def test_fit_learns_from_texts_without_labels(train, unlabelled, model_folder, tmp_path, capsys):
+    path, texts = unlabelled
+    arguments = ["--approach", "tuning", "--unlabelled", path, "--texts-per-label", "3"]
+    arguments += ["--model", model_folder, *SHORT, "--param", "sampler=random"]
+    code = main(["fit", train, "--save", f"{tmp_path}/saved", *arguments])
+    common = {"random_state": 0, "sampler": "random"}
+    expected = DistilledClassifier(
+        InstructionTunedClassifier(model_folder, max_epochs=2, **common),
+        PromptClassifier(model_folder, n_shots=4, **common),
+        texts,
+        n_texts_per_label=3,
+    ).fit(TEXTS, LABELS)
+    n_chosen = len(expected.pseudo_labelled_.labels)
+    assert code == 0
+    loaded = load(tmp_path / "saved")
+    assert repr(loaded) == repr(expected.estimator_)
+    np.testing.assert_array_equal(loaded.predict_proba(TEXTS), expected.predict_proba(TEXTS))
+    assert capsys.readouterr().out == (
+        f"{tmp_path}/saved: InstructionTunedClassifier, 16 labelled rows and {n_chosen} of 12 "
+        "texts without labels, labels negative, positive\n"
+    )
+
+
+def test_a_student_and_its_teacher_have_the_parameters_that_are_theirs(
+    train, unlabelled, model_folder, tmp_path
+):
+    arguments = ["--approach", "tuning", "--unlabelled", unlabelled[0], "--model", model_folder]
+    arguments += [*SHORT, *QUICK, "--texts-per-label", "all"]
+    assert main(["fit", train, "--save", f"{tmp_path}/saved", *arguments]) == 0
+    loaded = load(tmp_path / "saved")
+    assert (loaded.max_epochs, loaded.adapter.rank, loaded.n_shots) == (1, 2, None)
+    assert len(loaded.shots_) == 28
 
 
 def test_fit_names_classes_by_number(model_folder, tmp_path):

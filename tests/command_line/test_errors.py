@@ -103,6 +103,22 @@ ERRORS = {
         "fit train.csv --save x --definitions labels.json --define negative=Bad",
         "The label 'negative' is defined twice. Leave out one",
     ),
+    "texts for prompting": (
+        "fit train.csv --save x --unlabelled train.csv",
+        "--unlabelled is for --approach tuning, not prompting",
+    ),
+    "no texts": (
+        "fit train.csv --save x --approach tuning --unlabelled empty.csv",
+        "empty.csv has no rows. Expected the column 'text'",
+    ),
+    "no such parameter of either": (
+        "fit train.csv --save x --approach tuning --unlabelled train.csv --param shots=2",
+        "InstructionTunedClassifier has no parameter 'shots'",
+    ),
+    "texts and rows from one stream": (
+        "fit - --save x --approach tuning --unlabelled -",
+        "TRAIN and --unlabelled cannot both be standard input",
+    ),
     "two streams": ("fit - --save x --test -", "TRAIN and --test cannot both be standard input"),
     "no classifier": ("predict full train.csv", "no saved classifier in 'full': it has no classif"),
     "nowhere": ("predict none train.csv", "no saved classifier in 'none': it has no classifier"),

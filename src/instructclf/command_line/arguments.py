@@ -44,10 +44,27 @@ def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "(default: %(default)s)",
     )
     parser.add_argument("--test", metavar="FILE", help="labelled rows to measure the accuracy on")
+    _add_unlabelled(parser)
     _add_model(parser)
     _add_columns(parser, labels=True)
     _add_lists(parser)
     _add_format(parser)
+
+
+def _add_unlabelled(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--unlabelled",
+        metavar="FILE",
+        help="texts without labels: with --approach tuning, the model learns from those of which a "
+        "prompted teacher is surest, too, in 2 epochs",
+    )
+    parser.add_argument(
+        "--texts-per-label",
+        type=_count_or_all,
+        default=32,
+        metavar="N",
+        help="how many of them to learn from for each label, or 'all' (default: %(default)s)",
+    )
 
 
 def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instructclf import (
+    DistilledClassifier,
     InstructionTunedClassifier,
     MultiOutputPromptClassifier,
     PromptClassifier,
@@ -14,13 +15,15 @@ from instructclf import (
 )
 from instructclf.classifiers.loading import name_options
 from instructclf.command_line.definitions import read_definitions
-from instructclf.command_line.parameters import OTHER_OPTIONS, read_parameters
+from instructclf.command_line.parameters import OTHER_OPTIONS, has_parameter, read_parameters
 
 CLASSES: Mapping[str, type] = {
     "prompting": PromptClassifier,
     "tuning": InstructionTunedClassifier,
 }
 """The classifier of each approach to one question."""
+_STUDENT_EPOCHS = 2
+"""A student sees many more rows than were labelled."""
 
 
 def make_classifier(
@@ -35,6 +38,28 @@ def make_classifier(
     definitions = read_definitions(options.definitions, options.define)
     classifier = kind(options.model, label_definitions=definitions, **parameters)
     return classifier.set_params(**read_parameters(kind, assignments, other_options))
+
+
+def make_distilled_classifier(
+    options: argparse.Namespace, unlabelled: Sequence[str]
+) -> DistilledClassifier:
+    """Return an unfitted tuned classifier that a prompted one teaches about texts.
+
+    Both have those values of ``--param`` that they can have, but ``n_shots``: it is how many rows
+    the teacher shows. The student learns from all.
+    """
+    of_teacher = [pair for pair in options.parameters if has_parameter(PromptClassifier, pair[0])]
+    of_student = [
+        (name, text)
+        for name, text in options.parameters
+        if name != "n_shots"
+        # What neither has is an error of the student.
+        and (has_parameter(CLASSES["tuning"], name) or (name, text) not in of_teacher)
+    ]
+    student = make_classifier("tuning", options, of_student, max_epochs=_STUDENT_EPOCHS)
+    teacher = make_classifier("prompting", options, of_teacher)
+    n_each = options.texts_per_label
+    return DistilledClassifier(student, teacher, unlabelled, n_texts_per_label=n_each)
 
 
 def make_joint_classifier(options: argparse.Namespace) -> MultiOutputPromptClassifier:

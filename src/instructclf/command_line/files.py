@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instructclf.datasets.answered import AnswerColumns, AnsweredTexts, take_answered
-from instructclf.datasets.labelled import LabelledTexts, take_labelled
+from instructclf.datasets.labelled import LabelledTexts, take_labelled, take_text
 from instructclf.datasets.rows import find_ending, read_table
 from instructclf.datasets.tables import Reading, Table
 from instructclf.datasets.writing import write_file, write_stream
@@ -34,6 +34,20 @@ def read_source(
     ending = find_ending(expand(path))
     with expand(path).open("rb") as stream:
         return read_table(path, ending, stream, reading)
+
+
+def take_texts(path: str, table: Table, options: argparse.Namespace) -> list[str]:
+    """Return the texts of a table that was read from this file.
+
+    Raises
+    ------
+    DataFormatError
+        If there are no rows, or one has no text.
+    """
+    if not table.rows:
+        msg = f"{path} has no rows. Expected the column {options.text_column!r}."
+        raise DataFormatError(msg)
+    return [take_text(row, options.text_column, option="--text-column …") for row in table.rows]
 
 
 def read_labelled_source(path: str, options: argparse.Namespace, other: str) -> LabelledTexts:

@@ -6,6 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sklearn.utils._param_validation import InvalidParameterError
+
+from instructclf import DistilledClassifier
 from instructclf.classifiers.saving import FILE
 from instructclf.classifiers.several.asked import is_indicator
 from instructclf.command_line.answers import answers_several
@@ -14,8 +17,18 @@ from instructclf.command_line.definitions import (
     read_column_definitions,
     with_labels_of,
 )
-from instructclf.command_line.estimators import make_classifier, make_joint_classifier
-from instructclf.command_line.files import STREAM, read_answered_source, read_labelled_source
+from instructclf.command_line.estimators import (
+    make_classifier,
+    make_distilled_classifier,
+    make_joint_classifier,
+)
+from instructclf.command_line.files import (
+    STREAM,
+    read_answered_source,
+    read_labelled_source,
+    read_source,
+    take_texts,
+)
 from instructclf.command_line.scores import measure, measure_jointly
 from instructclf.datasets.answered import AnswerColumns
 from instructclf.exceptions import DataFormatError, InvalidLabelsError
@@ -31,29 +44,66 @@ class Prepared(NamedTuple):
     measure: Any
 
 
+class Fitted(NamedTuple):
+    """A fitted classifier, and a few words about what it has learned from."""
+
+    classifier: Any
+    learned: str
+
+
 def run(options: argparse.Namespace) -> None:
     """Fit a classifier and save it."""
     check_replaceable(Path(options.save), FILE)  # before spending time on the fit
-    if options.train == options.test == STREAM:
-        msg = "TRAIN and --test cannot both be standard input. Put one of them into a file."
-        raise DataFormatError(msg)
+    _check_sources(options)
     asks_several = options.list_column or len(options.label_column) > 1
-    classifier, train, test, scorer = (_prepare_joint if asks_several else _prepare)(options)
-    classifier.set_params(verbose=int(options.progress)).fit(train.texts, train.labels)
-    scores = scorer(classifier, test) if test else {}
+    prepared = (_prepare_joint if asks_several else _prepare)(options)
+    classifier, learned = _fit(prepared, int(options.progress))
+    test = prepared.test
+    scores = prepared.measure(classifier, test) if test else {}
     classifier.set_params(verbose=0)  # progress bars are up to the user who loads it
     classifier.save(options.save, scores=scores)
-    print(
-        f"{options.save}: {type(classifier).__name__}, {len(classifier.shots_)} of {len(train)} "
-        f"rows as shots, {_describe(classifier)}"
-    )
+    print(f"{options.save}: {type(classifier).__name__}, {learned}, {_describe(classifier)}")
     for name, score in scores.items():
         print(f"{name} on the {len(test)} rows of {options.test}: {score:.4f}")
 
 
+def _check_sources(options: argparse.Namespace) -> None:
+    sources = {"TRAIN": options.train, "--test": options.test, "--unlabelled": options.unlabelled}
+    streams = [name for name, path in sources.items() if path == STREAM]
+    if len(streams) > 1:
+        first, second, *_ = streams
+        msg = f"{first} and {second} cannot both be standard input. Put one of them into a file."
+        raise DataFormatError(msg)
+    if options.unlabelled is not None and options.approach != "tuning":
+        msg = (
+            f"--unlabelled is for --approach tuning, not {options.approach}: only tuning learns "
+            "from more texts than a prompt holds."
+        )
+        raise InvalidParameterError(msg)
+
+
+def _fit(prepared: Prepared, verbose: int) -> Fitted:
+    """Fit the classifier, and return what is saved."""
+    classifier, train = prepared.classifier, prepared.train
+    if not isinstance(classifier, DistilledClassifier):
+        classifier.set_params(verbose=verbose).fit(train.texts, train.labels)
+        return Fitted(classifier, f"{len(classifier.shots_)} of {len(train)} rows as shots")
+    classifier.set_params(estimator__verbose=verbose, teacher__verbose=verbose)
+    classifier.fit(train.texts, train.labels)
+    n_texts, n_all = len(classifier.pseudo_labelled_.labels), len(classifier.unlabelled)
+    learned = f"{len(train)} labelled rows and {n_texts} of {n_all} texts without labels"
+    return Fitted(classifier.estimator_, learned)
+
+
 def _prepare(options: argparse.Namespace) -> Prepared:
-    classifier = make_classifier(options.approach, options, options.parameters)
-    train = read_labelled_source(options.train, options, options.test or STREAM)
+    others = options.test or options.unlabelled or STREAM
+    if options.unlabelled is None:
+        classifier = make_classifier(options.approach, options, options.parameters)
+    else:
+        columns, path = (options.text_column,), options.unlabelled
+        texts = take_texts(path, read_source(path, options, columns, options.train), options)
+        classifier = make_distilled_classifier(options, texts)
+    train = read_labelled_source(options.train, options, others)
     test = options.test and read_labelled_source(options.test, options, options.train)
     return Prepared(classifier, train, test, measure)
 

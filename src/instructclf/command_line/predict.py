@@ -15,8 +15,13 @@ from instructclf.command_line.answers import (
     name_columns,
 )
 from instructclf.command_line.estimators import load_classifier
-from instructclf.command_line.files import read_source, stream_ending, try_target, write_target
-from instructclf.datasets.labelled import take_text
+from instructclf.command_line.files import (
+    read_source,
+    stream_ending,
+    take_texts,
+    try_target,
+    write_target,
+)
 from instructclf.exceptions import DataFormatError
 
 _MASS = "label_mass"
@@ -25,10 +30,7 @@ _MASS = "label_mass"
 def run(options: argparse.Namespace) -> None:
     """Predict the labels of each row."""
     table = read_source(options.data, options, (options.text_column,), options.output)
-    if not table.rows:
-        msg = f"{options.data} has no rows. Expected the column {options.text_column!r}."
-        raise DataFormatError(msg)
-    texts = [take_text(row, options.text_column, option="--text-column …") for row in table.rows]
+    texts = take_texts(options.data, table, options)
     ending = stream_ending(options.format, options.output, options.data)
     try_target(options.output, ending, table)
     classifier = load_classifier(options)

@@ -144,8 +144,6 @@ def take_rows(fit_params: Mapping[str, Any], rows: NDArray[np.intp], n_rows: int
 def _take(name: str, value: Any, rows: NDArray[np.intp], n_rows: int) -> Any:
     if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__len__") or issparse(value):
         return value
-    if name.rsplit("__", maxsplit=1)[-1] == "unlabelled":  # other texts, even if as many
-        return value
     if len(value) == n_rows:
         return np.asarray(value)[rows]
     if name.rsplit("__", maxsplit=1)[-1] == "sample_weight":
