@@ -108,8 +108,8 @@ class Labeller:
         The parameters are those of `score`.
         """
         scorer = self.scorer(open_model)
-        # A calibration of a user's own may look at more than differences.
-        relative = isinstance(self.calibration, Calibration)
+        # A calibration of a user's own, or a subclass, may look at more than differences.
+        relative = type(self.calibration) is Calibration
         scores = score_visibly(scorer, texts, "Scoring", relative=relative, verbose=verbose)
         return self.calibration.log_probabilities(scores)
 

@@ -82,7 +82,7 @@ class LocalLabelScorer(PromptReader):
         """Score each demonstration after a prompt with all other demonstrations.
 
         The shape is (n_demonstrations, n_labels). Demonstrations of the same text are left out too:
-        they would give the answer away. ``relative`` is that of `score`.
+        they would give the answer away. ``relative`` and the error are those of `score`.
         """
         prompt, verbalizer = self.encoder.prompt, self.encoder.verbalizer
         solved = prompt.demonstrations
@@ -98,7 +98,9 @@ class LocalLabelScorer(PromptReader):
                 if progress is not None:
                     progress.advance()
         give_back_free_memory()  # of prefixes, each of a length of its own
-        return verbalizer.sum_answers(answers)
+        scores = verbalizer.sum_answers(answers)
+        _check_finite(scores, [text for text, _ in solved])
+        return scores
 
     def score_tokens(self, text: str) -> TokenScores:
         """Score each token of each label. ``score`` returns the sums over them."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from instructclf.engine.models.devices import check_not_forked
 from instructclf.engine.models.placement import fetch, input_device, is_offloaded
 from instructclf.engine.running.locks import ProcessLock, offloaded_weights
+from instructclf.engine.running.memory import give_back_free_memory
 from instructclf.engine.running.processes import Processes, current_processes
 from instructclf.engine.running.progress import Progress
 from instructclf.engine.running.torch_state import own_torch_state
@@ -274,6 +275,7 @@ class PromptReader:
             cuts[start:end] = [(each.was_cut, each.has_cut_demonstrations) for each in encoded]
             for positions, read in self._queue_encoded(encoded):
                 yield start + np.array(positions), read
+            give_back_free_memory()  # it would grow with the number of texts
 
     def _queue_encoded(self, encoded: Sequence[EncodedPrompt]) -> Iterable[tuple[list[int], Read]]:
         """Queue prompts batch after batch. Yield positions and what reads them."""
