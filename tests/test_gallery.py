@@ -142,6 +142,48 @@ def test_error_in_a_block_names_the_line_of_the_page(load, tmp_path):
     assert caught.traceback[-1].lineno + 1 == 5
 
 
+PAGE = "```python\nprint({printed!r})\n```\n\n{varies}```text\n{shown}\n```\n"
+VARIES = "<!-- varies: seconds -->\n\n"
+
+
+def run_block(load, folder, printed, shown, varies=""):
+    page = folder / "page.md"
+    page.write_text(PAGE.format(printed=printed, shown=shown, varies=varies))
+    return load("pages").run_page(page)
+
+
+@pytest.mark.parametrize(
+    ("printed", "shown", "varies"),
+    [
+        ("a 0.70\nb  1", "a 0.71\nb 1", ""),  # processors round differently
+        ("18,040 texts", "17,901 texts", ""),
+        ("a\nb 1\nc 2\nd", "a\n…\nd", ""),
+        ("0.70 in 3 s", "0.70 in 12 s", VARIES),
+        ("[1, 2]", "[1, 2]", ""),
+    ],
+)
+def test_a_page_shows_what_its_code_prints(load, tmp_path, printed, shown, varies):
+    assert run_block(load, tmp_path, printed, shown, varies) == 1
+
+
+@pytest.mark.parametrize(
+    ("printed", "shown", "varies"),
+    [
+        ("a 0.70", "a 0.75", ""),
+        ("positive", "negative", ""),
+        ("positive 1", "negative 1", VARIES),
+        ("a\nb", "a", ""),
+        ("a\nb", "a\n…\nc", ""),
+        ("18,040 texts", "16,901 texts", ""),
+        ("[1, 2]", "[1, 2, 3]", ""),
+    ],
+)
+def test_a_page_that_shows_something_else_is_an_error(load, tmp_path, printed, shown, varies):
+    with pytest.raises(Exception, match=r"page\.md:1: printed") as caught:
+        run_block(load, tmp_path, printed, shown, varies)
+    assert caught.typename == "OutputError"
+
+
 def test_tests_that_the_page_on_reliability_names_exist():
     page = (TESTS.parent / "docs" / "reliability.md").read_text(encoding="utf-8")
     sources = [file.read_text(encoding="utf-8") for file in TESTS.rglob("test_*.py")]
