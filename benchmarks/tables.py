@@ -49,7 +49,7 @@ def page(record: dict[str, Any], tables: Iterable[Table]) -> str:
 
 def pending(command: str) -> str:
     """Return the page of a benchmark that has no figures."""
-    return f"*These figures are being measured again:* `{command}`.\n"
+    return f"*Not measured yet:* `{command}`.\n"
 
 
 def section(name: str, text: str) -> str:

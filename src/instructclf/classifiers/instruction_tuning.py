@@ -283,7 +283,7 @@ class InstructionTunedClassifier(PromptedClassifier):
             If the classifier is not fitted.
         SavedClassifierError
             If there is no single model to write, because predictions of several seeds are averaged
-            or the base model is in 4 bits; or if the folder holds something else.
+            or ``quantization="4bit"`` loads the base model; or if the folder holds something else.
 
         Notes
         -----

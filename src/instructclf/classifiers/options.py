@@ -24,10 +24,10 @@ class ModelOptions(BaseEstimator):
     ----------
     dtype : str, default="auto"
         The precision of the weights, such as ``"float32"`` or ``"bfloat16"``. ``"auto"`` takes
-        bfloat16 on CUDA (float16 where the device has no bfloat16). On a CPU it takes bfloat16 if
-        the processor has instructions for it and the model is stored in bfloat16, or in a GGUF file
-        of fewer bits; otherwise float32. Half precision is faster, takes half the memory and rounds
-        scores.
+        bfloat16 on CUDA (float16 where the device has no bfloat16), and float16 on Apple's GPUs. On
+        a CPU it takes bfloat16 if the processor has instructions for it and the model is stored in
+        bfloat16, or in a GGUF file of fewer bits; otherwise float32. Half precision is faster,
+        takes half the memory and rounds scores.
     device : str, default="auto"
         Where the model runs, such as ``"cpu"`` or ``"cuda:1"``. ``"auto"`` takes CUDA if there is a
         device, else Apple's GPU, else the CPU.
