@@ -667,7 +667,7 @@ def test_settings_of_a_real_model_are_measured_and_compared(load, options, capsy
     assert list(page) == ["headline", "chosen", "confirmed", "details", "circumstances"]
     assert "| tuning-label+max_epochs=1 | " in page["chosen"]
     assert "| 8 | tuning+max_epochs=1 | " in page["details"]
-    assert "being measured again" in page["headline"]
+    assert "Not measured yet" in page["headline"]
     assert "these numbers mean nothing" in page["circumstances"]
 
 
@@ -788,7 +788,7 @@ def test_lessons_measure_and_write_a_page_and_a_picture(load, options, tmp_path,
     page = sections(options.results / "lessons-model.md")
     assert list(page) == [*program.LESSONS, "circumstances"]
     assert "| skewed rows | reviews |" in page["balance"]
-    assert "being measured again" in page["rank"]
+    assert "Not measured yet" in page["rank"]
     assert "| instructclf, prompting | " in page["peers"]
     assert "| TF-IDF + LinearSVC | reviews | prompting | " in page["peers"]
     scores = load("cell_scores").CellScores.read(found, options)

@@ -94,7 +94,7 @@ def test_page_without_a_record_names_the_command(load, monkeypatch, tmp_path):
     monkeypatch.setitem(program.BENCHMARKS, "cost", "tables")  # any module: nothing is tabulated
     program.run("cost", load("measuring").Settings(out=tmp_path), only_tables=True)
     text = (tmp_path / "cost.md").read_text()
-    assert "being measured again" in text
+    assert "Not measured yet" in text
     assert "`python benchmarks/run.py cost`" in text
 
 
