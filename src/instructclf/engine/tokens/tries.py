@@ -75,7 +75,9 @@ class LabelTrie:
     @cached_property
     def _told_apart(self) -> list[frozenset[int]]:
         """The nodes of each label, the one where its group parts and those after it."""
-        edges = [[edge[1:] for edge in self.edges if edge[0] == i] for i in range(self.n_labels)]
+        edges: list[list[tuple[int, int]]] = [[] for _ in range(self.n_labels)]
+        for label, node, token in self.edges:
+            edges[label].append((node, token))
         found: list[frozenset[int]] = []
         for n_labels in self.groups:
             own = edges[len(found) : len(found) + n_labels]
