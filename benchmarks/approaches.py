@@ -80,10 +80,12 @@ class TextsOf(list[str]):
 def distilled(task: Task, rows: Rows, model: str, *, teacher: str, **options: Any) -> Any:
     """Return a tuned student of a teacher that is prompted, tuned, or a blend of both.
 
-    There are `N_UNLABELLED` texts, of which the student reads ``n_texts_per_label``. Other options
-    are those of tuning; the student reads each row `STUDENT_EPOCHS` times.
+    There are ``n_unlabelled`` texts, or `N_UNLABELLED`, of which the student reads
+    ``n_texts_per_label``. Other options are those of tuning; the student reads each row
+    `STUDENT_EPOCHS` times.
     """
-    texts, n_each = TextsOf(rows, N_UNLABELLED), options.pop("n_texts_per_label", 32)
+    texts = TextsOf(rows, options.pop("n_unlabelled", N_UNLABELLED))
+    n_each = options.pop("n_texts_per_label", 32)
     shared = {name: options[name] for name in options if name.startswith("model_options")}
     prompted = prompting(task, rows, model, n_shots=None, **shared)
     tuned = tuning(task, rows, model, **options)

@@ -108,6 +108,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "zero-shot-chat-calibrated": {"n_shots": 0, "template": "chat"},
     "features": {_DTYPE: "bfloat16"},
     "distilled-prompted": _LABEL | {"learning_rate": 1e-4},
+    "distilled-prompted-1024": _LABEL
+    | {"learning_rate": 1e-4, "n_unlabelled": 1024, "n_texts_per_label": 128},
     "distilled-tuned": _LABEL | {"learning_rate": 1e-4},
     "distilled-blended": _LABEL | {"learning_rate": 1e-4},
     "distilled-tuned-64": _LABEL | {"learning_rate": 1e-4, "n_texts_per_label": 64},
