@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.pipeline import FunctionTransformer, make_pipeline
 from sklearn.utils._param_validation import InvalidParameterError
 
+from instructclf.calibration import Calibration
 from instructclf.classifiers.label_scores import (
     LabelScores,
     average_scores,
@@ -85,8 +88,17 @@ class UncertainWhereMassIsLow:
         return log_softmax(scores * np.exp(scores).sum(axis=1, keepdims=True), axis=1)
 
 
-def test_a_calibration_of_ones_own_sees_whole_likelihoods(make_prompting):
-    calibration = UncertainWhereMassIsLow()
+@dataclass(frozen=True)
+class SubclassThatIsUncertain(UncertainWhereMassIsLow, Calibration):
+    """The same, built on the calibration of the package."""
+
+    def __init__(self):
+        super().__init__(np.zeros(2), 1.0, 0)
+
+
+@pytest.mark.parametrize("kind", [UncertainWhereMassIsLow, SubclassThatIsUncertain])
+def test_a_calibration_of_ones_own_sees_whole_likelihoods(kind, make_prompting):
+    calibration = kind()
     classifier = make_prompting(calibration=calibration).fit(TEXTS, LABELS)
     expected = calibration.log_probabilities(classifier.label_log_likelihood(TEXTS))
     np.testing.assert_array_equal(classifier.predict_log_proba(TEXTS), expected)

@@ -322,6 +322,8 @@ def test_scores_that_are_not_finite_are_an_error_that_names_the_text(tokenizer):
     )
     with pytest.raises(ScoringError, match=r"log-likelihood of nan for the text .good.*float32"):
         scorer.score(["good"])
+    with pytest.raises(ScoringError, match=r"log-likelihood of nan for the text"):
+        scorer.score_demonstrations()
 
 
 @pytest.mark.parametrize("architecture", ["llama", "mistral", "gpt2"])
