@@ -13,8 +13,18 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import LinearSVC
 from sklearn.utils._param_validation import InvalidParameterError
 
-from instructclf import PromptClassifier
-from instructclf.evaluation import evaluate_seeds
+from instructclf import (
+    BlendedClassifier,
+    ConformalClassifier,
+    DistilledClassifier,
+    OrdinalClassifier,
+    PromptClassifier,
+    SelectiveClassifier,
+)
+from instructclf.engine.scoring.reading import PromptReader
+from instructclf.evaluation import FewShot, evaluate_seeds
+from instructclf.evaluation.running import execute, plan_runs, prepare
+from instructclf.evaluation.splitting import check_split
 from instructclf.exceptions import InvalidLabelsError, InvalidShotsError, InvalidTextsError
 from instructclf.sampling import BalancedSampler
 
@@ -58,6 +68,49 @@ def test_scores_are_the_accuracies_of_a_simple_loop():
         assert score == fitted.score(*TEST)
     assert scores.mean == pytest.approx(scores.scores.mean())
     assert scores.std == pytest.approx(scores.scores.std(ddof=1))
+
+
+ASKED = {
+    "prompting": lambda inner: inner,
+    "in a pipeline": lambda inner: make_pipeline(FunctionTransformer(), inner),
+    "few rows": lambda inner: FewShot(inner, n_shots=4),
+    "ordinal": OrdinalClassifier,
+    "selective": lambda inner: SelectiveClassifier(inner, risk=0.9, confidence=0.5, random_state=0),
+    "conformal": lambda inner: ConformalClassifier(inner, confidence_level=0.5, random_state=0),
+    "distilled": lambda inner: DistilledClassifier(inner, inner, ["good or not", "bad or not"]),
+    "blended": lambda inner: BlendedClassifier([("one", inner), ("other", inner)], random_state=0),
+    "nested": lambda inner: OrdinalClassifier(FewShot(inner, n_shots=4)),
+}
+
+
+@pytest.mark.filterwarnings("ignore::instructclf.exceptions.AllAbstainedWarning")
+@pytest.mark.parametrize("kind", ASKED)
+def test_each_test_text_goes_through_a_model_once(kind, make_prompting, monkeypatch):
+    numbers = {"n": 0, "p": 1}
+    train = TRAIN[0], [numbers[label] for label in TRAIN[1]]
+    test = TEST[0], [numbers[label] for label in TEST[1]]
+    read, scored = PromptReader._read, []
+
+    def noting(reader, texts, *inputs, **options):
+        scored.extend(texts)
+        return read(reader, texts, *inputs, **options)
+
+    estimator = ASKED[kind](
+        make_prompting(n_shots=2, calibration=None, verbalizer={0: "bad", 1: "good"})
+    )
+    (run,) = plan_runs(
+        check_split(*train, *test), n_shots=12, n_seeds=1, sampler="balanced", random_state=0
+    )
+    prepared = prepare(estimator, run)
+    with monkeypatch.context() as patch:
+        patch.setattr(PromptReader, "_read", noting)
+        found = execute(run, prepared, check_split(*train, *test))
+    n_models = 2 if kind == "blended" else 1
+    assert [scored.count(text) for text in TEST[0]] == [n_models] * len(TEST[0])
+    assert found.predictions == prepared.predict(TEST[0]).tolist()
+    np.testing.assert_allclose(
+        np.exp(found.log_probabilities), prepared.predict_proba(TEST[0]), rtol=0, atol=1e-6
+    )
 
 
 def test_every_estimator_sees_the_same_rows(seen):

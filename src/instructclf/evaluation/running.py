@@ -22,6 +22,11 @@ from sklearn.utils._param_validation import (
     validate_parameter_constraints,
 )
 
+from instructclf.classifiers.wrapping.wrapper import (
+    ClassifierWrapper,
+    decide,
+    decides_by_probabilities,
+)
 from instructclf.evaluation.metrics import SCORINGS
 from instructclf.evaluation.splitting import Split
 from instructclf.sampling import ShotSampler, get_sampler
@@ -137,11 +142,13 @@ def execute(run: Run, prepared: Any, split: Split) -> Outcome:
     started = perf_counter()
     prepared.fit(texts, split.y_train[run.rows])
     fitted = perf_counter()
-    if _answers_with_the_likeliest(prepared):
+    last = _last_step(prepared)
+    if decides_by_probabilities(last):
         # Both come from one pass, because language models are slow.
-        log_probabilities = np.maximum(prepared.predict_log_proba(split.X_test), np.log(_LEAST))
-        predictions = prepared.classes_[log_probabilities.argmax(axis=1)]
+        probabilities = np.asarray(prepared.predict_proba(split.X_test))
+        predictions = decide(last, probabilities)
         ended = perf_counter()
+        log_probabilities = _finite_logarithm(probabilities)
     else:
         predictions = np.asarray(prepared.predict(split.X_test))
         ended = perf_counter()
@@ -150,7 +157,7 @@ def execute(run: Run, prepared: Any, split: Split) -> Outcome:
         predictions=predictions.tolist(),
         classes=[] if log_probabilities is None else np.asarray(prepared.classes_).tolist(),
         log_probabilities=log_probabilities,
-        loss_curves=_loss_curves(_last_step(prepared)),
+        loss_curves=_loss_curves(_tuned_in(last)),
         fit_seconds=fitted - started,
         predict_seconds=ended - fitted,
         loading_seconds=started - opened,
@@ -172,28 +179,25 @@ def _loss_curves(fitted: Any) -> list[list[float]]:
 
 
 def _last_step(estimator: Any) -> Any:
-    """Return the classifier at the end of a pipeline, or inside a ``FewShot``."""
-    if hasattr(estimator, "steps"):
-        return _last_step(estimator.steps[-1][1])
-    if hasattr(estimator, "shots_") and hasattr(estimator, "estimator_"):
-        return _last_step(estimator.estimator_)
-    return estimator
+    """Return the classifier at the end of a pipeline."""
+    return _last_step(estimator.steps[-1][1]) if hasattr(estimator, "steps") else estimator
 
 
-def _answers_with_the_likeliest(estimator: Any) -> bool:
-    """Say whether ``predict`` returns the likeliest label, as with the classifiers of this package.
-
-    With others it need not: the probabilities of a support vector machine come from another model,
-    and a tuned threshold changes predictions alone.
-    """
-    return hasattr(_last_step(estimator), "label_log_likelihood")
+def _tuned_in(classifier: Any) -> Any:
+    """Return the classifier inside wrappers and pipelines."""
+    if isinstance(classifier, ClassifierWrapper):
+        return _tuned_in(_last_step(classifier.estimator_))
+    return classifier
 
 
 def _log_probabilities(estimator: Any, X: list[str]) -> NDArray[np.float64] | None:
     """Return finite log-probabilities, or ``None`` if the estimator has no probabilities."""
     if not hasattr(estimator, "predict_proba"):
         return None
-    probabilities = np.asarray(estimator.predict_proba(X), dtype=np.float64)
+    return _finite_logarithm(np.asarray(estimator.predict_proba(X), dtype=np.float64))
+
+
+def _finite_logarithm(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.log(np.maximum(probabilities, _LEAST))
 
 

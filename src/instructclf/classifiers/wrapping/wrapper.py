@@ -16,6 +16,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from instructclf.classifiers.wrapping.storing.stored import StoredClassifier
 from instructclf.inputs.texts import check_texts
 
 
@@ -120,6 +121,18 @@ class ClassifierWrapper(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         inner = deepcopy(get_tags(self.estimator))
         tags.classifier_tags, tags.input_tags = inner.classifier_tags, inner.input_tags
         return tags
+
+
+def decides_by_probabilities(classifier: Any) -> bool:
+    """Say whether a fitted classifier predicts what `decide` makes of its probabilities.
+
+    The classifiers of this package do, around each other too. Others need not: the probabilities of
+    a support vector machine come from another model, and a tuned threshold changes predictions
+    alone.
+    """
+    if isinstance(classifier, ClassifierWrapper):
+        return decides_by_probabilities(classifier.estimator_)
+    return isinstance(classifier, StoredClassifier) or hasattr(classifier, "label_log_likelihood")
 
 
 def decide(classifier: Any, probabilities: NDArray[np.float64]) -> NDArray[Any]:
