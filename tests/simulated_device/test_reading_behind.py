@@ -10,6 +10,7 @@ import torch
 
 from instructclf import ModelOptions, PromptClassifier
 from instructclf.engine.scoring import reading
+from instructclf.engine.tokens.encoding import PromptEncoder
 from tests.fixtures import LABELS, TEXTS
 from tests.simulated_device.machine import Event, Machine
 
@@ -27,14 +28,14 @@ def fit(model, n_tokens):
 
 def order_of(machine, classifier):
     """Return when texts are encoded, batches queued and their scores read."""
-    encode = reading.PromptReader._encode
+    encode = PromptEncoder.encode
 
-    def noting(reader, texts):
+    def noting(encoder, texts):
         machine.events.append(Event("launch", "encoding", ""))
-        return encode(reader, texts)
+        return encode(encoder, texts)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading.PromptReader, "_encode", noting)
+        patch.setattr(PromptEncoder, "encode", noting)
         machine.events.clear()
         classifier.predict(NEW_TEXTS)
     names = {"encoding": "encode", "download": "queue", "synchronize": "read"}

@@ -111,7 +111,7 @@ class LocalLabelScorer(PromptReader):
             return TokenScores(encoded, values, reader.n_shared(encoded))
 
     def _encode_to_compare(self, texts: Sequence[str]) -> list[EncodedPrompt]:
-        return _compare_alone(self._encode(texts))
+        return _compare_alone(self.encoder.encode(texts))
 
 
 def _compare_alone(prompts: Sequence[EncodedPrompt]) -> list[EncodedPrompt]:

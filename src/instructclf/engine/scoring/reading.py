@@ -275,7 +275,8 @@ class PromptReader:
             cuts[start:end] = [(each.was_cut, each.has_cut_demonstrations) for each in encoded]
             for positions, read in self._queue_encoded(encoded):
                 yield start + np.array(positions), read
-            give_back_free_memory()  # it would grow with the number of texts
+            if end < len(texts):
+                give_back_free_memory()  # it would grow with the number of texts
 
     def _queue_encoded(self, encoded: Sequence[EncodedPrompt]) -> Iterable[tuple[list[int], Read]]:
         """Queue prompts batch after batch. Yield positions and what reads them."""
