@@ -134,6 +134,7 @@ def _summary(gains: Sequence[float | None]) -> tuple[str, str]:
 
 def _figures(scores: CellScores, cell: str, *, interval: bool = False) -> tuple[str, ...]:
     results, figures = scores.results[cell], scores.figures(cell)
+    text_s = mean_of(results, "cpu_s_per_text")
     if "failed" in figures:
         return ("fails", *[""] * (1 + len(_HEADER)))
     return (
@@ -145,7 +146,7 @@ def _figures(scores: CellScores, cell: str, *, interval: bool = False) -> tuple[
         number_of(figures["calibration_error"]),
         number(figures["epochs"]),
         number(mean_of(results, "fit_cpu_s")),
-        number(1000 * (mean_of(results, "cpu_s_per_text") or 0)),
+        number(None if text_s is None else 1000 * text_s),
     )
 
 
