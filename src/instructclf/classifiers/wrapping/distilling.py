@@ -174,7 +174,7 @@ class DistilledClassifier(ClassifierWrapper):
         self, texts: Sequence[str], positions: NDArray[np.intp], labels: NDArray[Any]
     ) -> PseudoLabelled:
         """Return the surest of what the teacher says about some texts, in labels of its classes."""
-        asked = [texts[i] for i in positions]
+        asked = [texts[i] for i in positions.tolist()]
         probabilities = np.asarray(self.teacher_.predict_proba(asked))
         _check_finite(probabilities, asked)
         code_of = {label: code for code, label in enumerate(self.teacher_.classes_.tolist())}
