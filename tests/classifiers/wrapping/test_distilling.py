@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV, cross_validate
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
 from sklearn.utils._param_validation import InvalidParameterError
@@ -39,6 +39,9 @@ class KnowsTwoWords(LogisticRegression):
     def fit(self, X, y):
         self.classes_, self.seen_ = np.unique(y), list(X)
         return self
+
+    def predict(self, X):
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
     def predict_proba(self, X):
         negative = np.array([0.5 + (len(x) if "bad" in x else -len(x)) / 100 for x in X])
@@ -222,6 +225,15 @@ def test_the_label_is_the_one_that_the_teacher_predicts(make_student):
     assert student.pseudo_labelled_.labels.tolist() == [3, 2, 2, 3, 2]
     given = [UNLABELLED[i] for i in student.pseudo_labelled_.positions]
     assert student.teacher_.predict(given).tolist() == student.pseudo_labelled_.labels.tolist()
+
+
+def test_a_tuned_threshold_of_the_teacher_counts(make_student):
+    teacher = FixedThresholdClassifier(KnowsTwoWords(), threshold=0.62, pos_label="-")
+    student = make_student(teacher=teacher).fit(TEXTS, LABELS)
+    given = [UNLABELLED[i] for i in student.pseudo_labelled_.positions]
+    labels = student.pseudo_labelled_.labels.tolist()
+    assert labels == student.teacher_.predict(given).tolist()
+    assert labels != student.teacher_.estimator_.predict(given).tolist()
 
 
 def test_texts_that_the_teacher_leaves_open_are_left_out(make_student):

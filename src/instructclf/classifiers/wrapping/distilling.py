@@ -15,7 +15,7 @@ from sklearn.utils.metadata_routing import MetadataRouter
 from instructclf.classifiers.labels import check_enough_classes
 from instructclf.classifiers.wrapping.conformal import ConformalClassifier
 from instructclf.classifiers.wrapping.selective import SelectiveClassifier
-from instructclf.classifiers.wrapping.wrapper import ClassifierWrapper, decide
+from instructclf.classifiers.wrapping.wrapper import ClassifierWrapper, predict_from
 from instructclf.exceptions import InvalidLabelsError, InvalidTextsError, ScoringError
 from instructclf.inputs.labels import check_labels, check_same_length
 from instructclf.inputs.texts import check_texts
@@ -174,12 +174,13 @@ class DistilledClassifier(ClassifierWrapper):
         self, texts: Sequence[str], positions: NDArray[np.intp], labels: NDArray[Any]
     ) -> PseudoLabelled:
         """Return the surest of what the teacher says about some texts, in labels of its classes."""
-        asked = [texts[i] for i in positions.tolist()]
+        asked = [texts[i] for i in map(int, positions)]
         probabilities = np.asarray(self.teacher_.predict_proba(asked))
         _check_finite(probabilities, asked)
-        code_of = {label: code for code, label in enumerate(self.teacher_.classes_.tolist())}
-        answers = decide(self.teacher_, probabilities).tolist()
-        given = np.array([code_of.get(answer, ABSTAINED) for answer in answers])
+        classes = np.asarray(self.teacher_.classes_).tolist()
+        code_of = {label: code for code, label in enumerate(classes)}
+        answers = predict_from(self.teacher_, probabilities, asked)
+        given = np.array([code_of.get(answer, ABSTAINED) for answer in answers.tolist()])
         chosen = choose_surest(probabilities, given, self.n_texts_per_label)
         return PseudoLabelled(positions[chosen], labels[given[chosen]])
 

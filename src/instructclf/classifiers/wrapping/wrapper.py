@@ -135,6 +135,16 @@ def decides_by_probabilities(classifier: Any) -> bool:
     return isinstance(classifier, StoredClassifier) or hasattr(classifier, "label_log_likelihood")
 
 
+def predict_from(classifier: Any, probabilities: NDArray[np.float64], X: Any) -> NDArray[Any]:
+    """Return what a classifier predicts for rows with these probabilities.
+
+    It reads the rows again only where the probabilities do not tell.
+    """
+    if decides_by_probabilities(classifier):
+        return decide(classifier, probabilities)
+    return np.asarray(classifier.predict(X))
+
+
 def decide(classifier: Any, probabilities: NDArray[np.float64]) -> NDArray[Any]:
     """Return the labels that a classifier predicts for texts with these probabilities."""
     if isinstance(classifier, ClassifierWrapper):
