@@ -65,6 +65,30 @@ def test_attention_and_normaliser_are_those_of_a_softmax_written_out(dtype):
     check_all_kinds(dtype, "cpu")
 
 
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+def test_long_rows_attend_as_short_ones_do(dtype, monkeypatch):
+    monkeypatch.setattr(kernels, "_LONG_ROW", 1)
+    check_all_kinds(dtype, "cpu")
+
+
+@pytest.mark.parametrize("is_causal", [True, False])
+@pytest.mark.parametrize("n_key_heads", [1, 2, 4])
+def test_long_rows_share_heads_of_keys_that_are_stored_side_by_side(
+    n_key_heads, is_causal, monkeypatch
+):
+    query, key, value = make_inputs(torch.float32, "cpu")
+    key, value = (
+        heads[:, :n_key_heads].transpose(1, 2).contiguous().transpose(1, 2)
+        for heads in (key, value)
+    )
+    with torch.inference_mode():
+        short = attend_with_normaliser(query, key, value, None, SCALING, is_causal=is_causal)
+        monkeypatch.setattr(kernels, "_LONG_ROW", 1)
+        long = attend_with_normaliser(query, key, value, None, SCALING, is_causal=is_causal)
+    for one, other in zip(long, short, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("softcap", [None, 2.0])
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 @pytest.mark.parametrize("has_mask", [True, False])
