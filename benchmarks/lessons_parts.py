@@ -79,6 +79,10 @@ class RecalibratedPrompting(ClassifierMixin, BaseEstimator):
         """Return the log-probabilities, calibrated as this classifier is."""
         return self.classifier_.calibration_.log_probabilities(self.label_log_likelihood(X))
 
+    def predict_proba(self, X: list[str]) -> NDArray[np.float64]:
+        """Return the probabilities."""
+        return np.exp(self.predict_log_proba(X))
+
     def predict(self, X: list[str]) -> NDArray[Any]:
         """Return the most probable label of each text."""
         return self.classes_[self.predict_log_proba(X).argmax(axis=1)]
