@@ -56,8 +56,8 @@ class LocalLabelScorer(PromptReader):
 
         Equal texts go through the model once. If several processes share the work, each text goes
         through one of them. With ``relative``, scores lack what is the same for all labels of a
-        text. For labels of one token that is the sum over the vocabulary, which takes a fifth of
-        the time of a short text on Gemma 3.
+        text. For labels of one token that is the sum over the vocabulary, which takes a quarter
+        of the time of a short text on Gemma 3.
 
         Raises
         ------
