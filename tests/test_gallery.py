@@ -174,6 +174,7 @@ def test_a_page_shows_what_its_code_prints(load, tmp_path, printed, shown, varie
         ("positive 1", "negative 1", VARIES),
         ("a\nb", "a", ""),
         ("a\nb", "a\n…\nc", ""),
+        ("a", "a\n…\na", ""),
         ("18,040 texts", "16,901 texts", ""),
         ("[1, 2]", "[1, 2, 3]", ""),
     ],

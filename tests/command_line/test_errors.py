@@ -107,6 +107,10 @@ ERRORS = {
         "fit train.csv --save x --unlabelled train.csv",
         "--unlabelled is for --approach tuning, not prompting",
     ),
+    "a number of texts without texts": (
+        "fit train.csv --save x --approach tuning --texts-per-label 4",
+        "--texts-per-label says how many texts of --unlabelled to learn from. Name their file.",
+    ),
     "no texts": (
         "fit train.csv --save x --approach tuning --unlabelled empty.csv",
         "empty.csv has no rows. Expected the column 'text'",

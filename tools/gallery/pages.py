@@ -119,6 +119,8 @@ def is_shown(block: Block, printed: str) -> bool:
     if ANYTHING in (block.shown or ""):
         start, _, end = (block.shown or "").partition(ANYTHING)
         before, after = split(start), split(end)
+        if len(found) < len(before) + len(after):
+            return False
         found = [*found[: len(before)], *found[len(found) - len(after) :]]
         shown = [*before, *after]
     return len(shown) == len(found) and all(

@@ -61,9 +61,9 @@ def _add_unlabelled(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--texts-per-label",
         type=_count_or_all,
-        default=32,
+        default=argparse.SUPPRESS,  # 'all' is None
         metavar="N",
-        help="how many of them to learn from for each label, or 'all' (default: %(default)s)",
+        help="how many of them to learn from for each label, or 'all' (default: 32)",
     )
 
 

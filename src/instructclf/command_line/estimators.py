@@ -43,23 +43,25 @@ def make_classifier(
 def make_distilled_classifier(
     options: argparse.Namespace, unlabelled: Sequence[str]
 ) -> DistilledClassifier:
-    """Return an unfitted tuned classifier that a prompted one teaches about texts.
+    """Return an unfitted tuned classifier with a prompted teacher, which labels texts for it.
 
-    Both have those values of ``--param`` that they can have, but ``n_shots``: it is how many rows
-    the teacher shows. The student learns from all.
+    Each gets the values of ``--param`` that it has a parameter for, except that ``n_shots`` goes to
+    the teacher alone: the student learns from all rows.
     """
-    of_teacher = [pair for pair in options.parameters if has_parameter(PromptClassifier, pair[0])]
-    of_student = [
-        (name, text)
-        for name, text in options.parameters
-        if name != "n_shots"
+    of_teacher, of_student = [], []
+    for name, text in options.parameters:
+        is_of_teacher = has_parameter(CLASSES["prompting"], name)
+        if is_of_teacher:
+            of_teacher.append((name, text))
         # What neither has is an error of the student.
-        and (has_parameter(CLASSES["tuning"], name) or (name, text) not in of_teacher)
-    ]
+        if name != "n_shots" and (has_parameter(CLASSES["tuning"], name) or not is_of_teacher):
+            of_student.append((name, text))
     student = make_classifier("tuning", options, of_student, max_epochs=_STUDENT_EPOCHS)
     teacher = make_classifier("prompting", options, of_teacher)
-    n_each = options.texts_per_label
-    return DistilledClassifier(student, teacher, unlabelled, n_texts_per_label=n_each)
+    classifier = DistilledClassifier(student, teacher, unlabelled)
+    if hasattr(options, "texts_per_label"):
+        classifier.set_params(n_texts_per_label=options.texts_per_label)
+    return classifier
 
 
 def make_joint_classifier(options: argparse.Namespace) -> MultiOutputPromptClassifier:

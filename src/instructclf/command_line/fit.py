@@ -54,7 +54,8 @@ class Fitted(NamedTuple):
 def run(options: argparse.Namespace) -> None:
     """Fit a classifier and save it."""
     check_replaceable(Path(options.save), FILE)  # before spending time on the fit
-    _check_sources(options)
+    _check_streams(options)
+    _check_unlabelled(options)
     asks_several = options.list_column or len(options.label_column) > 1
     prepared = (_prepare_joint if asks_several else _prepare)(options)
     classifier, learned = _fit(prepared, int(options.progress))
@@ -67,13 +68,21 @@ def run(options: argparse.Namespace) -> None:
         print(f"{name} on the {len(test)} rows of {options.test}: {score:.4f}")
 
 
-def _check_sources(options: argparse.Namespace) -> None:
+def _check_streams(options: argparse.Namespace) -> None:
     sources = {"TRAIN": options.train, "--test": options.test, "--unlabelled": options.unlabelled}
     streams = [name for name, path in sources.items() if path == STREAM]
     if len(streams) > 1:
         first, second, *_ = streams
         msg = f"{first} and {second} cannot both be standard input. Put one of them into a file."
         raise DataFormatError(msg)
+
+
+def _check_unlabelled(options: argparse.Namespace) -> None:
+    if options.unlabelled is None and hasattr(options, "texts_per_label"):
+        msg = (
+            "--texts-per-label says how many texts of --unlabelled to learn from. Name their file."
+        )
+        raise InvalidParameterError(msg)
     if options.unlabelled is not None and options.approach != "tuning":
         msg = (
             f"--unlabelled is for --approach tuning, not {options.approach}: only tuning learns "

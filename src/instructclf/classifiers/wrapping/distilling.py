@@ -60,8 +60,8 @@ class DistilledClassifier(ClassifierWrapper):
         `sklearn.frozen.FrozenEstimator` to keep it as it is.
     unlabelled : sequence of str, length n_unlabelled
         Texts of the same kind without a label. ``fit`` leaves out those among the labelled ones,
-        and of equal ones all but the first. A pipeline does not transform them: give them as the
-        step before would.
+        and of equal ones all but the first. A pipeline does not transform them, so give them in the
+        form that its earlier steps produce.
     n_texts_per_label : int or None, default=32
         How many texts of each label the student learns from: those of which the teacher is surest,
         among the ones that it gives this label. Fewer if the teacher gives a label less often.
@@ -151,7 +151,7 @@ class DistilledClassifier(ClassifierWrapper):
         InvalidLabelsError
             If labels do not fit the texts, or a fitted teacher has one that ``y`` lacks.
         ScoringError
-            If the teacher returns a probability that is no number.
+            If the teacher returns a probability that is not finite.
         """
         self._validate_params()
         _check_student(self.estimator)
