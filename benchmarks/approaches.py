@@ -78,23 +78,28 @@ class TextsOf(list[str]):
 
 
 def distilled(task: Task, rows: Rows, model: str, *, teacher: str, **options: Any) -> Any:
-    """Return a tuned student of a teacher that is prompted, tuned, or a blend of both.
+    """Return a tuned student of a teacher.
 
-    There are ``n_unlabelled`` texts, or `N_UNLABELLED`, of which the student reads
-    ``n_texts_per_label``. Other options are those of tuning; the student reads each row
+    The teacher is ``"prompted"``; ``"averaged"`` over four orders of shots, the
+    labels stated in each order in turn; ``"tuned"``; ``"blended"`` of prompting and tuning; or ``"distilled"``, itself a
+    student of prompting. There are ``n_unlabelled`` texts, or `N_UNLABELLED`, of which the student
+    reads ``n_texts_per_label``. Other options are those of tuning; the student reads each row
     `STUDENT_EPOCHS` times.
     """
     texts = TextsOf(rows, options.pop("n_unlabelled", N_UNLABELLED))
     n_each = options.pop("n_texts_per_label", 32)
     shared = {name: options[name] for name in options if name.startswith("model_options")}
     prompted = prompting(task, rows, model, n_shots=None, **shared)
+    averaged = {"n_shots": None, "n_seeds": 4, "label_order": "cyclic"}
     tuned = tuning(task, rows, model, **options)
+    student = tuning(task, rows, model, **options | {"max_epochs": STUDENT_EPOCHS})
     teachers = {
         "prompted": prompted,
+        "averaged": prompting(task, rows, model, **averaged, **shared),
         "tuned": tuned,
         "blended": BlendedClassifier([("prompting", prompted), ("tuning", tuned)]),
+        "distilled": DistilledClassifier(student, prompted, texts, n_texts_per_label=n_each),
     }
-    student = tuning(task, rows, model, **options | {"max_epochs": STUDENT_EPOCHS})
     return DistilledClassifier(student, teachers[teacher], texts, n_texts_per_label=n_each)
 
 

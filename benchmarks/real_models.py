@@ -110,6 +110,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "distilled-prompted": _LABEL | {"learning_rate": 1e-4},
     "distilled-prompted-1024": _LABEL
     | {"learning_rate": 1e-4, "n_unlabelled": 1024, "n_texts_per_label": 128},
+    "distilled-prompted-1024-32": _LABEL | {"learning_rate": 1e-4, "n_unlabelled": 1024},
+    "distilled-prompted-64": _LABEL | {"learning_rate": 1e-4, "n_texts_per_label": 64},
+    "distilled-prompted-seeds-3": _LABEL | {"learning_rate": 1e-4, "n_seeds": 3},
+    "distilled-averaged": _LABEL | {"learning_rate": 1e-4},
+    "distilled-distilled": _LABEL | {"learning_rate": 1e-4},
     "distilled-tuned": _LABEL | {"learning_rate": 1e-4},
     "distilled-blended": _LABEL | {"learning_rate": 1e-4},
     "distilled-tuned-64": _LABEL | {"learning_rate": 1e-4, "n_texts_per_label": 64},
