@@ -24,8 +24,9 @@ def test_attention_and_normaliser_are_those_of_a_softmax_written_out(dtype, widt
 
 @pytest.mark.parametrize("heads", HEADS.values(), ids=HEADS)
 @pytest.mark.parametrize("kind", ["causal", "boolean", "additive"])
-def test_gradients_of_a_shared_prefix_are_those_of_one_softmax(heads, kind):
-    check_full_precision(DEVICE, heads, kind)
+@pytest.mark.parametrize("is_windowed", [False, True], ids=["whole prefix", "windows"])
+def test_gradients_of_a_shared_prefix_are_those_of_one_softmax(heads, kind, is_windowed):
+    check_full_precision(DEVICE, heads, kind, is_windowed=is_windowed)
 
 
 @ONLY_CUDA

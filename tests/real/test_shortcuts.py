@@ -182,15 +182,6 @@ def make_tuned(real_model, get_scorer):
     return make
 
 
-@pytest.fixture
-def _wanted_beyond_a_window(request, real_model, length):
-    """Expect a test to fail on prompts beyond a window, where the shortcut is not taken yet."""
-    if real_model.name == "gemma3" and length == "long":
-        reason = "Beyond a sliding window, tuning copies the prefix for each row."
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
-
-
-@pytest.mark.usefixtures("_wanted_beyond_a_window")
 def test_tuning_shares_a_prefix_that_no_row_copies_and_replays_frozen_layers(length, make_tuned):
     _, backpropagate, examples = make_tuned(length)
     with backpropagate.prepared():

@@ -166,11 +166,13 @@ def test_a_run_that_continues_draws_the_random_numbers_of_both_devices(
 @pytest.mark.parametrize("heads", HEADS.values(), ids=HEADS)
 @pytest.mark.parametrize("kind", ["causal", "boolean", "additive"])
 @pytest.mark.parametrize("width", [8, 6])
+@pytest.mark.parametrize("is_windowed", [False, True], ids=["whole prefix", "windows"])
+@pytest.mark.usefixtures("machine")
 def test_attention_in_full_precision_has_the_outputs_and_gradients_of_one_softmax(
-    machine, heads, kind, width, monkeypatch
+    heads, kind, width, is_windowed, monkeypatch
 ):
     monkeypatch.setattr("tests.engine.tuning.attention.test_joint.WIDTH", width)
-    check_full_precision("cuda", heads, kind)
+    check_full_precision("cuda", heads, kind, is_windowed=is_windowed)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

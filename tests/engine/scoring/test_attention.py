@@ -16,7 +16,7 @@ from instructclf.engine.scoring.kernels import (
 )
 from instructclf.engine.scoring.outputs import output_at
 from instructclf.engine.scoring.shared_attention import SharedAttention, with_shared_prefix
-from instructclf.engine.scoring.windows import Window
+from instructclf.engine.scoring.windows import Window, WindowMasks
 from tests.fixtures import make_model
 
 SCALING = 0.3
@@ -169,10 +169,8 @@ def make_prefix(layers, *, has_mask=False, windows=None):
     """Return the options of a forward pass after a prefix with these keys and values."""
     positions = torch.arange(N_PREFIX, N_PREFIX + LENGTH).expand(N_ROWS, -1)
     windows = windows or [None] * len(layers)
-    attending = SharedAttention(
-        dict(enumerate(layers)), windows, positions, n_prefix=N_PREFIX, has_mask=has_mask
-    )
-    return {"shared_prefix": attending}
+    masks = WindowMasks(windows, positions, n_prefix=N_PREFIX, has_mask=has_mask)
+    return {"shared_prefix": SharedAttention(dict(enumerate(layers)), masks)}
 
 
 def make_tensors(n_key_heads, dtype=torch.float32):

@@ -9,6 +9,7 @@ from instructclf.engine.models.views import shared_view
 from instructclf.engine.scoring.attention import PrefixAttention
 from instructclf.engine.scoring.forward import label_log_likelihoods
 from instructclf.engine.scoring.layouts import row_layout, tree_layout
+from instructclf.engine.scoring.strategies import Strategies
 from instructclf.engine.tokens.encoding import PromptEncoder
 from instructclf.engine.tuning.adapters import Adapter, LoraSettings
 from instructclf.engine.tuning.tuned_prefixes import (
@@ -17,10 +18,15 @@ from instructclf.engine.tuning.tuned_prefixes import (
 )
 from instructclf.exceptions import ScoringError
 from instructclf.prompts import TEMPLATES, Prompt, write_instruction
+from tests.engine.scoring.test_windows import BELOW, BEYOND, FAMILIES
 from tests.fixtures import make_model
 
 WORDS = ["very positive", "very negative", "good", "good film"]
 TEXTS = ["good", "a rather longer text, which goes on", "", "bad"]
+WITHOUT_CAPS = [name for name in FAMILIES if name not in {"Gemma 2 2B", "gpt-oss"}]
+"""Families whose attention scores are not capped and have no sinks."""
+FEW = 6
+"""Fewer tokens than a row has."""
 KINDS = [DifferentiablePrefix, DifferentiablePrefixAttention]
 
 
@@ -76,6 +82,31 @@ def test_gradients_of_other_architectures_are_those_of_full_prompts(architecture
     expected = gradients(adapter, encoded, row_layout, None, n_parts=4)
     prefix = DifferentiablePrefixAttention(adapter.model, encoder.prefix_ids)
     assert_equal_gradients(gradients(adapter, encoded, tree_layout, prefix, n_parts=2), expected)
+
+
+@pytest.mark.parametrize("size", [BELOW, BEYOND, FEW], ids=["below", "beyond", "within a row"])
+@pytest.mark.parametrize("name", WITHOUT_CAPS)
+@pytest.mark.parametrize("layout", [row_layout, tree_layout])
+def test_gradients_within_windows_are_those_of_full_prompts(name, size, layout, encoder):
+    architecture, limit, changes = FAMILIES[name]
+    model = make_model(architecture, dtype=torch.float64, **{limit: size, **changes})
+    adapter = make_adapter(model, ("q_proj", "o_proj", "qkv_proj"))
+    encoded = encoder.encode(TEXTS)
+    expected = gradients(adapter, encoded, row_layout, None, n_parts=4)
+    prefix = DifferentiablePrefixAttention(adapter.model, encoder.prefix_ids)
+    assert_equal_gradients(gradients(adapter, encoded, layout, prefix, n_parts=2), expected)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_beyond_a_window_no_row_copies_the_prefix_unless_scores_are_capped(name, encoder):
+    architecture, limit, changes = FAMILIES[name]
+    model = shared_view(make_model(architecture, **{limit: BEYOND, **changes}))
+    kinds = [DifferentiablePrefixAttention, DifferentiablePrefix]
+    strategies = Strategies(model, n_prefix=len(encoder.prefix_ids), prefixes=kinds)
+    (prompt,) = encoder.encode(["good"])
+    assert strategies.n_limits_passed(prompt) == 1
+    expected = DifferentiablePrefixAttention if name in WITHOUT_CAPS else DifferentiablePrefix
+    assert strategies.choose(prompt).prefix is expected
 
 
 def test_gradients_in_single_precision_are_close(encoder):

@@ -21,7 +21,7 @@ from instructclf.engine.scoring.shared_attention import (
     SharedAttention,
     with_shared_prefix,
 )
-from instructclf.engine.scoring.windows import layer_windows
+from instructclf.engine.scoring.windows import WindowMasks, layer_windows
 from instructclf.engine.tokens.side_by_side import SideBySide
 from instructclf.exceptions import ScoringError
 
@@ -92,8 +92,7 @@ class PrefixAttention:
 
     def _attending(self, positions: Tensor, *, has_mask: bool) -> SharedAttention:
         """Return what lets rows at these positions attend to the prefix so far."""
-        return SharedAttention(
-            self._layers,
+        masks = WindowMasks(
             self._windows,
             positions,
             n_prefix=self.length,
@@ -101,6 +100,7 @@ class PrefixAttention:
             key_positions=self._key_positions,
             has_mask=has_mask,
         )
+        return SharedAttention(self._layers, masks)
 
     def _extend(self, model: Any, ids: list[int], n_later: int = 0) -> None:
         """Append tokens in chunks. ``n_later`` is how many come after them."""

@@ -9,23 +9,20 @@ Layers with a window attend only to the end of the prefix that they see.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from instructclf.engine.scoring.kernels import (
-    additive_mask,
     attend_to_shared_keys,
     attend_with_normaliser,
     join_rows,
     merge_parts,
     split_rows,
-    with_aligned_lines,
 )
 from instructclf.engine.scoring.outputs import positions_for_last_layer
-from instructclf.engine.scoring.windows import Window
+from instructclf.engine.scoring.windows import WindowMasks
 
 AttentionFunction = Callable[..., tuple[Tensor, Tensor | None]]
 
@@ -56,20 +53,8 @@ class SharedAttention:
     layers : dict of int to (Tensor, Tensor)
         Keys and values of the prefix in each layer, of shape (1, n_key_heads, n_keys, width).
         They may have room for more tokens.
-    windows : sequence of Window or None
-        What each layer sees.
-    positions : Tensor of shape (n_rows, length)
-        The positions of the rows' tokens.
-    n_prefix : int
-        The length of the prefix: the position of the first token of each row. 0 for rows alone.
-    has_mask : bool
-        Whether the masks that layers are given are those of the layout. If not, they are causal,
-        and windows that transformers has put into them are counted from the beginning of the row.
-    n_keys : int or None, default=None
-        How many keys the prefix has. ``None`` for ``n_prefix``.
-    key_positions : Tensor of shape (n_keys,) or None, default=None
-        The positions of the prefix's keys, on the CPU, where some stand side by side. ``None`` if
-        they follow each other.
+    masks : WindowMasks
+        What the tokens of the rows see of the prefix and of their row.
 
     Attributes
     ----------
@@ -77,28 +62,9 @@ class SharedAttention:
         Collects the rows' keys and values of each layer, if it is a dictionary.
     """
 
-    def __init__(
-        self,
-        layers: dict[int, tuple[Tensor, Tensor]],
-        windows: Sequence[Window | None],
-        positions: Tensor,
-        *,
-        n_prefix: int,
-        has_mask: bool,
-        n_keys: int | None = None,
-        key_positions: Tensor | None = None,
-    ) -> None:
+    def __init__(self, layers: dict[int, tuple[Tensor, Tensor]], masks: WindowMasks) -> None:
         self._layers = layers
-        self._windows = windows
-        self._positions = positions
-        self._n_prefix = n_prefix
-        self._n_keys = n_prefix if n_keys is None else n_keys
-        self._key_positions = key_positions
-        # No token of a row comes later, since the nodes of a tree take positions side by side.
-        self._last_position = n_prefix + positions.shape[1] - 1
-        self._has_mask = has_mask
-        self._prefix_masks: dict[Any, Tensor] = {}
-        self._row_masks: dict[Any, Tensor] = {}
+        self._masks = masks
         self.recorded: dict[int, tuple[Tensor, Tensor]] | None = None
 
     def __call__(
@@ -116,15 +82,16 @@ class SharedAttention:
             "softcap": options.get("softcap"),
         }
         where = self._read_positions(layer, query)
-        row_mask = self._row_mask(layer, mask, where, query)
+        row_mask = self._masks.of_rows(layer, query, mask, where)
         by_position = query.transpose(1, 2)
         if where is not None:
             query = by_position[where].transpose(1, 2)
         causal = row_mask is None
         parts = [attend_with_normaliser(query, key, value, row_mask, is_causal=causal, **common)]
-        seen = self._seen_prefix(layer, where, query)
-        if seen is not None:
-            parts.append(_attend_to_prefix(query, *seen, **common))
+        seen, hidden = self._masks.of_prefix(layer, query, where)
+        if seen.start < seen.stop:
+            keys, values = (heads[:, :, seen] for heads in self._layers[layer])
+            parts.append(_attend_to_prefix(query, keys, values, hidden, **common))
         output = merge_parts(parts, options.get("s_aux")).transpose(1, 2)
         if where is None:
             return output.contiguous()
@@ -133,96 +100,13 @@ class SharedAttention:
 
     def _read_positions(self, layer: int, query: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return the only positions that a layer computes, or ``None`` for all."""
-        is_last = layer == len(self._windows) - 1
+        is_last = layer == self._masks.n_layers - 1
         at = positions_for_last_layer() if is_last else None
         # Queries of text i are paired with keys of row i. In a layout that gives a text several
         # rows, all positions are computed.
         if at is None or len(at.rows) < len(query):
             return None
         return at.rows.to(query.device), at.columns.to(query.device)
-
-    def _seen_prefix(
-        self, layer: int, where: tuple[Tensor, Tensor] | None, query: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor | None] | None:
-        """Return the keys and values that a layer sees, and what of them hides from a query."""
-        window = self._windows[layer]
-        first = 0 if window is None else max(0, window.first_visible(self._n_prefix))
-        start, least = self._keys_from(first)
-        if start >= self._n_keys:
-            return None
-        keys, values = (heads[:, :, start : self._n_keys] for heads in self._layers[layer])
-        if window is None or window.first_visible(self._last_position) <= least:
-            return keys, values, None
-        kind = window, where is None, query.device
-        if kind not in self._prefix_masks:
-            columns = self._positions_of_keys(start, query.device)
-            first_of_each = window.first_visible(self._positions_at(where, query)).unsqueeze(-1)
-            hidden = (columns < first_of_each).flatten(0, 1)  # a line for each query of each row
-            mask = additive_mask(hidden, query.dtype)[None, None]
-            self._prefix_masks[kind] = with_aligned_lines(mask)
-        return keys, values, self._prefix_masks[kind]
-
-    def _keys_from(self, first: int) -> tuple[int, int]:
-        """Return the first key at this position or later, and the least position from there on."""
-        if self._key_positions is None or first == 0:
-            return first, first
-        later = (self._key_positions >= first).nonzero()
-        if len(later) == 0:
-            return self._n_keys, first
-        start = int(later[0])
-        return start, int(self._key_positions[start:].min())
-
-    def _positions_of_keys(self, start: int, device: torch.device) -> Tensor:
-        if self._key_positions is None:
-            return torch.arange(start, self._n_keys, device=device)
-        return self._key_positions[start:].to(device)
-
-    def _row_mask(
-        self,
-        layer: int,
-        mask: Tensor | None,
-        where: tuple[Tensor, Tensor] | None,
-        query: Tensor,
-    ) -> Tensor | None:
-        """Return what is added to the scores of rows with themselves. ``None`` is causal."""
-        window = self._windows[layer]
-        if window is not None and not self._has_mask:
-            mask = None
-        is_narrow = (
-            window is not None and window.first_visible(self._last_position) > self._n_prefix
-        )
-        if where is None and not is_narrow:
-            return mask
-        kind = window, where is None, query.device
-        if window is None or kind not in self._row_masks:
-            mask = self._make_row_mask(window, mask, where, query)
-            self._row_masks[kind] = with_aligned_lines(mask)
-        return self._row_masks[kind]
-
-    def _make_row_mask(
-        self,
-        window: Window | None,
-        mask: Tensor | None,
-        where: tuple[Tensor, Tensor] | None,
-        query: Tensor,
-    ) -> Tensor:
-        positions = self._positions.to(query.device)
-        if mask is None:
-            # Kernels take the i-th query as the i-th position of its row, which it need not be.
-            columns = torch.arange(positions.shape[1], device=query.device)
-            later = columns > (columns[None] if where is None else where[1]).unsqueeze(-1)
-            mask = additive_mask(later, query.dtype).unsqueeze(1)
-        elif where is not None:
-            mask = mask.squeeze(1)[where].unsqueeze(1)
-        if window is None:
-            return mask
-        first = window.first_visible(self._positions_at(where, query)).unsqueeze(-1)
-        hidden = (positions.unsqueeze(1) < first).unsqueeze(1)
-        return mask.expand(len(hidden), -1, -1, -1).masked_fill(hidden, torch.finfo(mask.dtype).min)
-
-    def _positions_at(self, where: tuple[Tensor, Tensor] | None, query: Tensor) -> Tensor:
-        positions = self._positions.to(query.device)
-        return positions if where is None else positions[where]
 
 
 def _attend_to_prefix(

@@ -21,6 +21,7 @@ from instructclf.engine.scoring.layouts import Layout
 from instructclf.engine.scoring.outputs import output_at
 from instructclf.engine.scoring.prefixes import PrefixCache
 from instructclf.engine.scoring.shared_attention import AttentionFunction
+from instructclf.engine.scoring.windows import WindowMasks, layer_windows
 from instructclf.engine.tuning.attention.fused import (
     KernelMasks,
     attend_with_repeated_heads,
@@ -93,6 +94,7 @@ class DifferentiablePrefixAttention:
 
     def __init__(self, model: Any, ids: list[int]) -> None:
         self.length = len(ids)
+        self._windows = layer_windows(model.config.get_text_config())
         install_attention(model, TUNING_ATTENTION, with_tuned_prefix)
         recording = _Recording()
         device = input_device(model)
@@ -116,9 +118,15 @@ class DifferentiablePrefixAttention:
             for layer, (keys, values) in self._computed.items()
         }
 
-    def inputs(self, layout: Layout) -> dict[str, Any]:  # noqa: ARG002  (all rows share one prefix)
+    def inputs(self, layout: Layout) -> dict[str, Any]:
         """Return the prefix in the form that the attention function expects."""
-        return {TUNED_PREFIX: _Following(self._detached), "use_cache": False}
+        masks = WindowMasks(
+            self._windows,
+            layout.position_ids,
+            n_prefix=self.length,
+            has_mask=layout.mask is not None,
+        )
+        return {TUNED_PREFIX: _Following(self._detached, masks), "use_cache": False}
 
     def branch(self, model: Any, n_tokens: int, ids: list[int]) -> None:  # noqa: ARG002
         """Return ``None``: all rows begin with the whole prefix."""
@@ -153,27 +161,38 @@ class _Recording(TunedPrefix):
 
 
 class _Following(TunedPrefix):
-    """Lets rows attend to the prefix's keys and values in each layer, in addition to their own."""
+    """Lets rows attend to what they see of the prefix in each layer, in addition to their own."""
 
-    def __init__(self, layers: dict[int, tuple[Tensor, Tensor]]) -> None:
+    def __init__(self, layers: dict[int, tuple[Tensor, Tensor]], masks: WindowMasks) -> None:
         self._layers = layers
-        self._masks = KernelMasks()
+        self._masks = masks
+        self._kernel_masks = KernelMasks()
 
     def attend(
         self, attention: AttentionFunction, module: Any, *inputs: Any, **options: Any
     ) -> tuple[Tensor, Tensor | None]:
-        del attention
         query, key, value, mask = inputs
+        layer = module.layer_idx
         if any(options.get(name) is not None for name in _CHANGE_SCORES):
             msg = "Attention with capped scores or with sinks is not tuned after a shared prefix."
             raise ScoringError(msg)
-        if module.layer_idx not in self._layers:
+        if layer not in self._layers:
             msg = "A layer has no keys and values of the prefix."
             raise ScoringError(msg)
-        scaling = options.get("scaling") or query.shape[-1] ** -0.5
-        prefix = self._layers[module.layer_idx]
+        mask = self._masks.of_rows(layer, query, mask)
+        seen, hidden = self._masks.of_prefix(layer, query)
+        if seen.start >= seen.stop:  # the rows are beyond the window or chunk of the prefix
+            return attention(module, query, key, value, mask, **options)
+        far_key, far_value = (heads[:, :, seen] for heads in self._layers[layer])
         output = joint_attention(
-            query, key, value, prefix, mask=mask, scaling=scaling, masks=self._masks
+            query,
+            key,
+            value,
+            (far_key, far_value),
+            mask=mask,
+            prefix_mask=hidden,
+            scaling=options.get("scaling") or query.shape[-1] ** -0.5,
+            masks=self._kernel_masks,
         )
         return output, None
 

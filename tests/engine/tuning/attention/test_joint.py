@@ -44,7 +44,16 @@ def make_mask(kind, dtype=torch.float64):
     return torch.zeros(visible.shape, dtype=dtype).masked_fill(~visible, -1e30)
 
 
-def attend_with_torch(inputs, mask):
+def make_prefix_mask(n_prefix=N_PREFIX, dtype=torch.float64):
+    """Return a mask that hides other tokens of the prefix from each query, and all from one."""
+    generator = torch.Generator().manual_seed(2)
+    hidden = torch.rand(1, 1, N_ROWS * LENGTH, n_prefix, generator=generator) > 0.6
+    hidden[..., -1, :] = True
+    least = torch.finfo(dtype).min
+    return torch.zeros(hidden.shape, dtype=dtype).masked_fill(hidden, least)
+
+
+def attend_with_torch(inputs, mask, prefix_mask=None):
     """Copy the prefix for every row, and each key head for every query head."""
     query, key, value, far_key, far_value = inputs
     n_repeats = query.shape[1] // key.shape[1]
@@ -55,6 +64,8 @@ def attend_with_torch(inputs, mask):
     if mask.dtype != torch.bool:
         mask = mask == 0
     seen = torch.ones(N_ROWS, 1, LENGTH, far_key.shape[2], dtype=torch.bool)
+    if prefix_mask is not None:
+        seen = (prefix_mask == 0).view(seen.shape)
     return scaled_dot_product_attention(
         query,
         keys.repeat_interleave(n_repeats, dim=1),
@@ -69,15 +80,18 @@ def gradients(output, inputs):
     return torch.autograd.grad(output, inputs, sent)
 
 
-def check_full_precision(device, heads, kind):
+def check_full_precision(device, heads, kind, *, is_windowed=False):
     """Compare outputs and gradients in float32 on a device with exact ones."""
     exact = make_inputs(*heads, value_width=WIDTH)
     mask = make_mask(kind, torch.float32)
-    expected = attend_with_torch(exact, mask)
+    prefix_mask = make_prefix_mask(dtype=torch.float32) if is_windowed else None
+    expected = attend_with_torch(exact, mask, prefix_mask)
     ours = [tensor.detach().float().to(device).requires_grad_() for tensor in exact]
     query, key, value, *prefix = ours
-    mask = None if mask is None else mask.to(device)
-    output = joint_attention(query, key, value, tuple(prefix), mask=mask, scaling=SCALING)
+    mask, prefix_mask = (None if each is None else each.to(device) for each in (mask, prefix_mask))
+    output = joint_attention(
+        query, key, value, tuple(prefix), mask=mask, prefix_mask=prefix_mask, scaling=SCALING
+    )
     sent = torch.linspace(-1, 1, output.numel()).view(output.shape).to(device)
     found = [output, *torch.autograd.grad(output, ours, sent)]
     for one, right in zip(found, [expected, *gradients(expected, exact)], strict=True):
@@ -120,13 +134,19 @@ def check_half_precision(device, dtype, heads, *, is_masked):
 @pytest.mark.parametrize("heads", HEADS.values(), ids=HEADS)
 @pytest.mark.parametrize("kind", ["causal", "boolean", "additive"])
 @pytest.mark.parametrize("most_bytes", [2**26, 1], ids=["all heads at once", "heads in turn"])
-def test_outputs_and_gradients_are_those_of_a_copied_prefix(heads, kind, most_bytes, monkeypatch):
+@pytest.mark.parametrize("is_windowed", [False, True], ids=["whole prefix", "windows"])
+def test_outputs_and_gradients_are_those_of_a_copied_prefix(
+    heads, kind, most_bytes, is_windowed, monkeypatch
+):
     monkeypatch.setattr(module, "_MOST_BYTES_ON_CPU", most_bytes)
     inputs = make_inputs(*heads)
     mask = make_mask(kind)
+    prefix_mask = make_prefix_mask() if is_windowed else None
     query, key, value, *prefix = inputs
-    output = joint_attention(query, key, value, tuple(prefix), mask=mask, scaling=SCALING)
-    expected = attend_with_torch(inputs, mask)
+    output = joint_attention(
+        query, key, value, tuple(prefix), mask=mask, prefix_mask=prefix_mask, scaling=SCALING
+    )
+    expected = attend_with_torch(inputs, mask, prefix_mask)
     torch.testing.assert_close(output, expected)
     for found, right in zip(gradients(output, inputs), gradients(expected, inputs), strict=True):
         torch.testing.assert_close(found, right)
@@ -134,15 +154,21 @@ def test_outputs_and_gradients_are_those_of_a_copied_prefix(heads, kind, most_by
 
 @pytest.mark.parametrize("heads", HEADS.values(), ids=HEADS)
 @pytest.mark.parametrize("kind", ["causal", "boolean", "additive"])
-def test_copies_of_the_prefix_give_the_same_outputs_and_gradients(heads, kind, monkeypatch):
+@pytest.mark.parametrize("is_windowed", [False, True], ids=["whole prefix", "windows"])
+def test_copies_of_the_prefix_give_the_same_outputs_and_gradients(
+    heads, kind, is_windowed, monkeypatch
+):
     monkeypatch.setattr(module, "_LEAST_COPIED", LENGTH)
     inputs = make_inputs(*heads, torch.float32, n_prefix=LENGTH, value_width=WIDTH)
     query, key, value, *prefix = inputs
     mask = make_mask(kind, torch.float32)
-    output = joint_attention(query, key, value, tuple(prefix), mask=mask, scaling=SCALING)
+    prefix_mask = make_prefix_mask(LENGTH, torch.float32) if is_windowed else None
+    output = joint_attention(
+        query, key, value, tuple(prefix), mask=mask, prefix_mask=prefix_mask, scaling=SCALING
+    )
     assert runs_in_torch(output)
     exact = [tensor.detach().double().requires_grad_() for tensor in inputs]
-    expected = attend_with_torch(exact, mask)
+    expected = attend_with_torch(exact, mask, prefix_mask)
     torch.testing.assert_close(output.double(), expected, rtol=1e-5, atol=1e-5)
     for found, right in zip(gradients(output, inputs), gradients(expected, exact), strict=True):
         torch.testing.assert_close(found.double(), right, rtol=1e-5, atol=1e-5)

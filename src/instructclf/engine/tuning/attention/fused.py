@@ -55,7 +55,7 @@ class KernelMasks:
         self._made: dict[Any, tuple[Tensor | None, Tensor]] = {}
 
     def of(self, mask: Tensor | None, query: Tensor, n_sharing: int) -> Tensor:
-        """Return a mask with a line for each query, of shape (n_rows or 1, 1, n_queries, length).
+        """Return a mask with a line for each query, of shape (n_rows or 1, 1, n_queries, n_keys).
 
         The query has shape (n_rows, n_heads, length, width). Of its heads, ``n_sharing`` share a
         head of keys.
@@ -75,12 +75,13 @@ def fused_joint_attention(
     prefix: tuple[Tensor, Tensor],
     *,
     mask: Tensor | None,
+    prefix_mask: Tensor | None,
     scaling: float,
     masks: KernelMasks,
 ) -> Tensor:
     """Return what `joint_attention` returns, on a device with the kernels."""
     width, n_sharing = query.shape[-1], query.shape[1] // key.shape[1]
-    takes_flash = _can_train_with_flash(query, value)
+    takes_flash = prefix_mask is None and _can_train_with_flash(query, value)
     if takes_flash and mask is None:
         n_sharing = 1  # it takes heads that share keys as they are
         near: _Kernel = _Flash(scaling, is_causal=True)
@@ -88,7 +89,12 @@ def fused_joint_attention(
         near = _Efficient(scaling, is_causal=True)
     else:
         near = _Efficient(scaling, masks.of(mask, query, n_sharing))
-    far = _Flash(scaling) if takes_flash else _Efficient(scaling)
+    if takes_flash:
+        far: _Kernel = _Flash(scaling)
+    elif prefix_mask is None:
+        far = _Efficient(scaling)
+    else:
+        far = _Efficient(scaling, masks.of(prefix_mask, query, n_sharing))
     folded = _fold(query, n_sharing)
     heads = (with_whole_lines(each) for each in (folded, key, value, *prefix))
     output: Any = _FusedAttention.apply(*heads, near, far)

@@ -71,27 +71,39 @@ def joint_attention(
     *,
     mask: Tensor | None,
     scaling: float,
+    prefix_mask: Tensor | None = None,
     masks: KernelMasks | None = None,
 ) -> Tensor:
-    """Let each row attend to the whole prefix and to itself.
+    """Let each row attend to the prefix and to itself.
 
     The query has shape (n_rows, n_heads, length, width); key and value have (n_rows, n_key_heads,
     length, width), and each key head serves ``n_heads / n_key_heads`` query heads. Keys and values
     of the prefix have shape (1, n_key_heads, n_prefix, width). The mask, of shape (n_rows or 1, 1,
     length, length), is added to the scores of each row with itself, or is boolean and true for
-    tokens that are visible; ``None`` is causal. The result has shape (n_rows, length, n_heads,
-    width), and its gradient reaches the prefix as the sum over all rows. Layers of one forward pass
-    should get the same ``masks``.
+    tokens that are visible; ``None`` is causal. The mask of the prefix, of shape (1, 1,
+    n_rows * length, n_prefix), is added to scores with the prefix; with ``None`` all tokens see all
+    of it. The result has shape (n_rows, length, n_heads, width), and its gradient reaches the
+    prefix as the sum over all rows. Layers of one forward pass should get the same ``masks``.
     """
     if can_train_with_kernels(query, value):
         masks = KernelMasks() if masks is None else masks
         return fused_joint_attention(
-            query, key, value, prefix, mask=mask, scaling=scaling, masks=masks
+            query,
+            key,
+            value,
+            prefix,
+            mask=mask,
+            prefix_mask=prefix_mask,
+            scaling=scaling,
+            masks=masks,
         )
     mask = to_additive(mask, query)
+    if prefix_mask is not None:
+        prefix_mask = prefix_mask[0, 0].unflatten(0, (len(query), -1))
     if _is_faster_with_copies(query, value, prefix):
-        return _attend_to_copies(query, key, value, prefix, mask=mask, scaling=scaling)
-    output: Any = _JointAttention.apply(query, key, value, *prefix, mask, scaling)
+        columns = _join_masks(prefix_mask, mask, prefix[0].shape[2])
+        return _attend_to_copies(query, key, value, prefix, mask=columns, scaling=scaling)
+    output: Any = _JointAttention.apply(query, key, value, *prefix, mask, prefix_mask, scaling)
     return output
 
 
@@ -119,9 +131,15 @@ def _attend_to_copies(
         _with_a_copy(far, near, query.shape[1])
         for far, near in zip(prefix, (key, value), strict=True)
     )
-    mask = pad(mask, (prefix[0].shape[2], 0))  # zeros: the whole prefix is visible
     output = scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scaling)
     return output.transpose(1, 2).contiguous()
+
+
+def _join_masks(prefix_mask: Tensor | None, mask: Tensor, n_prefix: int) -> Tensor:
+    """Return one mask for the prefix and the row, of shape (n_rows or 1, 1, length, n_columns)."""
+    if prefix_mask is None:
+        return pad(mask, (n_prefix, 0))  # zeros: the whole prefix is visible
+    return torch.cat([prefix_mask.unsqueeze(1), mask.expand(len(prefix_mask), -1, -1, -1)], dim=3)
 
 
 def _with_a_copy(far: Tensor, near: Tensor, n_heads: int) -> Tensor:
@@ -159,12 +177,19 @@ class _Inputs(NamedTuple):
         return [_Inputs(*group) for group in groups]
 
 
+class _Masks(NamedTuple):
+    """What is added to scores, the same for all heads."""
+
+    near: Tensor  # (n_rows or 1, 1, length, length)
+    far: Tensor | None  # (n_rows, length, n_prefix)
+
+
 class _JointAttention(torch.autograd.Function):
     """Attention whose backward pass computes the weights again instead of keeping them."""
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Tensor:
-        query, key, value, far_key, far_value, mask, scaling = arguments
+        query, key, value, far_key, far_value, mask, far_mask, scaling = arguments
         inputs = _Inputs(
             _fold(query, key.shape[1]),
             key.transpose(0, 1).contiguous(),
@@ -172,19 +197,21 @@ class _JointAttention(torch.autograd.Function):
             far_key.squeeze(0),
             far_value.squeeze(0),
         )
-        ctx.save_for_backward(*inputs, mask)
+        ctx.save_for_backward(*inputs, mask, far_mask)
         ctx.scaling = scaling
-        output = _join([_output(group, mask, scaling) for group in inputs.split_heads()])
+        masks = _Masks(mask, far_mask)
+        output = _join([_output(group, masks, scaling) for group in inputs.split_heads()])
         return _unfold(output, query.shape[2]).transpose(1, 2).contiguous()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        *inputs, mask = ctx.saved_tensors
+        *inputs, mask, far_mask = ctx.saved_tensors
+        masks = _Masks(mask, far_mask)
         groups = _Inputs(*inputs).split_heads()
         received = _fold(gradients[0].transpose(1, 2), inputs[0].shape[0])
         received_groups = received.split([len(group.query) for group in groups])
         found = [
-            _gradients(group, mask, gradient, ctx.scaling)
+            _gradients(group, masks, gradient, ctx.scaling)
             for group, gradient in zip(groups, received_groups, strict=True)
         ]
         joined = _Inputs(*map(_join, zip(*found, strict=True)))
@@ -194,7 +221,7 @@ class _JointAttention(torch.autograd.Function):
             joined.value.transpose(0, 1),
             joined.far_key.unsqueeze(0),
             joined.far_value.unsqueeze(0),
-            None,  # the mask
+            *(None, None),  # the masks
             None,  # the scaling
         )
 
@@ -214,7 +241,7 @@ def _join(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
 
 
-def _weights(inputs: _Inputs, mask: Tensor, scaling: float) -> Tensor:
+def _weights(inputs: _Inputs, masks: _Masks, scaling: float) -> Tensor:
     """Return attention weights of shape (n_key_heads, n_rows, n_queries, n_prefix + length).
 
     They have the precision of scores: rounded to half of it, large scores would be far off.
@@ -224,24 +251,30 @@ def _weights(inputs: _Inputs, mask: Tensor, scaling: float) -> Tensor:
     # Both products write into parts of one tensor, so that one softmax covers them without a copy.
     scores = query.new_empty(*query.shape[:3], n_columns)
     far, near = _columns(scores, inputs.n_prefix)
-    _multiply(query.flatten(1, 2), far_key.mT, scaling, out=far)
-    # The mask is written first, and the product is then added to it. It has one entry for each
-    # token of a row, and repeats for every query head that was joined along the length.
-    of_each_head = scores[..., inputs.n_prefix :].unflatten(2, (-1, key.shape[2]))
-    of_each_head.copy_(mask.unsqueeze(0).expand_as(of_each_head))
+    # Masks are written first, and products are then added to them. They have one line for each
+    # token of a row, and repeat for every query head that was joined along the length.
+    far_columns, near_columns = scores.unflatten(2, (-1, key.shape[2])).split(
+        [inputs.n_prefix, key.shape[2]], dim=-1
+    )
+    near_columns.copy_(masks.near.unsqueeze(0).expand_as(near_columns))
+    if masks.far is None:
+        _multiply(query.flatten(1, 2), far_key.mT, scaling, out=far)
+    else:
+        far_columns.copy_(masks.far[None, :, None].expand_as(far_columns))
+        torch.baddbmm(far, query.flatten(1, 2), far_key.mT, alpha=scaling, out=far)
     torch.baddbmm(near, query.flatten(0, 1), key.flatten(0, 1).mT, alpha=scaling, out=near)
     return scores.softmax(dim=-1)
 
 
-def _output(inputs: _Inputs, mask: Tensor, scaling: float) -> Tensor:
-    weights = _weights(inputs, mask, scaling).to(inputs.value.dtype)
+def _output(inputs: _Inputs, masks: _Masks, scaling: float) -> Tensor:
+    weights = _weights(inputs, masks, scaling).to(inputs.value.dtype)
     far, near = _columns(weights, inputs.n_prefix)
     from_prefix = (far @ inputs.far_value).view(*near.shape[:2], -1)
     output = torch.baddbmm(from_prefix, near, inputs.value.flatten(0, 1))
     return output.view(*inputs.query.shape[:3], -1)
 
 
-def _gradients(inputs: _Inputs, mask: Tensor, received: Tensor, scaling: float) -> _Inputs:
+def _gradients(inputs: _Inputs, masks: _Masks, received: Tensor, scaling: float) -> _Inputs:
     """Return the gradient of each input, given the gradient of the outputs.
 
     With scores S, weights P = softmax(S), values V and outputs O = P V, the chain rule gives
@@ -256,7 +289,7 @@ def _gradients(inputs: _Inputs, mask: Tensor, received: Tensor, scaling: float) 
         tensor.flatten(0, 1) for tensor in (inputs.query, inputs.key, inputs.value, received)
     )
     query_far, received_far = inputs.query.flatten(1, 2), received.flatten(1, 2)
-    weights = _weights(inputs, mask, scaling)
+    weights = _weights(inputs, masks, scaling)
     far, near = _columns(weights.to(value.dtype), inputs.n_prefix)
     to_far_value, to_value = far.mT @ received_far, near.mT @ received_near
     to_weights = torch.empty_like(weights)
