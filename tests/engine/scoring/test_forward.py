@@ -97,13 +97,14 @@ def test_label_sums_are_double_precision_and_logits_are_normalised_in_single(vie
     assert last_states(half, BATCH, row_layout).dtype == torch.float32
 
 
-def test_logits_are_computed_only_at_the_nodes_of_tries(view):
+def test_logits_of_a_trained_output_layer_are_computed_only_at_the_nodes_of_tries():
+    view = shared_view(make_model(tie_word_embeddings=False))
+    view.lm_head.weight.requires_grad_()
     shapes = []
     view.get_output_embeddings().register_forward_hook(
         lambda _, __, logits: shapes.append(tuple(logits.shape[:-1]))
     )
-    with torch.enable_grad():  # without gradients, no layer computes them
-        label_log_likelihoods(view, BATCH, row_layout)
+    label_log_likelihoods(view, BATCH, row_layout)
     assert shapes == [(len(BATCH), len(TRIE.tokens))]
 
 

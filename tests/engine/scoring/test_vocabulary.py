@@ -43,6 +43,66 @@ def test_they_are_those_of_all_logits_whatever_the_architecture_does_to_these(
     torch.testing.assert_close(*read(view), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("architecture", ["llama", "gemma2", "cohere", "phi"])
+def test_gradients_are_those_of_all_logits(architecture, monkeypatch):
+    monkeypatch.setattr(vocabulary, "_NUMBERS_AT_ONCE", 7 * 32)
+    view = shared_view(make_model(architecture, dtype=torch.float64)).requires_grad_(False)
+    embeddings = view.get_input_embeddings()(IDS).detach().requires_grad_()
+
+    def run():
+        return view(inputs_embeds=embeddings).logits
+
+    with output_at(view, ROWS, COLUMNS, stops=True) as positions:
+        run()
+    places = STATES.numpy(), TOKENS.numpy(), np.array(ALL)
+    found = find_vocabulary(view).log_probabilities(positions.states[:, 0], *places)
+    expected = run()[ROWS, COLUMNS][:, 0].log_softmax(dim=-1)[STATES, TOKENS]
+    torch.testing.assert_close(found, expected)
+    sent = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
+    torch.testing.assert_close(
+        *(torch.autograd.grad(each @ sent, embeddings) for each in (found, expected))
+    )
+
+
+def test_of_a_block_of_logits_nothing_is_kept_for_the_backward_pass():
+    view = shared_view(make_model()).requires_grad_(False)
+    states = torch.randn(4, view.config.hidden_size).requires_grad_()
+    shapes = []
+
+    def note(tensor):
+        shapes.append(tuple(tensor.shape))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        find_vocabulary(view).log_probabilities(
+            states, STATES.numpy(), TOKENS.numpy(), np.array(ALL)
+        )
+    assert shapes
+    assert all(view.config.vocab_size not in shape for shape in shapes)
+
+
+def test_in_half_precision_gradients_are_as_close_as_those_of_the_models_logits():
+    view = shared_view(make_model(dtype=torch.bfloat16)).requires_grad_(False)
+    weight = view.get_output_embeddings().weight
+    states = (10 * torch.randn(3, view.config.hidden_size)).bfloat16().float().requires_grad_()
+    places = STATES.numpy(), TOKENS.numpy(), np.array(ALL)
+    found = find_vocabulary(view).log_probabilities(states, *places)
+    rounded = (states.bfloat16() @ weight.T).float().log_softmax(dim=-1)[STATES, TOKENS]
+    exact = (states.double() @ weight.double().T).log_softmax(dim=-1)[STATES, TOKENS]
+    (ours,), (usual,), (right,) = (
+        torch.autograd.grad(each.sum(), states) for each in (found, rounded, exact)
+    )
+    assert (ours - right).norm() <= 1.5 * (usual - right).norm()
+    assert (ours - right).norm() <= 0.02 * right.norm()
+
+
+def test_an_output_layer_that_is_trained_is_left_to_the_model():
+    view = shared_view(make_model(tie_word_embeddings=False)).requires_grad_(False)
+    assert find_vocabulary(view) is not None
+    view.lm_head.weight.requires_grad_()
+    assert find_vocabulary(view) is None
+
+
 @torch.inference_mode()
 def test_tokens_that_need_no_normaliser_get_their_logits():
     view = shared_view(make_model())

@@ -7,7 +7,12 @@ import random
 import numpy as np
 import pytest
 
-from instructclf.engine.tokens.tries import build_trie, label_path, with_response_end
+from instructclf.engine.tokens.tries import (
+    build_trie,
+    few_labels,
+    keep_labels,
+    with_response_end,
+)
 from instructclf.exceptions import ScoringError
 
 END = 9
@@ -127,12 +132,43 @@ def test_a_label_is_ended_although_another_one_ends_already():
 
 
 @pytest.mark.parametrize("label", range(4))
-def test_the_path_of_a_label_is_a_trie_of_that_label_alone(label):
+def test_a_trie_of_one_label_has_only_its_path(label):
     trie = build_trie([[1, 2, 3], [1, 4], [1], [5]], END)
-    path = label_path(trie, label)
+    path = keep_labels(trie, [label])
     assert spelled(path) == [spelled(trie)[label]]
     assert len(path.tokens) == len(spelled(path)[0])
     assert len(path.paths) == 1
+
+
+def test_a_trie_of_some_labels_has_their_tokens_in_their_order():
+    words = [[1, 2, 3], [1, 4], [7, 8], [1, 2, 5, 6]]
+    kept = keep_labels(build_trie(words, END), [3, 0])
+    assert kept.n_labels == 2
+    assert spelled(kept) == [words[3], words[0]]
+    assert len(kept.tokens) == 1 + len({(1,), (1, 2), (1, 2, 5)})
+
+
+def test_a_kept_end_of_a_response_keeps_the_path_before_it():
+    ended = with_response_end(build_trie([[1, 2], [3]], END), 0, END)
+    kept = keep_labels(ended, [0, 2])
+    ((_, node, token),) = [edge for edge in kept.edges if edge[0] == 1]
+    assert (token, kept.depths[node]) == (END, 2)
+
+
+def test_few_labels_are_the_longest_and_those_that_part_from_it_late_and_early():
+    words = [[1, 2, 0], [1, 3, 4, 5, 0], [8, 9], [1, 3, 6, 0], [7], [1, 3, 4, 9, 2]]
+    assert few_labels(build_trie(words, END)) == [1, 2, 5]
+    assert few_labels(build_trie([[1], [2]], END)) == [0]
+    assert few_labels(build_trie([[1, 2], [1, 3]], END)) == [0]
+
+
+@pytest.mark.parametrize(
+    "words", [[[1, 2], [1, 3]], [[1, 2, 3], [4]], [[1, 2], [3, 4]], [[1], [1, 2]]]
+)
+def test_few_labels_have_branches_if_all_labels_have_some(words):
+    trie = build_trie(words, END)
+    kept = keep_labels(trie, few_labels(trie))
+    assert (len(kept.paths) > 1) == (len(trie.paths) > 1)
 
 
 def test_in_groups_only_what_tells_their_labels_apart_is_compared():

@@ -195,9 +195,7 @@ def _read_edges(
     """
     text, _, node, token = edges.T
     normalised = np.array([node in batch[text].trie.normalised for text, _, node, _ in edges])
-    # With gradients, a sum over the vocabulary goes through the model's own logits.
-    uses_logits = torch.is_grad_enabled() and normalised.any()
-    vocabulary = None if uses_logits else find_vocabulary(model)
+    vocabulary = find_vocabulary(model)
     if vocabulary is None:
         logits = _read_logits(model, batch, layout, prefix)
         rows, tokens = send_integers(logits.device, text * logits.shape[1] + node, token)

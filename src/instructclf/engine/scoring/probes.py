@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any
 
@@ -29,7 +29,7 @@ from instructclf.engine.scoring.forward import (
 from instructclf.engine.scoring.layouts import LayoutFunction, row_layout
 from instructclf.engine.scoring.prefixes import Prefix
 from instructclf.engine.tokens.encoding import EncodedPrompt
-from instructclf.engine.tokens.tries import LabelTrie
+from instructclf.engine.tokens.tries import LabelTrie, few_labels, keep_labels
 from instructclf.exceptions import ScoringError
 
 FAILURES = (
@@ -256,8 +256,11 @@ def _cut_long(prompt: EncodedPrompt, n_prefix: int) -> tuple[list[EncodedPrompt]
 def _make_prompts(
     shared: list[int], rests: Sequence[list[int]], prompt: EncodedPrompt
 ) -> list[EncodedPrompt]:
-    """Return probes with the labels of a prompt, all of whose tokens are compared."""
-    trie = replace(prompt.trie, groups=())
+    """Return probes with few labels of a prompt, all of whose tokens are compared.
+
+    In full prompts each path of a trie is a row, so all of a hundred labels would cost a hundred.
+    """
+    trie = keep_labels(prompt.trie, few_labels(prompt.trie))
     return [EncodedPrompt([*shared, *rest], trie) for rest in rests]
 
 

@@ -7,7 +7,9 @@ three digits, would be most of the error of a score.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,13 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from instructclf.engine.models.placement import input_device, send_integers
-from instructclf.engine.running.arithmetic import precise_product
+from instructclf.engine.running.arithmetic import precise_product, product
 from instructclf.engine.scoring.outputs import output_at
 
 Transform = Callable[[Tensor], Tensor]
 
 _NUMBERS_AT_ONCE = 2**22
 """Of logits, and of weights that are converted to float32: 16 MB."""
+_LOG2_E = math.log2(math.e)
 _TRANSFORM = "_transforms_logits"
 _PROBE = (-50.0, -20.0, -5.0, -0.5, 0.0, 0.5, 5.0, 20.0, 50.0)
 
@@ -73,15 +76,67 @@ class Vocabulary:
     def _log_normaliser(self, states: Tensor) -> Tensor:
         if not len(states):
             return states.new_empty(0)
-        weight, bias = self._layer.weight, self._layer.bias
-        size = max(1, _NUMBERS_AT_ONCE // max(states.shape))
+        if torch.is_grad_enabled() and states.requires_grad:
+            result: Any = _LogNormaliser.apply(states, self._layer, self._transform)
+            return result
         dtype, parts = sum_dtype(states.device), []
-        for start in range(0, len(weight), size):
-            block = slice(start, start + size)
-            logits = precise_product(states, weight[block], None if bias is None else bias[block])
+        for weight, bias in _blocks(self._layer, states):
+            logits = precise_product(states, weight, bias)
             parts.append(self._transform(logits).logsumexp(dim=1).to(dtype))
         whole = parts[0] if len(parts) == 1 else torch.stack(parts).logsumexp(dim=0)
         return whole.to(states)
+
+
+class _LogNormaliser(torch.autograd.Function):
+    """The log normaliser of the logits after some states, whose gradient is found beside it.
+
+    With logits ``l = f(W h)`` and probabilities ``p``, the gradient by the state ``h`` is the mean
+    ``Σ_v p_v f'(W_v h) W_v`` of the weights. That is attention to the vocabulary, and is computed
+    as such: one block of tokens after the other, with sums that are scaled when a larger logit is
+    met. So a backward pass needs no logits, and none are kept. Products are computed as the model
+    computes them, since a training step that waited for float32 would take several times as long.
+    Source: the online softmax of Milakov and Gimelshein, "Online normalizer calculation for
+    softmax" (2018); losses without logits were suggested in Wijmans et al., "Cut Your Losses in
+    Large-Vocabulary Language Models" (2024).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, layer: nn.Linear, transform: Transform) -> Tensor:
+        largest = states.new_full((len(states), 1), -torch.inf)
+        total, mean = torch.zeros_like(largest), torch.zeros_like(states)
+        for weight, bias in _blocks(layer, states):
+            logits, slope = _transformed(product(states, weight, bias), transform)
+            before, largest = largest, torch.maximum(largest, logits.amax(dim=1, keepdim=True))
+            shrunk = before.sub_(largest).exp_()
+            # Powers of two take a quarter of the time of powers of e.
+            shares = logits.sub_(largest).mul_(_LOG2_E).exp2_()
+            total.mul_(shrunk).add_(shares.sum(dim=1, keepdim=True))
+            shares = shares if slope is None else shares.mul_(slope)
+            mean.mul_(shrunk).add_(product(shares, weight.t()))
+        ctx.save_for_backward(mean.div_(total))
+        return (largest + total.log()).squeeze(1)
+
+    @staticmethod
+    def backward(ctx: Any, *received: Tensor) -> tuple[Tensor, None, None]:
+        (mean,) = ctx.saved_tensors
+        return received[0].unsqueeze(1) * mean, None, None
+
+
+def _blocks(layer: nn.Linear, states: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yield weights and biases of tokens whose logits after all states are not too many."""
+    size = max(1, _NUMBERS_AT_ONCE // max(states.shape))
+    biases = itertools.repeat(None) if layer.bias is None else layer.bias.split(size)
+    return zip(layer.weight.split(size), biases, strict=layer.bias is not None)
+
+
+def _transformed(logits: Tensor, transform: Transform) -> tuple[Tensor, Tensor | None]:
+    """Return transformed logits and the derivatives, or ``None`` if these are 1."""
+    if transform is _unchanged:
+        return logits, None
+    with torch.enable_grad():
+        changed = transform(logits.requires_grad_())
+        (slope,) = torch.autograd.grad(changed, logits, torch.ones_like(changed))
+    return changed.detach(), slope
 
 
 def sum_dtype(device: torch.device) -> torch.dtype:
@@ -92,11 +147,14 @@ def sum_dtype(device: torch.device) -> torch.dtype:
 def find_vocabulary(model: Any) -> Vocabulary | None:
     """Return the output layer of a view, or ``None`` if only the model can compute its logits.
 
-    Some architectures scale or cap their logits. What they do is found by sending a few known
-    logits through the rest of the model's forward pass, after two tokens, once for each view.
+    So it is where the output layer is itself trained. Some architectures scale or cap their logits.
+    What they do is found by sending a few known logits through the rest of the model's forward
+    pass, after two tokens, once for each view.
     """
     layer = model.get_output_embeddings()
     if type(layer) is not nn.Linear or layer.weight.is_meta or hasattr(layer, "_hf_hook"):
+        return None
+    if any(parameter.requires_grad for parameter in layer.parameters()):
         return None
     if not hasattr(layer, _TRANSFORM):
         setattr(layer, _TRANSFORM, _find_transform(model))

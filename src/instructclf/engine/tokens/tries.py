@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -106,14 +107,7 @@ class LabelTrie:
         """The nodes below the root on the way to each node without children."""
         with_children = set(self.parents[1:])
         ends = [node for node in range(len(self.tokens)) if node not in with_children] or [0]
-        return tuple(self._path(end) for end in ends)
-
-    def _path(self, node: int) -> tuple[int, ...]:
-        path: list[int] = []
-        while node:
-            path.append(node)
-            node = self.parents[node]
-        return tuple(reversed(path))
+        return tuple(_path(self, end) for end in ends)
 
 
 def build_trie(
@@ -158,15 +152,52 @@ def with_response_end(trie: LabelTrie, label: int, end_token: int) -> LabelTrie:
     return LabelTrie((*trie.tokens, token), (*trie.parents, node), edges, end + 1)
 
 
-def label_path(trie: LabelTrie, label: int) -> LabelTrie:
-    """Return the trie of one label alone, which has only the nodes on its path."""
-    steps = [(node, token) for edge_label, node, token in trie.edges if edge_label == label]
+def keep_labels(trie: LabelTrie, labels: Sequence[int]) -> LabelTrie:
+    """Return the trie of some labels, in their order, which has only the nodes on their paths.
+
+    They are in no groups.
+    """
+    positions = {label: position for position, label in enumerate(labels)}
+    edges = [edge for edge in trie.edges if edge[0] in positions]
+    nodes = sorted({0}.union(*(_path(trie, node) for _, node, _ in edges)))
+    renumbered = {node: position for position, node in enumerate(nodes)}
     return LabelTrie(
-        tokens=tuple(trie.tokens[node] for node, _ in steps),
-        parents=(0, *range(len(steps) - 1)),
-        edges=tuple((0, position, token) for position, (_, token) in enumerate(steps)),
-        n_labels=1,
+        tokens=tuple(trie.tokens[node] for node in nodes),
+        parents=tuple(renumbered[trie.parents[node]] for node in nodes),
+        edges=tuple(
+            sorted((positions[label], renumbered[node], token) for label, node, token in edges)
+        ),
+        n_labels=len(labels),
     )
+
+
+def few_labels(trie: LabelTrie) -> list[int]:
+    """Return the label of the most tokens and two others: one parts from it late, one early.
+
+    They have branches, if the trie has any.
+    """
+    ends = {label: node for label, node, _ in trie.edges}  # the last edge of each label
+    n_tokens = Counter(label for label, _, _ in trie.edges)
+    longest = max(n_tokens, key=n_tokens.__getitem__)
+    path = set(_path(trie, ends[longest]))
+    n_shared = {
+        label: len(path.intersection(_path(trie, end)))
+        for label, end in ends.items()
+        if end and end not in path
+    }
+    if not n_shared:
+        return [longest]
+    others = {pick(n_shared, key=n_shared.__getitem__) for pick in (max, min)}
+    return [longest, *sorted(others)]
+
+
+def _path(trie: LabelTrie, node: int) -> tuple[int, ...]:
+    """Return the nodes below the root on the way to a node, itself included."""
+    path: list[int] = []
+    while node:
+        path.append(node)
+        node = trie.parents[node]
+    return tuple(reversed(path))
 
 
 def _with_end(

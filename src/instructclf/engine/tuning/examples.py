@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from instructclf.engine.tokens.encoding import EncodedPrompt, PromptEncoder
-from instructclf.engine.tokens.tries import LabelTrie, label_path, with_response_end
+from instructclf.engine.tokens.tries import LabelTrie, keep_labels, with_response_end
 from instructclf.engine.tokens.truncation import warn_of_cuts
 from instructclf.exceptions import ScoringError
 
@@ -95,7 +95,7 @@ def _trie_to_learn(trie: LabelTrie, label: int, end_token: int | None, loss: Los
     if loss == "label":
         return trie.relative
     if loss == "lm":
-        return _with_end(label_path(trie, label), 0, end_token)
+        return _with_end(keep_labels(trie, [label]), 0, end_token)
     return _with_end(trie, label, end_token)
 
 
