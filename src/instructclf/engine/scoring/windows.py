@@ -118,8 +118,9 @@ class WindowMasks:
         first = 0 if window is None else max(0, window.first_visible(self._n_prefix))
         start, least = self._keys_from(first)
         seen = slice(start, self._n_keys)
-        is_whole = window is None or window.first_visible(self._last_position) <= least
-        if start >= self._n_keys or is_whole:
+        if window is None or start >= self._n_keys:
+            return seen, None
+        if window.first_visible(self._last_position) <= least:
             return seen, None
         kind = window, where is None, query.device
         if kind not in self._prefix_masks:
