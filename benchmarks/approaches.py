@@ -80,11 +80,11 @@ class TextsOf(list[str]):
 def distilled(task: Task, rows: Rows, model: str, *, teacher: str, **options: Any) -> Any:
     """Return a tuned student of a teacher.
 
-    The teacher is ``"prompted"``; ``"averaged"`` over four orders of shots, the
-    labels stated in each order in turn; ``"tuned"``; ``"blended"`` of prompting and tuning; or ``"distilled"``, itself a
-    student of prompting. There are ``n_unlabelled`` texts, or `N_UNLABELLED`, of which the student
-    reads ``n_texts_per_label``. Other options are those of tuning; the student reads each row
-    `STUDENT_EPOCHS` times.
+    The teacher is ``"prompted"``; ``"averaged"`` over four orders of shots, the labels stated in
+    each order in turn; ``"tuned"``; ``"blended"`` of prompting and tuning; or ``"distilled"``,
+    itself a student of prompting. There are ``n_unlabelled`` texts, or `N_UNLABELLED`, of which the
+    student reads ``n_texts_per_label``. Other options are those of tuning; the student reads each
+    row `STUDENT_EPOCHS` times.
     """
     texts = TextsOf(rows, options.pop("n_unlabelled", N_UNLABELLED))
     n_each = options.pop("n_texts_per_label", 32)

@@ -107,6 +107,14 @@ class CellScores:
             "n_seeds": max(scores.n_seeds, others.n_seeds),
         }
 
+    def share_of_changes(self, name: str, base: str) -> float | None:
+        """Return the share of predictions that differ in two cells, under the seeds of both."""
+        common = self._common(name, base)
+        if common is None:
+            return None
+        pairs = zip(*(scores_of(results).predictions for results in common), strict=True)
+        return float(np.mean([one != other for one, other in pairs]))
+
     def _common(self, name: str, base: str) -> tuple[list[RawResult], list[RawResult]] | None:
         """Return the results of two cells on common seeds; a single result is used as it is."""
         by_seed = [{r["seed"]: r for r in self.results[n]} for n in (name, base)]

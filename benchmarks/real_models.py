@@ -102,6 +102,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "prompting-float32": {_DTYPE: "float32"},
     "prompting-unordered": {"label_order": "unordered"},
     "zero-shot": {"n_shots": 0, "calibration": None},
+    "zero-shot-float32": {"n_shots": 0, "calibration": None, _DTYPE: "float32"},
     "zero-shot-chat": {"n_shots": 0, "calibration": None, "template": "chat"},
     "zero-shot-unordered": {"n_shots": 0, "calibration": None, "label_order": "unordered"},
     "zero-shot-calibrated": {"n_shots": 0},
@@ -162,7 +163,7 @@ def cells_of(task: Task, options: argparse.Namespace) -> Iterator[Cell]:
     rows = read_rows(task.name, options.data, options.limit_test)
     make = _Maker(task, rows, options)
     for variant in VARIANTS:
-        if variant in {"zero-shot", "zero-shot-chat", "zero-shot-unordered"}:
+        if variant.startswith("zero-shot") and not variant.endswith("calibrated"):
             yield make.cell("0", variant, n_rows=0, n_seeds=1)
             continue
         for size in map(str, SIZES):

@@ -31,6 +31,7 @@ def write(
     found = {"headline": _headlines(headline)}
     command = _command(options)
     found |= {kind: list(_comparisons(settings, tasks, command)) for kind, tasks in kinds.items()}
+    found["precisions"] = _precisions(settings)
     found["details"] = list(_details(settings))
     where = (settings if settings.results else headline).record()["environment"]
     lines = [
@@ -71,6 +72,26 @@ def _headlines(scores: CellScores) -> list[Table]:
     return [Table(f"Accuracy on all test rows of {AMAZON}", header, rows)] if rows else []
 
 
+def _precisions(scores: CellScores) -> list[Table]:
+    """Return accuracy in both precisions, of the same rows under the same seeds."""
+    rows = []
+    for cell in _sorted(scores):
+        half = cell.removesuffix(_PRECISE)
+        if half == cell or half not in scores.scores or cell not in scores.scores:
+            continue
+        difference, changes = scores.difference(half, cell), scores.share_of_changes(half, cell)
+        if difference is not None and changes is not None:
+            size, approach = _name(half)
+            points = f"{100 * difference['difference']:+.1f}"
+            entries = [_accuracy(scores, each) for each in (half, cell)]
+            task = cell.partition("/")[0]
+            rows.append((task, size, approach, *entries, points, f"{100 * changes:.1f}%"))
+    header = ("", "rows a label", "", "bfloat16", "float32", "points over float32", "changed answers")
+    note = "Points and changed answers are those of the draws that both precisions have."
+    return [Table("Accuracy in both precisions", header, rows, (note,))] if rows else []
+
+
+_PRECISE = "-float32"
 _HEADER = ("sd", "draws", "log loss", "calibration error", "epochs", "fit, CPU s", "CPU ms a text")
 
 
