@@ -86,7 +86,8 @@ def _precisions(scores: CellScores) -> list[Table]:
             entries = [_accuracy(scores, each) for each in (half, cell)]
             task = cell.partition("/")[0]
             rows.append((task, size, approach, *entries, points, f"{100 * changes:.1f}%"))
-    header = ("", "rows a label", "", "bfloat16", "float32", "points over float32", "changed answers")
+    figures = ("bfloat16", "float32", "points over float32", "changed answers")
+    header = ("", "rows a label", "", *figures)
     note = "Points and changed answers are those of the draws that both precisions have."
     return [Table("Accuracy in both precisions", header, rows, (note,))] if rows else []
 
