@@ -21,12 +21,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+REFERENCE = (
+    *("installation", "prompts", "scoring", "sampling", "tuning"),
+    *("scikit-learn", "evaluation", "saving", "hugging-face"),
+)
 PAGES = (
     ROOT / "README.md",
     ROOT / "docs" / "index.md",
     ROOT / "docs" / "tutorial.md",
     ROOT / "docs" / "migration.md",
     ROOT / "docs" / "way-of-a-text.md",
+    *(ROOT / "docs" / f"{name}.md" for name in REFERENCE),
     *sorted((ROOT / "docs" / "start").glob("*.md")),
     *sorted((ROOT / "docs" / "how-to").glob("*.md")),
 )
