@@ -157,13 +157,23 @@ def test_a_kept_end_of_a_response_keeps_the_path_before_it():
 
 def test_few_labels_are_the_longest_and_those_that_part_from_it_late_and_early():
     words = [[1, 2, 0], [1, 3, 4, 5, 0], [8, 9], [1, 3, 6, 0], [7], [1, 3, 4, 9, 2]]
-    assert few_labels(build_trie(words, END)) == [1, 2, 5]
-    assert few_labels(build_trie([[1], [2]], END)) == [0]
-    assert few_labels(build_trie([[1, 2], [1, 3]], END)) == [0]
+    assert few_labels(build_trie(words, END)) == [1, 5, 2]
+
+
+def test_few_labels_are_three_if_there_are_so_many():
+    assert few_labels(build_trie([[1], [2]], END)) == [0, 1]
+    assert few_labels(build_trie([[1], [2], [3], [4]], END)) == [0, 1, 2]
+    assert few_labels(build_trie([[1], [2], [3], [4], [5, 6]], END)) == [4, 0, 1]
 
 
 @pytest.mark.parametrize(
-    "words", [[[1, 2], [1, 3]], [[1, 2, 3], [4]], [[1, 2], [3, 4]], [[1], [1, 2]]]
+    "words",
+    [
+        [[7], [8], [9], [1, 2], [1, 3]],
+        [[7], [8], [9], [1, 2, 3], [4]],
+        [[7], [8], [9], [1, 2], [3, 4]],
+        [[7], [8], [1], [1, 2]],
+    ],
 )
 def test_few_labels_have_branches_if_all_labels_have_some(words):
     trie = build_trie(words, END)

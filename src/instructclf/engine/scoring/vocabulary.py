@@ -147,14 +147,14 @@ def sum_dtype(device: torch.device) -> torch.dtype:
 def find_vocabulary(model: Any) -> Vocabulary | None:
     """Return the output layer of a view, or ``None`` if only the model can compute its logits.
 
-    So it is where the output layer is itself trained. Some architectures scale or cap their logits.
+    So it is while the output layer itself is trained. Some architectures scale or cap their logits.
     What they do is found by sending a few known logits through the rest of the model's forward
     pass, after two tokens, once for each view.
     """
     layer = model.get_output_embeddings()
     if type(layer) is not nn.Linear or layer.weight.is_meta or hasattr(layer, "_hf_hook"):
         return None
-    if any(parameter.requires_grad for parameter in layer.parameters()):
+    if torch.is_grad_enabled() and any(each.requires_grad for each in layer.parameters()):
         return None
     if not hasattr(layer, _TRANSFORM):
         setattr(layer, _TRANSFORM, _find_transform(model))

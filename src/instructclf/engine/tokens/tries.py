@@ -16,6 +16,9 @@ from instructclf.exceptions import ScoringError
 
 _Label = TypeVar("_Label")
 
+_FEW = 3
+"""Labels that stand for all in a test of shortcuts."""
+
 
 @dataclass(frozen=True, eq=False)
 class LabelTrie:
@@ -172,10 +175,13 @@ def keep_labels(trie: LabelTrie, labels: Sequence[int]) -> LabelTrie:
 
 
 def few_labels(trie: LabelTrie) -> list[int]:
-    """Return the label of the most tokens and two others: one parts from it late, one early.
+    """Return three labels: that of the most tokens, one that parts from it late, and one early.
 
-    They have branches, if the trie has any.
+    They have branches, if the trie has any. Where there are fewer such labels, others take their
+    place.
     """
+    if trie.n_labels <= _FEW:
+        return list(range(trie.n_labels))
     ends = {label: node for label, node, _ in trie.edges}  # the last edge of each label
     n_tokens = Counter(label for label, _, _ in trie.edges)
     longest = max(n_tokens, key=n_tokens.__getitem__)
@@ -185,10 +191,8 @@ def few_labels(trie: LabelTrie) -> list[int]:
         for label, end in ends.items()
         if end and end not in path
     }
-    if not n_shared:
-        return [longest]
-    others = {pick(n_shared, key=n_shared.__getitem__) for pick in (max, min)}
-    return [longest, *sorted(others)]
+    apart = [pick(n_shared, key=n_shared.__getitem__) for pick in (max, min) if n_shared]
+    return list(dict.fromkeys([longest, *apart, *ends]))[:_FEW]
 
 
 def _path(trie: LabelTrie, node: int) -> tuple[int, ...]:
