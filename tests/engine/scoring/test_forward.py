@@ -104,7 +104,8 @@ def test_logits_of_a_trained_output_layer_are_computed_only_at_the_nodes_of_trie
     view.get_output_embeddings().register_forward_hook(
         lambda _, __, logits: shapes.append(tuple(logits.shape[:-1]))
     )
-    label_log_likelihoods(view, BATCH, row_layout)
+    with torch.enable_grad():
+        label_log_likelihoods(view, BATCH, row_layout)
     assert shapes == [(len(BATCH), len(TRIE.tokens))]
 
 
