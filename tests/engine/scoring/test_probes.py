@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -35,6 +36,17 @@ def test_probes_are_short_and_differ_in_length_after_what_they_share(n_prefix, n
     assert shorter.n_tokens < longer.n_tokens <= 20
     assert longer.ids[: probes.n_shared] == shorter.ids[: probes.n_shared]
     assert (probes.n_shared > 0) is (n_prefix > 0 and n_prefix + n_tail > 2)
+
+
+def test_probes_of_many_labels_read_three_of_them():
+    trie = build_trie([[1, 2, n] for n in range(3, 50)] + [[n, 2] for n in range(50, 99)], 9)
+    view = shared_view(make_model())
+    probes = make_probes(view, replace(make_prompt(20, 8), trie=trie), 20, [])
+    read = probes.prompts[0].trie
+    assert read.n_labels == 3
+    assert len(read.paths) == 2
+    for kind, layout in product([PrefixAttention, PrefixCache], [row_layout, tree_layout]):
+        assert probes.difference(layout, kind) <= 1
 
 
 def test_probes_beyond_a_window_pass_it_in_the_prefix_and_in_the_row():
