@@ -175,6 +175,13 @@ def test_attention_in_full_precision_has_the_outputs_and_gradients_of_one_softma
     check_full_precision("cuda", heads, kind, is_windowed=is_windowed)
 
 
+@pytest.mark.parametrize("heads", HEADS.values(), ids=HEADS)
+@pytest.mark.usefixtures("machine")
+def test_rows_of_one_token_have_the_outputs_and_gradients_of_one_softmax(heads, monkeypatch):
+    monkeypatch.setattr("tests.engine.tuning.attention.test_joint.LENGTH", 1)
+    check_full_precision("cuda", heads, "causal")
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("heads", HEADS.values(), ids=HEADS)
 @pytest.mark.parametrize("is_masked", [True, False], ids=["masked", "causal"])

@@ -96,6 +96,48 @@ def test_in_half_precision_gradients_are_as_close_as_those_of_the_models_logits(
     assert (ours - right).norm() <= 0.02 * right.norm()
 
 
+def test_in_half_precision_rounding_cancels_where_a_token_is_nearly_certain():
+    view = shared_view(make_model(dtype=torch.bfloat16)).requires_grad_(False)
+    weight = view.get_output_embeddings().weight
+    direction = weight[7].float() / weight[7].float().square().sum()
+    rival = weight[9].float() / weight[9].float().square().sum()
+    states = torch.stack([30.3 * direction, 30.3 * direction + 24.0 * rival]).requires_grad_()
+    place = np.array([0, 1]), np.array([7, 7]), np.array([True, True])
+    found = find_vocabulary(view).log_probabilities(states, *place)
+    rounded = (states.bfloat16() @ weight.T).float().log_softmax(dim=-1)[:, 7]
+    exact = (states.double() @ weight.double().T).log_softmax(dim=-1)[:, 7]
+    assert (found <= 0).all()
+    (ours,), (usual,), (right,) = (
+        torch.autograd.grad(each.sum(), states) for each in (found, rounded, exact)
+    )
+    assert (ours - right).norm() <= 1.5 * (usual - right).norm() + 1e-3 * right.norm()
+
+
+def test_a_token_that_several_labels_share_gets_the_gradients_of_each():
+    view = shared_view(make_model(dtype=torch.float64)).requires_grad_(False)
+    states = torch.randn(2, view.config.hidden_size, dtype=torch.float64).requires_grad_()
+    place = np.array([0, 1, 0, 0]), np.array([5, 5, 5, 8]), np.array([True, True, True, False])
+
+    def read(states):
+        return find_vocabulary(view).log_probabilities(states, *place)
+
+    assert torch.autograd.gradcheck(read, states)
+
+
+def test_tokens_that_can_never_follow_change_no_gradient():
+    view = shared_view(make_model("phi", dtype=torch.float64)).requires_grad_(False)
+    with torch.no_grad():
+        view.get_output_embeddings().bias[:20] = -torch.inf
+    states = torch.randn(2, view.config.hidden_size, dtype=torch.float64).requires_grad_()
+    place = np.array([0, 1]), np.array([500, 501]), np.array([True, True])
+    found = find_vocabulary(view).log_probabilities(states, *place)
+    layer = view.get_output_embeddings()
+    expected = layer(states).log_softmax(dim=-1)[[0, 1], [500, 501]]
+    torch.testing.assert_close(found, expected)
+    gradients = (torch.autograd.grad(each.sum(), states)[0] for each in (found, expected))
+    torch.testing.assert_close(*gradients)
+
+
 def test_an_output_layer_that_is_trained_is_left_to_the_model():
     view = shared_view(make_model(tie_word_embeddings=False)).requires_grad_(False)
     assert find_vocabulary(view) is not None

@@ -15,6 +15,7 @@ from instructclf.engine.scoring.layouts import row_layout
 from instructclf.engine.tuning.adapters import Adapter, LoraSettings
 from instructclf.engine.tuning.backpropagation import Backpropagation
 from instructclf.engine.tuning.examples import make_examples, response_losses, shared_ids
+from instructclf.engine.tuning.tuned_prefixes import DifferentiablePrefixAttention
 from instructclf.exceptions import ScoringError
 from tests.engine.tuning.test_training import LABEL_SETS, LABELS, TEXTS, make_encoder
 from tests.fixtures import make_model
@@ -116,6 +117,18 @@ def test_gradient_checkpointing_gives_the_same_gradients(architecture, words, to
 
 def prefix_of(backpropagate):
     return lambda example: backpropagate._strategies.choose(example.prompt).prefix
+
+
+@pytest.mark.parametrize("gradient_checkpointing", [False, True], ids=["kept", "checkpoints"])
+def test_beyond_a_window_no_row_copies_the_prefix(gradient_checkpointing, tokenizer):
+    adapter = make_adapter(make_model("mistral", sliding_window=24, dtype=torch.float64))
+    backpropagate, examples = make_backpropagation(
+        adapter, make_encoder(tokenizer), gradient_checkpointing=gradient_checkpointing
+    )
+    with backpropagate.prepared():
+        backpropagate(examples)
+        assert set(map(prefix_of(backpropagate), examples)) == {DifferentiablePrefixAttention}
+    assert_close(take_gradients(adapter), naive_gradients(adapter, examples), 1e-6)
 
 
 def test_gradient_checkpointing_keeps_less(tokenizer):

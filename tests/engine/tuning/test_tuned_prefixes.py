@@ -97,6 +97,22 @@ def test_gradients_within_windows_are_those_of_full_prompts(name, size, layout, 
     assert_equal_gradients(gradients(adapter, encoded, layout, prefix, n_parts=2), expected)
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("layout", [row_layout, tree_layout])
+def test_rows_that_begin_a_chunk_see_nothing_of_the_prefix(attention, layout, encoder):
+    """A prefix of as many tokens as a chunk ends with it."""
+    architecture, limit, changes = FAMILIES["Llama 4"]
+    size = len(encoder.prefix_ids)
+    changes = changes | {limit: size, "layer_types": ["chunked_attention"] * 4}
+    model = make_model(architecture, dtype=torch.float64, **changes)
+    model.set_attn_implementation(attention)
+    adapter = make_adapter(model, ("q_proj", "o_proj"))
+    encoded = encoder.encode(TEXTS)
+    expected = gradients(adapter, encoded, row_layout, None, n_parts=4)
+    prefix = DifferentiablePrefixAttention(adapter.model, encoder.prefix_ids)
+    assert_equal_gradients(gradients(adapter, encoded, layout, prefix, n_parts=2), expected)
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_beyond_a_window_no_row_copies_the_prefix_unless_scores_are_capped(name, encoder):
     architecture, limit, changes = FAMILIES[name]

@@ -95,13 +95,14 @@ class Backpropagation:
             self._n_tokens_of_a_copy = earlier["n_tokens_of_a_copy"]
         with ExitStack() as stack:
             stack.enter_context(_restoring_attention(self._model))
+            # Strategies are tried before dropout is switched on, which would draw random numbers,
+            # and before layers are wrapped: copies of wrapped layers would run the original ones.
+            for example in self._examples:
+                self._strategies.choose(example.prompt)
             if self._checkpoints:
                 layers = named_decoder_layers(self._model).values()
                 stack.enter_context(gradient_checkpointing(layers))
             stack.callback(self._forget)
-            # Strategies are tried before dropout is switched on, which would draw random numbers.
-            for example in self._examples:
-                self._strategies.choose(example.prompt)
             with torch.no_grad():
                 find_vocabulary(self._model)  # which runs the model the first time
             if self._n_frozen_layers and self._n_epochs > 1:

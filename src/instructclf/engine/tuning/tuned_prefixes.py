@@ -17,6 +17,7 @@ from torch import Tensor
 from instructclf.engine.models.loading import install_attention
 from instructclf.engine.models.placement import input_device, send_integers
 from instructclf.engine.running.padding_masks import hiding_nothing
+from instructclf.engine.scoring.kernels import to_additive
 from instructclf.engine.scoring.layouts import Layout
 from instructclf.engine.scoring.outputs import output_at
 from instructclf.engine.scoring.prefixes import PrefixCache
@@ -182,7 +183,8 @@ class _Following(TunedPrefix):
         mask = self._masks.of_rows(layer, query, mask)
         seen, hidden = self._masks.of_prefix(layer, query)
         if seen.start >= seen.stop:  # the rows are beyond the window or chunk of the prefix
-            return attention(module, query, key, value, mask, **options)
+            # Without a mask, the eager function of transformers would hide nothing.
+            return attention(module, query, key, value, to_additive(mask, query), **options)
         far_key, far_value = (heads[:, :, seen] for heads in self._layers[layer])
         output = joint_attention(
             query,

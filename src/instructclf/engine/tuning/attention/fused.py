@@ -212,7 +212,7 @@ class _FusedAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *received: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, far_key, far_value, output, *normalisers = ctx.saved_tensors
-        sent = received[0].transpose(1, 2)
+        sent = received[0].contiguous().transpose(1, 2)
         one, to_key, to_value = ctx.near.backward(sent, query, key, value, output, normalisers[0])
         sent, query, output = map(join_rows, (sent, query, output))
         other, to_far_key, to_far_value = ctx.far.backward(
