@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -155,6 +156,23 @@ def test_a_folder_with_files_of_others_is_not_replaced(name, tmp_path):
         write(folder, "second")
     assert (folder / name).read_text() == "of others"
     assert (folder / MARKER).read_text() == "first"
+
+
+@pytest.mark.parametrize("name", ["scores.json", "notes.md", "results.txt", "more/a.safetensors"])
+def test_a_folder_that_lists_its_files_is_not_replaced_with_others_in_it(name, tmp_path):
+    folder = tmp_path / "saved"
+    write(folder, json.dumps({"files": {"adapter/weights.safetensors": "checksum"}}))
+    (folder / "adapter").mkdir()
+    (folder / "adapter" / "weights.safetensors").write_text("listed")
+    (folder / "README.md").write_text("a card, edited")
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("of others")
+    with pytest.raises(SavedClassifierError, match=f"holds '{name}', which .* would be lost"):
+        write(folder, "second")
+    assert (folder / name).read_text() == "of others"
+    (folder / name).unlink()
+    write(folder, "second")
+    assert (folder / MARKER).read_text() == "second"
 
 
 def test_the_current_folder_is_read_and_not_replaced(tmp_path, monkeypatch):

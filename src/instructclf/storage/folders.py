@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import json
 import os
 import shutil
 import sys
@@ -25,7 +26,9 @@ _EXCHANGE = 2
 """AT_FDCWD and RENAME_EXCHANGE of Linux; RENAME_SWAP of macOS has the same value."""
 _N_LOOKS = 5
 _ENDINGS = {".json", ".safetensors", ".md", ".txt", ".jinja", ".model"}
-"""The endings of all files of a saved classifier, or of a model and its tokenizer."""
+"""The endings of all files of a model and its tokenizer, which no file lists."""
+_CARD = "README.md"
+"""Lists of files leave it out, since it may be edited."""
 _IGNORED = {".DS_Store", "Thumbs.db", "desktop.ini"}
 """Files that an operating system adds to folders that somebody opens."""
 
@@ -87,20 +90,38 @@ def check_replaceable(folder: Path, marker: str) -> None:
             "changed. Give another folder, or remove it first."
         )
         raise SavedClassifierError(msg)
-    _check_nothing_is_lost(path)
+    stray = None
+    for _ in range(_N_LOOKS):
+        stray = _find_stray(path, marker)
+        if stray is None:
+            return
+    msg = (
+        f"{str(folder)!r} holds {stray!r}, which was not saved by this package and would be lost. "
+        "Move it away, or give another folder."
+    )
+    raise SavedClassifierError(msg)
 
 
-def _check_nothing_is_lost(folder: Path) -> None:
-    """Raise an error if a folder holds a file that this package never writes."""
+def _find_stray(folder: Path, marker: str) -> str | None:
+    """Return a file of a folder that this package has not written there, if there is one."""
+    known = _list_files(folder, marker)
     # Unlike rglob, os.walk skips folders that another process removes meanwhile.
-    paths = (Path(parent) / name for parent, _, names in os.walk(folder) for name in names)
-    for path in paths:
-        if path.suffix not in _ENDINGS and path.name not in _IGNORED:
-            msg = (
-                f"{str(folder)!r} holds {path.relative_to(folder).as_posix()!r}, which was not "
-                "saved by this package and would be lost. Move it away, or give another folder."
-            )
-            raise SavedClassifierError(msg)
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = (Path(parent) / name).relative_to(folder)
+            is_known = path.suffix in _ENDINGS if known is None else path.as_posix() in known
+            if not is_known and name not in {_CARD, *_IGNORED}:
+                return path.as_posix()
+    return None
+
+
+def _list_files(folder: Path, marker: str) -> set[str] | None:
+    """Return the files that a folder was written with, or ``None`` if its marker lists none."""
+    try:
+        files = json.loads((folder / marker).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return {marker, *files} if isinstance(files, dict) else None
 
 
 def _is_free(folder: Path, marker: str) -> bool:
