@@ -664,7 +664,14 @@ def test_settings_of_a_real_model_are_measured_and_compared(load, options, capsy
     load("cells").run(found, options)
     tables.write(options, ["reviews"], [])
     page = sections(options.results / "real_models-model.md")
-    assert list(page) == ["headline", "chosen", "confirmed", "details", "circumstances"]
+    assert list(page) == [
+        "headline",
+        "chosen",
+        "confirmed",
+        "precisions",
+        "details",
+        "circumstances",
+    ]
     assert "| tuning-label+max_epochs=1 | " in page["chosen"]
     assert "| 8 | tuning+max_epochs=1 | " in page["details"]
     assert "Not measured yet" in page["headline"]

@@ -15,8 +15,12 @@ from instructclf.engine.scoring.kernels import (
     repeat_heads,
 )
 from instructclf.engine.scoring.outputs import output_at
-from instructclf.engine.scoring.shared_attention import SharedAttention, with_shared_prefix
-from instructclf.engine.scoring.windows import Window, WindowMasks
+from instructclf.engine.scoring.shared_attention import (
+    SharedAttention,
+    WindowMasks,
+    with_shared_prefix,
+)
+from instructclf.engine.scoring.windows import Window
 from tests.fixtures import make_model
 
 SCALING = 0.3

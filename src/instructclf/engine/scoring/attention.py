@@ -19,9 +19,10 @@ from instructclf.engine.scoring.prefixes import CHUNK
 from instructclf.engine.scoring.shared_attention import (
     SHARED_PREFIX,
     SharedAttention,
+    WindowMasks,
     with_shared_prefix,
 )
-from instructclf.engine.scoring.windows import WindowMasks, layer_windows
+from instructclf.engine.scoring.windows import layer_windows
 from instructclf.engine.tokens.side_by_side import SideBySide
 from instructclf.exceptions import ScoringError
 

@@ -196,8 +196,8 @@ def _read_edges(
     text, _, node, token = edges.T
     normalised = np.array([node in batch[text].trie.normalised for text, _, node, _ in edges])
     # In training, one product of all logits takes a GPU fewer launches than blocks do.
-    is_gpu = input_device(model).type != "cpu"
-    uses_logits = is_gpu and torch.is_grad_enabled() and normalised.any()
+    sums_up = torch.is_grad_enabled() and normalised.any()
+    uses_logits = sums_up and input_device(model).type != "cpu"
     vocabulary = None if uses_logits else find_vocabulary(model)
     if vocabulary is None:
         logits = _read_logits(model, batch, layout, prefix)

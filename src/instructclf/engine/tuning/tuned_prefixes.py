@@ -21,8 +21,8 @@ from instructclf.engine.scoring.kernels import to_additive
 from instructclf.engine.scoring.layouts import Layout
 from instructclf.engine.scoring.outputs import output_at
 from instructclf.engine.scoring.prefixes import PrefixCache
-from instructclf.engine.scoring.shared_attention import AttentionFunction
-from instructclf.engine.scoring.windows import WindowMasks, layer_windows
+from instructclf.engine.scoring.shared_attention import AttentionFunction, WindowMasks
+from instructclf.engine.scoring.windows import layer_windows
 from instructclf.engine.tuning.attention.fused import (
     KernelMasks,
     attend_with_repeated_heads,
