@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from instructclf.engine.models.views import shared_view
+from instructclf.engine.running import cpu_attention
+from instructclf.engine.running.cpu_attention import repeat_heads
 from instructclf.engine.scoring import kernels
 from instructclf.engine.scoring.attention import PrefixAttention
 from instructclf.engine.scoring.kernels import (
     additive_mask,
     attend_to_shared_keys,
     attend_with_normaliser,
-    repeat_heads,
 )
 from instructclf.engine.scoring.outputs import output_at
 from instructclf.engine.scoring.shared_attention import (
@@ -25,6 +26,11 @@ from tests.fixtures import make_model
 
 SCALING = 0.3
 TOLERANCES = {torch.float32: 3e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
+
+
+@pytest.fixture(params=[True, False], ids=["with matrix units", "without"])
+def _processor(request, monkeypatch):
+    monkeypatch.setattr(cpu_attention, "has_matrix_units", lambda: request.param)
 
 
 def make_inputs(dtype, device, *, length=37, n_keys=37, width=16):
@@ -64,6 +70,7 @@ def check_all_kinds(dtype, device, width=16):
     check(inputs, mask.double(), mask, is_causal=False)
 
 
+@pytest.mark.usefixtures("_processor")
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 def test_attention_and_normaliser_are_those_of_a_softmax_written_out(dtype):
     check_all_kinds(dtype, "cpu")
@@ -93,11 +100,12 @@ def test_long_rows_share_heads_of_keys_that_are_stored_side_by_side(
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("_processor")
 @pytest.mark.parametrize("softcap", [None, 2.0])
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 @pytest.mark.parametrize("has_mask", [True, False])
 def test_many_queries_attend_to_the_same_keys_block_by_block(dtype, softcap, has_mask, monkeypatch):
-    monkeypatch.setattr(kernels, "_SCORES_PER_BLOCK", 70 * 16)
+    monkeypatch.setattr(cpu_attention, "_SCORES_PER_BLOCK", 70 * 16)
     query, key, value = (t[:1] for t in make_inputs(dtype, "cpu", length=37, n_keys=70))
     value = value[..., :12]
     mask, hidden = None, torch.zeros(37, 70, dtype=torch.bool)
@@ -118,10 +126,12 @@ def test_many_queries_attend_to_the_same_keys_block_by_block(dtype, softcap, has
         torch.testing.assert_close(one.double(), other, atol=tolerance, rtol=tolerance)
 
 
+@pytest.mark.usefixtures("_processor")
 @pytest.mark.parametrize("n_key_heads", [1, 2, 4])
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 def test_many_queries_attend_to_the_same_keys_at_once(dtype, n_key_heads):
     query, key, value = (t[:1] for t in make_inputs(dtype, "cpu", length=37, n_keys=70))
+    query = query.transpose(1, 2).contiguous().transpose(1, 2)  # as models store it
     key, value = key[:, :n_key_heads], value[:, :n_key_heads]
     with torch.inference_mode():
         found = attend_to_shared_keys(query, key, value, None, SCALING)
@@ -135,9 +145,11 @@ def test_many_queries_attend_to_the_same_keys_at_once(dtype, n_key_heads):
         torch.testing.assert_close(one.double(), other, atol=tolerance, rtol=tolerance)
 
 
+@pytest.mark.usefixtures("_processor")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @torch.inference_mode()
-def test_a_query_that_sees_no_shared_key_has_a_normaliser_without_weight():
-    query, key, value = (t[:1] for t in make_inputs(torch.float32, "cpu", length=3, n_keys=5))
+def test_a_query_that_sees_no_shared_key_has_a_normaliser_without_weight(dtype):
+    query, key, value = (t[:1] for t in make_inputs(dtype, "cpu", length=3, n_keys=5))
     mask = additive_mask(torch.ones(3, 5, dtype=torch.bool), torch.float32)[None, None]
     output, normaliser = attend_to_shared_keys(query, key, value, mask, SCALING)
     assert output.isfinite().all()
@@ -271,6 +283,25 @@ def test_a_layer_with_a_window_attends_to_what_it_sees(is_read, has_mask, name, 
     if is_read:
         output, expected = output[rows, columns], expected[rows, columns]
     torch.testing.assert_close(output.double(), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("_processor")
+@pytest.mark.parametrize("softcap", [None, 50.0])
+@pytest.mark.parametrize("name", [None, *WINDOWS])
+@pytest.mark.parametrize("has_mask", [False, True], ids=["causal", "masked"])
+def test_a_prefix_in_bfloat16_is_attended_to_by_more_precise_rows(has_mask, name, softcap):
+    query, key, value, *prefix = make_tensors(2)
+    prefix = [heads.bfloat16() for heads in prefix]
+    window, mask = WINDOWS.get(name), tree_bias() if has_mask else None
+    options = make_prefix([tuple(prefix)], has_mask=has_mask, windows=[window])
+    options |= {"scaling": SCALING, "softcap": softcap}
+    output, _ = with_shared_prefix(never)(Layer(0), query, key, value, mask, **options)
+    bias = causal_bias() if mask is None else mask
+    bias = bias if window is None else window_bias(window, bias)
+    expected = attend_to_copies(query, key, value, prefix, bias)
+    assert output.dtype == query.dtype
+    tolerance = TOLERANCES[torch.bfloat16]
+    torch.testing.assert_close(output.double(), expected, atol=tolerance, rtol=tolerance)
 
 
 def test_a_window_that_a_model_counts_from_the_beginning_of_a_row_is_not_used():

@@ -130,7 +130,7 @@ def test_a_layer_is_limited_only_within_a_pass_that_allows_it(model):
     shapes = record_last_feed_forward(view)
     with output_at(view, ROWS, COLUMNS):
         view(IDS)
-    assert torch.equal(view(IDS).logits, model(IDS).logits)
+    torch.testing.assert_close(view(IDS).logits, model(IDS).logits, atol=1e-5, rtol=1e-5)
     assert shapes == [IDS.shape, IDS.shape]
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from instructclf.engine.models.placement import offloaded_parts
 from instructclf.engine.models.quantization import prevent_repacking, quantization_states
 from instructclf.engine.running.arithmetic import use_fast_arithmetic
+from instructclf.engine.running.feed_forward import fuse_feed_forward
 from instructclf.engine.running.norms import fuse_norms
 
 
@@ -36,6 +37,7 @@ def shared_view(model: Any) -> Any:
     view = copy.deepcopy(model, memo).eval()
     prevent_repacking(view)
     use_fast_arithmetic(view)
+    fuse_feed_forward(view)
     fuse_norms(view)
     return view
 

@@ -74,6 +74,13 @@ def has_matrix_units() -> bool:
     return _cpu_has("amx_tile")
 
 
+@cache
+def has_onednn() -> bool:
+    """Say whether torch computes products on this CPU with oneDNN."""
+    has_operator = hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return torch.backends.mkldnn.is_available() and has_operator
+
+
 def _cpu_has(feature: str) -> bool:
     asks = getattr(torch.cpu, f"_is_{feature}_supported", None)
     return platform.machine() in _X86 and asks is not None and asks()
@@ -81,7 +88,7 @@ def _cpu_has(feature: str) -> bool:
 
 def _float32_product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     trains_weight = weight.requires_grad or (bias is not None and bias.requires_grad)
-    if not _has_onednn() or (torch.is_grad_enabled() and trains_weight):
+    if not has_onednn() or (torch.is_grad_enabled() and trains_weight):
         return linear(rows, weight.float(), None if bias is None else bias.float())
     if not torch.is_grad_enabled():
         return _onednn_linear(rows, weight, bias)
@@ -112,12 +119,6 @@ def _onednn_linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         )
     except RuntimeError:  # oneDNN compiles code for each shape, which takes memory of its own
         return linear(rows, weight, bias)
-
-
-@cache
-def _has_onednn() -> bool:
-    has_operator = hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return torch.backends.mkldnn.is_available() and has_operator
 
 
 # The layers of a model

@@ -12,6 +12,7 @@ from torch import Tensor
 from instructclf.engine.models.loading import install_attention
 from instructclf.engine.models.placement import accepts, input_device, send_integers
 from instructclf.engine.models.quantization import compute_dtype
+from instructclf.engine.running.cpu_attention import takes_tiles
 from instructclf.engine.running.padding_masks import hiding_nothing
 from instructclf.engine.scoring.layouts import Layout
 from instructclf.engine.scoring.outputs import limit_last_feed_forward, output_at
@@ -59,7 +60,7 @@ class PrefixAttention:
         self._windows = layer_windows(model.config.get_text_config())
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}
         # Where a model of half precision is more precise between its layers, attention scores are
-        # computed so too, and their products with values are not.
+        # computed so too, unless tiles are so much faster. Their products with values are not.
         self._dtype = compute_dtype(model)
         if side_by_side is None:
             self._extend(model, ids)
@@ -160,7 +161,8 @@ class PrefixAttention:
         """Append the keys and values of rows. ``n_more`` is how many are to come, with these."""
         for layer, pair in recorded.items():
             if layer not in self._layers:
-                keys, values = pair[0][:1], pair[1][:1].to(self._dtype)
+                keys, values = (heads[:1].to(self._dtype) for heads in pair)
+                keys = keys if takes_tiles(keys) else pair[0][:1]
                 self._layers[layer] = _with_room(keys, 0, n_more), _with_room(values, 0, n_more)
             for heads, new in zip(self._layers[layer], pair, strict=True):
                 end = self._n_keys

@@ -7,7 +7,6 @@ an error or gives different scores, and ``strategies`` then does not use ``Prefi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,12 +14,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from instructclf.engine.running.arithmetic import product
+from instructclf.engine.running.cpu_attention import (
+    attend_in_blocks,
+    attend_in_tiles,
+    reads_in_tiles,
+    repeat_heads,
+)
 
 _ALIGNMENT = 16
 """The memory-efficient CUDA kernel reads masks in pieces of so many elements."""
-_SCORES_PER_BLOCK = 2**19
-"""For each thread: 2 MB of float32, about the size of a core's cache."""
 _LONG_ROW = 12_288
 """From so many numbers in the queries of a head on, blocks take less time than torch's fused
 attention on a CPU: half of it from 250 queries on. Below 50 they take several times as long."""
@@ -54,6 +56,8 @@ def attend_with_normaliser(
         mask = causal_mask(query, key) if is_causal else mask
         scores = query @ key.mT * scaling
         return _attend_with_scores(scores, value, mask, softcap)
+    if reads_in_tiles(key, value, softcap):
+        return attend_in_tiles(query, key, value, mask, scaling, is_causal=is_causal)
     if query.device.type == "cpu" and query.shape[2] * query.shape[3] >= _LONG_ROW:
         return _attend_row_by_row(query, key, value, mask, scaling, is_causal=is_causal)
     if query.device.type != "cuda":
@@ -145,65 +149,12 @@ def attend_to_shared_keys(
 
     All tensors have one row, and the mask has one head; it hides keys and does nothing else.
     """
-    if query.device.type != "cpu":
+    softcap = options.get("softcap")
+    if query.device.type != "cpu" or reads_in_tiles(key, value, softcap):
         return attend_with_normaliser(query, key, value, mask, scaling, is_causal=False, **options)
     hidden = None if mask is None else mask[0, 0]
     found = attend_in_blocks(query[0], key[0], value[0], hidden, scaling, **options)
     return found[0].unsqueeze(0), found[1].unsqueeze(0)
-
-
-def attend_in_blocks(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    scaling: float,
-    *,
-    softcap: float | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Return the attention of each head's queries to all its keys, and its log normaliser.
-
-    torch's fused attention for CPUs computes small products, in MKL, which uses half the width of
-    AMD's vector units. Where thousands of queries read the same keys, larger products in oneDNN
-    take half its time on a processor with units of 512 bits (Zen 5), and a tenth more than it where
-    these have 256. Blocks of queries are small enough for their scores to stay in the processor's
-    cache.
-
-    Queries have shape (n_heads, n_queries, width), keys and values (n_key_heads, n_keys, width).
-    The mask of shape (n_queries, n_keys) is 0 for what a query sees, and the least number for what
-    it does not see. Results have shape (n_heads, n_queries, width) and (n_heads, n_queries). Scores
-    and the normaliser are in float32 or more, and products with values in the arithmetic of the
-    values.
-    """
-    precise = torch.promote_types(query.dtype, torch.float32)
-    n_repeats = query.shape[0] // key.shape[0]
-    n_scores = key.shape[1] * n_repeats  # of a query in all heads that share a key head
-    size = max(1, torch.get_num_threads() * _SCORES_PER_BLOCK // n_scores)
-    # Stored as models read them, with all heads of a query side by side.
-    outputs = query.new_empty(query.shape[1], query.shape[0], value.shape[2]).transpose(0, 1)
-    normalisers = query.new_empty(query.shape[:2], dtype=precise)
-    # Powers of two take a quarter of the time of powers of e.
-    scaled = key.to(precise) * (scaling * math.log2(math.e))
-    for head, keys in enumerate(scaled):
-        heads = slice(head * n_repeats, (head + 1) * n_repeats)
-        for start in range(0, query.shape[1], size):
-            block = slice(start, start + size)
-            rows = query[heads, block].to(precise)
-            of_each_head = rows.shape[:2]
-            scores = product(rows.flatten(0, 1), keys)
-            if softcap is not None:
-                limit = softcap * math.log2(math.e)
-                scores.div_(limit).tanh_().mul_(limit)
-            if mask is not None:
-                scores.unflatten(0, of_each_head).add_(mask[block])
-            largest = scores.amax(dim=1, keepdim=True)
-            weights = scores.sub_(largest).exp2_()
-            total = weights.sum(dim=1, keepdim=True)
-            weighted = product(weights, value[head].t())
-            outputs[heads, block] = (weighted / total).unflatten(0, of_each_head)
-            found = largest * math.log(2) + total.log()
-            normalisers[heads, block] = found.view(of_each_head)
-    return outputs, normalisers
 
 
 def join_rows(values: Tensor) -> Tensor:
@@ -280,14 +231,6 @@ def causal_mask(query: Tensor, key: Tensor) -> Tensor:
     shape = query.shape[2], key.shape[2]
     is_later = torch.ones(shape, dtype=torch.bool, device=query.device).triu(1)
     return additive_mask(is_later, query.dtype)
-
-
-def repeat_heads(key: Tensor, value: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
-    """Repeat heads of keys and values for kernels that take as many of them as of queries."""
-    n_repeats = query.shape[1] // key.shape[1]
-    if n_repeats == 1:
-        return key, value
-    return key.repeat_interleave(n_repeats, dim=1), value.repeat_interleave(n_repeats, dim=1)
 
 
 def _operator(name: str) -> Any:

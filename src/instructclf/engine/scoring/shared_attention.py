@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from instructclf.engine.running.cpu_attention import reads_in_tiles
 from instructclf.engine.scoring.kernels import (
     additive_mask,
     attend_to_shared_keys,
@@ -220,6 +221,11 @@ class SharedAttention:
             "scaling": options.get("scaling") or query.shape[-1] ** -0.5,
             "softcap": options.get("softcap"),
         }
+        if layer in self._layers and reads_in_tiles(*self._layers[layer], common["softcap"]):
+            key, value = (
+                heads.to(shared.dtype)
+                for heads, shared in zip((key, value), self._layers[layer], strict=True)
+            )
         where = self._read_positions(layer, query)
         row_mask = self._masks.of_rows(layer, query, mask, where)
         by_position = query.transpose(1, 2)

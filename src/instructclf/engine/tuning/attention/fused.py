@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from instructclf.engine.running.cpu_attention import repeat_heads
 from instructclf.engine.scoring.kernels import (
     has_efficient_attention,
     has_flash_attention,
     join_rows,
     merge_two,
-    repeat_heads,
     split_rows,
     to_additive,
     with_aligned_lines,
