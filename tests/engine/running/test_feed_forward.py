@@ -10,6 +10,7 @@ from transformers.activations import ACT2FN
 from instructclf.engine.models.views import shared_view
 from instructclf.engine.running import arithmetic
 from instructclf.engine.running.feed_forward import fuse_feed_forward
+from instructclf.engine.tuning.adapters import Adapter, LoraSettings
 from tests.fixtures import make_model
 
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
@@ -102,6 +103,36 @@ def test_gradients_are_those_of_the_architecture():
     view, plain = shared_view(make_model()), make_model()
     found, expected = (gradient(model.model.layers[0].mlp) for model in (view, plain))
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("n_tokens", [10, 200], ids=["few tokens", "many tokens"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_parts_with_updated_layers_predict_and_train_as_layer_by_layer(dtype, n_tokens):
+    view = shared_view(make_model(dtype=dtype))
+    settings = LoraSettings(rank=3, alpha=6, dropout=0.0, target_modules="all-linear")
+    adapter = Adapter(view, settings)
+    for weight in adapter.parameters:
+        weight.data.normal_(generator=torch.Generator().manual_seed(1))
+    part = view.model.layers[0].mlp
+    assert is_fused(part)
+    found, expected = (
+        passes(forward, adapter.parameters, n_tokens)
+        for forward in (part.forward, lambda states: type(part).forward(part, states))
+    )
+    for one, other in zip(found, expected, strict=True):
+        tolerance = 3 * TOLERANCES[dtype] * other.abs().max().item()
+        torch.testing.assert_close(one, other, atol=tolerance, rtol=0)
+
+
+def passes(forward, weights, n_tokens):
+    """Return what a part predicts, its output in training, and all its gradients."""
+    states = make_states(1, n_tokens, 32)
+    with torch.inference_mode():
+        predicted = forward(states)
+    leaf = states.clone().requires_grad_()
+    output = forward(leaf)
+    found = torch.autograd.grad(output.square().mean(), [leaf, *weights], allow_unused=True)
+    return [predicted, output.detach(), *(each for each in found if each is not None)]
 
 
 def gradient(part):

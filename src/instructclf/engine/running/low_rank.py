@@ -5,6 +5,10 @@ one fused multiply-add: to add, scale and convert separately would pass over the
 The second adds the update to a copy of the weight. Its extra cost, ``rank`` multiply-adds for each
 element of the weight, does not depend on the number of tokens, so it is faster for many.
 
+In half precision, where the sum would round the update away, both products can become one: that of
+a longer input with a longer weight. What computes more than a product, such as a product and an
+activation at once, takes an updated layer so.
+
 Layers that read the same input, as those of queries, keys and values do, multiply it by their first
 factors in one product.
 """
@@ -46,6 +50,21 @@ def outputs_with_updates(
     else:
         outputs = _add_updates(layers, rows, a, b, scalings)
     return [output.to(x.dtype).view(*x.shape[:-1], -1) for output in outputs]
+
+
+def as_one_product(
+    layer: nn.Linear, rows: Tensor, a: Tensor, b: Tensor, scaling: float
+) -> tuple[Tensor, Tensor]:
+    """Return an input and a weight whose product is that of a layer with its update.
+
+    They are in the data type of the rows, of shape (n_tokens, n_in). The layer's bias is left out.
+    Gradients do not reach the factors.
+    """
+    weight, a, b = (each.to(rows.dtype) for each in (layer.weight, a, b))
+    if rows.dtype in _EXACT:
+        return rows, torch.addmm(weight, b, a, alpha=scaling)
+    down = product(rows, a)
+    return torch.cat([rows, down], dim=1), torch.cat([weight, b * scaling], dim=1)
 
 
 def _add_updates(

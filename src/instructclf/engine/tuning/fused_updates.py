@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from instructclf.engine.models.placement import input_device
 from instructclf.engine.running.arithmetic import product_dtype
-from instructclf.engine.running.low_rank import outputs_with_updates
+from instructclf.engine.running.feed_forward import AS_PRODUCT
+from instructclf.engine.running.low_rank import as_one_product, outputs_with_updates
 from instructclf.engine.scoring.budgets import is_fatal
 from instructclf.engine.scoring.probes import FAILURES
 
@@ -35,6 +36,7 @@ def fuse_updates(view: Any, layers: Sequence[Any]) -> None:
     for position, group in enumerate(fused.groups):
         for member, layer in enumerate(group.layers):
             layer.forward = partial(fused.run, position, member)
+            setattr(layer, AS_PRODUCT, partial(fused.as_one_product, position, member))
 
 
 def _is_fusible(layer: Any) -> bool:
@@ -158,6 +160,16 @@ class _FusedUpdates:
         if not waiting["found"]:
             waiting.clear()
         return output
+
+    def as_one_product(
+        self, position: int, member: int, rows: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return an input, a weight and a bias whose product is that of a layer of a group."""
+        group, prepared = self.groups[position], self._prepare(position)
+        layer, n_layers = group.layers[member].base_layer, len(group.layers)
+        first = prepared.a.chunk(n_layers)[member]
+        found = as_one_product(layer, rows, first, prepared.b[member], group.scalings[member])
+        return *found, layer.bias
 
     def _prepare(self, position: int) -> _Prepared:
         """Return the factors of a group as its products take them."""
