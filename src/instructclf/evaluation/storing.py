@@ -55,8 +55,8 @@ def _identify(run: Run, prepared: Any, split: Split) -> str:
         return fingerprint([versions, prepared, run.seed, rows, split.test_fingerprint])
     except TypeError as error:
         msg = (
-            f"With a folder, {_find_cause(prepared)} must be recognised in later calls. {error} "
-            "Or leave the folder out."
+            f"With a folder, {_find_cause(prepared)} must be recognised in later calls. "
+            f"{str(error).removesuffix('.')}. Or leave the folder out."
         )
         raise InvalidParameterError(msg) from None
 
